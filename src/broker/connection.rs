@@ -1,0 +1,372 @@
+//! One AMQP connection with its channels, on which messages are published and confirmed.
+//!
+//! One message is in flight on a channel at any time. lapin then can't attribute an answer to the
+//! wrong message, and a refusal by the broker, which closes the channel, meets only the message
+//! that caused it (docs/decisions/0003).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_compat::Compat;
+use futures::StreamExt;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, SASLMechanism};
+use lapin::{
+    AsyncTcpStream, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
+    PublisherConfirm,
+};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::address::BrokerAddress;
+use super::credentials::Credentials;
+use super::errors::{BrokerError, Peers};
+use super::transport::{Plug, TlsTokio, Transport};
+use crate::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue};
+
+/// How long the AMQP handshake may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the broker may take to confirm a message.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a polite goodbye may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Seconds of silence after which a peer counts as gone.
+const HEARTBEAT: u16 = 10;
+/// How many channels one connection has at most. More gain nothing (docs/performance.md).
+const MAX_CHANNELS: u16 = 64;
+
+/// Whether a confirmed message reached a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// At least one queue has it.
+    Routed,
+    /// No queue is bound to its topic; the broker dropped it.
+    Unroutable,
+}
+
+/// An open AMQP connection.
+pub struct Link {
+    connection: Connection,
+    plug: Plug,
+    peers: Peers,
+    idle: Mutex<Vec<Channel>>,
+    permits: Semaphore,
+    /// Messages that were handed to a broker which then blocked the connection. It has them, or
+    /// gets them as soon as it reads again: they must not be published once more.
+    unanswered: Mutex<HashMap<Uuid, (Channel, PublisherConfirm)>>,
+    blocked: watch::Receiver<Option<String>>,
+    events: AbortHandle,
+    used: Mutex<Instant>,
+}
+
+impl Link {
+    /// Connects, logs in and opens the virtual host. `on_unblocked` is called whenever the broker
+    /// takes messages again after an alarm.
+    pub async fn open(
+        address: &BrokerAddress,
+        credentials: &Credentials,
+        on_unblocked: impl Fn() + Send + 'static,
+    ) -> Result<Self, BrokerError> {
+        let peers = Peers {
+            broker: address.clone(),
+            user: credentials.user.clone(),
+        };
+        let transport = Transport::open(address, credentials.tls.clone())
+            .await
+            .map_err(|error| peers.transport(&error))?;
+        Self::log_in(peers, transport, on_unblocked).await
+    }
+
+    /// The second half of [`open`](Self::open), on a transport that is open already.
+    pub async fn log_in(
+        peers: Peers,
+        transport: Transport,
+        on_unblocked: impl Fn() + Send + 'static,
+    ) -> Result<Self, BrokerError> {
+        let (stream, plug) = transport.into_parts();
+        let connection = match timeout(OPEN_TIMEOUT, handshake(&peers.broker, stream)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                plug.pull();
+                return Err(peers.login(&error));
+            }
+            Err(_) => {
+                plug.pull();
+                let words = format!("it does not answer in AMQP for {} s", OPEN_TIMEOUT.as_secs());
+                return Err(BrokerError::Unreachable {
+                    broker: peers.broker.to_string(),
+                    words,
+                });
+            }
+        };
+        let (sender, blocked) = watch::channel(None);
+        let events = tokio::spawn(follow(connection.events_listener(), sender, on_unblocked)).abort_handle();
+        let channels = match connection.configuration().channel_max() {
+            0 => MAX_CHANNELS,
+            negotiated => MAX_CHANNELS.min((negotiated / 2).max(1)),
+        };
+        Ok(Self {
+            connection,
+            plug,
+            peers,
+            idle: Mutex::default(),
+            permits: Semaphore::new(channels.into()),
+            unanswered: Mutex::default(),
+            blocked,
+            events,
+            used: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Whether messages can be handed to it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    /// Since when nobody has published on it; zero while somebody does.
+    #[must_use]
+    pub fn idle_for(&self) -> Duration {
+        lock(&self.used).elapsed()
+    }
+
+    /// Publishes a message and awaits the broker's confirm.
+    ///
+    /// Any error after the first byte means that the broker may have the message. A message that
+    /// was left waiting when the broker blocked the connection is not published again: its confirm
+    /// is awaited further.
+    pub async fn publish(&self, envelope: &Envelope<'_>) -> Result<Confirmed, BrokerError> {
+        *lock(&self.used) = Instant::now();
+        self.refuse_while_blocked()?;
+        let _permit = self.permits.acquire().await;
+        let waiting = lock(&self.unanswered).remove(&envelope.message_id);
+        let (channel, mut confirm) = match waiting {
+            Some(waiting) => waiting,
+            None => self.hand_over(envelope).await?,
+        };
+        let mut blocked = self.blocked.clone();
+        let confirmation = tokio::select! {
+            biased;
+            confirmation = &mut confirm => confirmation,
+            _ = blocked.wait_for(Option::is_some) => {
+                lock(&self.unanswered).insert(envelope.message_id, (channel, confirm));
+                self.refuse_while_blocked()?;
+                // Unblocked at this very moment: the next attempt finds it.
+                return Err(self.blocked("for a moment"));
+            }
+            () = tokio::time::sleep(CONFIRM_TIMEOUT) => {
+                // Its late confirm must meet nobody: the channel is not used again.
+                return Err(BrokerError::ConfirmTimeout { broker: self.peers.broker.to_string(), seconds: CONFIRM_TIMEOUT.as_secs() });
+            }
+        };
+        let confirmed = self.judge(confirmation, envelope)?;
+        lock(&self.idle).push(channel);
+        *lock(&self.used) = Instant::now();
+        Ok(confirmed)
+    }
+
+    /// Whether the exchange is there, without declaring it.
+    pub async fn find_exchange(&self, exchange: &str) -> Result<(), BrokerError> {
+        let failed = |error: lapin::Error| self.peers.publish(&error, exchange, 0);
+        let channel = self.connection.create_channel().await.map_err(failed)?;
+        let options = ExchangeDeclareOptions {
+            passive: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default())
+            .await
+            .map_err(failed)
+    }
+
+    /// Says goodbye to the broker. Whoever is still publishing loses the confirm.
+    pub async fn close(&self) {
+        if timeout(CLOSE_TIMEOUT, self.connection.close(200, "OK".into()))
+            .await
+            .is_err()
+        {
+            debug!(broker = %self.peers.broker, "the broker did not answer the goodbye");
+        }
+    }
+
+    fn blocked(&self, words: &str) -> BrokerError {
+        BrokerError::Blocked {
+            broker: self.peers.broker.to_string(),
+            words: words.to_owned(),
+        }
+    }
+
+    fn refuse_while_blocked(&self) -> Result<(), BrokerError> {
+        match self.blocked.borrow().as_deref() {
+            Some(words) => Err(self.blocked(words)),
+            None => Ok(()),
+        }
+    }
+
+    async fn hand_over(&self, envelope: &Envelope<'_>) -> Result<(Channel, PublisherConfirm), BrokerError> {
+        let failed = |error: lapin::Error| {
+            self.peers
+                .publish(&error, envelope.exchange, envelope.payload.get().len())
+        };
+        let channel = self.channel().await.map_err(failed)?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
+        let payload = envelope.payload.get().as_bytes();
+        let confirm = channel
+            .basic_publish(
+                envelope.exchange.into(),
+                envelope.routing_key.into(),
+                options,
+                payload,
+                properties(envelope),
+            )
+            .await
+            .map_err(failed)?;
+        Ok((channel, confirm))
+    }
+
+    /// A channel for one message: an idle one, or a new one.
+    async fn channel(&self) -> lapin::Result<Channel> {
+        loop {
+            let Some(channel) = lock(&self.idle).pop() else { break };
+            if channel.status().connected() {
+                return Ok(channel);
+            }
+        }
+        let channel = self.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    }
+
+    fn judge(
+        &self,
+        confirmation: lapin::Result<Confirmation>,
+        envelope: &Envelope<'_>,
+    ) -> Result<Confirmed, BrokerError> {
+        let broker = || self.peers.broker.to_string();
+        match confirmation {
+            Ok(Confirmation::Ack(None)) => Ok(Confirmed::Routed),
+            Ok(Confirmation::Ack(Some(_))) => Ok(Confirmed::Unroutable),
+            Ok(Confirmation::Nack(_)) => Err(BrokerError::Nacked { broker: broker() }),
+            Ok(Confirmation::NotRequested) => Err(BrokerError::Lost {
+                broker: broker(),
+                words: "the channel gives no confirms".to_owned(),
+            }),
+            Err(error) => Err(self
+                .peers
+                .publish(&error, envelope.exchange, envelope.payload.get().len())),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.events.abort();
+        if !self.is_open() {
+            // The client's thread may still wait for a silent peer.
+            self.plug.pull();
+        }
+    }
+}
+
+async fn handshake(address: &BrokerAddress, stream: Compat<TlsStream<TcpStream>>) -> lapin::Result<Connection> {
+    let uri = AMQPUri {
+        scheme: AMQPScheme::AMQPS,
+        authority: AMQPAuthority {
+            host: address.host.clone(),
+            port: address.port,
+            ..AMQPAuthority::default()
+        },
+        vhost: address.vhost.clone(),
+        query: AMQPQueryString {
+            heartbeat: Some(HEARTBEAT),
+            auth_mechanism: Some(SASLMechanism::External),
+            ..AMQPQueryString::default()
+        },
+    };
+    let stream = Mutex::new(Some(stream));
+    let connect = async move |_, _| match lock(&stream).take() {
+        Some(stream) => Ok(AsyncTcpStream::Plain(stream)),
+        None => Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into()),
+    };
+    Connection::connector(uri, TlsTokio::current(), connect, client_properties()).await
+}
+
+/// How the connection presents itself to the broker's administrators. fedora-messaging requires
+/// `app` and suggests the others.
+fn client_properties() -> ConnectionProperties {
+    let property = |properties: ConnectionProperties, (key, value): (&str, &str)| {
+        properties.with_client_property(key.into(), value.into())
+    };
+    [
+        ("app", env!("CARGO_PKG_NAME")),
+        ("app_version", env!("CARGO_PKG_VERSION")),
+        ("app_url", env!("CARGO_PKG_REPOSITORY")),
+        ("product", env!("CARGO_PKG_NAME")),
+    ]
+    .into_iter()
+    .fold(
+        ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into()),
+        property,
+    )
+}
+
+/// Passes the broker's alarms on until the connection ends.
+async fn follow(
+    events: impl futures::Stream<Item = Event>,
+    blocked: watch::Sender<Option<String>>,
+    on_unblocked: impl Fn(),
+) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(words) => {
+                blocked.send_replace(Some(words));
+            }
+            Event::ConnectionUnblocked => {
+                blocked.send_replace(None);
+                on_unblocked();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn properties(envelope: &Envelope<'_>) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in &envelope.headers {
+        headers.insert((*name).into(), field(value));
+    }
+    BasicProperties::default()
+        .with_content_type(CONTENT_TYPE.into())
+        .with_content_encoding(CONTENT_ENCODING.into())
+        .with_delivery_mode(DELIVERY_MODE)
+        .with_priority(envelope.priority)
+        .with_message_id(envelope.message_id.to_string().into())
+        .with_headers(headers)
+}
+
+fn field(value: &HeaderValue) -> AMQPValue {
+    match value {
+        HeaderValue::String(text) => AMQPValue::LongString(text.as_str().into()),
+        HeaderValue::Integer(number) => match i32::try_from(*number) {
+            Ok(number) => AMQPValue::LongInt(number),
+            Err(_) => AMQPValue::LongLongInt(*number),
+        },
+        HeaderValue::Boolean(value) => AMQPValue::Boolean(*value),
+    }
+}
+
+/// A panic elsewhere leaves these plain values whole, so a poisoned lock is used on.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

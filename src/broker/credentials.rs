@@ -1,0 +1,284 @@
+//! PEM bytes become [`Credentials`]: a TLS configuration that trusts the given CA alone, the user
+//! they log in as, and until when. Whatever is wrong is said without connecting, and without
+//! quoting any of the bytes.
+
+use std::fmt;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use ring::digest::{Context, SHA256};
+use rustls_pemfile::Item;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring::default_provider};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::message::outcome::{Failure, Reason};
+
+/// The longest PEM that is read, in bytes; real CA bundles have a few hundred thousand.
+const MAX_PEM: usize = 1024 * 1024;
+
+/// The SHA-256 of CA, certificate and key: two credentials are the same if and only if it is.
+pub type Fingerprint = [u8; 32];
+
+/// One of the three parts of credentials, and where it was found, for error messages.
+#[derive(Clone, Copy)]
+pub struct Pem<'a> {
+    /// For example `key "cert" of Secret apps/fedora-messaging-certs`, or a file's name.
+    pub place: &'a str,
+    /// The text.
+    pub bytes: &'a [u8],
+}
+
+/// What it takes to log in to a broker.
+pub struct Credentials {
+    /// TLS configuration with the client certificate, trusting only the given CA.
+    pub tls: Arc<ClientConfig>,
+    /// The certificate's common name: the user at the broker.
+    pub user: String,
+    /// Until when the certificate is valid.
+    pub not_after: DateTime<Utc>,
+    /// From when on the certificate is valid.
+    pub not_before: DateTime<Utc>,
+    /// Identifies these credentials.
+    pub fingerprint: Fingerprint,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why credentials can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
+    /// What should be a certificate or key is none, or they don't belong together.
+    #[error("{0}")]
+    Invalid(String),
+    /// The client certificate is no longer valid.
+    #[error("the client certificate of {user} in {place} expired on {}: put a new one there", .at.format("%Y-%m-%d %H:%M:%S UTC"))]
+    Expired {
+        /// The certificate's common name.
+        user: String,
+        /// Where the certificate is.
+        place: String,
+        /// Since when it is invalid.
+        at: DateTime<Utc>,
+    },
+    /// The client certificate is not valid yet.
+    #[error("the client certificate of {user} in {place} is not valid before {}: check the clocks, or wait", .at.format("%Y-%m-%d %H:%M:%S UTC"))]
+    NotYetValid {
+        /// The certificate's common name.
+        user: String,
+        /// Where the certificate is.
+        place: String,
+        /// From when on it is valid.
+        at: DateTime<Utc>,
+    },
+}
+
+impl Failure for CredentialsError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid(_) => Reason::SecretInvalid,
+            Self::Expired { .. } => Reason::CertificateExpired,
+            Self::NotYetValid { .. } => Reason::TlsFailed,
+        }
+    }
+}
+
+fn invalid<T>(words: impl Into<String>) -> Result<T, CredentialsError> {
+    Err(CredentialsError::Invalid(words.into()))
+}
+
+impl Credentials {
+    /// Reads CA, certificate and key. Whether the certificate is valid now is asked for each use,
+    /// by [`check_validity`](Self::check_validity).
+    pub fn from_pem(ca: Pem<'_>, cert: Pem<'_>, key: Pem<'_>) -> Result<Self, CredentialsError> {
+        let chain = certificates(cert)?;
+        let leaf = chain
+            .first()
+            .map(|leaf| parse(leaf, cert))
+            .transpose()?
+            .ok_or_else(|| CredentialsError::Invalid(no_certificate(cert)))?;
+        let user = common_name(&leaf, cert)?;
+        let (not_before, not_after) = validity(&leaf);
+        let roots = roots(ca)?;
+        let key_der = private_key(key)?;
+        let tls = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| CredentialsError::Invalid(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key_der)
+            .map_err(|error| mismatch(&error, cert, key))?;
+        Ok(Self {
+            tls: Arc::new(tls),
+            user,
+            not_after,
+            not_before,
+            fingerprint: fingerprint([ca, cert, key]),
+        })
+    }
+
+    /// Whether the certificate is valid at `now`. `place` is where it was found.
+    pub fn check_validity(&self, now: DateTime<Utc>, place: &str) -> Result<(), CredentialsError> {
+        let (user, place) = (self.user.clone(), place.to_owned());
+        if now > self.not_after {
+            return Err(CredentialsError::Expired {
+                user,
+                place,
+                at: self.not_after,
+            });
+        }
+        if now < self.not_before {
+            return Err(CredentialsError::NotYetValid {
+                user,
+                place,
+                at: self.not_before,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default()
+        .cloned()
+        .unwrap_or_else(|| Arc::new(default_provider()))
+}
+
+/// Every PEM block of the CA counts; what isn't a certificate among them is passed over.
+fn roots(ca: Pem<'_>) -> Result<RootCertStore, CredentialsError> {
+    let certificates = certificates(ca)?;
+    if certificates.is_empty() {
+        return invalid(no_certificate(ca));
+    }
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 {
+        return invalid(format!(
+            "{} holds no CA certificate that can be read: put the broker's CA there",
+            ca.place
+        ));
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+    let items = items(pem)?;
+    Ok(items
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::X509Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect())
+}
+
+fn private_key(pem: Pem<'_>) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+    let key = items(pem)?.into_iter().find_map(|item| match item {
+        Item::Pkcs1Key(key) => Some(PrivateKeyDer::Pkcs1(key)),
+        Item::Pkcs8Key(key) => Some(PrivateKeyDer::Pkcs8(key)),
+        Item::Sec1Key(key) => Some(PrivateKeyDer::Sec1(key)),
+        _ => None,
+    });
+    key.ok_or_else(|| {
+        let encrypted = memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some();
+        let hint = if encrypted {
+            "it is encrypted: store it without a passphrase"
+        } else {
+            "put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)"
+        };
+        CredentialsError::Invalid(format!("{} holds no private key that can be read: {hint}", pem.place))
+    })
+}
+
+fn items(pem: Pem<'_>) -> Result<Vec<Item>, CredentialsError> {
+    if pem.bytes.len() > MAX_PEM {
+        return invalid(format!(
+            "{} has {} bytes, more than certificates take: put only PEM there",
+            pem.place,
+            pem.bytes.len()
+        ));
+    }
+    rustls_pemfile::read_all(&mut Cursor::new(pem.bytes))
+        .collect::<Result<_, _>>()
+        .map_err(|_| {
+            CredentialsError::Invalid(format!(
+                "{} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered",
+                pem.place
+            ))
+        })
+}
+
+fn no_certificate(pem: Pem<'_>) -> String {
+    format!(
+        "{} holds no certificate: put a PEM certificate there (-----BEGIN CERTIFICATE-----)",
+        pem.place
+    )
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>, pem: Pem<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
+    match X509Certificate::from_der(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(_) => invalid(format!(
+            "{} holds a certificate that can't be read: put the client certificate there again",
+            pem.place
+        )),
+    }
+}
+
+fn common_name(certificate: &X509Certificate<'_>, pem: Pem<'_>) -> Result<String, CredentialsError> {
+    let name = certificate
+        .subject()
+        .iter_common_name()
+        .next()
+        .and_then(|name| name.as_str().ok());
+    match name {
+        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => invalid(format!(
+            "{} holds a certificate without a common name, which would be the user at the broker: use the client certificate",
+            pem.place
+        )),
+    }
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> (DateTime<Utc>, DateTime<Utc>) {
+    let time = |seconds, limit| DateTime::from_timestamp(seconds, 0).unwrap_or(limit);
+    let validity = certificate.validity();
+    (
+        time(validity.not_before.timestamp(), DateTime::<Utc>::MIN_UTC),
+        time(validity.not_after.timestamp(), DateTime::<Utc>::MAX_UTC),
+    )
+}
+
+fn mismatch(error: &tokio_rustls::rustls::Error, cert: Pem<'_>, key: Pem<'_>) -> CredentialsError {
+    use tokio_rustls::rustls::Error;
+    CredentialsError::Invalid(match error {
+        Error::InconsistentKeys(_) => format!(
+            "{} and {} don't belong together: put a certificate and its own key there",
+            cert.place, key.place
+        ),
+        _ => format!(
+            "{} can't be used with {}: put an RSA, ECDSA or Ed25519 key and its certificate there",
+            key.place, cert.place
+        ),
+    })
+}
+
+/// Each part is hashed with its length, so that no two different triples look alike.
+fn fingerprint(parts: [Pem<'_>; 3]) -> Fingerprint {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&part.bytes.len().to_le_bytes());
+        context.update(part.bytes);
+    }
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
+}

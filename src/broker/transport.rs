@@ -1,0 +1,163 @@
+//! The transport that the AMQP client is given: TLS by its type, so that nothing can make it plain
+//! TCP, with deadlines that end a connection for good.
+//!
+//! lapin is built without TLS of its own. [`TlsTokio`] is its runtime: tokio's, except that a
+//! connection *is* a TLS stream (docs/decisions/0005).
+
+use std::future::{Future, ready};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_compat::{Compat, CompatExt};
+use async_rs::traits::{Executor, Reactor, RuntimeKit};
+use async_rs::util::Task;
+use async_rs::{Runtime, Tokio};
+use futures::{AsyncRead, AsyncWrite, Stream};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ProtocolVersion};
+
+use super::address::BrokerAddress;
+
+/// How long TCP and TLS may take, each.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An open TLS connection, before any AMQP.
+pub struct Transport {
+    stream: Compat<TlsStream<TcpStream>>,
+    plug: Plug,
+    /// What was negotiated.
+    pub version: Option<ProtocolVersion>,
+}
+
+/// Ends a connection from outside, whoever holds its stream.
+///
+/// The AMQP client reads on a thread of its own, and a peer that says nothing would hold it there
+/// for good. When the socket is shut down the thread sees the end and leaves.
+#[derive(Debug)]
+pub struct Plug(StdTcpStream);
+
+impl Plug {
+    /// Shuts the connection down, in both directions. Doing so twice does no harm.
+    pub fn pull(&self) {
+        // It fails only where the connection has ended already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// Where opening a transport failed.
+#[derive(Clone, Debug)]
+pub enum TransportError {
+    /// The name can't be resolved, or nobody answers there.
+    Tcp(Arc<io::Error>),
+    /// The peers don't accept each other, or the peer doesn't speak TLS.
+    Tls(Arc<io::Error>),
+}
+
+impl Transport {
+    /// Connects, and proves both ends to each other.
+    pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>) -> Result<Self, TransportError> {
+        let tcp = |error| TransportError::Tcp(Arc::new(error));
+        let tls_failed = |error| TransportError::Tls(Arc::new(error));
+        let name = ServerName::try_from(address.host.clone()).map_err(|error| tls_failed(io::Error::other(error)))?;
+        let connect = TcpStream::connect((address.host.as_str(), address.port));
+        let stream = timeout(HANDSHAKE_TIMEOUT, connect)
+            .await
+            .map_err(|_| tcp(timed_out("no answer")))?
+            .map_err(tcp)?;
+        stream.set_nodelay(true).map_err(tcp)?;
+        let (stream, plug) = plugged(stream).map_err(tcp)?;
+        let handshake = TlsConnector::from(tls).connect(name, stream);
+        let stream = timeout(HANDSHAKE_TIMEOUT, handshake)
+            .await
+            .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
+            .map_err(tls_failed)?;
+        let version = stream.get_ref().1.protocol_version();
+        Ok(Self {
+            stream: stream.compat(),
+            plug,
+            version,
+        })
+    }
+
+    /// The stream for the AMQP client, and the plug to end it by.
+    #[must_use]
+    pub fn into_parts(self) -> (Compat<TlsStream<TcpStream>>, Plug) {
+        (self.stream, self.plug)
+    }
+}
+
+fn timed_out(words: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("{words} for {} s", HANDSHAKE_TIMEOUT.as_secs()),
+    )
+}
+
+/// Makes a second handle to the socket.
+fn plugged(stream: TcpStream) -> io::Result<(TcpStream, Plug)> {
+    let stream = stream.into_std()?;
+    let plug = Plug(stream.try_clone()?);
+    Ok((TcpStream::from_std(stream)?, plug))
+}
+
+/// The runtime for lapin.
+#[derive(Clone, Debug)]
+pub struct TlsTokio(Tokio);
+
+impl TlsTokio {
+    /// The runtime of the task that calls this.
+    #[must_use]
+    pub fn current() -> Runtime<Self> {
+        Runtime::new(Self(Tokio::current()))
+    }
+}
+
+impl RuntimeKit for TlsTokio {}
+
+impl Executor for TlsTokio {
+    type Task<T: Send + 'static> = <Tokio as Executor>::Task<T>;
+
+    fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
+        self.0.block_on(future)
+    }
+
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(&self, future: F) -> Task<Self::Task<T>> {
+        self.0.spawn(future)
+    }
+
+    fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(&self, work: F) -> Task<Self::Task<T>> {
+        self.0.spawn_blocking(work)
+    }
+}
+
+impl Reactor for TlsTokio {
+    type TcpStream = Compat<TlsStream<TcpStream>>;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(duration)
+    }
+
+    /// Never called: the one connection is handed over open. It would be without credentials.
+    fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        ready(Err(io::Error::from(io::ErrorKind::Unsupported)))
+    }
+}

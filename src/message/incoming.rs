@@ -1,0 +1,151 @@
+//! A `FedoraMessage` as it comes from a list or watch, with only what a delivery needs.
+//!
+//! The body and header values stay raw JSON: the bytes that came are the bytes that are sent, and
+//! no depth of nesting can stop the decoder. Managed fields, which repeat the nesting, are never
+//! looked at (docs/decisions/0006).
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::resource::{FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
+
+/// A `FedoraMessage` as the program holds it: what a delivery needs and nothing else.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Incoming<'_>")]
+pub struct FedoraMessage {
+    /// Name, namespace, uid, generation and resource version; the rest is left out.
+    pub metadata: ObjectMeta,
+    /// When the API server stored the resource; the message's `sent-at`.
+    pub created: Option<DateTime<Utc>>,
+    /// The value of the annotation [`RETRY_ANNOTATION`].
+    pub retry: Option<String>,
+    /// What client-side `kubectl apply` was given, if a null stands in it.
+    pub last_applied: Option<String>,
+    /// The spec, or why it can't be read. The error belongs to this one message: it must not stop
+    /// the list or watch which brought it.
+    pub spec: Result<Box<FedoraMessageSpec>, String>,
+    /// The status as last written.
+    pub status: Option<Box<FedoraMessageStatus>>,
+}
+
+impl FedoraMessage {
+    /// The resource's name, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The resource's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The resource's uid: its identity for the operator, and the message's id on the bus.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+}
+
+impl kube::Resource for FedoraMessage {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        KIND.into()
+    }
+    fn group((): &()) -> Cow<'_, str> {
+        GROUP.into()
+    }
+    fn version((): &()) -> Cow<'_, str> {
+        VERSION.into()
+    }
+    fn plural((): &()) -> Cow<'_, str> {
+        PLURAL.into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// The JSON of a `FedoraMessage`, as far as it is read at all.
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    metadata: IncomingMetadata,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IncomingMetadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<DateTime<Utc>>,
+    #[serde(default)]
+    annotations: Option<IncomingAnnotations>,
+}
+
+#[derive(Deserialize)]
+struct IncomingAnnotations {
+    #[serde(rename = "apps.fedoraproject.org/retry")]
+    retry: Option<String>,
+    /// What client-side `kubectl apply` was given, as JSON in a string.
+    #[serde(rename = "kubectl.kubernetes.io/last-applied-configuration")]
+    last_applied: Option<String>,
+}
+
+impl From<Incoming<'_>> for FedoraMessage {
+    fn from(incoming: Incoming<'_>) -> Self {
+        let (retry, last_applied) = match incoming.metadata.annotations {
+            Some(annotations) => (annotations.retry, annotations.last_applied),
+            None => (None, None),
+        };
+        Self {
+            metadata: ObjectMeta {
+                name: incoming.metadata.name,
+                namespace: incoming.metadata.namespace,
+                uid: incoming.metadata.uid,
+                resource_version: incoming.metadata.resource_version,
+                generation: incoming.metadata.generation,
+                ..ObjectMeta::default()
+            },
+            created: incoming.metadata.creation_timestamp,
+            retry,
+            last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
+            spec: decode_spec(incoming.spec),
+            status: incoming.status.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+        }
+    }
+}
+
+/// Reads a spec, and names the field where that fails.
+fn decode_spec(raw: Option<&RawValue>) -> Result<Box<FedoraMessageSpec>, String> {
+    let raw = raw.ok_or("spec is missing: add env, message and authentication")?;
+    let mut json = serde_json::Deserializer::from_str(raw.get());
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| format!("spec.{}: {}", error.path(), without_position(error.inner())))
+}
+
+/// A decoder's words without its line and column, which mean nothing to whoever wrote YAML.
+fn without_position(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    match words.rfind(" at line ") {
+        Some(end) => words[..end].to_owned(),
+        None => words,
+    }
+}

@@ -1,0 +1,15 @@
+//! What a message is: its resource, its rules, its form on the wire, and every way it can end.
+//!
+//! Everything here is a pure function of its arguments. Nothing in this room knows a client, a
+//! clock, a broker or an API server; `tests/architecture.rs` holds that line.
+
+pub mod backoff;
+pub mod body;
+pub mod decide;
+pub mod envelope;
+pub mod incoming;
+pub mod outcome;
+pub mod resource;
+mod schema;
+pub mod status;
+pub mod validate;

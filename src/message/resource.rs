@@ -1,0 +1,299 @@
+//! The custom resource: spec and status, from which the CRD is generated, admission rules and the
+//! texts of `kubectl explain` included.
+//!
+//! The program decodes resources into [`FedoraMessage`](super::incoming::FedoraMessage). What the
+//! fields may hold is checked again in [`validate`](super::validate).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::schema;
+
+/// API group of the resource.
+pub const GROUP: &str = "apps.fedoraproject.org";
+/// API version of the resource.
+pub const VERSION: &str = "v1alpha1";
+/// Kind of the resource.
+pub const KIND: &str = "FedoraMessage";
+/// Plural name of the resource, as in API paths.
+pub const PLURAL: &str = "fedoramessages";
+/// When the value of this annotation changes, a stopped message is tried once more.
+pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
+
+/// A message for Fedora's message bus. The operator publishes it once to the RabbitMQ broker of
+/// its environment and records in the status what became of it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize)]
+#[kube(
+    group = "apps.fedoraproject.org",
+    version = "v1alpha1",
+    kind = "FedoraMessage",
+    root = "FedoraMessageDefinition",
+    plural = "fedoramessages",
+    shortname = "fmsg",
+    category = "fedora",
+    namespaced,
+    status = "FedoraMessageStatus",
+    doc = "A message for Fedora's message bus. The operator publishes it once to the RabbitMQ broker of its environment, as the fedora-messaging library would, and records in the status what became of it.",
+    selectable = ".spec.env",
+    selectable = ".status.status",
+    selectable = ".status.reason",
+    printcolumn = r#"{"name":"Env", "type":"string", "jsonPath":".spec.env", "description":"The environment whose broker gets the message"}"#,
+    printcolumn = r#"{"name":"Topic", "type":"string", "jsonPath":".spec.message.topic", "description":"The topic, without the configured prefix"}"#,
+    printcolumn = r#"{"name":"Sent", "type":"boolean", "jsonPath":".status.status", "description":"Whether the broker confirmed the message"}"#,
+    printcolumn = r#"{"name":"Reason", "type":"string", "jsonPath":".status.reason", "description":"What became of the message, in one word"}"#,
+    printcolumn = r#"{"name":"Message-ID", "type":"string", "jsonPath":".status.messageId", "description":"The message's id on the bus", "priority":1}"#,
+    printcolumn = r#"{"name":"Sent-Time", "type":"string", "jsonPath":".status.sentTime", "description":"When the broker confirmed the message", "priority":1}"#,
+    printcolumn = r#"{"name":"Attempts", "type":"integer", "jsonPath":".status.attempts", "description":"How often delivery was tried", "priority":1}"#,
+    printcolumn = r#"{"name":"Age", "type":"date", "jsonPath":".metadata.creationTimestamp", "description":"Since when the message exists"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.env == oldSelf.env").message("spec.env can't be changed: create another FedoraMessage").field_path(".env"),
+    validation = Rule::new("self.message == oldSelf.message").message("spec.message can't be changed, as it may have been sent already: create another FedoraMessage").field_path(".message"),
+    validation = Rule::new("self.authentication == oldSelf.authentication").message("spec.authentication can't be changed: create another FedoraMessage").field_path(".authentication"),
+    validation = Rule::new("has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds)").message("spec.activeDeadlineSeconds can't be changed: create another FedoraMessage"),
+    validation = Rule::new("has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)").message("spec.backoffLimit can't be changed: create another FedoraMessage"),
+    validation = Rule::new("has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished)").message("spec.ttlSecondsAfterFinished can't be changed: create another FedoraMessage")
+)]
+pub struct FedoraMessageSpec {
+    /// The environment whose broker gets the message: `prod` or `stg`.
+    pub env: Environment,
+    /// What to send.
+    pub message: MessageSpec,
+    /// The Secret or Secrets that hold the client certificate with which to send.
+    pub authentication: AuthenticationSpec,
+    /// How many seconds after its creation (or, once it was suspended, after it was resumed) the
+    /// message is given up. Unset: it is tried until it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::positive_seconds")]
+    pub active_deadline_seconds: Option<i64>,
+    /// How many retries follow a failed attempt before the message is given up. Unset: it is tried
+    /// until it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub backoff_limit: Option<u32>,
+    /// How many seconds after the message was sent or given up the resource is deleted. Unset: it
+    /// is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub ttl_seconds_after_finished: Option<u32>,
+    /// While true the message is not sent. The only field of the spec that may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::boolean")]
+    pub suspend: Option<bool>,
+}
+
+/// One of Fedora's two message buses.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Production.
+    Prod,
+    /// Staging.
+    Stg,
+}
+
+impl Environment {
+    /// Both environments, for those who go through all of them.
+    pub const ALL: [Self; 2] = [Self::Prod, Self::Stg];
+
+    /// The name as it stands in a resource.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prod => "prod",
+            Self::Stg => "stg",
+        }
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is sent.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageSpec {
+    /// The content: any JSON object. Numbers are what the API server keeps: 64-bit integers and
+    /// 64-bit floats, so 1.0 is sent as 1, and an integer beyond 64 bits is rounded. With
+    /// client-side `kubectl apply` null values are lost, and the message is refused: use
+    /// `kubectl apply --server-side` or `kubectl create`.
+    #[schemars(schema_with = "schema::any_object")]
+    pub body: Box<RawValue>,
+    /// The subject that consumers select messages by: words separated by dots, none empty, without
+    /// white space, control characters, `*` and `#`. With the configured prefix at most 255 bytes.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(
+        validation = Rule::new("size(bytes(self)) <= 255").message("spec.message.topic must have at most 255 bytes in UTF-8: shorten it"),
+        validation = Rule::new("!self.startsWith('.') && !self.endsWith('.') && !self.contains('..')").message("spec.message.topic must be words separated by single dots: remove leading, trailing and doubled dots"),
+        validation = Rule::new("!self.contains('*') && !self.contains('#')").message("spec.message.topic must not contain * or #, which are wildcards of subscriptions: name one topic"),
+        validation = Rule::new(r"!self.matches('[\\s\\p{Z}\\p{Cc}]')").message("spec.message.topic must not contain white space or control characters: remove them")
+    )]
+    pub topic: String,
+    /// Headers of your own. Values are strings, 64-bit integers or booleans and keep their type.
+    /// Keys that begin with `fedora_messaging` are reserved, but for the filter headers
+    /// `fedora_messaging_{user,group,rpm,container,module,flatpak}_NAME: true`. `sent-at`,
+    /// `priority`, `CC` and `BCC` can't be set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::any_headers")]
+    pub headers: BTreeMap<String, Box<RawValue>>,
+    /// How important the message is: `Debug`, `Info` (the default), `Warning` or `Error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// The message schema's entry point name, for instance `bodhi.update.request.stable.v1`.
+    /// Default: `base.message`, which any body fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schema must be the name of an entry point: letters, digits, dots, dashes and underscores"))]
+    pub schema: Option<String>,
+    /// The Python package that ships the schema, for instance `bodhi_messages`. Default:
+    /// `fedora_messaging` for `base.message`, and none for other schemas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schemaPackage must be the name of a Python package: letters, digits, dots, dashes and underscores"))]
+    pub schema_package: Option<String>,
+    /// The AMQP priority, 0 to 255. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::octet")]
+    pub priority: Option<u8>,
+}
+
+/// How important a message is to the people who are told of it.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub enum Severity {
+    /// Of low priority; shown only to those who ask for it.
+    Debug,
+    /// For information; the default.
+    #[default]
+    Info,
+    /// A problem that people want to know about.
+    Warning,
+    /// Critical; people should act on it.
+    Error,
+}
+
+/// Where the client certificate is: in one Secret, or in three with one key each.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.secret_ref) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) + (has(self.caSecretRef) || has(self.certSecretRef) || has(self.keySecretRef) ? 1 : 0) == 1").message("spec.authentication must name the certificate in exactly one way: secretRef, or secret_ref, or all of caSecretRef, certSecretRef and keySecretRef"),
+    validation = Rule::new("has(self.caSecretRef) == has(self.certSecretRef) && has(self.certSecretRef) == has(self.keySecretRef)").message("spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none: add those that are missing")
+)]
+pub struct AuthenticationSpec {
+    /// A Secret that holds the CA, the certificate and the key, as the keys `ca`, `cert`, `key`, or
+    /// `ca.crt`, `tls.crt`, `tls.key`, or `cacert.pem`, `cert.pem`, `key.pem`.
+    #[serde(rename = "secret_ref", default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// The same as `secret_ref`, in the usual spelling of Kubernetes.
+    #[serde(rename = "secretRef", default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref_camel: Option<SecretReference>,
+    /// The key of a Secret that holds the CA certificates which the broker's certificate is checked
+    /// against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyReference>,
+    /// The key of a Secret that holds the client certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_secret_ref: Option<SecretKeyReference>,
+    /// The key of a Secret that holds the client certificate's private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_secret_ref: Option<SecretKeyReference>,
+}
+
+/// A Secret by name.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Name of the Secret.
+    #[schemars(schema_with = "schema::secret_name")]
+    pub name: String,
+    /// Namespace of the Secret; default: that of the `FedoraMessage`. A Secret in another namespace
+    /// is used only if its annotation `apps.fedoraproject.org/allowed-namespaces` names the
+    /// namespace of the `FedoraMessage` (a list separated by commas, or `*`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::namespace_name")]
+    pub namespace: Option<String>,
+}
+
+/// One key of a Secret.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Name of the Secret.
+    #[schemars(schema_with = "schema::secret_name")]
+    pub name: String,
+    /// Key within the Secret's data.
+    #[schemars(schema_with = "schema::secret_key")]
+    pub key: String,
+    /// Namespace of the Secret; default: that of the `FedoraMessage`. A Secret in another namespace
+    /// is used only if its annotation `apps.fedoraproject.org/allowed-namespaces` names the
+    /// namespace of the `FedoraMessage` (a list separated by commas, or `*`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::namespace_name")]
+    pub namespace: Option<String>,
+}
+
+/// What became of the message. Written by the operator alone.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FedoraMessageStatus {
+    /// Always `FedoraMessageSent`: what `status`, `reason` and `message` speak of.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+    /// True once the broker confirmed the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<bool>,
+    /// What became of the message, in one word, for instance `Sent` or `BrokerUnreachable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same in a sentence, with what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// `FedoraMessageSent`: whether the broker confirmed the message. `Reconciling`: present while
+    /// it will be tried again. `Stalled`: present once it was given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the resource that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::int64")]
+    pub observed_generation: Option<i64>,
+    /// The message's id on the bus: the uid of this resource. Datagrepper finds the message by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// When the broker confirmed the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub sent_time: Option<DateTime<Utc>>,
+    /// The routing key with which the message was or would be published: the configured prefix and
+    /// the topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing_key: Option<String>,
+    /// How often delivery to the broker was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub attempts: Option<u32>,
+    /// When the message is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub next_attempt_time: Option<DateTime<Utc>>,
+    /// How the message was or would be delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_mode: Option<String>,
+    /// When a message that had been suspended was resumed; `activeDeadlineSeconds` counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub start_time: Option<DateTime<Utc>>,
+    /// The value of the annotation `apps.fedoraproject.org/retry` that was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_retry: Option<String>,
+}
