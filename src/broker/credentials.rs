@@ -15,21 +15,13 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::message::outcome::{Failure, Reason};
+use crate::message::secret::{Material, Part};
 
 /// The longest PEM that is read, in bytes; real CA bundles have a few hundred thousand.
 const MAX_PEM: usize = 1024 * 1024;
 
 /// The SHA-256 of CA, certificate and key: two credentials are the same if and only if it is.
 pub type Fingerprint = [u8; 32];
-
-/// One of the three parts of credentials, and where it was found, for error messages.
-#[derive(Clone, Copy)]
-pub struct Pem<'a> {
-    /// For example `key "cert" of Secret apps/fedora-messaging-certs`, or a file's name.
-    pub place: &'a str,
-    /// The text.
-    pub bytes: &'a [u8],
-}
 
 /// What it takes to log in to a broker.
 pub struct Credentials {
@@ -97,9 +89,10 @@ fn invalid<T>(words: impl Into<String>) -> Result<T, CredentialsError> {
 }
 
 impl Credentials {
-    /// Reads CA, certificate and key. Whether the certificate is valid now is asked for each use,
+    /// Reads CA, certificate and key, whose [`fingerprint`] is given. Whether the certificate is valid now is asked for each use,
     /// by [`check_validity`](Self::check_validity).
-    pub fn from_pem(ca: Pem<'_>, cert: Pem<'_>, key: Pem<'_>) -> Result<Self, CredentialsError> {
+    pub fn from_pem(material: &Material<'_>, fingerprint: Fingerprint) -> Result<Self, CredentialsError> {
+        let Material { ca, cert, key } = material;
         let chain = certificates(cert)?;
         let leaf = chain
             .first()
@@ -121,7 +114,7 @@ impl Credentials {
             user,
             not_after,
             not_before,
-            fingerprint: fingerprint([ca, cert, key]),
+            fingerprint,
         })
     }
 
@@ -153,7 +146,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Every PEM block of the CA counts; what isn't a certificate among them is passed over.
-fn roots(ca: Pem<'_>) -> Result<RootCertStore, CredentialsError> {
+fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
     let certificates = certificates(ca)?;
     if certificates.is_empty() {
         return invalid(no_certificate(ca));
@@ -169,7 +162,7 @@ fn roots(ca: Pem<'_>) -> Result<RootCertStore, CredentialsError> {
     Ok(roots)
 }
 
-fn certificates(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+fn certificates(pem: &Part<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let items = items(pem)?;
     Ok(items
         .into_iter()
@@ -180,7 +173,7 @@ fn certificates(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, Credential
         .collect())
 }
 
-fn private_key(pem: Pem<'_>) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+fn private_key(pem: &Part<'_>) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     let key = items(pem)?.into_iter().find_map(|item| match item {
         Item::Pkcs1Key(key) => Some(PrivateKeyDer::Pkcs1(key)),
         Item::Pkcs8Key(key) => Some(PrivateKeyDer::Pkcs8(key)),
@@ -198,7 +191,7 @@ fn private_key(pem: Pem<'_>) -> Result<PrivateKeyDer<'static>, CredentialsError>
     })
 }
 
-fn items(pem: Pem<'_>) -> Result<Vec<Item>, CredentialsError> {
+fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
     if pem.bytes.len() > MAX_PEM {
         return invalid(format!(
             "{} has {} bytes, more than certificates take: put only PEM there",
@@ -216,14 +209,14 @@ fn items(pem: Pem<'_>) -> Result<Vec<Item>, CredentialsError> {
         })
 }
 
-fn no_certificate(pem: Pem<'_>) -> String {
+fn no_certificate(pem: &Part<'_>) -> String {
     format!(
         "{} holds no certificate: put a PEM certificate there (-----BEGIN CERTIFICATE-----)",
         pem.place
     )
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>, pem: Pem<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
+fn parse<'a>(der: &'a CertificateDer<'_>, pem: &Part<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
     match X509Certificate::from_der(der) {
         Ok((_, certificate)) => Ok(certificate),
         Err(_) => invalid(format!(
@@ -233,7 +226,7 @@ fn parse<'a>(der: &'a CertificateDer<'_>, pem: Pem<'_>) -> Result<X509Certificat
     }
 }
 
-fn common_name(certificate: &X509Certificate<'_>, pem: Pem<'_>) -> Result<String, CredentialsError> {
+fn common_name(certificate: &X509Certificate<'_>, pem: &Part<'_>) -> Result<String, CredentialsError> {
     let name = certificate
         .subject()
         .iter_common_name()
@@ -257,7 +250,7 @@ fn validity(certificate: &X509Certificate<'_>) -> (DateTime<Utc>, DateTime<Utc>)
     )
 }
 
-fn mismatch(error: &tokio_rustls::rustls::Error, cert: Pem<'_>, key: Pem<'_>) -> CredentialsError {
+fn mismatch(error: &tokio_rustls::rustls::Error, cert: &Part<'_>, key: &Part<'_>) -> CredentialsError {
     use tokio_rustls::rustls::Error;
     CredentialsError::Invalid(match error {
         Error::InconsistentKeys(_) => format!(
@@ -271,10 +264,12 @@ fn mismatch(error: &tokio_rustls::rustls::Error, cert: Pem<'_>, key: Pem<'_>) ->
     })
 }
 
-/// Each part is hashed with its length, so that no two different triples look alike.
-fn fingerprint(parts: [Pem<'_>; 3]) -> Fingerprint {
+/// Identifies credentials by what they are read from. Each part is hashed with its length, so that
+/// no two different triples look alike.
+#[must_use]
+pub fn fingerprint(material: &Material<'_>) -> Fingerprint {
     let mut context = Context::new(&SHA256);
-    for part in parts {
+    for part in [&material.ca, &material.cert, &material.key] {
         context.update(&part.bytes.len().to_le_bytes());
         context.update(part.bytes);
     }

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as Rustls};
 
 use super::address::BrokerAddress;
 use super::transport::TransportError;
-use crate::message::outcome::{Failure, Reason};
+use crate::message::outcome::{Attempt, Failure, Reason};
 
 /// The longest part of a broker's answer that is passed on, in characters.
 const LONGEST_ANSWER: usize = 400;
@@ -171,6 +171,16 @@ pub struct PublishError {
 impl From<BrokerError> for PublishError {
     fn from(error: BrokerError) -> Self {
         Self { error, retry_at: None }
+    }
+}
+
+impl From<PublishError> for Attempt {
+    fn from(PublishError { error, retry_at }: PublishError) -> Self {
+        Self {
+            outcome: error.into(),
+            routing_key: None,
+            retry_at,
+        }
     }
 }
 

@@ -4,5 +4,6 @@ pub mod address;
 pub mod connection;
 pub mod credentials;
 pub mod errors;
+pub mod keyring;
 pub mod pool;
 pub mod transport;

@@ -60,6 +60,17 @@ pub enum TransportError {
     Tls(Arc<io::Error>),
 }
 
+impl TransportError {
+    /// The step that failed, for people.
+    #[must_use]
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "address",
+            Self::Tls(_) => "TLS",
+        }
+    }
+}
+
 impl Transport {
     /// Connects, and proves both ends to each other.
     pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>) -> Result<Self, TransportError> {

@@ -11,5 +11,6 @@ pub mod incoming;
 pub mod outcome;
 pub mod resource;
 mod schema;
+pub mod secret;
 pub mod status;
 pub mod validate;

@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Display};
 
+use chrono::{DateTime, Utc};
+
 /// Why a message is as it is: the low-cardinality word in `status.reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -221,6 +223,27 @@ impl Outcome {
             message: format!(
                 "Not sent after spec.backoffLimit ({limit}) retries; the last attempt ended with {reason}: {message}"
             ),
+        }
+    }
+}
+
+/// How one attempt ended, with what only the attempt knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The routing key, if the message got that far.
+    pub routing_key: Option<String>,
+    /// Before this time another attempt would end the same way.
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+impl<O: Into<Outcome>> From<O> for Attempt {
+    fn from(outcome: O) -> Self {
+        Self {
+            outcome: outcome.into(),
+            routing_key: None,
+            retry_at: None,
         }
     }
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -88,6 +89,17 @@ pub struct FedoraMessageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::boolean")]
     pub suspend: Option<bool>,
+}
+
+/// The custom resource definition, as it is installed.
+#[must_use]
+pub fn definition() -> CustomResourceDefinition {
+    let mut crd = FedoraMessageDefinition::crd();
+    let versions = crd.spec.versions.iter_mut();
+    for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
+        schema::without_nulls(schema);
+    }
+    crd
 }
 
 /// One of Fedora's two message buses.

@@ -1,5 +1,8 @@
 //! Schemas for the CRD where a Rust type can't tell all that the API server can check.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -86,4 +89,26 @@ pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
             "message": "must be a key of a Secret: letters, digits, dashes, dots and underscores"
         }]
     })
+}
+
+/// Takes `nullable` from every schema but that of header values.
+///
+/// The API server then drops a null, as if the field were not there; for an `Option` this is what
+/// people expect, and rules written with `has()` work. Header values keep theirs, see
+/// [`any_headers`].
+pub(super) fn without_nulls(schema: &mut JSONSchemaProps) {
+    if schema.x_kubernetes_preserve_unknown_fields != Some(true) {
+        schema.nullable = None;
+    }
+    let properties = schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut());
+    properties.for_each(without_nulls);
+    if let Some(JSONSchemaPropsOrBool::Schema(inner)) = &mut schema.additional_properties {
+        without_nulls(inner);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(inner)) = &mut schema.items {
+        without_nulls(inner);
+    }
 }

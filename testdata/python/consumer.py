@@ -2,8 +2,9 @@
 
 Configuration comes from FEDORA_MESSAGING_CONF, as for every program that uses the library.
 Arguments: QUEUE ROUTING_KEY FORMAT. The queue is durable, so that it keeps what arrives while the
-broker or this program is away. FORMAT `json` prints one JSON object for each message, `text` what
-`fedora-messaging consume` prints. Once bound, prints `{"ready": QUEUE}` (json) or nothing (text).
+broker or this program is away. The first line printed says `ready` when the queue is bound. Then,
+with FORMAT `json`, comes one JSON object for each message; with `text`, what the library's own
+`fedora-messaging consume` prints.
 """
 
 import json
@@ -39,8 +40,7 @@ def main():
         print(show(message), flush=True)
 
     def bound(_consumers):
-        if format == "json":
-            print(json.dumps({"ready": queue}), flush=True)
+        print("ready", flush=True)
 
     def failed(failure):
         print(failure.getErrorMessage(), file=sys.stderr, flush=True)

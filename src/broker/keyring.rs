@@ -1,0 +1,45 @@
+//! Credentials that were read before, so that a Secret's PEM is parsed once and not for each
+//! message that names it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::Utc;
+
+use super::credentials::{Credentials, CredentialsError, Fingerprint, fingerprint};
+use crate::message::secret::Material;
+
+/// How many credentials are remembered; more than any cluster uses at a time.
+const CAPACITY: usize = 1024;
+
+/// Credentials by what they were read from.
+#[derive(Debug, Default)]
+pub struct Keyring(Mutex<HashMap<Fingerprint, Arc<Credentials>>>);
+
+impl Keyring {
+    /// The credentials that `material` holds, if they can be used now.
+    pub fn credentials(&self, material: &Material<'_>) -> Result<Arc<Credentials>, CredentialsError> {
+        let fingerprint = fingerprint(material);
+        let known = self.lock().get(&fingerprint).cloned();
+        let credentials = match known {
+            Some(credentials) => credentials,
+            None => self.remember(Credentials::from_pem(material, fingerprint)?),
+        };
+        credentials.check_validity(Utc::now(), &material.cert.place)?;
+        Ok(credentials)
+    }
+
+    fn remember(&self, credentials: Credentials) -> Arc<Credentials> {
+        let credentials = Arc::new(credentials);
+        let mut known = self.lock();
+        if known.len() >= CAPACITY {
+            known.clear();
+        }
+        known.insert(credentials.fingerprint, credentials.clone());
+        credentials
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Fingerprint, Arc<Credentials>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

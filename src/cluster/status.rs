@@ -1,0 +1,106 @@
+//! Writes a status to exactly the object that was published: one request, without a read.
+//!
+//! The patch begins with a test of the uid. An object that was deleted and created again under the
+//! same name fails it, and keeps its own status (docs/decisions/0002).
+
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use serde::Serialize;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::message::incoming::FedoraMessage;
+use crate::message::resource::{FedoraMessageStatus, GROUP, PLURAL, VERSION};
+
+/// How long a write may take before it counts as failed. It may have succeeded all the same; it is
+/// then repeated, which changes nothing.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The answer's metadata are enough: not the body all over again.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+/// Who writes, in the resource's managed fields.
+const FIELD_MANAGER: &str = "fedora-message-operator";
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The object has the status.
+    Yes,
+    /// The object does not exist any more; another may have its name.
+    Gone,
+    /// Not now. It has to be written again.
+    No,
+}
+
+#[derive(Serialize)]
+struct Operation<'a, V: ?Sized> {
+    op: &'static str,
+    path: &'static str,
+    value: &'a V,
+}
+
+/// Writes the status of `message`.
+pub async fn write(client: &Client, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
+    let request = match request(message, status) {
+        Ok(request) => request,
+        Err(error) => {
+            warn!(%error, "the status can't be put into a request");
+            return Written::No;
+        }
+    };
+    match timeout(TIMEOUT, answer(client, request)).await {
+        Ok(Ok(StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY)) => Written::Gone,
+        Ok(Ok(code)) if code.is_success() => Written::Yes,
+        Ok(Ok(code)) => not_now(message, &format!("the API server answered {code}")),
+        Ok(Err(error)) => not_now(message, &error.to_string()),
+        Err(_) => not_now(message, "the API server did not answer in time"),
+    }
+}
+
+fn not_now(message: &FedoraMessage, error: &str) -> Written {
+    warn!(
+        error,
+        namespace = message.namespace(),
+        name = message.name(),
+        "the status could not be written, and will be written again"
+    );
+    Written::No
+}
+
+fn request(
+    message: &FedoraMessage,
+    status: &FedoraMessageStatus,
+) -> Result<Request<Body>, Box<dyn std::error::Error + Send + Sync>> {
+    let test = Operation {
+        op: "test",
+        path: "/metadata/uid",
+        value: message.uid(),
+    };
+    let add = Operation {
+        op: "add",
+        path: "/status",
+        value: status,
+    };
+    let (namespace, name) = (message.namespace(), message.name());
+    let path =
+        format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status?fieldManager={FIELD_MANAGER}");
+    Ok(Request::patch(path)
+        .header(CONTENT_TYPE, "application/json-patch+json")
+        .header(ACCEPT, METADATA_ONLY)
+        .body(Body::from(serde_json::to_vec(&(test, add))?))?)
+}
+
+/// Sends the request and reads the answer to its end, so that the connection is used again.
+async fn answer(client: &Client, request: Request<Body>) -> Result<StatusCode, kube::Error> {
+    let response = client.send(request).await?;
+    let code = response.status();
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(code)
+}

@@ -1,0 +1,22 @@
+//! `crd`: prints the custom resource definition, generated from the Rust types.
+
+use std::process::ExitCode;
+
+use crate::message::resource::definition;
+
+/// What stands above the generated text.
+const HEADER: &str = "# Generated from src/message/resource.rs by `just crds`; don't edit.\n";
+
+/// Prints the CRD.
+#[must_use]
+pub fn main() -> ExitCode {
+    match yaml() {
+        Ok(yaml) => super::print(&yaml),
+        Err(error) => super::fail(&format!("can't write the CRD as YAML: {error}")),
+    }
+}
+
+/// The CRD as YAML, as it is committed under `crds/`.
+pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
+    Ok(format!("{HEADER}{}", serde_saphyr::to_string(&definition())?))
+}

@@ -1,0 +1,200 @@
+//! `publish`: sends messages from files, by the same code as the operator but without a cluster.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chrono::Utc;
+use futures::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::manifests::Manifests;
+use crate::broker::credentials::Credentials;
+use crate::broker::keyring::Keyring;
+use crate::broker::pool::Pool;
+use crate::cli::{OptionalCertificateArgs, Output, PublishArgs};
+use crate::delivery::Delivery;
+use crate::message::decide::{Decision, decide};
+use crate::message::envelope::Routing;
+use crate::message::incoming::FedoraMessage;
+use crate::message::outcome::{Attempt, Outcome, Reason};
+use crate::message::resource::FedoraMessageStatus;
+use crate::message::secret::select;
+use crate::message::status::{self, Facts};
+use crate::message::validate::OutgoingMessage;
+
+/// From this many messages on, a terminal is shown a progress bar.
+const MANY: usize = 20;
+
+/// Publishes the messages in the files; succeeds only if all were sent.
+#[must_use]
+pub fn main(arguments: &PublishArgs) -> ExitCode {
+    let manifests = match read(arguments) {
+        Ok(manifests) => manifests,
+        Err(words) => return super::misused(&words),
+    };
+    let certificate = match certificate(&arguments.certificate) {
+        Ok(certificate) => certificate,
+        Err(words) => return super::misused(&words),
+    };
+    let publisher = Publisher {
+        routing: arguments.broker.routing(),
+        delivery: Delivery::Direct(Pool::new(arguments.broker.brokers(), |_| {})),
+        keyring: Keyring::default(),
+        certificate,
+        manifests,
+    };
+    match super::block_on(publisher.publish_all(arguments.concurrency.into(), arguments.output)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => super::fail(&format!("can't start: {error}")),
+    }
+}
+
+fn read(arguments: &PublishArgs) -> Result<Manifests, String> {
+    let mut manifests = Manifests::default();
+    for file in &arguments.files {
+        let (place, text) = match file.as_path() {
+            path if path == Path::new("-") => ("standard input".to_owned(), standard_input()),
+            path => (path.display().to_string(), fs::read_to_string(path)),
+        };
+        let text = text.map_err(|error| format!("can't read {place}: {error}"))?;
+        manifests.add(&text, &place)?;
+    }
+    match manifests.messages.len() {
+        0 => Err("there is no FedoraMessage in the files".to_owned()),
+        _ => Ok(manifests),
+    }
+}
+
+fn standard_input() -> io::Result<String> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map(|_| text)
+}
+
+fn certificate(arguments: &OptionalCertificateArgs) -> Result<Option<Arc<Credentials>>, String> {
+    match arguments {
+        OptionalCertificateArgs {
+            ca: Some(ca),
+            cert: Some(cert),
+            key: Some(key),
+        } => super::files::credentials(ca, cert, key).map(Some),
+        _ => Ok(None),
+    }
+}
+
+struct Publisher {
+    routing: Routing,
+    delivery: Delivery,
+    keyring: Keyring,
+    /// The certificate for all messages, if one was given.
+    certificate: Option<Arc<Credentials>>,
+    manifests: Manifests,
+}
+
+impl Publisher {
+    /// Publishes all messages, and prints what becomes of each; true if all were sent.
+    async fn publish_all(&self, concurrency: usize, output: Output) -> bool {
+        let messages = &self.manifests.messages;
+        let bar = progress(messages.len(), output);
+        let mut results = stream::iter(messages)
+            .map(async |message| (message, self.publish(message).await))
+            .buffer_unordered(concurrency);
+        let mut all_sent = true;
+        while let Some((message, status)) = results.next().await {
+            all_sent &= status.status == Some(true);
+            bar.inc(1);
+            bar.suspend(|| super::print(&line(message, &status, output)));
+        }
+        bar.finish_and_clear();
+        self.delivery.close().await;
+        all_sent
+    }
+
+    /// Publishes a message, and makes its status as the operator would.
+    async fn publish(&self, message: &FedoraMessage) -> FedoraMessageStatus {
+        let none = FedoraMessageStatus::default();
+        let attempt = match decide(message, &none, Utc::now()) {
+            Decision::Attempt => {
+                let credentials = async |outgoing: &OutgoingMessage<'_>| self.credentials(message, outgoing);
+                self.delivery.attempt(message, &self.routing, credentials).await
+            }
+            Decision::Report(outcome) => outcome.into(),
+            Decision::Rest => return none,
+        };
+        let facts = Facts {
+            routing_key: attempt.routing_key.as_deref(),
+            attempts: attempt.outcome.reason.is_attempt().into(),
+            next_attempt: None,
+            delivery_mode: self.delivery.name(),
+        };
+        status::next(message, &none, &attempt.outcome, &facts, Utc::now())
+    }
+
+    fn credentials(
+        &self,
+        message: &FedoraMessage,
+        outgoing: &OutgoingMessage<'_>,
+    ) -> Result<Arc<Credentials>, Attempt> {
+        if let Some(certificate) = &self.certificate {
+            return Ok(certificate.clone());
+        }
+        let secrets = &self.manifests.secrets;
+        let secrets: Vec<_> = outgoing
+            .authentication
+            .secrets()
+            .map(|name| secrets.get(name).cloned())
+            .collect();
+        let material = select(&outgoing.authentication, message.namespace(), &secrets).map_err(|error| {
+            let mut outcome = Outcome::from(error);
+            if outcome.reason == Reason::SecretNotFound {
+                outcome.message += " (add its manifest to the files, or give --ca, --cert and --key)";
+            }
+            outcome
+        })?;
+        Ok(self.keyring.credentials(&material)?)
+    }
+}
+
+/// A bar where it helps: for many messages, on a terminal that is not read by a program.
+fn progress(messages: usize, output: Output) -> ProgressBar {
+    if messages < MANY || output == Output::Json || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
+    ProgressBar::new(messages as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// What is printed of one message.
+fn line(message: &FedoraMessage, status: &FedoraMessageStatus, output: Output) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        namespace: &'a str,
+        name: &'a str,
+        status: &'a FedoraMessageStatus,
+    }
+    let (namespace, name) = (message.namespace(), message.name());
+    match output {
+        Output::Json => match serde_json::to_string(&Line {
+            namespace,
+            name,
+            status,
+        }) {
+            Ok(line) => line + "\n",
+            Err(error) => format!("{{\"error\":\"{error}\"}}\n"),
+        },
+        Output::Text => {
+            let text = |field: &Option<String>| field.clone().unwrap_or_default();
+            let name = if name.is_empty() { "(no name)" } else { name };
+            format!(
+                "{name}  {}  {}: {}\n",
+                text(&status.message_id),
+                text(&status.reason),
+                text(&status.message)
+            )
+        }
+    }
+}

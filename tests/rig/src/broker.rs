@@ -1,0 +1,255 @@
+//! A real RabbitMQ, set up like Fedora's: TLS with client certificates only, the certificate's common
+//! name is the user, and each user has rights on topics.
+//!
+//! Users, virtual host and rights are those of `testdata/broker/definitions.json`:
+//!
+//! | user | may |
+//! |---|---|
+//! | `nice-app`, `nice-app.stg` | publish to `amq.topic`, topics `nice.*` (with or without Fedora's prefix) |
+//! | `publisher` | publish to `amq.topic`, any topic |
+//! | `consumer` | declare queues, bind them to `amq.topic` and consume |
+//! | `admin` | everything on `/pubsub` |
+//! | `reader` | read, but publish nowhere |
+//! | `no-vhost` | log in, but not to `/pubsub` |
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    guard::{Guard, Signal},
+    pki::{ClientCert, Pki, Request},
+    port::Port,
+    testdata,
+};
+
+/// The scripts themselves; those on the search path insist on being root or the user `rabbitmq`.
+const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+
+const NODE: &str = "rabbitmq";
+const EPMD: &str = "epmd";
+const START_WITHIN: Duration = Duration::from_secs(90);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running RabbitMQ.
+#[derive(Debug)]
+pub struct Broker {
+    // The first field, so dropped first: the ports are given back after the processes are gone.
+    guard: Guard,
+    pki: Pki,
+    port: Port,
+    dist_port: Port,
+    epmd_port: Port,
+}
+
+/// How a broker may differ from the usual one.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The names in the server's certificate.
+    pub server_names: Vec<String>,
+    /// Further lines for its `rabbitmq.conf`; they override the shared file's.
+    pub config: String,
+}
+
+/// The broker's users, as in `testdata/broker/definitions.json`; any other is refused at login.
+pub const USERS: [&str; 7] = [
+    "nice-app",
+    "nice-app.stg",
+    "publisher",
+    "consumer",
+    "admin",
+    "reader",
+    "no-vhost",
+];
+
+/// The folder of RabbitMQ's scripts, or what to install.
+pub fn scripts() -> Result<String> {
+    ensure!(
+        Path::new(SCRIPTS).join("rabbitmq-server").exists(),
+        "no RabbitMQ here: apt-get install rabbitmq-server"
+    );
+    Ok(SCRIPTS.to_owned())
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            server_names: vec!["localhost".into(), "127.0.0.1".into()],
+            config: String::new(),
+        }
+    }
+}
+
+impl Broker {
+    /// Starts a broker with an authority of its own and returns when it accepts connections.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&Options::default())
+    }
+
+    /// Starts a broker that differs from the usual one.
+    pub fn start_with(options: &Options) -> Result<Self> {
+        scripts()?;
+        let broker = Self {
+            pki: Pki::new("broker-ca")?,
+            port: Port::reserve()?,
+            dist_port: Port::reserve()?,
+            epmd_port: Port::reserve()?,
+            guard: Guard::new("broker")?,
+        };
+        broker.write_config(options)?;
+        broker.launch_epmd()?;
+        broker.restart()?;
+        Ok(broker)
+    }
+
+    /// Where to connect: `amqps://localhost:PORT/%2Fpubsub`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("amqps://localhost:{}/%2Fpubsub", self.port())
+    }
+
+    /// The AMQP port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The authority that the broker trusts and that signed its certificate.
+    #[must_use]
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// A certificate for the user `cn`.
+    pub fn client(&self, cn: &str) -> Result<ClientCert> {
+        self.pki.client(cn)
+    }
+
+    /// Runs `rabbitmqctl` and returns its output. Takes about a second.
+    pub fn ctl(&self, args: &[&str]) -> Result<String> {
+        let output = self.script("rabbitmqctl").arg("-q").args(args).output()?;
+        if !output.status.success() {
+            bail!(
+                "rabbitmqctl {}: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Ends it politely, as `systemctl stop` would: clients are told.
+    pub fn stop(&self) -> Result<()> {
+        self.guard.stop(NODE, STOP_WITHIN).map(drop)
+    }
+
+    /// Kills it (SIGKILL). Data and port stay.
+    pub fn kill(&self) -> Result<()> {
+        self.guard.kill(NODE)
+    }
+
+    /// Makes it stand still (SIGSTOP), with its connections open.
+    pub fn freeze(&self) -> Result<()> {
+        self.guard.signal(NODE, Signal::Freeze)
+    }
+
+    /// Lets it go on after [`Broker::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.guard.signal(NODE, Signal::Thaw)
+    }
+
+    /// Starts it again with the same data on the same port and waits until it accepts connections.
+    /// After [`Broker::stop`] or [`Broker::kill`].
+    pub fn restart(&self) -> Result<()> {
+        self.guard.start(NODE, &self.script("rabbitmq-server"))?;
+        self.guard.wait_ready(NODE, START_WITHIN, || self.port.answers())
+    }
+
+    /// Raises or clears the memory alarm: while it is on, publishers are blocked.
+    pub fn set_memory_alarm(&self, on: bool) -> Result<()> {
+        let watermark = if on { "0" } else { "0.4" };
+        self.ctl(&["set_vm_memory_high_watermark", watermark]).map(drop)
+    }
+
+    /// The broker's log so far.
+    pub fn log(&self) -> Result<String> {
+        let log = fs::read(self.guard.out(NODE)).context("no log")?;
+        Ok(String::from_utf8_lossy(&log).into_owned())
+    }
+
+    /// The guard that keeps the processes: for one more process beside them.
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.guard.scratch().join(name)
+    }
+
+    /// What differs from the shared configuration: the paths, the port and the options.
+    fn write_config(&self, options: &Options) -> Result<()> {
+        let mut request = Request::server(&[]);
+        request.cn = options.server_names.first().cloned().unwrap_or_default();
+        request.names.clone_from(&options.server_names);
+        let server = self.pki.issue(&request)?.write(self.guard.scratch(), "server")?;
+        fs::create_dir(self.path("conf.d"))?;
+        fs::create_dir(self.path("home"))?;
+        fs::write(self.path("env.conf"), "")?;
+        fs::write(self.path("advanced.config"), "[].\n")?;
+        // RabbitMQ writes to this file when plugins change.
+        fs::copy(testdata("broker/enabled_plugins"), self.path("enabled_plugins"))?;
+        let config = format!(
+            "listeners.ssl.default = 127.0.0.1:{}\n\
+             ssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n\
+             load_definitions = {}\nlog.file = false\nlog.console = true\nlog.console.use_colors = off\n{}\n",
+            self.port(),
+            server.ca.display(),
+            server.cert.display(),
+            server.key.display(),
+            testdata("broker/definitions.json").display(),
+            options.config
+        );
+        fs::write(self.path("conf.d/local.conf"), config)?;
+        Ok(())
+    }
+
+    /// Erlang's name server. RabbitMQ would start one as a daemon that outlives it.
+    fn launch_epmd(&self) -> Result<()> {
+        let mut command = Command::new(EPMD);
+        let port = self.epmd_port.number().to_string();
+        command.args(["-address", "127.0.0.1", "-port", &port]);
+        self.guard.start(EPMD, &command)?;
+        self.guard.wait_ready(EPMD, START_WITHIN, || self.epmd_port.answers())
+    }
+
+    /// One of RabbitMQ's scripts, in the environment of this node.
+    fn script(&self, name: &str) -> Command {
+        let mut command = Command::new(Path::new(SCRIPTS).join(name));
+        command
+            .env("HOME", self.path("home"))
+            .env("LANG", "C.UTF-8")
+            .env("RABBITMQ_NODENAME", "rig@localhost")
+            .env("RABBITMQ_CONF_ENV_FILE", self.path("env.conf"))
+            .env("RABBITMQ_CONFIG_FILE", testdata("broker/rabbitmq.conf"))
+            .env("RABBITMQ_CONFIG_FILES", self.path("conf.d"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.path("advanced.config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.path("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", self.path("data"))
+            .env("RABBITMQ_LOG_BASE", self.path("log"))
+            .env("RABBITMQ_PID_FILE", self.path("rabbitmq.pid"))
+            .env("RABBITMQ_DIST_PORT", self.dist_port.number().to_string())
+            .env("ERL_EPMD_PORT", self.epmd_port.number().to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-kernel inet_dist_use_interface {127,0,0,1}",
+            );
+        command
+    }
+}

@@ -1,0 +1,142 @@
+//! `rig demo`: the way of one message, on real parts, before one's eyes.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+use rig::{Consumer, Guard, Rig, consumer::Format, wait_until};
+
+use super::{Leave, bring_up, say, shell_hint};
+
+const OPERATOR: &str = "operator";
+
+/// The arguments of `rig demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The operator's program.
+    #[arg(long, value_name = "PROGRAM")]
+    operator: PathBuf,
+    /// The manifest to show.
+    #[arg(long, value_name = "FILE")]
+    example: PathBuf,
+    /// Manifests to apply first (CRD, policy); may be repeated.
+    #[arg(long, value_name = "FILE")]
+    apply: Vec<PathBuf>,
+    /// Leave after the showing instead of waiting for Ctrl-C; so it does without a terminal.
+    #[arg(long)]
+    once: bool,
+}
+
+impl Demo {
+    /// Brings everything up, shows it, and stays until Ctrl-C.
+    pub(crate) fn run(&self) -> Result<()> {
+        let rig = bring_up(&self.apply)?;
+        let consumer = Consumer::start_with(&rig.broker, "#", Format::Text)?;
+        say::part("consumer", "fedora-messaging, bound to every topic");
+        let operator = self.start_operator(&rig)?;
+        say::part("operator", &self.operator.display().to_string());
+
+        self.show(&rig, &consumer).map_err(|error| {
+            let words = operator.last_words(OPERATOR);
+            anyhow!("{error:#}\nLast words of the operator:\n{words}")
+        })?;
+        if !self.once && std::io::stdin().is_terminal() {
+            self.stay(&rig, &consumer, &operator)?;
+        }
+        drop((operator, consumer, rig));
+        say::note("\nAll gone.");
+        Ok(())
+    }
+
+    fn start_operator(&self, rig: &Rig) -> Result<Guard> {
+        let program = self
+            .operator
+            .canonicalize()
+            .with_context(|| format!("no operator at {}: cargo build --release", self.operator.display()))?;
+        let guard = Guard::new(OPERATOR)?;
+        let mut command = Command::new(program);
+        command
+            .arg("run")
+            .env("KUBECONFIG", rig.kube.kubeconfig())
+            .env("PROD_AMQP_URL", rig.broker.url())
+            .env("STG_AMQP_URL", rig.broker.url())
+            .env("ADMIN_ADDRESS", "127.0.0.1:0");
+        guard.start(OPERATOR, &command)?;
+        Ok(guard)
+    }
+
+    /// The message's way: applied, sent, received; and what its status says then.
+    fn show(&self, rig: &Rig, consumer: &Consumer) -> Result<()> {
+        let file = self.example.display().to_string();
+        kubectl(rig, &["apply", "-f", &file])?;
+        let wait = [
+            "wait",
+            "--for=condition=FedoraMessageSent",
+            "-f",
+            &file,
+            "--timeout=60s",
+        ];
+        kubectl(rig, &wait)?;
+        wait_until(Duration::from_secs(20), "the message at the consumer", || {
+            consumer.text().is_ok_and(|text| !text.is_empty())
+        })?;
+        say::heading("What the consumer received and found valid");
+        say::lines(consumer.text()?.trim().lines());
+        kubectl(rig, &["get", "fmsg"])?;
+        say::typed(&format!("kubectl get -f {file} -o yaml    # its status"));
+        let object = rig.kube.run(&["get", "-f", &file, "-o", "yaml"])?;
+        let status = object.lines().skip_while(|line| line.trim() != "status:");
+        say::lines(status);
+        Ok(())
+    }
+
+    /// Prints what the consumer receives from now on.
+    fn stay(&self, rig: &Rig, consumer: &Consumer, operator: &Guard) -> Result<()> {
+        say::heading("Try more, in another shell");
+        say::lines(shell_hint(rig));
+        say::lines([
+            format!(
+                "sed s/hello-world/hello-again/ {} | kubectl apply -f -",
+                self.example.display()
+            ),
+            "kubectl explain fmsg.spec.message".to_owned(),
+            "kubectl get fmsg -w".to_owned(),
+            format!(
+                "tail -f {}    # the operator's log",
+                operator.out(OPERATOR).with_extension("*").display()
+            ),
+        ]);
+        say::note("\nWhat the consumer receives shows up here. Ctrl-C ends it all.");
+        let leave = Leave::watch()?;
+        let mut shown = consumer.text()?.len();
+        while !leave.wanted() {
+            std::thread::park_timeout(Duration::from_millis(100));
+            let text = consumer.text()?;
+            if let Some(new) = text.get(shown..).filter(|new| !new.is_empty()) {
+                println!("\n{}", new.trim());
+                std::io::stdout().flush()?;
+                shown = text.len();
+            }
+            ensure!(
+                operator.exited(OPERATOR)?.is_none(),
+                "the operator ended:\n{}",
+                operator.last_words(OPERATOR)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Runs kubectl before the user's eyes.
+fn kubectl(rig: &Rig, args: &[&str]) -> Result<()> {
+    say::typed(&format!("kubectl {}", args.join(" ")));
+    let printed = rig.kube.run(args)?;
+    print!("{printed}");
+    std::io::stdout().flush()?;
+    Ok(())
+}

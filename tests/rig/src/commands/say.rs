@@ -1,0 +1,38 @@
+//! What the commands print: short, and coloured only on a terminal.
+
+use std::{env, io::IsTerminal};
+
+fn styled(code: &str, text: &str) -> String {
+    if std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A remark.
+pub(crate) fn note(text: &str) {
+    println!("{}", styled("2", text));
+}
+
+/// A heading, with an empty line before it.
+pub(crate) fn heading(text: &str) {
+    println!("\n{}", styled("1", text));
+}
+
+/// A part and where it is.
+pub(crate) fn part(name: &str, what: &str) {
+    println!("  {} {what}", styled("32", &format!("{name:<11}")));
+}
+
+/// A command as a person would type it.
+pub(crate) fn typed(command: &str) {
+    println!("\n{}", styled("1;36", &format!("$ {command}")));
+}
+
+/// Lines to copy.
+pub(crate) fn lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
+    for line in lines {
+        println!("  {}", line.as_ref());
+    }
+}

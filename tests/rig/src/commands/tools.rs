@@ -1,0 +1,25 @@
+//! `rig tools`: everything that takes long, done beforehand.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use rig::{kube::Binaries, python::Python};
+
+use super::say;
+
+/// Gets each tool and says where it is and how long that took.
+pub(crate) fn run() -> Result<()> {
+    timed("Kubernetes", || {
+        let kubectl = Binaries::get()?.path("kubectl");
+        Ok(kubectl.with_file_name("").display().to_string())
+    })?;
+    timed("Python", || Ok(Python::get()?.interpreter().display().to_string()))?;
+    timed("RabbitMQ", rig::broker::scripts)
+}
+
+fn timed(name: &str, get: impl FnOnce() -> Result<String>) -> Result<()> {
+    let start = Instant::now();
+    let place = get()?;
+    say::part(name, &format!("{place}  ({:.1} s)", start.elapsed().as_secs_f32()));
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! A consumer that runs on the Python library: it validates as every consumer of Fedora's messages does,
+//! and what it doesn't accept it drops.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{
+    broker::Broker,
+    guard::Guard,
+    python::{self, Python},
+    wait::wait_for,
+};
+
+const NAME: &str = "consumer";
+const START_WITHIN: Duration = Duration::from_mins(1);
+
+/// A running consumer.
+#[derive(Debug)]
+pub struct Consumer {
+    guard: Guard,
+    queue: String,
+}
+
+/// What the consumer prints for each message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line, for tests.
+    Json,
+    /// What `fedora-messaging consume` prints, for people.
+    Text,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        }
+    }
+}
+
+impl Consumer {
+    /// Starts a consumer as user `consumer`, on a queue of its own that is bound to `amq.topic` by
+    /// `routing_key` (`#` for everything), and returns when it is bound.
+    pub fn start(broker: &Broker, routing_key: &str) -> Result<Self> {
+        Self::start_with(broker, routing_key, Format::Json)
+    }
+
+    /// The same, with a format of one's choice.
+    pub fn start_with(broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
+        let python = Python::get()?;
+        let guard = Guard::new(NAME)?;
+        let files = broker.client("consumer")?.write(guard.scratch(), NAME)?;
+        let config = guard.scratch().join("config.toml");
+        fs::write(&config, python::config(&broker.url(), &files, ""))?;
+        let scratch = guard.scratch().file_name().unwrap_or_default();
+        let queue = scratch.to_string_lossy().into_owned();
+        let mut command = python.script("consumer.py", &config);
+        command.args([&queue, routing_key, format.name()]);
+        guard.start(NAME, &command)?;
+        let consumer = Self { guard, queue };
+        let bound = || consumer.printed().is_ok_and(|text| text.is_some());
+        consumer.guard.wait_ready(NAME, START_WITHIN, bound)?;
+        Ok(consumer)
+    }
+
+    /// The name of its queue, for `rabbitmqctl`.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// The messages accepted so far ([`Format::Json`]), in the order of their arrival. Each is an object
+    /// with `id`, `topic`, `severity`, `class`, `headers`, `body` and the AMQP properties.
+    pub fn messages(&self) -> Result<Vec<Value>> {
+        let text = self.text()?;
+        text.lines()
+            .map(|line| serde_json::from_str(line).context("the consumer printed no JSON"))
+            .collect()
+    }
+
+    /// Waits until at least `count` messages were accepted.
+    pub fn wait_for(&self, count: usize, within: Duration) -> Result<Vec<Value>> {
+        let what = format!("{count} messages at the consumer");
+        wait_for(within, &what, || {
+            let enough = self.text()?.lines().count() >= count;
+            enough.then(|| self.messages()).transpose()
+        })
+        .with_context(|| format!("it printed:\n{}", self.complaints()))
+    }
+
+    /// What the library logged: why it dropped a message, for instance.
+    #[must_use]
+    pub fn complaints(&self) -> String {
+        let log = fs::read(self.guard.err(NAME)).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// All that it printed so far for the messages, in whole lines.
+    pub fn text(&self) -> Result<String> {
+        Ok(self.printed()?.unwrap_or_default())
+    }
+
+    /// What follows the line that says it is bound; nothing before that.
+    fn printed(&self) -> Result<Option<String>> {
+        let text = fs::read_to_string(self.guard.out(NAME)).context("no output of the consumer")?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        Ok(whole.strip_prefix("ready\n").map(str::to_owned))
+    }
+}

@@ -1,0 +1,223 @@
+//! Nothing outlives the process that started it: not at its normal end, not after a panic, not after
+//! Ctrl-C, not after SIGKILL.
+//!
+//! A [`Guard`] owns a scratch folder and any number of server processes. Between them and us stands a
+//! small keeper (`keeper.py`) whose standard input is a pipe that only we hold. When the pipe closes,
+//! the keeper ends every process it started, with all their descendants, and removes the folder.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
+
+use crate::wait::wait_for;
+
+const KEEPER: &str = include_str!("keeper.py");
+
+/// Holds processes and their scratch folder. Dropping it kills the former and removes the latter.
+pub struct Guard {
+    name: String,
+    scratch: PathBuf,
+    keeper: Mutex<Keeper>,
+}
+
+struct Keeper {
+    process: Child,
+    /// `None` only while the guard is being dropped.
+    requests: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+/// Signals for a kept process; see [`Guard::signal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: please end.
+    Terminate = 15,
+    /// SIGINT: what Ctrl-C sends.
+    Interrupt = 2,
+    /// SIGCONT: go on after [`Signal::Freeze`].
+    Thaw = 18,
+    /// SIGSTOP: stand still, with all connections open.
+    Freeze = 19,
+}
+
+impl Guard {
+    /// Starts a keeper with an empty scratch folder; `name` becomes part of the folder's name.
+    pub fn new(name: &str) -> Result<Self> {
+        let mut process = Command::new("python3")
+            .args(["-I", "-S", "-c", KEEPER, name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .context("python3 does not start: apt-get install python3")?;
+        let requests = process.stdin.take();
+        let answers = process.stdout.take().context("the keeper has no output")?;
+        let mut keeper = Keeper {
+            process,
+            requests,
+            answers: BufReader::new(answers),
+        };
+        let scratch = keeper.answer().context("no scratch folder")?;
+        let scratch = scratch.as_str().context("no scratch folder")?.into();
+        Ok(Self {
+            name: name.to_owned(),
+            scratch,
+            keeper: Mutex::new(keeper),
+        })
+    }
+
+    /// The folder that goes with this guard.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    /// Starts `command` under `name` and returns its process id.
+    ///
+    /// Taken over are program, arguments, folder (default: the scratch folder) and changes to the
+    /// environment. Output goes to [`Guard::out`] and [`Guard::err`], which a second start under the
+    /// same name (after the first has ended) continues.
+    pub fn start(&self, name: &str, command: &Command) -> Result<u32> {
+        let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+        let argv: Vec<_> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(text)
+            .collect();
+        let mut env = BTreeMap::new();
+        let mut unset = Vec::new();
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => drop(env.insert(text(key), text(value))),
+                None => unset.push(text(key)),
+            }
+        }
+        let pid = self
+            .ask(&json!({
+                "do": "start", "name": name, "argv": argv, "env": env, "unset": unset,
+                "cwd": command.get_current_dir(),
+            }))
+            .with_context(|| format!("{} does not start", argv[0]))?;
+        u32::try_from(pid.as_u64().unwrap_or_default()).context("no process id")
+    }
+
+    /// Sends a signal to `name` and its helpers.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        self.ask(&json!({"do": "signal", "name": name, "number": signal as u8}))
+            .map(drop)
+    }
+
+    /// Ends `name` politely (SIGTERM) and returns when it is gone. False: it did not go within `grace`
+    /// and was killed.
+    pub fn stop(&self, name: &str, grace: Duration) -> Result<bool> {
+        self.ask(&json!({"do": "stop", "name": name, "grace": grace.as_secs_f64()}))
+            .map(|polite| polite == true)
+    }
+
+    /// Kills `name` (SIGKILL) with its helpers and returns when they are gone.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        self.ask(&json!({"do": "kill", "name": name})).map(drop)
+    }
+
+    /// The exit code of `name` (negative: the signal that ended it), or nothing while it runs.
+    pub fn exited(&self, name: &str) -> Result<Option<i64>> {
+        self.ask(&json!({"do": "exited", "name": name}))
+            .map(|code| code.as_i64())
+    }
+
+    /// The file that takes the standard output of `name`.
+    #[must_use]
+    pub fn out(&self, name: &str) -> PathBuf {
+        self.scratch.join(format!("{name}.out"))
+    }
+
+    /// The file that takes the standard error of `name`.
+    #[must_use]
+    pub fn err(&self, name: &str) -> PathBuf {
+        self.scratch.join(format!("{name}.err"))
+    }
+
+    /// Waits until `ready` says so. If `name` ends before, or `within` passes, the error holds the last
+    /// lines of what it printed.
+    pub fn wait_ready(&self, name: &str, within: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+        wait_for(within, &format!("{name} to be ready"), || {
+            if ready() {
+                return Ok(Some(()));
+            }
+            match self.exited(name)? {
+                Some(code) => bail!("{name} ended while starting, exit code {code}"),
+                None => Ok(None),
+            }
+        })
+        .with_context(|| format!("last words of {name}:\n{}", self.last_words(name)))
+    }
+
+    /// The last lines that `name` printed, on both outputs.
+    #[must_use]
+    pub fn last_words(&self, name: &str) -> String {
+        [self.out(name), self.err(name)]
+            .iter()
+            .map(|file| fs::read(file).unwrap_or_default())
+            .map(|bytes| tail(&String::from_utf8_lossy(&bytes), 15))
+            .collect()
+    }
+
+    fn ask(&self, request: &Value) -> Result<Value> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        keeper.send(request)?;
+        keeper.answer()
+    }
+}
+
+impl Keeper {
+    fn send(&mut self, request: &Value) -> Result<()> {
+        let pipe = self.requests.as_mut().context("the keeper was dismissed")?;
+        writeln!(pipe, "{request}").context("the keeper of the processes is gone")
+    }
+
+    fn answer(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.is_empty() {
+            bail!("the keeper of the processes is gone");
+        }
+        let mut answer: Value = serde_json::from_str(&line)?;
+        match answer.get("error").and_then(Value::as_str) {
+            Some(error) => Err(anyhow!("{error}")),
+            None => Ok(answer["ok"].take()),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(keeper.requests.take());
+        // Nothing to be done about a keeper that can't be waited for: it goes by itself.
+        let _ = keeper.process.wait();
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("name", &self.name)
+            .field("scratch", &self.scratch)
+            .finish_non_exhaustive()
+    }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    let last = &all[all.len().saturating_sub(lines)..];
+    last.iter().flat_map(|line| ["  ", line, "\n"]).collect()
+}

@@ -1,0 +1,270 @@
+//! A real Kubernetes API server with its etcd: RBAC, admission and audit log as in a cluster, but no
+//! nodes and no controllers.
+
+mod binaries;
+mod config;
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+pub use self::binaries::{Binaries, version};
+use self::config::{Files, Tokens};
+use crate::{
+    guard::{Guard, Signal},
+    pki::Pki,
+    port::Port,
+    wait::wait_until,
+};
+
+/// A cold API server on a busy machine with two cores needs up to 20 s.
+const START_WITHIN: Duration = Duration::from_secs(90);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Users with a token and no rights of their own, beside the administrator: bind roles to them.
+pub const USERS: [&str; 3] = ["operator", "alice", "bob"];
+
+/// An API server and its etcd.
+#[derive(Debug)]
+pub struct Kube {
+    // The first field, so dropped first: the ports are given back after the processes are gone.
+    guard: Guard,
+    binaries: Binaries,
+    api_port: Port,
+    etcd_port: Port,
+    etcd_peer_port: Port,
+    files: Files,
+    tokens: Tokens,
+}
+
+/// The two processes of a [`Kube`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// kube-apiserver.
+    ApiServer,
+    /// etcd.
+    Etcd,
+}
+
+impl Process {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ApiServer => "kube-apiserver",
+            Self::Etcd => "etcd",
+        }
+    }
+}
+
+impl Kube {
+    /// Starts both and returns when the API server is ready and the namespace `default` exists.
+    pub fn start() -> Result<Self> {
+        let binaries = Binaries::get()?;
+        let guard = Guard::new("kube")?;
+        let tokens = Tokens::new(&USERS)?;
+        let api_port = Port::reserve()?;
+        let files = Files::write(guard.scratch(), &Pki::new("kube-ca")?, &tokens, api_port.number())?;
+        let kube = Self {
+            binaries,
+            api_port,
+            etcd_port: Port::reserve()?,
+            etcd_peer_port: Port::reserve()?,
+            files,
+            tokens,
+            guard,
+        };
+        // The API server waits for its etcd by itself.
+        kube.launch(Process::Etcd)?;
+        kube.launch(Process::ApiServer)?;
+        kube.wait_ready()?;
+        Ok(kube)
+    }
+
+    /// The kubeconfig of the administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.files.kubeconfig("admin")
+    }
+
+    /// The kubeconfig of one of [`USERS`], who may do nothing until a role is bound to them.
+    pub fn kubeconfig_for(&self, user: &str) -> Result<PathBuf> {
+        if self.tokens.of(user).is_none() {
+            bail!("no such user: {user}; there are admin, {}", USERS.join(", "));
+        }
+        Ok(self.files.kubeconfig(user))
+    }
+
+    /// The API server's address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.api_port.number())
+    }
+
+    /// The path of the audit log: one JSON object a finished request, level Metadata.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.files.audit_log()
+    }
+
+    /// The audit log's entries so far.
+    pub fn audit_events(&self) -> Result<Vec<Value>> {
+        fs::read_to_string(self.audit_log())?
+            .lines()
+            .map(|line| serde_json::from_str(line).context("the audit log holds a broken line"))
+            .collect()
+    }
+
+    /// The path of the `kubectl` that [`Kube::kubectl`] runs.
+    #[must_use]
+    pub fn kubectl_path(&self) -> PathBuf {
+        self.binaries.path("kubectl")
+    }
+
+    /// kubectl as administrator; add arguments.
+    #[must_use]
+    pub fn kubectl(&self) -> Command {
+        let mut command = Command::new(self.kubectl_path());
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("KUBECACHEDIR", self.guard.scratch().join("kubectl-cache"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// kubectl as one of [`USERS`].
+    pub fn kubectl_as(&self, user: &str) -> Result<Command> {
+        let mut command = self.kubectl();
+        command.env("KUBECONFIG", self.kubeconfig_for(user)?);
+        Ok(command)
+    }
+
+    /// Runs kubectl with these arguments and returns its standard output, or its complaint as error.
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String> {
+        output(self.kubectl().args(args))
+    }
+
+    /// Applies manifests given as text.
+    pub fn apply_text(&self, manifests: &str) -> Result<()> {
+        let file = self.guard.scratch().join(format!("apply-{}.yaml", config::token()?));
+        fs::write(&file, manifests)?;
+        self.run(&["apply".as_ref(), "-f".as_ref(), file.as_os_str()])?;
+        fs::remove_file(file)?;
+        Ok(())
+    }
+
+    /// Applies manifest files, and waits until every CRD is served.
+    pub fn apply(&self, files: &[PathBuf]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut command = self.kubectl();
+        command.arg("apply");
+        for file in files {
+            command.arg("-f").arg(file);
+        }
+        output(&mut command)?;
+        if self.run(&["get", "crd", "-o", "name"])?.trim().is_empty() {
+            return Ok(());
+        }
+        self.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])?;
+        Ok(())
+    }
+
+    /// Creates a namespace. There is no controller that would add a service account.
+    pub fn create_namespace(&self, name: &str) -> Result<()> {
+        self.run(&["create", "namespace", name]).map(drop)
+    }
+
+    /// Ends a process politely.
+    pub fn stop(&self, process: Process) -> Result<()> {
+        self.guard.stop(process.name(), STOP_WITHIN).map(drop)
+    }
+
+    /// Kills a process (SIGKILL). Its data and its port stay.
+    pub fn kill(&self, process: Process) -> Result<()> {
+        self.guard.kill(process.name())
+    }
+
+    /// Makes a process stand still (SIGSTOP), with its connections open.
+    pub fn freeze(&self, process: Process) -> Result<()> {
+        self.guard.signal(process.name(), Signal::Freeze)
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self, process: Process) -> Result<()> {
+        self.guard.signal(process.name(), Signal::Thaw)
+    }
+
+    /// Starts a process again with the same data on the same port, killing it first if it runs, and
+    /// waits until the API server is ready.
+    pub fn restart(&self, process: Process) -> Result<()> {
+        self.relaunch(process)?;
+        self.wait_ready()
+    }
+
+    /// Like [`Kube::restart`], but returns at once: for looking at the time when the server comes up.
+    pub fn relaunch(&self, process: Process) -> Result<()> {
+        self.kill(process)?;
+        self.launch(process)
+    }
+
+    /// Waits until the API server says that it is ready.
+    pub fn wait_ready(&self) -> Result<()> {
+        self.guard
+            .wait_ready("kube-apiserver", START_WITHIN, || self.api_port.answers())?;
+        let ready = || self.run(&["get", "--raw", "/readyz"]).is_ok();
+        self.guard.wait_ready("kube-apiserver", START_WITHIN, ready)?;
+        wait_until(START_WITHIN, "the namespace default", || {
+            self.run(&["get", "--raw", "/api/v1/namespaces/default"]).is_ok()
+        })
+    }
+
+    /// The guard that keeps the processes: for their logs, or for one more process beside them.
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    fn launch(&self, process: Process) -> Result<()> {
+        let mut command = Command::new(self.binaries.path(process.name()));
+        match process {
+            Process::Etcd => command.args(self.etcd_flags()),
+            Process::ApiServer => command.args(
+                self.files
+                    .api_server_flags(self.api_port.number(), self.etcd_port.number()),
+            ),
+        };
+        self.guard.start(process.name(), &command).map(drop)
+    }
+
+    fn etcd_flags(&self) -> Vec<String> {
+        let client = format!("http://127.0.0.1:{}", self.etcd_port.number());
+        let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port.number());
+        let data = self.guard.scratch().join("etcd");
+        vec![
+            format!("--data-dir={}", data.display()),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            "--unsafe-no-fsync".into(),
+            "--log-level=warn".into(),
+        ]
+    }
+}
+
+/// Runs a command; its standard output, or its standard error as error.
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().context("kubectl does not start")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

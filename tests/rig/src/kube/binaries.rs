@@ -1,0 +1,186 @@
+//! Where kube-apiserver, etcd and kubectl come from: the developer's own, the cache, a download, or a
+//! build from the Go modules that `testdata/kube/go.mod` pins.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{cache, testdata};
+
+/// The programs, as they are called in the envtest archives too.
+const NAMES: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
+
+/// Where the Kubernetes project publishes the archives named in `testdata/kube/envtest.sha512`.
+const ENVTEST: &str = "https://github.com/kubernetes-sigs/controller-tools/releases/download";
+
+/// The paths of the programs.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    folder: PathBuf,
+}
+
+impl Binaries {
+    /// Finds, downloads or builds them: `KUBEBUILDER_ASSETS`, then the cache, then the envtest archive,
+    /// then a Go build (6 minutes, once).
+    pub fn get() -> Result<Self> {
+        if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) {
+            for name in NAMES {
+                let path = folder.join(name);
+                ensure!(
+                    path.exists(),
+                    "KUBEBUILDER_ASSETS is set, but {} is missing: unset it, or complete the folder",
+                    path.display()
+                );
+            }
+            return Ok(Self { folder });
+        }
+        let version = version()?;
+        let built = format!("kubernetes-{version}");
+        let (archive, _) = envtest()?;
+        for name in [&built, &archive] {
+            if let Some(folder) = cache::find(name)? {
+                return Ok(Self { folder });
+            }
+        }
+        let folder = match cache::entry(&archive, |folder| download(&archive, folder)) {
+            Ok(folder) => folder,
+            Err(_) => cache::entry(&built, |folder| build(&version, folder))?,
+        };
+        Ok(Self { folder })
+    }
+
+    /// The path of one of them.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+/// The pinned version of Kubernetes, without the `v`: what `testdata/kube/go.mod` requires.
+pub fn version() -> Result<String> {
+    let path = testdata("kube/go.mod");
+    let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .map(str::to_owned)
+        .with_context(|| format!("{} requires no k8s.io/kubernetes", path.display()))
+}
+
+/// Name (without suffix) and SHA-512 of the envtest archive that goes with the version.
+fn envtest() -> Result<(String, String)> {
+    let path = testdata("kube/envtest.sha512");
+    let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
+    let (sum, file) = text
+        .trim()
+        .split_once("  ")
+        .with_context(|| format!("{} is not a line of sha512sum", path.display()))?;
+    let name = file.strip_suffix(".tar.gz").unwrap_or(file);
+    Ok((name.to_owned(), sum.to_owned()))
+}
+
+/// Downloads the archive, checks its sum and unpacks the programs. Gives up after 5 s without an
+/// answer: there may be no internet.
+fn download(archive: &str, folder: &Path) -> Result<()> {
+    let (_, sum) = envtest()?;
+    let release = archive.strip_suffix("-linux-amd64").unwrap_or(archive);
+    let file = folder.join("archive.tar.gz");
+    run(Command::new("curl")
+        .args([
+            "--fail",
+            "--silent",
+            "--location",
+            "--connect-timeout",
+            "5",
+            "--max-time",
+            "300",
+        ])
+        .arg("--output")
+        .arg(&file)
+        .arg(format!("{ENVTEST}/{release}/{archive}.tar.gz"))
+        .stderr(Stdio::null()))?;
+    let sums = Command::new("sha512sum").arg(&file).output()?;
+    if !sums.stdout.starts_with(sum.as_bytes()) {
+        eprintln!("The downloaded {archive} is not the one pinned in testdata/kube: not used.");
+        bail!("wrong sum");
+    }
+    run(Command::new("tar")
+        .args(["--extract", "--strip-components=2", "--file"])
+        .arg(&file)
+        .arg("--directory")
+        .arg(folder))?;
+    fs::remove_file(file)?;
+    Ok(())
+}
+
+/// Builds the programs from source.
+fn build(version: &str, folder: &Path) -> Result<()> {
+    let go = Command::new("go").arg("version").output();
+    ensure!(
+        go.is_ok_and(|output| output.status.success()),
+        "no kube-apiserver {version} here, and no Go to build it with: install Go 1.26 or newer, or \
+         point KUBEBUILDER_ASSETS at a folder that holds {}",
+        NAMES.join(", ")
+    );
+    eprintln!(
+        "Building Kubernetes {version} from source into {}: about 6 minutes on two cores, once.",
+        folder.display()
+    );
+    let start = Instant::now();
+    let (major, minor) = major_minor(version)?;
+    let stamp = "-X k8s.io/component-base/version";
+    run(Command::new("go")
+        .current_dir(testdata("kube"))
+        .args(["build", "-trimpath", "-ldflags"])
+        .arg(format!(
+            "-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"
+        ))
+        .arg("-o")
+        .arg(format!("{}/", folder.display()))
+        .args([
+            "k8s.io/kubernetes/cmd/kube-apiserver",
+            "k8s.io/kubernetes/cmd/kubectl",
+            "go.etcd.io/etcd/server/v3",
+        ]))
+    .context("the Go build of Kubernetes failed")?;
+    fs::rename(folder.join("server"), folder.join("etcd"))?;
+    eprintln!("Built Kubernetes {version} in {} s.", start.elapsed().as_secs());
+    Ok(())
+}
+
+fn major_minor(version: &str) -> Result<(&str, &str)> {
+    let mut parts = version.split('.');
+    match (parts.next(), parts.next()) {
+        (Some(major), Some(minor)) => Ok((major, minor)),
+        _ => bail!("not a version: {version}"),
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("{program} does not start"))?;
+    ensure!(status.success(), "{program} failed: {status}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_is_of_the_pinned_minor_version() {
+        let version = version().unwrap();
+        let (major, minor) = major_minor(&version).unwrap();
+        let (archive, sum) = envtest().unwrap();
+        assert!(archive.starts_with(&format!("envtest-v{major}.{minor}.")), "{archive}");
+        assert_eq!(sum.len(), 128);
+    }
+}

@@ -1,0 +1,129 @@
+//! The files that an API server is started with: certificates, tokens, audit policy, kubeconfigs.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use crate::pki::{CertFiles, Pki};
+
+/// One line a request, when it is finished.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules: [{level: Metadata}]
+";
+
+/// A token for each user: unguessable, since any user of this machine can reach the port.
+#[derive(Debug)]
+pub(super) struct Tokens(Vec<(String, String)>);
+
+impl Tokens {
+    pub(super) fn new(users: &[&str]) -> Result<Self> {
+        let all = std::iter::once(&"admin").chain(users);
+        all.map(|user| Ok(((*user).to_owned(), token()?)))
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    pub(super) fn of(&self, user: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(name, _)| name == user);
+        found.map(|(_, token)| token.as_str())
+    }
+
+    /// The format of `--token-auth-file`: token, user, user id, groups.
+    fn file(&self) -> String {
+        let line = |(user, token): &(String, String)| match user.as_str() {
+            "admin" => format!("{token},admin,admin,\"system:masters\"\n"),
+            _ => format!("{token},{user},{user}\n"),
+        };
+        self.0.iter().map(line).collect()
+    }
+}
+
+/// 128 random bits in hexadecimal.
+pub(super) fn token() -> Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("no random numbers from /dev/urandom")?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+/// The files, all in one folder.
+#[derive(Debug)]
+pub(super) struct Files {
+    folder: PathBuf,
+    server: CertFiles,
+    service_account: CertFiles,
+}
+
+impl Files {
+    pub(super) fn write(folder: &Path, pki: &Pki, tokens: &Tokens, port: u16) -> Result<Self> {
+        let server = pki.server(&["localhost", "127.0.0.1", "kubernetes.default.svc"])?;
+        let service_account = pki.client("service-account")?;
+        let files = Self {
+            folder: folder.to_owned(),
+            server: server.write(folder, "server")?,
+            service_account: service_account.write(folder, "service-account")?,
+        };
+        fs::write(folder.join("tokens.csv"), tokens.file())?;
+        fs::write(folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
+        for (user, token) in &tokens.0 {
+            let ca = files.server.ca.display();
+            fs::write(files.kubeconfig(user), kubeconfig(user, token, &ca.to_string(), port))?;
+        }
+        Ok(files)
+    }
+
+    pub(super) fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.folder.join(format!("{user}.kubeconfig"))
+    }
+
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.folder.join("audit.log")
+    }
+
+    pub(super) fn api_server_flags(&self, port: u16, etcd_port: u16) -> Vec<String> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        vec![
+            format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".into(),
+            // The endpoint of the Service `kubernetes` may not be a loopback address; nobody uses it.
+            "--advertise-address=192.0.2.1".into(),
+            "--endpoint-reconciler-type=none".into(),
+            format!("--tls-cert-file={}", self.server.cert.display()),
+            format!("--tls-private-key-file={}", self.server.key.display()),
+            format!("--cert-dir={}", file("certs")),
+            "--service-account-issuer=https://kubernetes.default.svc".into(),
+            format!("--service-account-key-file={}", self.service_account.cert.display()),
+            format!(
+                "--service-account-signing-key-file={}",
+                self.service_account.key.display()
+            ),
+            "--service-cluster-ip-range=10.0.0.0/24".into(),
+            "--authorization-mode=RBAC".into(),
+            format!("--token-auth-file={}", file("tokens.csv")),
+            "--disable-admission-plugins=ServiceAccount".into(),
+            format!("--audit-policy-file={}", file("audit-policy.yaml")),
+            format!("--audit-log-path={}", file("audit.log")),
+            "--audit-log-maxsize=4096".into(),
+        ]
+    }
+}
+
+fn kubeconfig(user: &str, token: &str, ca: &str, port: u16) -> String {
+    format!(
+        "apiVersion: v1
+kind: Config
+current-context: rig
+contexts: [{{name: rig, context: {{cluster: rig, user: {user}}}}}]
+clusters: [{{name: rig, cluster: {{server: \"https://127.0.0.1:{port}\", certificate-authority: \"{ca}\"}}}}]
+users: [{{name: {user}, user: {{token: \"{token}\"}}}}]
+"
+    )
+}

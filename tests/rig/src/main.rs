@@ -1,0 +1,54 @@
+//! The command line of the rig: the same real parts as the tests', for people.
+
+mod commands;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use commands::{demo, tools, up};
+
+/// Brings up a real Kubernetes API server and a RabbitMQ that is set up like Fedora's.
+#[derive(Debug, Parser)]
+#[command(name = "rig", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Finds, downloads or builds what the parts need, into the cache folder.
+    Tools,
+    /// Brings both up and keeps them until Ctrl-C.
+    Up {
+        /// Manifests to apply first (CRD, policy); may be repeated.
+        #[arg(long, value_name = "FILE")]
+        apply: Vec<PathBuf>,
+        /// Where to write `KUBECONFIG`, `PROD_AMQP_URL`, `STG_AMQP_URL`, `CERTS` (a folder with a certificate
+        /// for each of the broker's users) and `RIG_PID` (what to end), for `source` and for just.
+        #[arg(long, value_name = "FILE")]
+        env_file: Option<PathBuf>,
+    },
+    /// Shows the way of one message: from kubectl through the operator to a Python consumer.
+    Demo(demo::Demo),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rig: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Tools => tools::run(),
+        Command::Up { apply, env_file } => up::run(&apply, env_file.as_deref()),
+        Command::Demo(demo) => demo.run(),
+    }
+}

@@ -1,0 +1,62 @@
+//! Loopback ports that stay ours: free now, and not handed to another rig while we hold them.
+//!
+//! They come from below the range from which the kernel picks ports by itself, so that no outgoing
+//! connection takes one while its server is down between a kill and a restart.
+
+use std::{
+    fs,
+    fs::File,
+    hash::{BuildHasher, RandomState},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache;
+
+const RANGE: Range<u16> = 20_000..22_000;
+
+/// A reserved port on 127.0.0.1. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    /// Locked as long as the port is held; the kernel unlocks it when the process ends.
+    _reservation: File,
+}
+
+impl Port {
+    /// Reserves a free port.
+    pub fn reserve() -> Result<Self> {
+        let folder = cache::folder()?.join("ports");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let length = u64::from(RANGE.end - RANGE.start);
+        let offset = RandomState::new().hash_one(0) % length;
+        let candidates = RANGE.cycle().skip(usize::try_from(offset)?);
+        for number in candidates.take(usize::try_from(length)?) {
+            let reservation = File::create(folder.join(number.to_string()))?;
+            let ours = reservation.try_lock().is_ok();
+            if ours && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Ok(Self {
+                    number,
+                    _reservation: reservation,
+                });
+            }
+        }
+        bail!("no free port on 127.0.0.1 in {RANGE:?}")
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Whether a server accepts connections there.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.number));
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    }
+}

@@ -1,0 +1,77 @@
+//! The reference: what the Python library itself publishes.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{
+    broker::Broker,
+    guard::Guard,
+    python::{self, Python},
+};
+
+/// A running reference publisher. It ends when this is dropped or when we end: its input closes then.
+#[derive(Debug)]
+pub struct Publisher {
+    process: Child,
+    /// `None` only while this is being dropped.
+    cases: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    /// Holds the folder with its configuration.
+    _guard: Guard,
+}
+
+impl Publisher {
+    /// Starts it as user `cn`, with this topic prefix (empty: none).
+    pub fn start(broker: &Broker, cn: &str, topic_prefix: &str) -> Result<Self> {
+        let python = Python::get()?;
+        let guard = Guard::new("publisher")?;
+        let files = broker.client(cn)?.write(guard.scratch(), cn)?;
+        let config = guard.scratch().join("config.toml");
+        fs::write(&config, python::config(&broker.url(), &files, topic_prefix))?;
+        let mut process = python
+            .script("reference_publisher.py", &config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let cases = process.stdin.take();
+        let answers = process.stdout.take().context("the publisher has no output")?;
+        Ok(Self {
+            process,
+            cases,
+            answers: BufReader::new(answers),
+            _guard: guard,
+        })
+    }
+
+    /// Publishes one message and returns its id. For the members of `case` see
+    /// `testdata/python/reference_publisher.py`. The error holds the library's words.
+    pub fn publish(&mut self, case: &Value) -> Result<String> {
+        let pipe = self.cases.as_mut().context("the publisher was dismissed")?;
+        writeln!(pipe, "{case}").context("the publisher is gone")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.is_empty() {
+            bail!("the publisher is gone");
+        }
+        let answer: Value = serde_json::from_str(&line)?;
+        match answer["id"].as_str() {
+            Some(id) => Ok(id.to_owned()),
+            None => bail!("{}", answer["error"].as_str().unwrap_or(line.trim())),
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        drop(self.cases.take());
+        // Its threads may hold it up for as long as the broker is silent.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,127 @@
+//! Nothing outlives its owner, whatever happens to the owner.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rig::{Guard, wait_for, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// `rig up`, in a process group of its own as a shell would start it, and the folder it stores into.
+fn rig_up(folder: &Path) -> (Child, PathBuf) {
+    let env_file = folder.join("env");
+    let rig = Command::new(env!("CARGO_BIN_EXE_rig"))
+        .args(["up", "--env-file"])
+        .arg(&env_file)
+        .env("TMPDIR", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    wait_until(Duration::from_secs(90), "rig up", || {
+        fs::read_to_string(&env_file).is_ok_and(|text| text.contains("RIG_PID"))
+    })
+    .unwrap();
+    (rig, env_file)
+}
+
+fn signal(target: &str, signal: &str) {
+    let status = Command::new("kill").args([signal, "--", target]).status().unwrap();
+    assert!(status.success());
+}
+
+/// The command lines that name the folder: all servers of a rig do.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let entry = entry.unwrap().path();
+            let environment = fs::read(entry.join("environ")).unwrap_or_default();
+            let command = fs::read(entry.join("cmdline")).unwrap_or_default();
+            let has = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(folder);
+            (has(&command) || has(&environment)).then(|| String::from_utf8_lossy(&command).replace('\0', " "))
+        })
+        .collect()
+}
+
+fn nothing_left(folder: &Path) {
+    let left = || {
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let folders: Vec<_> = files.filter(|name| name != "env").collect();
+        (processes_of(folder), folders)
+    };
+    let gone = wait_for(SOON, "everything to be gone", || {
+        let (processes, folders) = left();
+        Ok((processes.is_empty() && folders.is_empty()).then_some(()))
+    });
+    assert!(gone.is_ok(), "{:?}", left());
+}
+
+#[test]
+fn after_sigkill_of_the_owner_and_after_ctrl_c_all_is_gone() {
+    for (name, number) in [("sigkill", "-KILL"), ("ctrl-c", "-INT")] {
+        let home = Guard::new("guard-test").unwrap();
+        let folder = home.scratch().join(name);
+        fs::create_dir(&folder).unwrap();
+        let (mut rig, env_file) = rig_up(&folder);
+        assert!(processes_of(&folder).iter().any(|command| command.contains("beam")));
+
+        // Ctrl-C reaches the whole group of a terminal's foreground job; so does this.
+        signal(&format!("-{}", rig.id()), number);
+        let status = rig.wait().unwrap();
+
+        nothing_left(&folder);
+        let polite = number == "-INT";
+        assert_eq!(status.success(), polite, "{name}: {status}");
+        assert_eq!(env_file.exists(), !polite, "{name}");
+    }
+}
+
+#[test]
+fn daemons_too_end_with_their_guard() {
+    let guard = Guard::new("daemon-test").unwrap();
+    let scratch = guard.scratch().to_owned();
+    let mut command = Command::new("sh");
+    command.args(["-c", "setsid sleep 1000 & exit 0"]);
+    command.env("MARK", &scratch);
+    guard.start("daemon", &command).unwrap();
+    let sleeping = || {
+        processes_of(&scratch)
+            .iter()
+            .any(|command| command.contains("sleep 1000"))
+    };
+    wait_until(SOON, "the daemon", sleeping).unwrap();
+
+    drop(guard);
+
+    assert!(!sleeping());
+    assert!(!scratch.exists());
+}
+
+#[test]
+fn a_server_that_ends_while_starting_is_told_with_its_last_words() {
+    let guard = Guard::new("words-test").unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo no such luck; exit 3"]);
+    guard.start("server", &command).unwrap();
+    let error = guard.wait_ready("server", SOON, || false).unwrap_err();
+    let words = format!("{error:#}");
+    assert!(words.contains("no such luck"), "{words}");
+    assert!(words.contains("exit code 3"), "{words}");
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let guard = Guard::new("missing-test").unwrap();
+    let error = guard.start("server", &Command::new("no-such-program")).unwrap_err();
+    assert!(format!("{error:#}").contains("no-such-program"), "{error:#}");
+}

@@ -1,0 +1,152 @@
+//! The parts themselves, for real: they start, work together, several at once.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use rig::{Broker, Consumer, Kube, Publisher, Rig, kube};
+use serde_json::json;
+
+#[test]
+fn api_server_stores_and_counts_and_comes_back_with_its_data() {
+    let start = Instant::now();
+    let kube = Kube::start().unwrap();
+    eprintln!("kube started in {:?}", start.elapsed());
+
+    kube.create_namespace("here").unwrap();
+    let seen = kube.run(&["get", "namespaces", "-o", "name"]).unwrap();
+    assert!(seen.contains("namespace/here"), "{seen}");
+    let counted = kube.audit_events().unwrap();
+    let creations = counted
+        .iter()
+        .filter(|event| event["verb"] == "create" && event["objectRef"]["name"] == "here");
+    assert_eq!(creations.count(), 1);
+    let version = kube.run(&["version", "-o", "json"]).unwrap();
+    assert!(version.contains("v1.36"), "{version}");
+
+    let alice = kube
+        .kubectl_as("alice")
+        .unwrap()
+        .args(["get", "namespaces"])
+        .output()
+        .unwrap();
+    let refusal = String::from_utf8_lossy(&alice.stderr).into_owned();
+    assert!(
+        refusal.contains("User \"alice\" cannot list resource \"namespaces\""),
+        "{refusal}"
+    );
+
+    for process in [kube::Process::ApiServer, kube::Process::Etcd] {
+        let start = Instant::now();
+        kube.kill(process).unwrap();
+        kube.restart(process).unwrap();
+        eprintln!("{process:?} restarted in {:?}", start.elapsed());
+        let seen = kube.run(&["get", "namespaces", "-o", "name"]).unwrap();
+        assert!(seen.contains("namespace/here"), "{seen}");
+    }
+
+    kube.freeze(kube::Process::ApiServer).unwrap();
+    assert!(kube.run(&["get", "ns", "--request-timeout=1s"]).is_err());
+    kube.thaw(kube::Process::ApiServer).unwrap();
+    kube.wait_ready().unwrap();
+
+    let start = Instant::now();
+    let scratch = kube.guard().scratch().to_owned();
+    drop(kube);
+    eprintln!("kube gone in {:?}", start.elapsed());
+    assert!(!scratch.exists());
+}
+
+#[test]
+fn what_the_library_publishes_its_consumer_accepts() {
+    let start = Instant::now();
+    let broker = Broker::start().unwrap();
+    eprintln!("broker started in {:?}", start.elapsed());
+    let start = Instant::now();
+    let consumer = Consumer::start(&broker, "#").unwrap();
+    eprintln!("consumer bound in {:?}", start.elapsed());
+    let mut publisher = Publisher::start(&broker, "publisher", "org.fedoraproject.prod").unwrap();
+
+    let start = Instant::now();
+    let id = publisher
+        .publish(&json!({"topic": "nice.message", "body": {"a": 1}, "headers": {"niceness": "very"}}))
+        .unwrap();
+    publisher
+        .publish(&json!({
+            "topic": "nice.other", "body": {}, "severity": 40, "priority": 7,
+            "schema": "bodhi.update", "schemaPackage": "bodhi_messages",
+        }))
+        .unwrap();
+    let received = consumer.wait_for(2, Duration::from_secs(10)).unwrap();
+    eprintln!("published and received in {:?}", start.elapsed());
+
+    assert_eq!(received[0]["id"], json!(id));
+    assert_eq!(received[0]["topic"], "org.fedoraproject.prod.nice.message");
+    assert_eq!(received[0]["body"], json!({"a": 1}));
+    assert_eq!(received[0]["headers"]["niceness"], "very");
+    assert_eq!(received[0]["severity"], 20);
+    assert_eq!(received[1]["headers"]["fedora_messaging_schema"], "bodhi.update");
+    assert_eq!(
+        received[1]["headers"]["fedora_messaging_schema_package"],
+        "bodhi_messages"
+    );
+    assert_eq!(received[1]["priority"], 7);
+    assert_eq!(received[1]["headers"]["priority"], 7);
+}
+
+#[test]
+fn the_broker_refuses_as_fedoras_does_and_survives_what_is_done_to_it() {
+    let broker = Broker::start().unwrap();
+    let mut nice = Publisher::start(&broker, "nice-app", "").unwrap();
+    nice.publish(&json!({"topic": "nice.message", "body": {}})).unwrap();
+    let refusal = nice
+        .publish(&json!({"topic": "other.message", "body": {}}))
+        .unwrap_err();
+    assert!(
+        refusal.to_string().contains("access to topic 'other.message'"),
+        "{refusal:#}"
+    );
+
+    let log = broker.log().unwrap();
+    assert!(log.contains("TLSv1.3") || log.contains("nice-app"), "{log}");
+
+    let start = Instant::now();
+    broker.kill().unwrap();
+    broker.restart().unwrap();
+    eprintln!("broker killed and back in {:?}", start.elapsed());
+    let start = Instant::now();
+    broker.stop().unwrap();
+    eprintln!("broker politely stopped in {:?}", start.elapsed());
+    broker.restart().unwrap();
+
+    let start = Instant::now();
+    broker.set_memory_alarm(true).unwrap();
+    eprintln!("alarm on in {:?}", start.elapsed());
+    let alarms = broker.ctl(&["eval", "rabbit_alarm:get_alarms()."]).unwrap();
+    assert!(alarms.contains("memory"), "{alarms}");
+    broker.set_memory_alarm(false).unwrap();
+    let alarms = broker.ctl(&["eval", "rabbit_alarm:get_alarms()."]).unwrap();
+    assert!(!alarms.contains("memory"), "{alarms}");
+
+    broker.freeze().unwrap();
+    broker.thaw().unwrap();
+    Publisher::start(&broker, "nice-app", "")
+        .unwrap()
+        .publish(&json!({"topic": "nice.message", "body": {}}))
+        .unwrap();
+}
+
+#[test]
+fn two_of_each_at_once() {
+    let start = Instant::now();
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(Rig::start);
+        let two = Rig::start();
+        (one.join().unwrap(), two)
+    });
+    eprintln!("two rigs at once started in {:?}", start.elapsed());
+    for rig in [one.unwrap(), two.unwrap()] {
+        rig.kube.run(&["get", "--raw", "/version"]).unwrap();
+        assert!(rig.broker.ctl(&["list_vhosts"]).unwrap().contains("/pubsub"));
+    }
+}
