@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -83,9 +85,13 @@ fn controller(client: Client, arguments: &RunArgs, sender: mpsc::UnboundedSender
 }
 
 async fn client() -> Result<Client, String> {
-    let config = Config::infer().await.map_err(|error| {
+    let mut config = Config::infer().await.map_err(|error| {
         format!("no cluster: {error}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
     })?;
+    config.headers.push((
+        USER_AGENT,
+        HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"))),
+    ));
     Client::try_from(config)
         .map_err(|error| format!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))
 }

@@ -1,0 +1,213 @@
+//! What the tests stand on: the shared parts, a namespace for each test, and the operator as a
+//! process.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rig::guard::Signal;
+use rig::port::Port;
+use rig::{Broker, Guard, Kube, Rig, wait_for, wait_until};
+use serde_json::Value;
+
+/// How long anything may take that a user would wait for, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fedora-message-operator");
+
+/// The shared API server and broker, with CRD and admission policy installed.
+pub fn world() -> &'static Rig {
+    static WORLD: OnceLock<Rig> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let rig = Rig::start().expect("the real parts start");
+        install(&rig.kube);
+        rig
+    })
+}
+
+/// Installs CRD and admission policy, and waits until both are in force.
+pub fn install(kube: &Kube) {
+    kube.apply(&[project("crds/fedoramessages.yaml")])
+        .expect("the CRD is accepted");
+}
+
+/// A file of the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A namespace of a test's own.
+pub struct Space {
+    /// Its name.
+    pub name: String,
+    kube: &'static Kube,
+}
+
+impl Space {
+    /// Makes a new namespace.
+    pub fn new(title: &str) -> Self {
+        Self::on(&world().kube, title)
+    }
+
+    /// Makes a new namespace on a given API server.
+    pub fn on(kube: &'static Kube, title: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{title}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        kube.create_namespace(&name).expect("a namespace is made");
+        Self { name, kube }
+    }
+
+    /// Stores a client certificate of the broker's user `cn` as Secret `certs`.
+    pub fn certificate(&self, broker: &Broker, cn: &str) {
+        let certificate = broker.client(cn).expect("a certificate is issued");
+        self.kube
+            .apply_text(&certificate.secret_yaml("certs", &self.name))
+            .expect("the Secret is stored");
+    }
+
+    /// Runs kubectl in the namespace, with `input` as its standard input.
+    pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let mut command = self.kube.kubectl();
+        command.args(["--namespace", &self.name]).args(arguments);
+        run(command, input)
+    }
+
+    /// Applies manifests as a user would; the error is what the user reads.
+    pub fn apply(&self, manifests: &str) -> Result<String, String> {
+        self.kubectl(&["apply", "--server-side", "-f", "-"], manifests)
+    }
+
+    /// A message's resource as it is stored.
+    pub fn get(&self, name: &str) -> Value {
+        let json = self
+            .kubectl(&["get", "fmsg", name, "-o", "json"], "")
+            .expect("the message exists");
+        serde_json::from_str(&json).expect("kubectl prints JSON")
+    }
+
+    /// Waits until a message's status has the given reason, and returns the status.
+    pub fn wait_for_reason(&self, name: &str, reason: &str) -> Value {
+        let mut last = Value::Null;
+        wait_for(SOON, &format!("{name} has reason {reason}"), || {
+            last = self.get(name)["status"].take();
+            Ok((last["reason"] == reason).then(|| last.clone()))
+        })
+        .unwrap_or_else(|error| panic!("{error}; the status is {last:#}"))
+    }
+}
+
+/// A message with this topic and, in flow style, these further fields of `spec.message`.
+pub fn message(name: &str, topic: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: apps.fedoraproject.org/v1alpha1
+kind: FedoraMessage
+metadata: {{name: {name}}}
+spec:
+  env: prod
+  message: {{body: {{name: {name}}}, topic: {topic}{more}}}
+  authentication: {{secretRef: {{name: certs}}}}
+---
+"
+    )
+}
+
+/// A running operator; it ends with the value.
+pub struct Operator {
+    guard: Guard,
+    port: Port,
+}
+
+impl Operator {
+    /// Starts an operator for one namespace on the shared parts, and waits until it is ready.
+    pub fn start(space: &Space, arguments: &[&str]) -> Self {
+        Self::on(&world().kube, &world().broker.url(), space, arguments)
+    }
+
+    /// Starts an operator on the given parts, and waits until it is ready.
+    pub fn on(kube: &Kube, broker_url: &str, space: &Space, arguments: &[&str]) -> Self {
+        let (guard, port) = (
+            Guard::new("operator").expect("a guard"),
+            Port::reserve().expect("a free port"),
+        );
+        let operator = Self { guard, port };
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["run", "--watch-namespaces", &space.name, "--log-format", "text"])
+            .args(["--admin-address", &format!("127.0.0.1:{}", operator.port.number())])
+            .args(arguments)
+            .env("KUBECONFIG", kube.kubeconfig())
+            .env("PROD_AMQP_URL", broker_url)
+            .env("STG_AMQP_URL", broker_url)
+            .env("RUST_LOG", "fedora_message_operator=debug");
+        operator.guard.start("operator", &command).expect("the operator starts");
+        wait_until(SOON, "the operator is ready", || operator.probe("/readyz") == Some(200))
+            .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+        operator
+    }
+
+    /// The status code of a probe; none if nobody answers.
+    pub fn probe(&self, path: &str) -> Option<u16> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.guard.err("operator")).unwrap_or_default()
+    }
+
+    /// Ends it as the kubelet would, and returns its exit code.
+    pub fn stop(&self) -> Option<i64> {
+        assert!(
+            self.guard.stop("operator", SOON).expect("the operator is told to stop"),
+            "it ends by itself"
+        );
+        self.guard.exited("operator").expect("the exit code is known")
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&self) {
+        self.guard.kill("operator").expect("the operator is killed");
+    }
+
+    /// Lets it stand still, or go on.
+    pub fn signal(&self, signal: Signal) {
+        self.guard
+            .signal("operator", signal)
+            .expect("the operator gets the signal");
+    }
+}
+
+/// Runs a command to its end: what it prints, or what it complains.
+pub fn run(mut command: Command, input: &str) -> Result<String, String> {
+    let mut process = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = process.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = process.wait_with_output().expect("the command ends");
+    writer.join().expect("the writer ends");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(text(&output.stdout) + &text(&output.stderr))
+    }
+}
