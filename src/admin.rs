@@ -39,10 +39,7 @@ pub async fn serve(listener: TcpListener, ready: Receiver<bool>) {
                 let answer = answer(&request, *ready.borrow());
                 async move { Ok::<_, Infallible>(answer) }
             });
-            if let Err(error) = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await
-            {
+            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
                 debug!(%error, "a probe's connection ended");
             }
         });
@@ -53,10 +50,7 @@ fn answer(request: &Request<Incoming>, ready: bool) -> Response<Full<Bytes>> {
     let (code, words) = match request.uri().path() {
         "/livez" => (StatusCode::OK, "ok"),
         "/readyz" if ready => (StatusCode::OK, "ok"),
-        "/readyz" => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "pending messages have not been listed yet",
-        ),
+        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "pending messages have not been listed yet"),
         _ => (StatusCode::NOT_FOUND, "there are /livez and /readyz"),
     };
     let mut response = Response::new(Full::from(words));

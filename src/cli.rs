@@ -1,13 +1,11 @@
 //! The command line: flags and environment variables, each checked where it is read, so that what
 //! comes out can be trusted.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the comments on flags are printed by --help, where backticks disturb"
-)]
+#![expect(clippy::doc_markdown, reason = "the comments on flags are printed by --help, where backticks disturb")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -84,12 +82,7 @@ pub struct RunArgs {
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
     /// Where /livez and /readyz are served
-    #[arg(
-        long,
-        env = "ADMIN_ADDRESS",
-        default_value = "0.0.0.0:8080",
-        value_name = "ADDRESS:PORT"
-    )]
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     pub admin_address: SocketAddr,
     /// How log lines are written; text on a terminal, json elsewhere, unless given. RUST_LOG sets
     /// the level, for example info or fedora_message_operator=debug
@@ -141,16 +134,22 @@ pub struct BrokerArgs {
     /// The exchange that messages are published to; it must exist
     #[arg(long, env = "EXCHANGE", default_value = "amq.topic", value_parser = exchange)]
     pub exchange: String,
+    /// How many seconds a broker has to confirm a message, before it is sent again
+    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub confirm_timeout: u16,
 }
 
 impl BrokerArgs {
     /// Where each environment's broker is.
     #[must_use]
     pub fn brokers(&self) -> Brokers {
-        Brokers {
-            prod: self.prod_amqp_url.clone(),
-            stg: self.stg_amqp_url.clone(),
-        }
+        Brokers { prod: self.prod_amqp_url.clone(), stg: self.stg_amqp_url.clone() }
+    }
+
+    /// How long they have to confirm a message.
+    #[must_use]
+    pub fn confirm_timeout(&self) -> Duration {
+        Duration::from_secs(self.confirm_timeout.into())
     }
 
     /// Where messages go there.
@@ -238,9 +237,7 @@ fn environment(name: &str) -> Result<Environment, String> {
 fn topic_prefix(prefix: &str) -> Result<String, String> {
     match prefix.trim_end_matches('.') {
         "" => Ok(String::new()),
-        prefix => valid_topic(prefix)
-            .map(|()| prefix.to_owned())
-            .map_err(|words| format!("the prefix {words}")),
+        prefix => valid_topic(prefix).map(|()| prefix.to_owned()).map_err(|words| format!("the prefix {words}")),
     }
 }
 
@@ -254,9 +251,7 @@ fn exchange(name: &str) -> Result<String, String> {
 fn namespace(name: &str) -> Result<String, String> {
     let label = !name.is_empty()
         && name.len() <= 63
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if label {
         Ok(name.to_owned())
     } else {
@@ -290,9 +285,8 @@ mod tests {
             (vec!["--watch-namespaces", "a,B"], "lower case"),
             (vec!["--exchange", ""], "1 to 255"),
         ] {
-            let error = Cli::try_parse_from([vec!["fedora-message-operator"], arguments].concat())
-                .unwrap_err()
-                .to_string();
+            let error =
+                Cli::try_parse_from([vec!["fedora-message-operator"], arguments].concat()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }

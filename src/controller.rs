@@ -53,18 +53,10 @@ impl Controller {
         let now = Utc::now();
         let attempts = job.status.attempts.unwrap_or_default() + u32::from(attempt.outcome.reason.is_attempt());
         let outcome = limit(&job.message, attempts, attempt.outcome);
-        let next_attempt = (outcome.reason.then() == Then::Backoff).then(|| {
-            attempt
-                .retry_at
-                .unwrap_or_else(|| now + backoff::delay(attempts, fastrand::f64()))
-        });
+        let next_attempt = (outcome.reason.then() == Then::Backoff)
+            .then(|| attempt.retry_at.unwrap_or_else(|| now + backoff::delay(attempts, fastrand::f64())));
         let routing_key = attempt.routing_key.as_deref();
-        let facts = Facts {
-            routing_key,
-            attempts,
-            next_attempt,
-            delivery_mode: self.delivery.name(),
-        };
+        let facts = Facts { routing_key, attempts, next_attempt, delivery_mode: self.delivery.name() };
         let status = status::next(&job.message, &job.status, &outcome, &facts, now);
         log(&job.message, &outcome, &status);
         self.record(job, status, next_attempt).await
@@ -84,25 +76,13 @@ impl Controller {
     /// Writes the status, unless it is the one that is there.
     async fn record(&self, job: &Job, status: FedoraMessageStatus, due: Option<DateTime<Utc>>) -> Done {
         if status == job.status && !job.unwritten {
-            return Done {
-                status,
-                written: true,
-                due,
-            };
+            return Done { status, written: true, due };
         }
         match write(&self.client, &job.message, &status).await {
-            Written::Yes | Written::Gone => Done {
-                status,
-                written: true,
-                due,
-            },
+            Written::Yes | Written::Gone => Done { status, written: true, due },
             Written::No => {
                 let again = Utc::now() + WRITE_AGAIN + backoff::delay(2, fastrand::f64());
-                Done {
-                    status,
-                    written: false,
-                    due: Some(due.map_or(again, |due| due.min(again))),
-                }
+                Done { status, written: false, due: Some(due.map_or(again, |due| due.min(again))) }
             }
         }
     }

@@ -38,20 +38,14 @@ impl Delivery {
             Err(invalid) => return invalid.into(),
         };
         let result = match credentials(&outgoing).await {
-            Ok(credentials) => self
-                .deliver(&outgoing, &routing.exchange, &credentials)
-                .await
-                .map_err(Attempt::from),
+            Ok(credentials) => self.deliver(&outgoing, &routing.exchange, &credentials).await.map_err(Attempt::from),
             Err(attempt) => Err(attempt),
         };
         let attempt = match result {
             Ok(confirmed) => Outcome::sent(confirmed == Confirmed::Routed).into(),
             Err(attempt) => attempt,
         };
-        Attempt {
-            routing_key: Some(outgoing.routing_key.into_owned()),
-            ..attempt
-        }
+        Attempt { routing_key: Some(outgoing.routing_key.into_owned()), ..attempt }
     }
 
     /// Delivers a message; it is confirmed by the broker when this returns `Ok`.
@@ -63,8 +57,7 @@ impl Delivery {
     ) -> Result<Confirmed, PublishError> {
         match self {
             Self::Direct(pool) => {
-                pool.publish(message.environment, credentials, &Envelope::new(message, exchange))
-                    .await
+                pool.publish(message.environment, credentials, &Envelope::new(message, exchange)).await
             }
         }
     }

@@ -30,11 +30,7 @@ impl FromStr for BrokerAddress {
                 "the URL must begin with amqps://, as messages are only sent over TLS: write {EXAMPLE}"
             ));
         }
-        Ok(Self {
-            host: uri.authority.host,
-            port: uri.authority.port,
-            vhost: uri.vhost,
-        })
+        Ok(Self { host: uri.authority.host, port: uri.authority.port, vhost: uri.vhost })
     }
 }
 
@@ -50,10 +46,9 @@ mod tests {
 
     #[test]
     fn reads_fedoras_urls() {
-        for url in [
-            "amqps://rabbitmq.fedoraproject.org/%2Fpubsub",
-            "amqps://fedora:@rabbitmq.fedoraproject.org/%2Fpubsub",
-        ] {
+        for url in
+            ["amqps://rabbitmq.fedoraproject.org/%2Fpubsub", "amqps://fedora:@rabbitmq.fedoraproject.org/%2Fpubsub"]
+        {
             let address: BrokerAddress = url.parse().unwrap();
             assert_eq!(
                 (address.host.as_str(), address.port, address.vhost.as_str()),

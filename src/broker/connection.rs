@@ -33,8 +33,6 @@ use crate::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, En
 
 /// How long the AMQP handshake may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the broker may take to confirm a message.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a polite goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Seconds of silence after which a peer counts as gone.
@@ -74,13 +72,9 @@ impl Link {
         credentials: &Credentials,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
-        let peers = Peers {
-            broker: address.clone(),
-            user: credentials.user.clone(),
-        };
-        let transport = Transport::open(address, credentials.tls.clone())
-            .await
-            .map_err(|error| peers.transport(&error))?;
+        let peers = Peers { broker: address.clone(), user: credentials.user.clone() };
+        let transport =
+            Transport::open(address, credentials.tls.clone()).await.map_err(|error| peers.transport(&error))?;
         Self::log_in(peers, transport, on_unblocked).await
     }
 
@@ -100,10 +94,7 @@ impl Link {
             Err(_) => {
                 plug.pull();
                 let words = format!("it does not answer in AMQP for {} s", OPEN_TIMEOUT.as_secs());
-                return Err(BrokerError::Unreachable {
-                    broker: peers.broker.to_string(),
-                    words,
-                });
+                return Err(BrokerError::Unreachable { broker: peers.broker.to_string(), words });
             }
         };
         let (sender, blocked) = watch::channel(None);
@@ -137,12 +128,12 @@ impl Link {
         lock(&self.used).elapsed()
     }
 
-    /// Publishes a message and awaits the broker's confirm.
+    /// Publishes a message and awaits the broker's confirm, for no longer than `confirm_timeout`.
     ///
     /// Any error after the first byte means that the broker may have the message. A message that
     /// was left waiting when the broker blocked the connection is not published again: its confirm
     /// is awaited further.
-    pub async fn publish(&self, envelope: &Envelope<'_>) -> Result<Confirmed, BrokerError> {
+    pub async fn publish(&self, envelope: &Envelope<'_>, confirm_timeout: Duration) -> Result<Confirmed, BrokerError> {
         *lock(&self.used) = Instant::now();
         self.refuse_while_blocked()?;
         let _permit = self.permits.acquire().await;
@@ -161,9 +152,9 @@ impl Link {
                 // Unblocked at this very moment: the next attempt finds it.
                 return Err(self.blocked("for a moment"));
             }
-            () = tokio::time::sleep(CONFIRM_TIMEOUT) => {
+            () = tokio::time::sleep(confirm_timeout) => {
                 // Its late confirm must meet nobody: the channel is not used again.
-                return Err(BrokerError::ConfirmTimeout { broker: self.peers.broker.to_string(), seconds: CONFIRM_TIMEOUT.as_secs() });
+                return Err(BrokerError::ConfirmTimeout { broker: self.peers.broker.to_string(), seconds: confirm_timeout.as_secs() });
             }
         };
         let confirmed = self.judge(confirmation, envelope)?;
@@ -176,10 +167,7 @@ impl Link {
     pub async fn find_exchange(&self, exchange: &str) -> Result<(), BrokerError> {
         let failed = |error: lapin::Error| self.peers.publish(&error, exchange, 0);
         let channel = self.connection.create_channel().await.map_err(failed)?;
-        let options = ExchangeDeclareOptions {
-            passive: true,
-            ..ExchangeDeclareOptions::default()
-        };
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         channel
             .exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default())
             .await
@@ -188,19 +176,13 @@ impl Link {
 
     /// Says goodbye to the broker. Whoever is still publishing loses the confirm.
     pub async fn close(&self) {
-        if timeout(CLOSE_TIMEOUT, self.connection.close(200, "OK".into()))
-            .await
-            .is_err()
-        {
+        if timeout(CLOSE_TIMEOUT, self.connection.close(200, "OK".into())).await.is_err() {
             debug!(broker = %self.peers.broker, "the broker did not answer the goodbye");
         }
     }
 
     fn blocked(&self, words: &str) -> BrokerError {
-        BrokerError::Blocked {
-            broker: self.peers.broker.to_string(),
-            words: words.to_owned(),
-        }
+        BrokerError::Blocked { broker: self.peers.broker.to_string(), words: words.to_owned() }
     }
 
     fn refuse_while_blocked(&self) -> Result<(), BrokerError> {
@@ -211,15 +193,9 @@ impl Link {
     }
 
     async fn hand_over(&self, envelope: &Envelope<'_>) -> Result<(Channel, PublisherConfirm), BrokerError> {
-        let failed = |error: lapin::Error| {
-            self.peers
-                .publish(&error, envelope.exchange, envelope.payload.get().len())
-        };
+        let failed = |error: lapin::Error| self.peers.publish(&error, envelope.exchange, envelope.payload.get().len());
         let channel = self.channel().await.map_err(failed)?;
-        let options = BasicPublishOptions {
-            mandatory: true,
-            immediate: false,
-        };
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
         let payload = envelope.payload.get().as_bytes();
         let confirm = channel
             .basic_publish(
@@ -257,13 +233,10 @@ impl Link {
             Ok(Confirmation::Ack(None)) => Ok(Confirmed::Routed),
             Ok(Confirmation::Ack(Some(_))) => Ok(Confirmed::Unroutable),
             Ok(Confirmation::Nack(_)) => Err(BrokerError::Nacked { broker: broker() }),
-            Ok(Confirmation::NotRequested) => Err(BrokerError::Lost {
-                broker: broker(),
-                words: "the channel gives no confirms".to_owned(),
-            }),
-            Err(error) => Err(self
-                .peers
-                .publish(&error, envelope.exchange, envelope.payload.get().len())),
+            Ok(Confirmation::NotRequested) => {
+                Err(BrokerError::Lost { broker: broker(), words: "the channel gives no confirms".to_owned() })
+            }
+            Err(error) => Err(self.peers.publish(&error, envelope.exchange, envelope.payload.get().len())),
         }
     }
 }
@@ -281,11 +254,7 @@ impl Drop for Link {
 async fn handshake(address: &BrokerAddress, stream: Compat<TlsStream<TcpStream>>) -> lapin::Result<Connection> {
     let uri = AMQPUri {
         scheme: AMQPScheme::AMQPS,
-        authority: AMQPAuthority {
-            host: address.host.clone(),
-            port: address.port,
-            ..AMQPAuthority::default()
-        },
+        authority: AMQPAuthority { host: address.host.clone(), port: address.port, ..AMQPAuthority::default() },
         vhost: address.vhost.clone(),
         query: AMQPQueryString {
             heartbeat: Some(HEARTBEAT),
@@ -314,10 +283,7 @@ fn client_properties() -> ConnectionProperties {
         ("product", env!("CARGO_PKG_NAME")),
     ]
     .into_iter()
-    .fold(
-        ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into()),
-        property,
-    )
+    .fold(ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into()), property)
 }
 
 /// Passes the broker's alarms on until the connection ends.

@@ -109,40 +109,24 @@ impl Credentials {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key_der)
             .map_err(|error| mismatch(&error, cert, key))?;
-        Ok(Self {
-            tls: Arc::new(tls),
-            user,
-            not_after,
-            not_before,
-            fingerprint,
-        })
+        Ok(Self { tls: Arc::new(tls), user, not_after, not_before, fingerprint })
     }
 
     /// Whether the certificate is valid at `now`. `place` is where it was found.
     pub fn check_validity(&self, now: DateTime<Utc>, place: &str) -> Result<(), CredentialsError> {
         let (user, place) = (self.user.clone(), place.to_owned());
         if now > self.not_after {
-            return Err(CredentialsError::Expired {
-                user,
-                place,
-                at: self.not_after,
-            });
+            return Err(CredentialsError::Expired { user, place, at: self.not_after });
         }
         if now < self.not_before {
-            return Err(CredentialsError::NotYetValid {
-                user,
-                place,
-                at: self.not_before,
-            });
+            return Err(CredentialsError::NotYetValid { user, place, at: self.not_before });
         }
         Ok(())
     }
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(default_provider()))
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(default_provider()))
 }
 
 /// Every PEM block of the CA counts; what isn't a certificate among them is passed over.
@@ -154,10 +138,7 @@ fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 {
-        return invalid(format!(
-            "{} holds no CA certificate that can be read: put the broker's CA there",
-            ca.place
-        ));
+        return invalid(format!("{} holds no CA certificate that can be read: put the broker's CA there", ca.place));
     }
     Ok(roots)
 }
@@ -199,21 +180,16 @@ fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
             pem.bytes.len()
         ));
     }
-    rustls_pemfile::read_all(&mut Cursor::new(pem.bytes))
-        .collect::<Result<_, _>>()
-        .map_err(|_| {
-            CredentialsError::Invalid(format!(
-                "{} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered",
-                pem.place
-            ))
-        })
+    rustls_pemfile::read_all(&mut Cursor::new(pem.bytes)).collect::<Result<_, _>>().map_err(|_| {
+        CredentialsError::Invalid(format!(
+            "{} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered",
+            pem.place
+        ))
+    })
 }
 
 fn no_certificate(pem: &Part<'_>) -> String {
-    format!(
-        "{} holds no certificate: put a PEM certificate there (-----BEGIN CERTIFICATE-----)",
-        pem.place
-    )
+    format!("{} holds no certificate: put a PEM certificate there (-----BEGIN CERTIFICATE-----)", pem.place)
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>, pem: &Part<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
@@ -227,11 +203,7 @@ fn parse<'a>(der: &'a CertificateDer<'_>, pem: &Part<'_>) -> Result<X509Certific
 }
 
 fn common_name(certificate: &X509Certificate<'_>, pem: &Part<'_>) -> Result<String, CredentialsError> {
-    let name = certificate
-        .subject()
-        .iter_common_name()
-        .next()
-        .and_then(|name| name.as_str().ok());
+    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
     match name {
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
         _ => invalid(format!(
@@ -253,10 +225,9 @@ fn validity(certificate: &X509Certificate<'_>) -> (DateTime<Utc>, DateTime<Utc>)
 fn mismatch(error: &tokio_rustls::rustls::Error, cert: &Part<'_>, key: &Part<'_>) -> CredentialsError {
     use tokio_rustls::rustls::Error;
     CredentialsError::Invalid(match error {
-        Error::InconsistentKeys(_) => format!(
-            "{} and {} don't belong together: put a certificate and its own key there",
-            cert.place, key.place
-        ),
+        Error::InconsistentKeys(_) => {
+            format!("{} and {} don't belong together: put a certificate and its own key there", cert.place, key.place)
+        }
         _ => format!(
             "{} can't be used with {}: put an RSA, ECDSA or Ed25519 key and its certificate there",
             key.place, cert.place

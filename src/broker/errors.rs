@@ -176,11 +176,7 @@ impl From<BrokerError> for PublishError {
 
 impl From<PublishError> for Attempt {
     fn from(PublishError { error, retry_at }: PublishError) -> Self {
-        Self {
-            outcome: error.into(),
-            routing_key: None,
-            retry_at,
-        }
+        Self { outcome: error.into(), routing_key: None, retry_at }
     }
 }
 
@@ -215,22 +211,16 @@ impl Peers {
                     AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                         BrokerError::Authentication { broker, user, words }
                     }
-                    AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH) => BrokerError::Vhost {
-                        broker,
-                        vhost,
-                        user,
-                        words,
-                    },
+                    AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH) => {
+                        BrokerError::Vhost { broker, vhost, user, words }
+                    }
                     AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BrokerError::Unreachable { broker, words },
                 }
             }
             // Under TLS 1.3 the broker judges the client's certificate after the handshake.
             LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
             LapinKind::IOError(error) => self.unreachable(error),
-            _ => BrokerError::Unreachable {
-                broker,
-                words: printable(&error.to_string()),
-            },
+            _ => BrokerError::Unreachable { broker, words: printable(&error.to_string()) },
         }
     }
 
@@ -239,10 +229,7 @@ impl Peers {
     pub fn publish(&self, error: &Lapin, exchange: &str, size: usize) -> BrokerError {
         let broker = self.broker.to_string();
         let LapinKind::ProtocolError(answer) = error.kind() else {
-            return BrokerError::Lost {
-                broker,
-                words: printable(&error.to_string()),
-            };
+            return BrokerError::Lost { broker, words: printable(&error.to_string()) };
         };
         self.answer(answer, exchange, size)
     }
@@ -252,11 +239,9 @@ impl Peers {
         let words = printable(answer.get_message().as_str());
         match answer.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => BrokerError::TopicForbidden { user, words },
-            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => BrokerError::ExchangeNotFound {
-                broker,
-                exchange: exchange.to_owned(),
-                words,
-            },
+            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
+                BrokerError::ExchangeNotFound { broker, exchange: exchange.to_owned(), words }
+            }
             AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if words.contains("message size") => {
                 BrokerError::TooLarge { broker, size, words }
             }
@@ -268,10 +253,7 @@ impl Peers {
     /// Nobody answers.
     #[must_use]
     pub fn unreachable(&self, error: &io::Error) -> BrokerError {
-        BrokerError::Unreachable {
-            broker: self.broker.to_string(),
-            words: printable(&error.to_string()),
-        }
+        BrokerError::Unreachable { broker: self.broker.to_string(), words: printable(&error.to_string()) }
     }
 
     fn tls(&self, error: &io::Error) -> BrokerError {
@@ -280,10 +262,7 @@ impl Peers {
             // Writing to a String can't fail.
             let _ = write!(words, ": {advice}");
         }
-        BrokerError::Tls {
-            broker: self.broker.to_string(),
-            words,
-        }
+        BrokerError::Tls { broker: self.broker.to_string(), words }
     }
 
     /// What to do about an error that people meet.
@@ -296,10 +275,7 @@ impl Peers {
             }
             Rustls::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            ) => format!(
-                "use a name that the broker's certificate is for, not {}, in the URL",
-                self.broker.host
-            ),
+            ) => format!("use a name that the broker's certificate is for, not {}, in the URL", self.broker.host),
             Rustls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
                 "the broker's own certificate has expired; tell its administrators".to_owned()
             }
@@ -324,9 +300,5 @@ fn rustls_error(error: &io::Error) -> Option<&Rustls> {
 
 /// A peer's words: one line without control characters, of bounded length.
 fn printable(words: &str) -> String {
-    words
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LONGEST_ANSWER)
-        .collect()
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_ANSWER).collect()
 }

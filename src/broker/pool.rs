@@ -44,6 +44,7 @@ impl Brokers {
 /// All connections of the process.
 pub struct Pool {
     brokers: Brokers,
+    confirm_timeout: Duration,
     slots: Mutex<HashMap<(Environment, Fingerprint), Arc<Slot>>>,
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
 }
@@ -65,14 +66,14 @@ enum State {
 }
 
 impl Pool {
-    /// A pool without connections. `on_recovery` is called when a broker that had failed, or had
+    /// A pool without connections. A broker has `confirm_timeout` to confirm a message. `on_recovery` is called when a broker that had failed, or had
     /// blocked its publishers, takes messages again.
-    pub fn new(brokers: Brokers, on_recovery: impl Fn(Environment) + Send + Sync + 'static) -> Self {
-        Self {
-            brokers,
-            slots: Mutex::default(),
-            on_recovery: Arc::new(on_recovery),
-        }
+    pub fn new(
+        brokers: Brokers,
+        confirm_timeout: Duration,
+        on_recovery: impl Fn(Environment) + Send + Sync + 'static,
+    ) -> Self {
+        Self { brokers, confirm_timeout, slots: Mutex::default(), on_recovery: Arc::new(on_recovery) }
     }
 
     /// Publishes a message with the given credentials, and awaits the broker's confirm.
@@ -83,7 +84,7 @@ impl Pool {
         envelope: &Envelope<'_>,
     ) -> Result<Confirmed, PublishError> {
         let link = self.link(environment, credentials).await?;
-        Ok(link.publish(envelope).await?)
+        Ok(link.publish(envelope, self.confirm_timeout).await?)
     }
 
     /// Closes connections that nobody has used for a while.
@@ -97,20 +98,13 @@ impl Pool {
     }
 
     async fn link(&self, environment: Environment, credentials: &Credentials) -> Result<Arc<Link>, PublishError> {
-        let slot = self
-            .slots()
-            .entry((environment, credentials.fingerprint))
-            .or_default()
-            .clone();
+        let slot = self.slots().entry((environment, credentials.fingerprint)).or_default().clone();
         let mut state = slot.lock().await;
         let failures = match &*state {
             State::Up(link) if link.is_open() => return Ok(link.clone()),
             State::Up(_) | State::New => 0,
             State::Down { error, until, .. } if Utc::now() < *until => {
-                return Err(PublishError {
-                    error: error.clone(),
-                    retry_at: Some(*until),
-                });
+                return Err(PublishError { error: error.clone(), retry_at: Some(*until) });
             }
             State::Down { failures, .. } => *failures,
         };
@@ -130,15 +124,8 @@ impl Pool {
             Err(error) => {
                 let failures = failures + 1;
                 let until = Utc::now() + backoff::delay(failures, fastrand::f64());
-                *state = State::Down {
-                    error: error.clone(),
-                    failures,
-                    until,
-                };
-                Err(PublishError {
-                    error,
-                    retry_at: Some(until),
-                })
+                *state = State::Down { error: error.clone(), failures, until };
+                Err(PublishError { error, retry_at: Some(until) })
             }
         }
     }

@@ -78,10 +78,8 @@ impl Transport {
         let tls_failed = |error| TransportError::Tls(Arc::new(error));
         let name = ServerName::try_from(address.host.clone()).map_err(|error| tls_failed(io::Error::other(error)))?;
         let connect = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = timeout(HANDSHAKE_TIMEOUT, connect)
-            .await
-            .map_err(|_| tcp(timed_out("no answer")))?
-            .map_err(tcp)?;
+        let stream =
+            timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| tcp(timed_out("no answer")))?.map_err(tcp)?;
         stream.set_nodelay(true).map_err(tcp)?;
         let (stream, plug) = plugged(stream).map_err(tcp)?;
         let handshake = TlsConnector::from(tls).connect(name, stream);
@@ -90,11 +88,7 @@ impl Transport {
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        Ok(Self {
-            stream: stream.compat(),
-            plug,
-            version,
-        })
+        Ok(Self { stream: stream.compat(), plug, version })
     }
 
     /// The stream for the AMQP client, and the plug to end it by.
@@ -105,10 +99,7 @@ impl Transport {
 }
 
 fn timed_out(words: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("{words} for {} s", HANDSHAKE_TIMEOUT.as_secs()),
-    )
+    io::Error::new(io::ErrorKind::TimedOut, format!("{words} for {} s", HANDSHAKE_TIMEOUT.as_secs()))
 }
 
 /// Makes a second handle to the socket.

@@ -109,8 +109,7 @@ impl Queue {
     /// A watch has listed all there is: what it did not list is gone.
     pub fn end_sync(&mut self, scope: Scope) {
         let sync = self.sync(scope);
-        self.entries
-            .retain(|_, entry| entry.scope != scope || entry.seen == sync);
+        self.entries.retain(|_, entry| entry.scope != scope || entry.seen == sync);
     }
 
     /// A watch has seen a message, new or changed.
@@ -121,17 +120,7 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&uid) else {
             let status = message.status.as_deref().cloned().unwrap_or_default();
             let state = State::Waiting { due: None };
-            self.entries.insert(
-                uid.clone(),
-                Entry {
-                    message,
-                    status,
-                    unwritten: false,
-                    state,
-                    scope,
-                    seen,
-                },
-            );
+            self.entries.insert(uid.clone(), Entry { message, status, unwritten: false, state, scope, seen });
             return self.make_ready(&uid);
         };
         let changed =
@@ -160,9 +149,7 @@ impl Queue {
     /// Whether any message that is not finished names the Secret.
     #[must_use]
     pub fn needs(&self, secret: &SecretName) -> bool {
-        self.entries
-            .values()
-            .any(|entry| !is_finished(entry) && names(&entry.message, secret))
+        self.entries.values().any(|entry| !is_finished(entry) && names(&entry.message, secret))
     }
 
     /// When [`take`](Self::take) may find something that it does not find now.
@@ -180,10 +167,7 @@ impl Queue {
             self.make_ready(&uid);
         }
         loop {
-            let lane = self
-                .lanes
-                .values_mut()
-                .find(|lane| lane.busy < self.width && !lane.turns.is_empty())?;
+            let lane = self.lanes.values_mut().find(|lane| lane.busy < self.width && !lane.turns.is_empty())?;
             let uid = lane.pop()?;
             let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.state == State::Ready) else {
                 continue;
@@ -195,18 +179,8 @@ impl Queue {
             }
             entry.state = State::Busy { again: false };
             lane.busy += 1;
-            let Entry {
-                message,
-                status,
-                unwritten,
-                ..
-            } = entry;
-            return Some(Job {
-                message: message.clone(),
-                status: status.clone(),
-                unwritten: *unwritten,
-                decision,
-            });
+            let Entry { message, status, unwritten, .. } = entry;
+            return Some(Job { message: message.clone(), status: status.clone(), unwritten: *unwritten, decision });
         }
     }
 
@@ -223,11 +197,7 @@ impl Queue {
         entry.status = done.status;
         entry.unwritten = !done.written;
         let again = entry.state == State::Busy { again: true };
-        let deadline = if is_finished(entry) {
-            None
-        } else {
-            deadline(&entry.message, &entry.status, now)
-        };
+        let deadline = if is_finished(entry) { None } else { deadline(&entry.message, &entry.status, now) };
         let due = [done.due, deadline].into_iter().flatten().min();
         entry.state = State::Waiting { due };
         if let Some(due) = due {
@@ -249,12 +219,8 @@ impl Queue {
     }
 
     fn wake(&mut self, wanted: impl Fn(&Entry) -> bool) {
-        let uids: Vec<Uid> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| wanted(entry))
-            .map(|(uid, _)| uid.clone())
-            .collect();
+        let uids: Vec<Uid> =
+            self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(uid, _)| uid.clone()).collect();
         for uid in uids {
             self.make_ready(&uid);
         }
@@ -312,25 +278,17 @@ fn is_finished(entry: &Entry) -> bool {
 }
 
 fn awaits(entry: &Entry, then: Then) -> bool {
-    let reason = Reason::ALL
-        .into_iter()
-        .find(|reason| Some(reason.name()) == entry.status.reason.as_deref());
+    let reason = Reason::ALL.into_iter().find(|reason| Some(reason.name()) == entry.status.reason.as_deref());
     reason.is_some_and(|reason| reason.then() == then)
 }
 
 fn names(message: &FedoraMessage, secret: &SecretName) -> bool {
     let Ok(spec) = &message.spec else { return false };
     let authentication = &spec.authentication;
-    let whole = [&authentication.secret_ref, &authentication.secret_ref_camel]
+    let whole = [&authentication.secret_ref, &authentication.secret_ref_camel].into_iter().flatten();
+    let keys = [&authentication.ca_secret_ref, &authentication.cert_secret_ref, &authentication.key_secret_ref]
         .into_iter()
         .flatten();
-    let keys = [
-        &authentication.ca_secret_ref,
-        &authentication.cert_secret_ref,
-        &authentication.key_secret_ref,
-    ]
-    .into_iter()
-    .flatten();
     whole
         .map(|reference| (&reference.name, &reference.namespace))
         .chain(keys.map(|reference| (&reference.name, &reference.namespace)))

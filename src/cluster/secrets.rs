@@ -65,11 +65,7 @@ impl Secrets {
     /// Nothing is watched yet. `on_change` is called when a watched Secret appears, changes or
     /// goes.
     pub fn new(client: Client, on_change: impl Fn(SecretName) + Send + Sync + 'static) -> Self {
-        Self {
-            client,
-            watched: Mutex::default(),
-            on_change: Arc::new(on_change),
-        }
+        Self { client, watched: Mutex::default(), on_change: Arc::new(on_change) }
     }
 
     /// What is stored under each name of `authentication`, in that order; `None` where nothing is.
@@ -83,15 +79,11 @@ impl Secrets {
 
     /// Ends the watches on Secrets that nobody needs any more.
     pub fn release(&self, is_needed: impl Fn(&SecretName) -> bool) {
-        self.lock()
-            .retain(|name, watched| watched.used.elapsed() < KEEP || is_needed(name));
+        self.lock().retain(|name, watched| watched.used.elapsed() < KEEP || is_needed(name));
     }
 
     async fn read_one(&self, name: &SecretName) -> Result<Option<Arc<Secret>>, SecretError> {
-        let unread = |words: String| SecretError::Unread {
-            secret: name.clone(),
-            words,
-        };
+        let unread = |words: String| SecretError::Unread { secret: name.clone(), words };
         let mut known = self.watch(name);
         let first = timeout(FIRST_READ, known.wait_for(|known| !matches!(known, Known::NotYet))).await;
         match first.map(|known| known.map(|known| known.clone())) {
@@ -107,11 +99,7 @@ impl Secrets {
             let (sender, known) = watch::channel(Known::NotYet);
             let api = Api::namespaced(self.client.clone(), &name.namespace);
             let task = tokio::spawn(follow(api, name.clone(), sender, self.on_change.clone())).abort_handle();
-            Watched {
-                known,
-                task,
-                used: Instant::now(),
-            }
+            Watched { known, task, used: Instant::now() }
         });
         entry.used = Instant::now();
         entry.known.clone()

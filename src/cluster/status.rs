@@ -12,7 +12,7 @@ use kube::Client;
 use kube::client::Body;
 use serde::Serialize;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::message::incoming::FedoraMessage;
 use crate::message::resource::{FedoraMessageStatus, GROUP, PLURAL, VERSION};
@@ -53,7 +53,10 @@ pub async fn write(client: &Client, message: &FedoraMessage, status: &FedoraMess
         }
     };
     match timeout(TIMEOUT, answer(client, request)).await {
-        Ok(Ok(StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY)) => Written::Gone,
+        Ok(Ok(StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY)) => {
+            debug!(uid = message.uid(), "the object is gone, and needs no status");
+            Written::Gone
+        }
         Ok(Ok(code)) if code.is_success() => Written::Yes,
         Ok(Ok(code)) => not_now(message, &format!("the API server answered {code}")),
         Ok(Err(error)) => not_now(message, &error.to_string()),
@@ -75,16 +78,8 @@ fn request(
     message: &FedoraMessage,
     status: &FedoraMessageStatus,
 ) -> Result<Request<Body>, Box<dyn std::error::Error + Send + Sync>> {
-    let test = Operation {
-        op: "test",
-        path: "/metadata/uid",
-        value: message.uid(),
-    };
-    let add = Operation {
-        op: "add",
-        path: "/status",
-        value: status,
-    };
+    let test = Operation { op: "test", path: "/metadata/uid", value: message.uid() };
+    let add = Operation { op: "add", path: "/status", value: status };
     let (namespace, name) = (message.namespace(), message.name());
     let path =
         format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status?fieldManager={FIELD_MANAGER}");

@@ -23,22 +23,15 @@ pub fn pending(
 ) -> SelectAll<BoxStream<'static, (Scope, Result<Event, watcher::Error>)>> {
     let apis = match namespaces {
         [] => vec![Api::all(client.clone())],
-        some => some
-            .iter()
-            .map(|namespace| Api::namespaced(client.clone(), namespace))
-            .collect(),
+        some => some.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
     };
-    select_all(
-        apis.into_iter()
-            .enumerate()
-            .map(|(scope, api): (Scope, Api<FedoraMessage>)| {
-                watcher(api, watcher::Config::default().fields(PENDING))
-                    .default_backoff()
-                    .into_stream()
-                    .map(move |event| (scope, event))
-                    .boxed()
-            }),
-    )
+    select_all(apis.into_iter().enumerate().map(|(scope, api): (Scope, Api<FedoraMessage>)| {
+        watcher(api, watcher::Config::default().fields(PENDING))
+            .default_backoff()
+            .into_stream()
+            .map(move |event| (scope, event))
+            .boxed()
+    }))
 }
 
 /// What is wrong with a watch, and what to do.

@@ -37,26 +37,14 @@ async fn check(arguments: &CheckArgs) -> Result<(), Failed> {
         super::files::credentials(&arguments.ca, &arguments.cert, &arguments.key).map_err(Failed::at("certificate"))?;
     found(
         "certificate",
-        &format!(
-            "of {}, valid until {}",
-            credentials.user,
-            credentials.not_after.format("%Y-%m-%d %H:%M:%S UTC")
-        ),
+        &format!("of {}, valid until {}", credentials.user, credentials.not_after.format("%Y-%m-%d %H:%M:%S UTC")),
     );
-    let peers = Peers {
-        broker: broker.clone(),
-        user: credentials.user.clone(),
-    };
+    let peers = Peers { broker: broker.clone(), user: credentials.user.clone() };
     let transport = Transport::open(broker, credentials.tls.clone())
         .await
-        .map_err(|error| Failed {
-            step: error.step(),
-            words: peers.transport(&error).to_string(),
-        })?;
+        .map_err(|error| Failed { step: error.step(), words: peers.transport(&error).to_string() })?;
     found("address", &format!("{broker} answers"));
-    let version = transport
-        .version
-        .and_then(|version| version.as_str().map(str::to_owned));
+    let version = transport.version.and_then(|version| version.as_str().map(str::to_owned));
     found(
         "TLS",
         &format!(
@@ -65,16 +53,12 @@ async fn check(arguments: &CheckArgs) -> Result<(), Failed> {
             broker.host
         ),
     );
-    let link = Link::log_in(peers, transport, || {}).await.map_err(|error| Failed {
-        step: "login",
-        words: error.to_string(),
-    })?;
+    let link = Link::log_in(peers, transport, || {})
+        .await
+        .map_err(|error| Failed { step: "login", words: error.to_string() })?;
     found("login", &format!("as {}", credentials.user));
     found("virtual host", &broker.vhost);
-    link.find_exchange(exchange).await.map_err(|error| Failed {
-        step: "exchange",
-        words: error.to_string(),
-    })?;
+    link.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", words: error.to_string() })?;
     found("exchange", &format!("{exchange} exists"));
     link.close().await;
     Ok(())

@@ -9,27 +9,16 @@ use crate::message::secret::{Material, Part};
 
 /// Reads CA, certificate and key from files, or says what is wrong with which.
 pub fn credentials(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials>, String> {
-    let texts = [ca, cert, key]
-        .map(PathBuf::from)
-        .map(|path| match std::fs::read(&path) {
-            Ok(bytes) => Ok((path.display().to_string(), bytes)),
-            Err(error) => Err(format!("can't read {}: {error}", path.display())),
-        });
+    let texts = [ca, cert, key].map(PathBuf::from).map(|path| match std::fs::read(&path) {
+        Ok(bytes) => Ok((path.display().to_string(), bytes)),
+        Err(error) => Err(format!("can't read {}: {error}", path.display())),
+    });
     let [ca, cert, key] = texts;
     let (ca, cert, key) = (ca?, cert?, key?);
-    let material = Material {
-        ca: part(&ca),
-        cert: part(&cert),
-        key: part(&key),
-    };
-    Keyring::default()
-        .credentials(&material)
-        .map_err(|error| error.to_string())
+    let material = Material { ca: part(&ca), cert: part(&cert), key: part(&key) };
+    Keyring::default().credentials(&material).map_err(|error| error.to_string())
 }
 
 fn part((place, bytes): &(String, Vec<u8>)) -> Part<'_> {
-    Part {
-        place: place.clone(),
-        bytes,
-    }
+    Part { place: place.clone(), bytes }
 }

@@ -34,8 +34,7 @@ impl Manifests {
     /// Adds all documents of `text`, which came from `place`. The error names the document.
     pub fn add(&mut self, text: &str, place: &str) -> Result<(), String> {
         for (number, document) in (1..).zip(documents(text)) {
-            self.add_document(document)
-                .map_err(|words| format!("{place}, document {number}: {words}"))?;
+            self.add_document(document).map_err(|words| format!("{place}, document {number}: {words}"))?;
         }
         Ok(())
     }
@@ -67,9 +66,7 @@ impl Manifests {
                 _ => Err("is a List without items".to_owned()),
             },
             (version, KIND) if version == format!("{GROUP}/{VERSION}") => self.add_message(object),
-            ("", "") => Err(format!(
-                "is no manifest: write apiVersion: {GROUP}/{VERSION} and kind: {KIND}"
-            )),
+            ("", "") => Err(format!("is no manifest: write apiVersion: {GROUP}/{VERSION} and kind: {KIND}")),
             _ => Err(format!(
                 "is a {kind} of {version}: only {KIND} of {GROUP}/{VERSION} and Secret of v1 are read here"
             )),
@@ -82,21 +79,9 @@ impl Manifests {
             .map_err(|_| "is not a valid Secret: data must be base64, stringData must be text".to_owned())?;
         let plain = secret.string_data.take().unwrap_or_default();
         let data = secret.data.get_or_insert_default();
-        data.extend(
-            plain
-                .into_iter()
-                .map(|(key, text)| (key, ByteString(text.into_bytes()))),
-        );
-        let name = secret
-            .metadata
-            .name
-            .clone()
-            .ok_or("is a Secret without metadata.name")?;
-        let namespace = secret
-            .metadata
-            .namespace
-            .clone()
-            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        data.extend(plain.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
+        let name = secret.metadata.name.clone().ok_or("is a Secret without metadata.name")?;
+        let namespace = secret.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         self.secrets.insert(SecretName { namespace, name }, Arc::new(secret));
         Ok(())
     }
@@ -123,10 +108,7 @@ fn refuse_unknown_fields(object: &Value) -> Result<(), String> {
     if unknown.is_empty() {
         Ok(())
     } else {
-        Err(format!(
-            "has unknown fields: {}; correct or remove them",
-            unknown.join(", ")
-        ))
+        Err(format!("has unknown fields: {}; correct or remove them", unknown.join(", ")))
     }
 }
 
@@ -139,9 +121,7 @@ fn stand_in_for_the_api_server(object: &mut Value) -> Result<(), String> {
     let metadata = metadata.as_object_mut().ok_or("metadata is no object")?;
     let now = || Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true).into();
     metadata.entry("namespace").or_insert_with(|| DEFAULT_NAMESPACE.into());
-    metadata
-        .entry("uid")
-        .or_insert_with(|| Uuid::new_v4().to_string().into());
+    metadata.entry("uid").or_insert_with(|| Uuid::new_v4().to_string().into());
     metadata
         .entry("creationTimestamp")
         .and_modify(|time| {
@@ -156,9 +136,7 @@ fn stand_in_for_the_api_server(object: &mut Value) -> Result<(), String> {
 /// The documents of a YAML stream. A line that begins with `---` ends one wherever it stands: YAML
 /// forbids it within a document.
 fn documents(text: &str) -> impl Iterator<Item = &str> {
-    let marks = text
-        .match_indices("---")
-        .filter(|(start, _)| *start == 0 || text[..*start].ends_with('\n'));
+    let marks = text.match_indices("---").filter(|(start, _)| *start == 0 || text[..*start].ends_with('\n'));
     let mut begin = 0;
     let mut parts = Vec::new();
     for (start, mark) in marks {
@@ -194,15 +172,9 @@ spec:
             "apiVersion: v1\nkind: Secret\nmetadata: {name: certs}\nstringData: {ca: text}\ndata: {cert: dGV4dA==}\n";
         let manifests = read(&format!("---\n{MESSAGE}---\n{secret}---\n# nothing\n--- \n{MESSAGE}")).unwrap();
         assert_eq!(manifests.messages.len(), 2);
-        let name = SecretName {
-            namespace: "default".to_owned(),
-            name: "certs".to_owned(),
-        };
+        let name = SecretName { namespace: "default".to_owned(), name: "certs".to_owned() };
         let data = manifests.secrets[&name].data.as_ref().unwrap();
-        assert_eq!(
-            (data["ca"].0.as_slice(), data["cert"].0.as_slice()),
-            (&b"text"[..], &b"text"[..])
-        );
+        assert_eq!((data["ca"].0.as_slice(), data["cert"].0.as_slice()), (&b"text"[..], &b"text"[..]));
     }
 
     #[test]
@@ -223,9 +195,7 @@ spec:
         let uid = "8f0c1d5e-7d53-4c0c-9f5b-0d0f64f6b3c1";
         let own = MESSAGE.replace("{name: hello-world}", &format!("{{name: hello-world, uid: {uid}}}"));
         let manifests = read(&format!("{MESSAGE}---\n{MESSAGE}---\n{own}")).unwrap();
-        let [a, b, c] = manifests.messages.as_slice() else {
-            panic!("three messages")
-        };
+        let [a, b, c] = manifests.messages.as_slice() else { panic!("three messages") };
         assert_ne!(a.uid(), b.uid());
         assert_eq!(c.uid(), uid);
     }
@@ -233,10 +203,7 @@ spec:
     #[test]
     fn mistakes_are_named_with_their_place() {
         for (text, words) in [
-            (
-                "kind: Deployment\napiVersion: apps/v1",
-                "file, document 1: is a Deployment of apps/v1",
-            ),
+            ("kind: Deployment\napiVersion: apps/v1", "file, document 1: is a Deployment of apps/v1"),
             ("{", "file, document 1: is not valid JSON"),
             ("a: [", "file, document 1: is not valid YAML"),
             ("hello: world", "file, document 1: is no manifest"),
@@ -244,10 +211,7 @@ spec:
                 &format!("{MESSAGE}---\n{}", MESSAGE.replace("topic:", "topics: x, topic:")),
                 "file, document 2: has unknown fields: spec.message.topics",
             ),
-            (
-                "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: '%%%'}",
-                "data must be base64",
-            ),
+            ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: '%%%'}", "data must be base64"),
         ] {
             let error = read(text).err().unwrap();
             assert!(error.starts_with(words) || error.contains(words), "{error}");

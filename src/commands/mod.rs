@@ -17,10 +17,7 @@ pub const USAGE: u8 = 2;
 
 /// Runs a command's asynchronous part on all cores.
 fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(work))
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
 }
 
 /// Prints what a command was asked for. A reader that has closed the pipe has read enough.

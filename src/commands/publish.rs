@@ -42,7 +42,7 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
     };
     let publisher = Publisher {
         routing: arguments.broker.routing(),
-        delivery: Delivery::Direct(Pool::new(arguments.broker.brokers(), |_| {})),
+        delivery: Delivery::Direct(Pool::new(arguments.broker.brokers(), arguments.broker.confirm_timeout(), |_| {})),
         keyring: Keyring::default(),
         certificate,
         manifests,
@@ -77,11 +77,9 @@ fn standard_input() -> io::Result<String> {
 
 fn certificate(arguments: &OptionalCertificateArgs) -> Result<Option<Arc<Credentials>>, String> {
     match arguments {
-        OptionalCertificateArgs {
-            ca: Some(ca),
-            cert: Some(cert),
-            key: Some(key),
-        } => super::files::credentials(ca, cert, key).map(Some),
+        OptionalCertificateArgs { ca: Some(ca), cert: Some(cert), key: Some(key) } => {
+            super::files::credentials(ca, cert, key).map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -143,11 +141,7 @@ impl Publisher {
             return Ok(certificate.clone());
         }
         let secrets = &self.manifests.secrets;
-        let secrets: Vec<_> = outgoing
-            .authentication
-            .secrets()
-            .map(|name| secrets.get(name).cloned())
-            .collect();
+        let secrets: Vec<_> = outgoing.authentication.secrets().map(|name| secrets.get(name).cloned()).collect();
         let material = select(&outgoing.authentication, message.namespace(), &secrets).map_err(|error| {
             let mut outcome = Outcome::from(error);
             if outcome.reason == Reason::SecretNotFound {
@@ -178,23 +172,14 @@ fn line(message: &FedoraMessage, status: &FedoraMessageStatus, output: Output) -
     }
     let (namespace, name) = (message.namespace(), message.name());
     match output {
-        Output::Json => match serde_json::to_string(&Line {
-            namespace,
-            name,
-            status,
-        }) {
+        Output::Json => match serde_json::to_string(&Line { namespace, name, status }) {
             Ok(line) => line + "\n",
             Err(error) => format!("{{\"error\":\"{error}\"}}\n"),
         },
         Output::Text => {
             let text = |field: &Option<String>| field.clone().unwrap_or_default();
             let name = if name.is_empty() { "(no name)" } else { name };
-            format!(
-                "{name}  {}  {}: {}\n",
-                text(&status.message_id),
-                text(&status.reason),
-                text(&status.message)
-            )
+            format!("{name}  {}  {}: {}\n", text(&status.message_id), text(&status.reason), text(&status.message))
         }
     }
 }

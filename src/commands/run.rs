@@ -40,10 +40,7 @@ pub fn main(arguments: RunArgs) -> ExitCode {
 
 async fn run(arguments: RunArgs) -> Result<(), String> {
     let listener = admin::bind(arguments.admin_address).await.map_err(|error| {
-        format!(
-            "can't serve on {}: {error}; choose another with --admin-address",
-            arguments.admin_address
-        )
+        format!("can't serve on {}: {error}; choose another with --admin-address", arguments.admin_address)
     })?;
     if let Ok(address) = listener.local_addr() {
         info!(%address, version = env!("CARGO_PKG_VERSION"), "serving /livez and /readyz");
@@ -55,12 +52,7 @@ async fn run(arguments: RunArgs) -> Result<(), String> {
     let scopes = arguments.watch_namespaces.len().max(1);
     let controller = Arc::new(controller(client, &arguments, wake));
     tokio::spawn(admin::serve(listener, ready));
-    let inputs = Inputs {
-        events,
-        scopes,
-        wakes,
-        synced,
-    };
+    let inputs = Inputs { events, scopes, wakes, synced };
     operator::run(controller, arguments.concurrency.into(), inputs, terminated()?)
         .await
         .map_err(|error| format!("stopped by a fault of its own ({error}): please report it"))
@@ -70,7 +62,7 @@ fn controller(client: Client, arguments: &RunArgs, sender: mpsc::UnboundedSender
     // Nobody listens any more only while the program ends.
     let wake = move |wake| drop(sender.send(wake));
     let wake_secret = wake.clone();
-    let pool = Pool::new(arguments.broker.brokers(), move |environment| {
+    let pool = Pool::new(arguments.broker.brokers(), arguments.broker.confirm_timeout(), move |environment| {
         wake(Wake::Environment(environment));
     });
     Controller {
@@ -88,10 +80,9 @@ async fn client() -> Result<Client, String> {
     let mut config = Config::infer().await.map_err(|error| {
         format!("no cluster: {error}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
     })?;
-    config.headers.push((
-        USER_AGENT,
-        HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"))),
-    ));
+    config
+        .headers
+        .push((USER_AGENT, HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))));
     Client::try_from(config)
         .map_err(|error| format!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))
 }
@@ -115,10 +106,7 @@ fn start_log(format: Option<LogFormat>) {
         Ok(directives) => EnvFilter::new(format!("{LOG},{directives}")),
         Err(_) => EnvFilter::new(LOG),
     };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).with_target(false).init(),

@@ -14,11 +14,7 @@ const LONGEST: TimeDelta = TimeDelta::minutes(5);
 pub fn delay(failures: u32, random: f64) -> TimeDelta {
     let doublings = failures.saturating_sub(1).min(16);
     let longest = (FIRST * (1 << doublings)).min(LONGEST);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "at most 300,000 ms"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "at most 300,000 ms")]
     let milliseconds = (longest.num_milliseconds() as f64 * random.clamp(0.0, 1.0)) as i64;
     TimeDelta::milliseconds(milliseconds)
 }
@@ -30,10 +26,7 @@ mod tests {
     #[test]
     fn the_longest_wait_doubles_up_to_five_minutes() {
         let longest = |failures| delay(failures, 1.0).num_seconds();
-        assert_eq!(
-            [1, 2, 3, 8, 9, 10, 11, u32::MAX].map(longest),
-            [1, 2, 4, 128, 256, 300, 300, 300]
-        );
+        assert_eq!([1, 2, 3, 8, 9, 10, 11, u32::MAX].map(longest), [1, 2, 4, 128, 256, 300, 300, 300]);
     }
 
     #[test]

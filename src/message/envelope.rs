@@ -100,10 +100,7 @@ impl<'a> Envelope<'a> {
         if let Some(package) = message.schema_package {
             headers.push(("fedora_messaging_schema_package", text(package)));
         }
-        headers.push((
-            "fedora_messaging_severity",
-            HeaderValue::Integer(number(message.severity)),
-        ));
+        headers.push(("fedora_messaging_severity", HeaderValue::Integer(number(message.severity))));
         headers.push(("priority", HeaderValue::Integer(message.priority.into())));
         headers.push(("sent-at", HeaderValue::String(sent_at)));
         Self {
@@ -154,10 +151,7 @@ mod tests {
             ("org.fedoraproject.prod", "org.fedoraproject.prod.nice.message"),
             ("org.fedoraproject.prod..", "org.fedoraproject.prod.nice.message"),
         ] {
-            let routing = Routing {
-                prod_topic_prefix: prefix.to_owned(),
-                ..Routing::default()
-            };
+            let routing = Routing { prod_topic_prefix: prefix.to_owned(), ..Routing::default() };
             assert_eq!(routing.key(Environment::Prod, "nice.message"), expected);
             assert_eq!(routing.key(Environment::Stg, "nice.message"), "nice.message");
         }

@@ -189,10 +189,7 @@ impl Outcome {
         } else {
             "Message was sent successfully, but reached nobody: no queue of the broker is bound to its topic"
         };
-        Self {
-            reason: Reason::Sent,
-            message: message.to_owned(),
-        }
+        Self { reason: Reason::Sent, message: message.to_owned() }
     }
 
     /// `spec.suspend` is true.
@@ -240,20 +237,13 @@ pub struct Attempt {
 
 impl<O: Into<Outcome>> From<O> for Attempt {
     fn from(outcome: O) -> Self {
-        Self {
-            outcome: outcome.into(),
-            routing_key: None,
-            retry_at: None,
-        }
+        Self { outcome: outcome.into(), routing_key: None, retry_at: None }
     }
 }
 
 impl<F: Failure> From<F> for Outcome {
     fn from(failure: F) -> Self {
-        Self {
-            reason: failure.reason(),
-            message: failure.to_string(),
-        }
+        Self { reason: failure.reason(), message: failure.to_string() }
     }
 }
 

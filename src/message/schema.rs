@@ -100,10 +100,7 @@ pub(super) fn without_nulls(schema: &mut JSONSchemaProps) {
     if schema.x_kubernetes_preserve_unknown_fields != Some(true) {
         schema.nullable = None;
     }
-    let properties = schema
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.values_mut());
+    let properties = schema.properties.iter_mut().flat_map(|properties| properties.values_mut());
     properties.for_each(without_nulls);
     if let Some(JSONSchemaPropsOrBool::Schema(inner)) = &mut schema.additional_properties {
         without_nulls(inner);

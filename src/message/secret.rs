@@ -11,11 +11,8 @@ use super::validate::{Authentication, SecretKey, SecretName};
 pub const CONSENT_ANNOTATION: &str = "apps.fedoraproject.org/allowed-namespaces";
 
 /// The sets of keys under which CA, certificate and key are looked for, in this order.
-const KEY_SETS: [[&str; 3]; 3] = [
-    ["ca", "cert", "key"],
-    ["ca.crt", "tls.crt", "tls.key"],
-    ["cacert.pem", "cert.pem", "key.pem"],
-];
+const KEY_SETS: [[&str; 3]; 3] =
+    [["ca", "cert", "key"], ["ca.crt", "tls.crt", "tls.key"], ["cacert.pem", "cert.pem", "key.pem"]];
 
 /// CA, certificate and key as they were found.
 #[derive(Clone, Debug)]
@@ -39,9 +36,7 @@ pub struct Part<'a> {
 
 impl std::fmt::Debug for Part<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Part")
-            .field("place", &self.place)
-            .finish_non_exhaustive()
+        f.debug_struct("Part").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -107,20 +102,13 @@ pub fn select<'a>(
         .into_iter();
     match (authentication, found.next(), found.next(), found.next()) {
         (Authentication::One(name), Some(secret), None, None) => all_in_one(name, secret),
-        (Authentication::Three { ca, cert, key }, Some(a), Some(b), Some(c)) => Ok(Material {
-            ca: one_key(ca, a)?,
-            cert: one_key(cert, b)?,
-            key: one_key(key, c)?,
-        }),
+        (Authentication::Three { ca, cert, key }, Some(a), Some(b), Some(c)) => {
+            Ok(Material { ca: one_key(ca, a)?, cert: one_key(cert, b)?, key: one_key(key, c)? })
+        }
         // Fewer Secrets than names: a caller's mistake, which must not be a message's loss.
-        (
-            Authentication::One(secret)
-            | Authentication::Three {
-                ca: SecretKey { secret, .. },
-                ..
-            },
-            ..,
-        ) => Err(SecretError::Absent(secret.clone())),
+        (Authentication::One(secret) | Authentication::Three { ca: SecretKey { secret, .. }, .. }, ..) => {
+            Err(SecretError::Absent(secret.clone()))
+        }
     }
 }
 
@@ -129,39 +117,22 @@ fn usable<'a>(name: &SecretName, secret: Option<&'a Secret>, namespace: &str) ->
     match secret {
         Some(secret) if own || consents(secret, namespace) => Ok(secret),
         None if own => Err(SecretError::Absent(name.clone())),
-        _ => Err(SecretError::Denied {
-            secret: name.clone(),
-            namespace: namespace.to_owned(),
-        }),
+        _ => Err(SecretError::Denied { secret: name.clone(), namespace: namespace.to_owned() }),
     }
 }
 
 /// Whether a Secret's owner lets messages of `namespace` use it.
 fn consents(secret: &Secret, namespace: &str) -> bool {
-    let annotation = secret
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(CONSENT_ANNOTATION));
-    annotation.is_some_and(|list| {
-        list.split(',')
-            .map(str::trim)
-            .any(|allowed| allowed == "*" || allowed == namespace)
-    })
+    let annotation = secret.metadata.annotations.as_ref().and_then(|all| all.get(CONSENT_ANNOTATION));
+    annotation.is_some_and(|list| list.split(',').map(str::trim).any(|allowed| allowed == "*" || allowed == namespace))
 }
 
 fn all_in_one<'a>(name: &SecretName, secret: &'a Secret) -> Result<Material<'a>, SecretError> {
     let missing = |keys: &[&'static str; 3]| -> Vec<&'static str> {
-        keys.iter()
-            .copied()
-            .filter(|key| bytes(secret, key).is_none())
-            .collect()
+        keys.iter().copied().filter(|key| bytes(secret, key).is_none()).collect()
     };
     // The first complete set; if there is none, the most complete one tells what to add.
-    let best = KEY_SETS
-        .iter()
-        .min_by_key(|keys| missing(keys).len())
-        .unwrap_or(&KEY_SETS[0]);
+    let best = KEY_SETS.iter().min_by_key(|keys| missing(keys).len()).unwrap_or(&KEY_SETS[0]);
     let part = |key: &str| part(name, key, bytes(secret, key));
     match (part(best[0]), part(best[1]), part(best[2])) {
         (Ok(ca), Ok(cert), Ok(key)) => Ok(Material { ca, cert, key }),
@@ -182,10 +153,7 @@ fn part<'a>(name: &SecretName, key: &str, bytes: Option<&'a [u8]>) -> Result<Par
     let place = || format!("key {key:?} of Secret {name}");
     match bytes {
         Some(bytes) => Ok(Part { place: place(), bytes }),
-        None => Err(SecretError::Incomplete {
-            secret: name.clone(),
-            missing: format!("the key {key:?}"),
-        }),
+        None => Err(SecretError::Incomplete { secret: name.clone(), missing: format!("the key {key:?}") }),
     }
 }
 

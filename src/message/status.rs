@@ -49,10 +49,7 @@ pub fn next(
         observed_generation: message.metadata.generation,
         message_id: message.metadata.uid.clone(),
         sent_time: sent.then(|| now.trunc_subsecs(0)),
-        routing_key: facts
-            .routing_key
-            .map(str::to_owned)
-            .or_else(|| previous.routing_key.clone()),
+        routing_key: facts.routing_key.map(str::to_owned).or_else(|| previous.routing_key.clone()),
         attempts: Some(facts.attempts),
         next_attempt_time: next_attempt,
         delivery_mode: Some(facts.delivery_mode.to_owned()),
@@ -67,10 +64,7 @@ pub fn next(
 /// Whether a status says that the message was given up.
 #[must_use]
 pub fn is_stalled(status: &FedoraMessageStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == STALLED && condition.status == "True")
+    status.conditions.iter().any(|condition| condition.type_ == STALLED && condition.status == "True")
 }
 
 fn conditions(
@@ -82,10 +76,7 @@ fn conditions(
 ) -> Vec<Condition> {
     let condition = |type_: &str, holds: bool, words: String| {
         let status = if holds { "True" } else { "False" };
-        let unchanged = previous
-            .conditions
-            .iter()
-            .find(|old| old.type_ == type_ && old.status == status);
+        let unchanged = previous.conditions.iter().find(|old| old.type_ == type_ && old.status == status);
         Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),
@@ -120,11 +111,7 @@ fn conditions(
             true,
             "The next attempt is made as soon as the Secret appears or changes".to_owned(),
         )),
-        Then::AwaitResume => Some(condition(
-            RECONCILING,
-            true,
-            "Waits until spec.suspend is false".to_owned(),
-        )),
+        Then::AwaitResume => Some(condition(RECONCILING, true, "Waits until spec.suspend is false".to_owned())),
     };
     std::iter::once(sent).chain(follows).collect()
 }

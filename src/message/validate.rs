@@ -169,24 +169,13 @@ fn valid_body<'a>(message: &'a MessageSpec, last_applied: Option<&str>) -> Resul
             body::MAX_DEPTH
         ));
     }
-    let dropped = last_applied
-        .map(|applied| body::dropped_nulls(applied, json))
-        .unwrap_or_default();
+    let dropped = last_applied.map(|applied| body::dropped_nulls(applied, json)).unwrap_or_default();
     if !dropped.is_empty() {
         let (shown, more) = (
-            dropped
-                .iter()
-                .take(5)
-                .map(|path| shortened(path))
-                .collect::<Vec<_>>()
-                .join(", "),
+            dropped.iter().take(5).map(|path| shortened(path)).collect::<Vec<_>>().join(", "),
             dropped.len().saturating_sub(5),
         );
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return refuse(format!(
             "client-side kubectl apply dropped the null values at {shown}{more}: delete the resource and use `kubectl apply --server-side` or `kubectl create`, which keep them"
         ));
@@ -234,10 +223,7 @@ pub fn valid_topic(topic: &str) -> Result<(), String> {
         ));
     }
     if topic.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!(
-            "{} must not contain white space or control characters: remove them",
-            quoted(topic)
-        ));
+        return Err(format!("{} must not contain white space or control characters: remove them", quoted(topic)));
     }
     Ok(())
 }
@@ -298,9 +284,7 @@ fn valid_header_name(name: &str, value: &HeaderValue) -> Result<(), InvalidMessa
     }
     match name {
         "sent-at" => {
-            return refuse(format!(
-                "{field} can't be set: it is the resource's creation time; remove it"
-            ));
+            return refuse(format!("{field} can't be set: it is the resource's creation time; remove it"));
         }
         "priority" => return refuse(format!("{field} can't be set: use spec.message.priority")),
         "CC" | "BCC" => {
@@ -325,9 +309,7 @@ fn valid_header_name(name: &str, value: &HeaderValue) -> Result<(), InvalidMessa
     }
     match value {
         HeaderValue::Boolean(true) => Ok(()),
-        _ => refuse(format!(
-            "{field} is a filter header, whose value must be true: set it to true, or remove it"
-        )),
+        _ => refuse(format!("{field} is a filter header, whose value must be true: set it to true, or remove it")),
     }
 }
 
@@ -346,12 +328,8 @@ fn header_value(json: &str) -> Result<HeaderValue, &'static str> {
     let wrong = || kind(json);
     match json.bytes().next() {
         Some(b'"') => serde_json::from_str(json).map(HeaderValue::String).map_err(|_| wrong()),
-        Some(b't' | b'f') => serde_json::from_str(json)
-            .map(HeaderValue::Boolean)
-            .map_err(|_| wrong()),
-        Some(b'-' | b'0'..=b'9') => serde_json::from_str(json)
-            .map(HeaderValue::Integer)
-            .map_err(|_| wrong()),
+        Some(b't' | b'f') => serde_json::from_str(json).map(HeaderValue::Boolean).map_err(|_| wrong()),
+        Some(b'-' | b'0'..=b'9') => serde_json::from_str(json).map(HeaderValue::Integer).map_err(|_| wrong()),
         _ => Err(wrong()),
     }
 }
@@ -362,20 +340,14 @@ fn valid_authentication(spec: &AuthenticationSpec, namespace: &str) -> Result<Au
     };
     let key = |field: &str, reference: &SecretKeyReference| {
         let secret = secret_name(field, &reference.name, reference.namespace.as_deref(), namespace)?;
-        let plain = reference
-            .key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        let plain = reference.key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         if !plain || !(1..=253).contains(&reference.key.len()) {
             return refuse(format!(
                 "spec.authentication.{field}.key is {}, but must be a key of a Secret: letters, digits, dashes, dots and underscores",
                 quoted(&reference.key)
             ));
         }
-        Ok(SecretKey {
-            secret,
-            key: reference.key.clone(),
-        })
+        Ok(SecretKey { secret, key: reference.key.clone() })
     };
     match spec {
         AuthenticationSpec {
@@ -412,9 +384,7 @@ fn valid_authentication(spec: &AuthenticationSpec, namespace: &str) -> Result<Au
 /// Names go into the API server's paths, so they are held to the API server's own rules.
 fn secret_name(field: &str, name: &str, namespace: Option<&str>, default: &str) -> Result<SecretName, InvalidMessage> {
     let label = |label: &str| {
-        label
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
@@ -433,10 +403,7 @@ fn secret_name(field: &str, name: &str, namespace: Option<&str>, default: &str) 
             quoted(namespace)
         ));
     }
-    Ok(SecretName {
-        namespace: namespace.unwrap_or(default).to_owned(),
-        name: name.to_owned(),
-    })
+    Ok(SecretName { namespace: namespace.unwrap_or(default).to_owned(), name: name.to_owned() })
 }
 
 /// What a JSON value is, by its first character.

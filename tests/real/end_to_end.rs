@@ -16,19 +16,9 @@ fn the_proposals_example_is_sent_and_its_status_is_the_proposals() {
     let example = example
         .replace("fedora-messaging-certs", "certs")
         .replace("namespace: default", &format!("namespace: {}", space.name));
+    space.kubectl(&["apply", "-f", "-"], &example).expect("the example is accepted");
     space
-        .kubectl(&["apply", "-f", "-"], &example)
-        .expect("the example is accepted");
-    space
-        .kubectl(
-            &[
-                "wait",
-                "--for=condition=FedoraMessageSent",
-                "fmsg/hello-world",
-                "--timeout=60s",
-            ],
-            "",
-        )
+        .kubectl(&["wait", "--for=condition=FedoraMessageSent", "fmsg/hello-world", "--timeout=60s"], "")
         .expect("it is sent");
 
     let object = space.get("hello-world");
@@ -42,12 +32,8 @@ fn the_proposals_example_is_sent_and_its_status_is_the_proposals() {
     assert_eq!(status["attempts"], 1);
     assert_eq!(status["deliveryMode"], "direct");
     assert_eq!(status["observedGeneration"], 1);
-    let conditions: Vec<_> = status["conditions"]
-        .as_array()
-        .expect("conditions")
-        .iter()
-        .map(|c| (&c["type"], &c["status"]))
-        .collect();
+    let conditions: Vec<_> =
+        status["conditions"].as_array().expect("conditions").iter().map(|c| (&c["type"], &c["status"])).collect();
     assert_eq!(conditions, [(&json!("FedoraMessageSent"), &json!("True"))]);
 
     let received = consumer.wait_for(1, SOON).expect("it is received");
@@ -58,13 +44,8 @@ fn the_proposals_example_is_sent_and_its_status_is_the_proposals() {
     let table = space.kubectl(&["get", "fmsg"], "").expect("kubectl prints a table");
     let columns: Vec<_> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(columns, ["NAME", "ENV", "TOPIC", "SENT", "REASON", "AGE"]);
-    assert!(
-        table.contains("hello-world   prod   nice.message   true   Sent"),
-        "{table}"
-    );
-    let wide = space
-        .kubectl(&["get", "fmsg", "-o", "wide"], "")
-        .expect("kubectl prints a table");
+    assert!(table.contains("hello-world   prod   nice.message   true   Sent"), "{table}");
+    let wide = space.kubectl(&["get", "fmsg", "-o", "wide"], "").expect("kubectl prints a table");
     for column in ["MESSAGE-ID", "SENT-TIME", "ATTEMPTS"] {
         assert!(wide.contains(column), "{wide}");
     }
@@ -75,17 +56,10 @@ fn a_message_that_reaches_no_queue_says_so() {
     let space = Space::new("unroutable");
     space.certificate(&world().broker, "publisher");
     let _operator = Operator::start(&space, &[]);
-    space
-        .apply(&message("lonely", "nobody.listens.to.this", ""))
-        .expect("it is accepted");
+    space.apply(&message("lonely", "nobody.listens.to.this", "")).expect("it is accepted");
     let status = space.wait_for_reason("lonely", "Sent");
     assert_eq!(status["status"], true);
-    assert!(
-        status["message"]
-            .as_str()
-            .is_some_and(|words| words.contains("reached nobody")),
-        "{status:#}"
-    );
+    assert!(status["message"].as_str().is_some_and(|words| words.contains("reached nobody")), "{status:#}");
 }
 
 #[test]
@@ -94,12 +68,8 @@ fn a_thousand_messages_arrive_once_each_and_a_restart_sends_none_again() {
     let space = Space::new("thousand");
     space.certificate(&world().broker, "publisher");
     let consumer = RawConsumer::start(&world().broker, "thousand.#");
-    let manifests: String = (0..COUNT)
-        .map(|n| message(&format!("m{n}"), &format!("thousand.{n}"), ""))
-        .collect();
-    space
-        .kubectl(&["create", "-f", "-"], &manifests)
-        .expect("all are accepted");
+    let manifests: String = (0..COUNT).map(|n| message(&format!("m{n}"), &format!("thousand.{n}"), "")).collect();
+    space.kubectl(&["create", "-f", "-"], &manifests).expect("all are accepted");
     let operator = Operator::start(&space, &[]);
     wait_for_all_sent(&space);
     let mut received: Vec<String> = ids(&consumer.take(COUNT, SOON));
@@ -110,15 +80,9 @@ fn a_thousand_messages_arrive_once_each_and_a_restart_sends_none_again() {
 
     assert_eq!(operator.stop(), Some(0));
     let operator = Operator::start(&space, &[]);
-    space
-        .apply(&message("after", "thousand.after", ""))
-        .expect("it is accepted");
+    space.apply(&message("after", "thousand.after", "")).expect("it is accepted");
     space.wait_for_reason("after", "Sent");
-    assert_eq!(
-        consumer.take(1, SOON).len(),
-        1,
-        "only the new one was sent after the restart"
-    );
+    assert_eq!(consumer.take(1, SOON).len(), 1, "only the new one was sent after the restart");
     assert_eq!(operator.stop(), Some(0));
     assert_one_write_and_no_read_a_message(&space, COUNT + 1);
 }
@@ -129,9 +93,7 @@ fn assert_one_write_and_no_read_a_message(space: &Space, messages: usize) {
     let requests = events.iter().filter(|event| {
         event["stage"] == "ResponseComplete"
             && event["objectRef"]["namespace"] == space.name.as_str()
-            && event["userAgent"]
-                .as_str()
-                .is_some_and(|agent| agent.starts_with("fedora-message-operator/"))
+            && event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("fedora-message-operator/"))
     });
     let mut writes = 0;
     let mut reads = Vec::new();
@@ -143,27 +105,19 @@ fn assert_one_write_and_no_read_a_message(space: &Space, messages: usize) {
         }
     }
     assert_eq!(writes, messages);
-    assert!(
-        reads.len() <= 2 * (2 + messages / 500 + 1),
-        "lists at start only: {reads:#?}"
-    );
+    assert!(reads.len() <= 2 * (2 + messages / 500 + 1), "lists at start only: {reads:#?}");
 }
 
 fn wait_for_all_sent(space: &Space) {
     wait_until(SOON, "all messages are sent", || {
-        let pending = space.kubectl(
-            &["get", "fmsg", "--field-selector", "status.status!=true", "-o", "name"],
-            "",
-        );
+        let pending = space.kubectl(&["get", "fmsg", "--field-selector", "status.status!=true", "-o", "name"], "");
         pending.is_ok_and(|names| names.trim().is_empty())
     })
     .expect("all messages are sent");
 }
 
 fn uids(space: &Space) -> Vec<String> {
-    let json = space
-        .kubectl(&["get", "fmsg", "-o", "json"], "")
-        .expect("kubectl lists");
+    let json = space.kubectl(&["get", "fmsg", "-o", "json"], "").expect("kubectl lists");
     let list: Value = serde_json::from_str(&json).expect("kubectl prints JSON");
     list["items"]
         .as_array()
@@ -174,8 +128,5 @@ fn uids(space: &Space) -> Vec<String> {
 }
 
 fn ids(messages: &[lapin::message::BasicGetMessage]) -> Vec<String> {
-    messages
-        .iter()
-        .filter_map(|message| message.properties.message_id().as_ref().map(ToString::to_string))
-        .collect()
+    messages.iter().filter_map(|message| message.properties.message_id().as_ref().map(ToString::to_string)).collect()
 }

@@ -6,4 +6,5 @@
 
 mod end_to_end;
 mod raw;
+mod reasons;
 mod world;

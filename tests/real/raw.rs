@@ -7,10 +7,11 @@ use fedora_message_operator::broker::transport::{TlsTokio, Transport};
 use fedora_message_operator::message::secret::{Material, Part};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
 use rig::Broker;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 /// A queue of its own, bound to the topics of one test.
@@ -24,16 +25,15 @@ pub struct RawConsumer {
 impl RawConsumer {
     /// Binds a new queue to `amq.topic` with the given key.
     pub fn start(broker: &Broker, binding: &str) -> Self {
+        Self::start_with(broker, binding, &[])
+    }
+
+    /// Binds a new queue that is declared with the given arguments.
+    pub fn start_with(broker: &Broker, binding: &str, arguments: &[(&str, Value)]) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let (connection, channel, queue) = runtime
-            .block_on(open(broker, binding))
-            .expect("the broker takes a consumer");
-        Self {
-            runtime,
-            channel,
-            queue,
-            _connection: connection,
-        }
+        let opened = runtime.block_on(open(broker, binding, arguments));
+        let (connection, channel, queue) = opened.expect("the broker takes a consumer");
+        Self { runtime, channel, queue, _connection: connection }
     }
 
     /// Waits for `count` messages in all, then takes what else is there.
@@ -44,30 +44,50 @@ impl RawConsumer {
             match self.runtime.block_on(self.get()) {
                 Some(message) => messages.push(message),
                 None if messages.len() >= count => return messages,
-                None => assert!(
-                    start.elapsed() < within,
-                    "{} of {count} messages after {within:?}",
-                    messages.len()
-                ),
+                None => assert!(start.elapsed() < within, "{} of {count} messages after {within:?}", messages.len()),
             }
         }
     }
 
+    /// Lets the queue stand still, so that it confirms nothing.
+    pub fn suspend(&self, broker: &Broker) {
+        self.eval(broker, "ok = sys:suspend(P)");
+    }
+
+    /// Lets the queue go on.
+    pub fn resume(&self, broker: &Broker) {
+        self.eval(broker, "ok = sys:resume(P)");
+    }
+
+    /// Whether a message lies before the suspended queue.
+    pub fn is_handed_over(&self, broker: &Broker) -> bool {
+        let waiting = "{messages, M} = process_info(P, messages), \
+                       length([1 || {'$gen_cast', {deliver, _, _}} <- M]) > 0";
+        self.eval(broker, waiting).trim() == "true"
+    }
+
+    /// Runs Erlang at the broker, with the queue's process as `P`.
+    fn eval(&self, broker: &Broker, code: &str) -> String {
+        let find = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/pubsub\">>, queue, <<\"{}\">>)), P = amqqueue:get_pid(Q), ",
+            self.queue
+        );
+        broker.ctl(&["eval", &format!("{find}{code}.")]).expect("the broker evaluates")
+    }
+
     async fn get(&self) -> Option<BasicGetMessage> {
         let options = BasicGetOptions { no_ack: true };
-        self.channel
-            .basic_get(self.queue.as_str().into(), options)
-            .await
-            .expect("the queue is there")
+        self.channel.basic_get(self.queue.as_str().into(), options).await.expect("the queue is there")
     }
 }
 
-async fn open(broker: &Broker, binding: &str) -> lapin::Result<(Connection, Channel, String)> {
+async fn open(
+    broker: &Broker,
+    binding: &str,
+    arguments: &[(&str, Value)],
+) -> lapin::Result<(Connection, Channel, String)> {
     let certificate = broker.client("admin").expect("a certificate is issued");
-    let part = |text: &'static str, bytes| Part {
-        place: text.to_owned(),
-        bytes,
-    };
+    let part = |text: &'static str, bytes| Part { place: text.to_owned(), bytes };
     let material = Material {
         ca: part("ca", certificate.ca.as_bytes()),
         cert: part("cert", certificate.cert.as_bytes()),
@@ -75,30 +95,16 @@ async fn open(broker: &Broker, binding: &str) -> lapin::Result<(Connection, Chan
     };
     let credentials = Credentials::from_pem(&material, fingerprint(&material)).expect("the certificate is good");
     let address = broker.url().parse().expect("the broker's URL is good");
-    let (stream, _plug) = Transport::open(&address, credentials.tls)
-        .await
-        .expect("the broker answers")
-        .into_parts();
+    let (stream, _plug) = Transport::open(&address, credentials.tls).await.expect("the broker answers").into_parts();
     let mut uri: AMQPUri = broker.url().parse().expect("the broker's URL is good");
     uri.query.auth_mechanism = Some(SASLMechanism::External);
     let stream = std::sync::Mutex::new(Some(stream));
-    let connect = async move |_, _| {
-        Ok(AsyncTcpStream::Plain(
-            stream.lock().expect("no panic").take().expect("one connection"),
-        ))
-    };
+    let connect =
+        async move |_, _| Ok(AsyncTcpStream::Plain(stream.lock().expect("no panic").take().expect("one connection")));
     let connection = Connection::connector(uri, TlsTokio::current(), connect, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        auto_delete: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel
-        .queue_declare("".into(), options, FieldTable::default())
-        .await?
-        .name()
-        .to_string();
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare("".into(), options, table(arguments)).await?.name().to_string();
     channel
         .queue_bind(
             queue.as_str().into(),
@@ -109,4 +115,17 @@ async fn open(broker: &Broker, binding: &str) -> lapin::Result<(Connection, Chan
         )
         .await?;
     Ok((connection, channel, queue))
+}
+
+fn table(arguments: &[(&str, Value)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (key, value) in arguments {
+        let value = match value {
+            Value::Number(number) => AMQPValue::LongLongInt(number.as_i64().expect("an integer")),
+            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+            other => panic!("no argument of this type: {other}"),
+        };
+        table.insert((*key).into(), value);
+    }
+    table
 }

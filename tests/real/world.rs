@@ -32,8 +32,7 @@ pub fn world() -> &'static Rig {
 
 /// Installs CRD and admission policy, and waits until both are in force.
 pub fn install(kube: &Kube) {
-    kube.apply(&[project("crds/fedoramessages.yaml")])
-        .expect("the CRD is accepted");
+    kube.apply(&[project("crds/fedoramessages.yaml")]).expect("the CRD is accepted");
 }
 
 /// A file of the project.
@@ -65,9 +64,7 @@ impl Space {
     /// Stores a client certificate of the broker's user `cn` as Secret `certs`.
     pub fn certificate(&self, broker: &Broker, cn: &str) {
         let certificate = broker.client(cn).expect("a certificate is issued");
-        self.kube
-            .apply_text(&certificate.secret_yaml("certs", &self.name))
-            .expect("the Secret is stored");
+        self.kube.apply_text(&certificate.secret_yaml("certs", &self.name)).expect("the Secret is stored");
     }
 
     /// Runs kubectl in the namespace, with `input` as its standard input.
@@ -82,11 +79,15 @@ impl Space {
         self.kubectl(&["apply", "--server-side", "-f", "-"], manifests)
     }
 
+    /// Creates a message from JSON that kubectl does not look at, and so does not change or refuse.
+    pub fn post(&self, json: &str) -> Result<String, String> {
+        let path = format!("/apis/apps.fedoraproject.org/v1alpha1/namespaces/{}/fedoramessages", self.name);
+        self.kubectl(&["create", "--raw", &path, "-f", "-"], json)
+    }
+
     /// A message's resource as it is stored.
     pub fn get(&self, name: &str) -> Value {
-        let json = self
-            .kubectl(&["get", "fmsg", name, "-o", "json"], "")
-            .expect("the message exists");
+        let json = self.kubectl(&["get", "fmsg", name, "-o", "json"], "").expect("the message exists");
         serde_json::from_str(&json).expect("kubectl prints JSON")
     }
 
@@ -131,10 +132,7 @@ impl Operator {
 
     /// Starts an operator on the given parts, and waits until it is ready.
     pub fn on(kube: &Kube, broker_url: &str, space: &Space, arguments: &[&str]) -> Self {
-        let (guard, port) = (
-            Guard::new("operator").expect("a guard"),
-            Port::reserve().expect("a free port"),
-        );
+        let (guard, port) = (Guard::new("operator").expect("a guard"), Port::reserve().expect("a free port"));
         let operator = Self { guard, port };
         let mut command = Command::new(PROGRAM);
         command
@@ -154,11 +152,7 @@ impl Operator {
     /// The status code of a probe; none if nobody answers.
     pub fn probe(&self, path: &str) -> Option<u16> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).ok()?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         answer.split(' ').nth(1)?.parse().ok()
@@ -171,10 +165,7 @@ impl Operator {
 
     /// Ends it as the kubelet would, and returns its exit code.
     pub fn stop(&self) -> Option<i64> {
-        assert!(
-            self.guard.stop("operator", SOON).expect("the operator is told to stop"),
-            "it ends by itself"
-        );
+        assert!(self.guard.stop("operator", SOON).expect("the operator is told to stop"), "it ends by itself");
         self.guard.exited("operator").expect("the exit code is known")
     }
 
@@ -185,9 +176,7 @@ impl Operator {
 
     /// Lets it stand still, or go on.
     pub fn signal(&self, signal: Signal) {
-        self.guard
-            .signal("operator", signal)
-            .expect("the operator gets the signal");
+        self.guard.signal("operator", signal).expect("the operator gets the signal");
     }
 }
 
@@ -205,9 +194,5 @@ pub fn run(mut command: Command, input: &str) -> Result<String, String> {
     let output = process.wait_with_output().expect("the command ends");
     writer.join().expect("the writer ends");
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        Err(text(&output.stdout) + &text(&output.stderr))
-    }
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stdout) + &text(&output.stderr)) }
 }
