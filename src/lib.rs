@@ -10,6 +10,8 @@
 //!   [`controller`].
 //! - [`cli`], [`commands`]: the program, wired from these parts.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 pub mod admin;
 pub mod broker;
 pub mod cli;

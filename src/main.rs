@@ -1,5 +1,7 @@
 //! The program: reads the command line and calls a command.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -28,8 +28,8 @@ pub const PLURAL: &str = "fedoramessages";
 /// When the value of this annotation changes, a stopped message is tried once more.
 pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
 
-/// A message for Fedora's message bus. The operator publishes it once to the RabbitMQ broker of
-/// its environment and records in the status what became of it.
+/// What to send, to which environment, and with which certificate. It can't be changed, as the
+/// message may have been sent already: only `suspend` may.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize)]
 #[kube(
     group = "apps.fedoraproject.org",
@@ -66,26 +66,29 @@ pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
 pub struct FedoraMessageSpec {
     /// The environment whose broker gets the message: `prod` or `stg`.
     pub env: Environment,
-    /// What to send.
+    /// The message itself: topic, body, headers and what else consumers see.
     pub message: MessageSpec,
-    /// The Secret or Secrets that hold the client certificate with which to send.
+    /// Where the client certificate is with which to send, in exactly one of these ways: one Secret
+    /// as `secretRef`, the same as `secret_ref`, or all of `caSecretRef`, `certSecretRef` and
+    /// `keySecretRef`.
     pub authentication: AuthenticationSpec,
-    /// How many seconds after its creation (or, once it was suspended, after it was resumed) the
-    /// message is given up. Unset: it is tried until it was sent.
+    /// Within how many seconds of its creation, or of being resumed if it was suspended, the message
+    /// must be sent, or else it is given up. Unset: it is tried until it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::positive_seconds")]
     pub active_deadline_seconds: Option<i64>,
-    /// How many retries follow a failed attempt before the message is given up. Unset: it is tried
-    /// until it was sent.
+    /// How many times a failed delivery is tried again before the message is given up. Unset: it is
+    /// tried until it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub backoff_limit: Option<u32>,
-    /// How many seconds after the message was sent or given up the resource is deleted. Unset: it
-    /// is kept.
+    /// How many seconds after the message was sent or given up this resource is deleted. Unset: as
+    /// the operator's `--default-ttl-seconds-after-finished` says, without which it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub ttl_seconds_after_finished: Option<u32>,
-    /// While true the message is not sent. The only field of the spec that may change.
+    /// While true, the message is not sent. The only field of the spec that may change. Default:
+    /// false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::boolean")]
     pub suspend: Option<bool>,
@@ -98,6 +101,7 @@ pub fn definition() -> CustomResourceDefinition {
     let versions = crd.spec.versions.iter_mut();
     for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
         schema::without_nulls(schema);
+        schema::without_line_breaks(schema);
     }
     crd
 }
@@ -132,18 +136,19 @@ impl fmt::Display for Environment {
     }
 }
 
-/// What is sent.
+/// The message itself: topic, body, headers and what else consumers see.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageSpec {
-    /// The content: any JSON object. Numbers are what the API server keeps: 64-bit integers and
-    /// 64-bit floats, so 1.0 is sent as 1, and an integer beyond 64 bits is rounded. With
-    /// client-side `kubectl apply` null values are lost, and the message is refused: use
-    /// `kubectl apply --server-side` or `kubectl create`.
+    /// The content: any JSON object. Numbers are sent as the API server keeps them, which is as
+    /// 64-bit integers and floats: 1.0 becomes 1, and an integer beyond 64 bits is rounded. Objects
+    /// and lists may be nested 128 levels deep. `kubectl apply` drops null values unless it is told
+    /// `--server-side`, and the message is then not sent: use that, or `kubectl create`.
     #[schemars(schema_with = "schema::any_object")]
     pub body: Box<RawValue>,
-    /// The subject that consumers select messages by: words separated by dots, none empty, without
-    /// white space, control characters, `*` and `#`. With the configured prefix at most 255 bytes.
+    /// What consumers select messages by, for instance `nice.message`: words separated by single
+    /// dots, without white space, control characters, `*` and `#`. At most 255 bytes, together with
+    /// the prefix that the operator puts before it.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(
         validation = Rule::new("size(bytes(self)) <= 255").message("spec.message.topic must have at most 255 bytes in UTF-8: shorten it"),
@@ -152,18 +157,19 @@ pub struct MessageSpec {
         validation = Rule::new(r"!self.matches('[\\s\\p{Z}\\p{Cc}]')").message("spec.message.topic must not contain white space or control characters: remove them")
     )]
     pub topic: String,
-    /// Headers of your own. Values are strings, 64-bit integers or booleans and keep their type.
-    /// Keys that begin with `fedora_messaging` are reserved, but for the filter headers
-    /// `fedora_messaging_{user,group,rpm,container,module,flatpak}_NAME: true`. `sent-at`,
-    /// `priority`, `CC` and `BCC` can't be set.
+    /// Headers of your own, beside those that the operator sets. Values are strings, 64-bit integers
+    /// or booleans, and keep their type. Names that begin with `fedora_messaging` are reserved, but
+    /// for the filter headers `fedora_messaging_{user,group,rpm,container,module,flatpak}_NAME`,
+    /// whose value is true. `sent-at`, `priority`, `CC` and `BCC` can't be set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_headers")]
     pub headers: BTreeMap<String, Box<RawValue>>,
     /// How important the message is: `Debug`, `Info` (the default), `Warning` or `Error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// The message schema's entry point name, for instance `bodhi.update.request.stable.v1`.
-    /// Default: `base.message`, which any body fits.
+    /// The message schema's entry point name, for instance `bodhi.update.request.stable.v1`. The
+    /// operator doesn't check the body against it; consumers do. Default: `base.message`, which any
+    /// body fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schema must be the name of an entry point: letters, digits, dots, dashes and underscores"))]
@@ -180,7 +186,7 @@ pub struct MessageSpec {
     pub priority: Option<u8>,
 }
 
-/// How important a message is to the people who are told of it.
+/// How important the message is: `Debug`, `Info` (the default), `Warning` or `Error`.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Severity {
     /// Of low priority; shown only to those who ask for it.
@@ -209,14 +215,14 @@ pub struct AuthenticationSpec {
     /// The same as `secret_ref`, in the usual spelling of Kubernetes.
     #[serde(rename = "secretRef", default, skip_serializing_if = "Option::is_none")]
     pub secret_ref_camel: Option<SecretReference>,
-    /// The key of a Secret that holds the CA certificates which the broker's certificate is checked
-    /// against.
+    /// The Secret and the key in it that hold the CA certificates which the broker's certificate is
+    /// checked against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyReference>,
-    /// The key of a Secret that holds the client certificate.
+    /// The Secret and the key in it that hold the client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_secret_ref: Option<SecretKeyReference>,
-    /// The key of a Secret that holds the client certificate's private key.
+    /// The Secret and the key in it that hold the client certificate's private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_secret_ref: Option<SecretKeyReference>,
 }
@@ -228,9 +234,9 @@ pub struct SecretReference {
     /// Name of the Secret.
     #[schemars(schema_with = "schema::secret_name")]
     pub name: String,
-    /// Namespace of the Secret; default: that of the `FedoraMessage`. A Secret in another namespace
-    /// is used only if its annotation `apps.fedoraproject.org/allowed-namespaces` names the
-    /// namespace of the `FedoraMessage` (a list separated by commas, or `*`).
+    /// Namespace of the Secret. Default: that of the `FedoraMessage`. A Secret in another namespace
+    /// is used only if its annotation `apps.fedoraproject.org/allowed-namespaces` names that of the
+    /// `FedoraMessage`, in a list separated by commas, or is `*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::namespace_name")]
     pub namespace: Option<String>,
@@ -246,9 +252,9 @@ pub struct SecretKeyReference {
     /// Key within the Secret's data.
     #[schemars(schema_with = "schema::secret_key")]
     pub key: String,
-    /// Namespace of the Secret; default: that of the `FedoraMessage`. A Secret in another namespace
-    /// is used only if its annotation `apps.fedoraproject.org/allowed-namespaces` names the
-    /// namespace of the `FedoraMessage` (a list separated by commas, or `*`).
+    /// Namespace of the Secret. Default: that of the `FedoraMessage`. A Secret in another namespace
+    /// is used only if its annotation `apps.fedoraproject.org/allowed-namespaces` names that of the
+    /// `FedoraMessage`, in a list separated by commas, or is `*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::namespace_name")]
     pub namespace: Option<String>,
@@ -264,7 +270,7 @@ pub struct FedoraMessageStatus {
     /// True once the broker confirmed the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<bool>,
-    /// What became of the message, in one word, for instance `Sent` or `BrokerUnreachable`.
+    /// What became of the message, in one word, such as `Sent` or `BrokerUnreachable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The same in a sentence, with what to do about it.
@@ -298,7 +304,8 @@ pub struct FedoraMessageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub next_attempt_time: Option<DateTime<Utc>>,
-    /// How the message was or would be delivered.
+    /// How the message was or would be delivered: `direct`, by the operator itself, or `pod`, by a
+    /// Pod that runs fedora-messaging's own command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_mode: Option<String>,
     /// When a message that had been suspended was resumed; `activeDeadlineSeconds` counts from here.

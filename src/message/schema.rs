@@ -15,7 +15,11 @@ pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn any_headers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true, "nullable": true}
+        "additionalProperties": {
+            "description": "A string, a 64-bit integer or a boolean.",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "nullable": true
+        }
     })
 }
 
@@ -100,12 +104,28 @@ pub(super) fn without_nulls(schema: &mut JSONSchemaProps) {
     if schema.x_kubernetes_preserve_unknown_fields != Some(true) {
         schema.nullable = None;
     }
+    below(schema).for_each(without_nulls);
+}
+
+/// Joins the lines of every description, which end where the source's do: `kubectl explain` breaks
+/// lines itself, and keeps those that are there.
+pub(super) fn without_line_breaks(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        *description = description.replace('\n', " ");
+    }
+    below(schema).for_each(without_line_breaks);
+}
+
+/// The schemas of the properties, values or items of `schema`.
+fn below(schema: &mut JSONSchemaProps) -> impl Iterator<Item = &mut JSONSchemaProps> {
     let properties = schema.properties.iter_mut().flat_map(|properties| properties.values_mut());
-    properties.for_each(without_nulls);
-    if let Some(JSONSchemaPropsOrBool::Schema(inner)) = &mut schema.additional_properties {
-        without_nulls(inner);
-    }
-    if let Some(JSONSchemaPropsOrArray::Schema(inner)) = &mut schema.items {
-        without_nulls(inner);
-    }
+    let values = match &mut schema.additional_properties {
+        Some(JSONSchemaPropsOrBool::Schema(values)) => Some(&mut **values),
+        _ => None,
+    };
+    let items = match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => Some(&mut **items),
+        _ => None,
+    };
+    properties.chain(values).chain(items)
 }

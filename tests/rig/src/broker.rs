@@ -57,31 +57,17 @@ pub struct Options {
 }
 
 /// The broker's users, as in `testdata/broker/definitions.json`; any other is refused at login.
-pub const USERS: [&str; 7] = [
-    "nice-app",
-    "nice-app.stg",
-    "publisher",
-    "consumer",
-    "admin",
-    "reader",
-    "no-vhost",
-];
+pub const USERS: [&str; 7] = ["nice-app", "nice-app.stg", "publisher", "consumer", "admin", "reader", "no-vhost"];
 
 /// The folder of RabbitMQ's scripts, or what to install.
 pub fn scripts() -> Result<String> {
-    ensure!(
-        Path::new(SCRIPTS).join("rabbitmq-server").exists(),
-        "no RabbitMQ here: apt-get install rabbitmq-server"
-    );
+    ensure!(Path::new(SCRIPTS).join("rabbitmq-server").exists(), "no RabbitMQ here: apt-get install rabbitmq-server");
     Ok(SCRIPTS.to_owned())
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            server_names: vec!["localhost".into(), "127.0.0.1".into()],
-            config: String::new(),
-        }
+        Self { server_names: vec!["localhost".into(), "127.0.0.1".into()], config: String::new() }
     }
 }
 
@@ -134,11 +120,7 @@ impl Broker {
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
         let output = self.script("rabbitmqctl").arg("-q").args(args).output()?;
         if !output.status.success() {
-            bail!(
-                "rabbitmqctl {}: {}",
-                args.join(" "),
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("rabbitmqctl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -246,10 +228,7 @@ impl Broker {
             .env("RABBITMQ_DIST_PORT", self.dist_port.number().to_string())
             .env("ERL_EPMD_PORT", self.epmd_port.number().to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env(
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "-kernel inet_dist_use_interface {127,0,0,1}",
-            );
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
         command
     }
 }

@@ -50,15 +50,9 @@ fn bring_up(apply: &[PathBuf]) -> Result<Rig> {
     rig.kube.apply(apply)?;
     let certificate = rig.broker.client(USER)?;
     rig.kube.apply_text(&certificate.secret_yaml(SECRET, "default"))?;
-    say::part(
-        "Kubernetes",
-        &format!("{} (version {})", rig.kube.url(), rig::kube::version()?),
-    );
+    say::part("Kubernetes", &format!("{} (version {})", rig.kube.url(), rig::kube::version()?));
     say::part("RabbitMQ", &rig.broker.url());
-    say::part(
-        "Secret",
-        &format!("default/{SECRET}: certificate of the broker's user {USER}"),
-    );
+    say::part("Secret", &format!("default/{SECRET}: certificate of the broker's user {USER}"));
     say::note(&format!("Up in {:.1} s.", start.elapsed().as_secs_f32()));
     Ok(rig)
 }

@@ -76,9 +76,7 @@ impl Consumer {
     /// with `id`, `topic`, `severity`, `class`, `headers`, `body` and the AMQP properties.
     pub fn messages(&self) -> Result<Vec<Value>> {
         let text = self.text()?;
-        text.lines()
-            .map(|line| serde_json::from_str(line).context("the consumer printed no JSON"))
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).context("the consumer printed no JSON")).collect()
     }
 
     /// Waits until at least `count` messages were accepted.

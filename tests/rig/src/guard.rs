@@ -62,18 +62,10 @@ impl Guard {
             .context("python3 does not start: apt-get install python3")?;
         let requests = process.stdin.take();
         let answers = process.stdout.take().context("the keeper has no output")?;
-        let mut keeper = Keeper {
-            process,
-            requests,
-            answers: BufReader::new(answers),
-        };
+        let mut keeper = Keeper { process, requests, answers: BufReader::new(answers) };
         let scratch = keeper.answer().context("no scratch folder")?;
         let scratch = scratch.as_str().context("no scratch folder")?.into();
-        Ok(Self {
-            name: name.to_owned(),
-            scratch,
-            keeper: Mutex::new(keeper),
-        })
+        Ok(Self { name: name.to_owned(), scratch, keeper: Mutex::new(keeper) })
     }
 
     /// The folder that goes with this guard.
@@ -89,10 +81,7 @@ impl Guard {
     /// same name (after the first has ended) continues.
     pub fn start(&self, name: &str, command: &Command) -> Result<u32> {
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
-        let argv: Vec<_> = std::iter::once(command.get_program())
-            .chain(command.get_args())
-            .map(text)
-            .collect();
+        let argv: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect();
         let mut env = BTreeMap::new();
         let mut unset = Vec::new();
         for (key, value) in command.get_envs() {
@@ -112,15 +101,13 @@ impl Guard {
 
     /// Sends a signal to `name` and its helpers.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
-        self.ask(&json!({"do": "signal", "name": name, "number": signal as u8}))
-            .map(drop)
+        self.ask(&json!({"do": "signal", "name": name, "number": signal as u8})).map(drop)
     }
 
     /// Ends `name` politely (SIGTERM) and returns when it is gone. False: it did not go within `grace`
     /// and was killed.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<bool> {
-        self.ask(&json!({"do": "stop", "name": name, "grace": grace.as_secs_f64()}))
-            .map(|polite| polite == true)
+        self.ask(&json!({"do": "stop", "name": name, "grace": grace.as_secs_f64()})).map(|polite| polite == true)
     }
 
     /// Kills `name` (SIGKILL) with its helpers and returns when they are gone.
@@ -130,8 +117,7 @@ impl Guard {
 
     /// The exit code of `name` (negative: the signal that ended it), or nothing while it runs.
     pub fn exited(&self, name: &str) -> Result<Option<i64>> {
-        self.ask(&json!({"do": "exited", "name": name}))
-            .map(|code| code.as_i64())
+        self.ask(&json!({"do": "exited", "name": name})).map(|code| code.as_i64())
     }
 
     /// The file that takes the standard output of `name`.
@@ -209,10 +195,7 @@ impl Drop for Guard {
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard")
-            .field("name", &self.name)
-            .field("scratch", &self.scratch)
-            .finish_non_exhaustive()
+        f.debug_struct("Guard").field("name", &self.name).field("scratch", &self.scratch).finish_non_exhaustive()
     }
 }
 

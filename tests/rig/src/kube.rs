@@ -216,8 +216,7 @@ impl Kube {
 
     /// Waits until the API server says that it is ready.
     pub fn wait_ready(&self) -> Result<()> {
-        self.guard
-            .wait_ready("kube-apiserver", START_WITHIN, || self.api_port.answers())?;
+        self.guard.wait_ready("kube-apiserver", START_WITHIN, || self.api_port.answers())?;
         let ready = || self.run(&["get", "--raw", "/readyz"]).is_ok();
         self.guard.wait_ready("kube-apiserver", START_WITHIN, ready)?;
         wait_until(START_WITHIN, "the namespace default", || {
@@ -235,10 +234,9 @@ impl Kube {
         let mut command = Command::new(self.binaries.path(process.name()));
         match process {
             Process::Etcd => command.args(self.etcd_flags()),
-            Process::ApiServer => command.args(
-                self.files
-                    .api_server_flags(self.api_port.number(), self.etcd_port.number()),
-            ),
+            Process::ApiServer => {
+                command.args(self.files.api_server_flags(self.api_port.number(), self.etcd_port.number()))
+            }
         };
         self.guard.start(process.name(), &command).map(drop)
     }

@@ -14,6 +14,8 @@
 //! number of them run at once. Dropping a part ends its processes and removes its folder; so does
 //! the end of the process that holds it, however it comes.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 pub mod broker;
 pub mod cache;
 pub mod consumer;
@@ -57,9 +59,6 @@ impl Rig {
         let kube = kube
             .map_err(|_| anyhow!("the thread that started Kubernetes panicked"))?
             .context("Kubernetes did not start")?;
-        Ok(Self {
-            kube,
-            broker: broker.context("RabbitMQ did not start")?,
-        })
+        Ok(Self { kube, broker: broker.context("RabbitMQ did not start")? })
     }
 }

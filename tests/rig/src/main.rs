@@ -1,5 +1,7 @@
 //! The command line of the rig: the same real parts as the tests', for people.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod commands;
 
 use std::{path::PathBuf, process::ExitCode};

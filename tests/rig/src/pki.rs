@@ -156,11 +156,7 @@ impl Pki {
         params.not_before = request.not_before.into();
         params.not_after = request.not_after.into();
         let cert = params.signed_by(&signing_key, &self.issuer)?.pem();
-        Ok(ClientCert {
-            ca: self.ca.clone(),
-            cert,
-            key,
-        })
+        Ok(ClientCert { ca: self.ca.clone(), cert, key })
     }
 }
 
@@ -172,11 +168,7 @@ impl ClientCert {
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
             Ok::<_, anyhow::Error>(path)
         };
-        Ok(CertFiles {
-            ca: write("ca", &self.ca)?,
-            cert: write("cert", &self.cert)?,
-            key: write("key", &self.key)?,
-        })
+        Ok(CertFiles { ca: write("ca", &self.ca)?, cert: write("cert", &self.cert)?, key: write("key", &self.key)? })
     }
 
     /// A Secret manifest with the keys `ca`, `cert` and `key`.
@@ -210,10 +202,9 @@ fn new_key(kind: KeyKind) -> Result<(KeyPair, String)> {
     let pkcs8 = match kind {
         KeyKind::Ec | KeyKind::EcSec1 => KeyPair::generate()?.serialize_pem(),
         // ring signs with RSA keys but makes none.
-        KeyKind::Rsa | KeyKind::RsaPkcs1 => openssl(
-            &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
-            "",
-        )?,
+        KeyKind::Rsa | KeyKind::RsaPkcs1 => {
+            openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "")?
+        }
     };
     let pem = match kind {
         KeyKind::Ec | KeyKind::Rsa => pkcs8.clone(),

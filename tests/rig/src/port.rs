@@ -38,10 +38,7 @@ impl Port {
             let reservation = File::create(folder.join(number.to_string()))?;
             let ours = reservation.try_lock().is_ok();
             if ours && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Ok(Self {
-                    number,
-                    _reservation: reservation,
-                });
+                return Ok(Self { number, _reservation: reservation });
             }
         }
         bail!("no free port on 127.0.0.1 in {RANGE:?}")

@@ -34,19 +34,11 @@ impl Publisher {
         let files = broker.client(cn)?.write(guard.scratch(), cn)?;
         let config = guard.scratch().join("config.toml");
         fs::write(&config, python::config(&broker.url(), &files, topic_prefix))?;
-        let mut process = python
-            .script("reference_publisher.py", &config)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut process =
+            python.script("reference_publisher.py", &config).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let cases = process.stdin.take();
         let answers = process.stdout.take().context("the publisher has no output")?;
-        Ok(Self {
-            process,
-            cases,
-            answers: BufReader::new(answers),
-            _guard: guard,
-        })
+        Ok(Self { process, cases, answers: BufReader::new(answers), _guard: guard })
     }
 
     /// Publishes one message and returns its id. For the members of `case` see

@@ -97,7 +97,5 @@ fn install(requirements: &Path, folder: &Path) -> Result<()> {
 
 /// FNV-1a: names the environment after what is in it. The same on every machine.
 fn fingerprint(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

@@ -94,11 +94,7 @@ fn daemons_too_end_with_their_guard() {
     command.args(["-c", "setsid sleep 1000 & exit 0"]);
     command.env("MARK", &scratch);
     guard.start("daemon", &command).unwrap();
-    let sleeping = || {
-        processes_of(&scratch)
-            .iter()
-            .any(|command| command.contains("sleep 1000"))
-    };
+    let sleeping = || processes_of(&scratch).iter().any(|command| command.contains("sleep 1000"));
     wait_until(SOON, "the daemon", sleeping).unwrap();
 
     drop(guard);

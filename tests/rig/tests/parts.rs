@@ -17,24 +17,14 @@ fn api_server_stores_and_counts_and_comes_back_with_its_data() {
     let seen = kube.run(&["get", "namespaces", "-o", "name"]).unwrap();
     assert!(seen.contains("namespace/here"), "{seen}");
     let counted = kube.audit_events().unwrap();
-    let creations = counted
-        .iter()
-        .filter(|event| event["verb"] == "create" && event["objectRef"]["name"] == "here");
+    let creations = counted.iter().filter(|event| event["verb"] == "create" && event["objectRef"]["name"] == "here");
     assert_eq!(creations.count(), 1);
     let version = kube.run(&["version", "-o", "json"]).unwrap();
     assert!(version.contains("v1.36"), "{version}");
 
-    let alice = kube
-        .kubectl_as("alice")
-        .unwrap()
-        .args(["get", "namespaces"])
-        .output()
-        .unwrap();
+    let alice = kube.kubectl_as("alice").unwrap().args(["get", "namespaces"]).output().unwrap();
     let refusal = String::from_utf8_lossy(&alice.stderr).into_owned();
-    assert!(
-        refusal.contains("User \"alice\" cannot list resource \"namespaces\""),
-        "{refusal}"
-    );
+    assert!(refusal.contains("User \"alice\" cannot list resource \"namespaces\""), "{refusal}");
 
     for process in [kube::Process::ApiServer, kube::Process::Etcd] {
         let start = Instant::now();
@@ -86,10 +76,7 @@ fn what_the_library_publishes_its_consumer_accepts() {
     assert_eq!(received[0]["headers"]["niceness"], "very");
     assert_eq!(received[0]["severity"], 20);
     assert_eq!(received[1]["headers"]["fedora_messaging_schema"], "bodhi.update");
-    assert_eq!(
-        received[1]["headers"]["fedora_messaging_schema_package"],
-        "bodhi_messages"
-    );
+    assert_eq!(received[1]["headers"]["fedora_messaging_schema_package"], "bodhi_messages");
     assert_eq!(received[1]["priority"], 7);
     assert_eq!(received[1]["headers"]["priority"], 7);
 }
@@ -99,13 +86,8 @@ fn the_broker_refuses_as_fedoras_does_and_survives_what_is_done_to_it() {
     let broker = Broker::start().unwrap();
     let mut nice = Publisher::start(&broker, "nice-app", "").unwrap();
     nice.publish(&json!({"topic": "nice.message", "body": {}})).unwrap();
-    let refusal = nice
-        .publish(&json!({"topic": "other.message", "body": {}}))
-        .unwrap_err();
-    assert!(
-        refusal.to_string().contains("access to topic 'other.message'"),
-        "{refusal:#}"
-    );
+    let refusal = nice.publish(&json!({"topic": "other.message", "body": {}})).unwrap_err();
+    assert!(refusal.to_string().contains("access to topic 'other.message'"), "{refusal:#}");
 
     let log = broker.log().unwrap();
     assert!(log.contains("TLSv1.3") || log.contains("nice-app"), "{log}");
@@ -130,10 +112,7 @@ fn the_broker_refuses_as_fedoras_does_and_survives_what_is_done_to_it() {
 
     broker.freeze().unwrap();
     broker.thaw().unwrap();
-    Publisher::start(&broker, "nice-app", "")
-        .unwrap()
-        .publish(&json!({"topic": "nice.message", "body": {}}))
-        .unwrap();
+    Publisher::start(&broker, "nice-app", "").unwrap().publish(&json!({"topic": "nice.message", "body": {}})).unwrap();
 }
 
 #[test]

@@ -74,13 +74,7 @@ impl Demo {
     fn show(&self, rig: &Rig, consumer: &Consumer) -> Result<()> {
         let file = self.example.display().to_string();
         kubectl(rig, &["apply", "-f", &file])?;
-        let wait = [
-            "wait",
-            "--for=condition=FedoraMessageSent",
-            "-f",
-            &file,
-            "--timeout=60s",
-        ];
+        let wait = ["wait", "--for=condition=FedoraMessageSent", "-f", &file, "--timeout=60s"];
         kubectl(rig, &wait)?;
         wait_until(Duration::from_secs(20), "the message at the consumer", || {
             consumer.text().is_ok_and(|text| !text.is_empty())
@@ -100,16 +94,10 @@ impl Demo {
         say::heading("Try more, in another shell");
         say::lines(shell_hint(rig));
         say::lines([
-            format!(
-                "sed s/hello-world/hello-again/ {} | kubectl apply -f -",
-                self.example.display()
-            ),
+            format!("sed s/hello-world/hello-again/ {} | kubectl apply -f -", self.example.display()),
             "kubectl explain fmsg.spec.message".to_owned(),
             "kubectl get fmsg -w".to_owned(),
-            format!(
-                "tail -f {}    # the operator's log",
-                operator.out(OPERATOR).with_extension("*").display()
-            ),
+            format!("tail -f {}    # the operator's log", operator.out(OPERATOR).with_extension("*").display()),
         ]);
         say::note("\nWhat the consumer receives shows up here. Ctrl-C ends it all.");
         let leave = Leave::watch()?;
@@ -122,11 +110,7 @@ impl Demo {
                 std::io::stdout().flush()?;
                 shown = text.len();
             }
-            ensure!(
-                operator.exited(OPERATOR)?.is_none(),
-                "the operator ended:\n{}",
-                operator.last_words(OPERATOR)
-            );
+            ensure!(operator.exited(OPERATOR)?.is_none(), "the operator ended:\n{}", operator.last_words(OPERATOR));
         }
         Ok(())
     }

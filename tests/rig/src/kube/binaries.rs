@@ -76,10 +76,8 @@ pub fn version() -> Result<String> {
 fn envtest() -> Result<(String, String)> {
     let path = testdata("kube/envtest.sha512");
     let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    let (sum, file) = text
-        .trim()
-        .split_once("  ")
-        .with_context(|| format!("{} is not a line of sha512sum", path.display()))?;
+    let (sum, file) =
+        text.trim().split_once("  ").with_context(|| format!("{} is not a line of sha512sum", path.display()))?;
     let name = file.strip_suffix(".tar.gz").unwrap_or(file);
     Ok((name.to_owned(), sum.to_owned()))
 }
@@ -91,15 +89,7 @@ fn download(archive: &str, folder: &Path) -> Result<()> {
     let release = archive.strip_suffix("-linux-amd64").unwrap_or(archive);
     let file = folder.join("archive.tar.gz");
     run(Command::new("curl")
-        .args([
-            "--fail",
-            "--silent",
-            "--location",
-            "--connect-timeout",
-            "5",
-            "--max-time",
-            "300",
-        ])
+        .args(["--fail", "--silent", "--location", "--connect-timeout", "5", "--max-time", "300"])
         .arg("--output")
         .arg(&file)
         .arg(format!("{ENVTEST}/{release}/{archive}.tar.gz"))
@@ -137,16 +127,10 @@ fn build(version: &str, folder: &Path) -> Result<()> {
     run(Command::new("go")
         .current_dir(testdata("kube"))
         .args(["build", "-trimpath", "-ldflags"])
-        .arg(format!(
-            "-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"
-        ))
+        .arg(format!("-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"))
         .arg("-o")
         .arg(format!("{}/", folder.display()))
-        .args([
-            "k8s.io/kubernetes/cmd/kube-apiserver",
-            "k8s.io/kubernetes/cmd/kubectl",
-            "go.etcd.io/etcd/server/v3",
-        ]))
+        .args(["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl", "go.etcd.io/etcd/server/v3"]))
     .context("the Go build of Kubernetes failed")?;
     fs::rename(folder.join("server"), folder.join("etcd"))?;
     eprintln!("Built Kubernetes {version} in {} s.", start.elapsed().as_secs());
@@ -163,10 +147,7 @@ fn major_minor(version: &str) -> Result<(&str, &str)> {
 
 fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("{program} does not start"))?;
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{program} does not start"))?;
     ensure!(status.success(), "{program} failed: {status}");
     Ok(())
 }

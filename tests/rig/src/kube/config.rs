@@ -24,9 +24,7 @@ pub(super) struct Tokens(Vec<(String, String)>);
 impl Tokens {
     pub(super) fn new(users: &[&str]) -> Result<Self> {
         let all = std::iter::once(&"admin").chain(users);
-        all.map(|user| Ok(((*user).to_owned(), token()?)))
-            .collect::<Result<_>>()
-            .map(Self)
+        all.map(|user| Ok(((*user).to_owned(), token()?))).collect::<Result<_>>().map(Self)
     }
 
     pub(super) fn of(&self, user: &str) -> Option<&str> {
@@ -101,10 +99,7 @@ impl Files {
             format!("--cert-dir={}", file("certs")),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
             format!("--service-account-key-file={}", self.service_account.cert.display()),
-            format!(
-                "--service-account-signing-key-file={}",
-                self.service_account.key.display()
-            ),
+            format!("--service-account-signing-key-file={}", self.service_account.key.display()),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             "--authorization-mode=RBAC".into(),
             format!("--token-auth-file={}", file("tokens.csv")),

@@ -1,0 +1,269 @@
+//! How fast it is: the operator's drain of a backlog beside the API server's own rate of status
+//! writes, and the publisher alone beside the Python library. One run, on one machine, in turns;
+//! only the ratios mean anything elsewhere.
+
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+#[path = "../tests/real/raw.rs"]
+#[expect(dead_code, reason = "only some of it is needed here")]
+mod raw;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fedora_message_operator::message::incoming::FedoraMessage;
+use fedora_message_operator::message::resource::{FedoraMessageDefinition, FedoraMessageStatus};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+use rig::port::Port;
+use rig::{Guard, Publisher, Rig, wait_until};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::raw::RawConsumer;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Messages of a backlog, in each of the rounds.
+const BACKLOG: usize = 2_500;
+const ROUNDS: usize = 2;
+/// Messages for `publish`, and for the Python library.
+const PUBLISHED: usize = 20_000;
+const PYTHON: usize = 300;
+/// Requests and messages under way at a time: the operator's default.
+const CONCURRENCY: usize = 64;
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fedora-message-operator");
+const NAMESPACE: &str = "bench";
+const LONG: Duration = Duration::from_mins(5);
+
+fn main() -> Result<()> {
+    let bench = Bench::start()?;
+    let first_message = bench.first_message()?;
+    let (mut drains, mut writes) = (Vec::new(), Vec::new());
+    let mut resident = 0;
+    for round in 0..ROUNDS {
+        writes.push(bench.bare_writes(round)?);
+        let (drain, memory) = bench.drain(round)?;
+        drains.push(drain);
+        resident = memory;
+    }
+    let publish = bench.publish()?;
+    let python = bench.python()?;
+    let (drain, write) = (mean(&drains), mean(&writes));
+    println!("{}", machine());
+    println!("| what | messages a second | |");
+    println!("|---|---|---|");
+    println!(
+        "| the operator drains a backlog of {} | {drain:.0} | {:.2} of the API server's own rate |",
+        BACKLOG * ROUNDS,
+        drain / write
+    );
+    println!(
+        "| bare status writes, {CONCURRENCY} at a time | {write:.0} | rounds {writes:.0?}, operator {drains:.0?} |"
+    );
+    println!("| publish -f, {PUBLISHED} messages | {publish:.0} | {:.1} times the Python library |", publish / python);
+    println!("| Python library, one connection | {python:.0} | |");
+    println!();
+    println!(
+        "Start to first confirmed message: {first_message:.0?} (goal: under 200 ms beyond the API server's answers)"
+    );
+    println!("Resident after the drain, idle: {:.1} MiB (goal: under 25)", resident as f64 / 1024.0);
+    Ok(())
+}
+
+struct Bench {
+    rig: Rig,
+    runtime: Runtime,
+    client: Client,
+    consumer: RawConsumer,
+}
+
+impl Bench {
+    fn start() -> Result<Self> {
+        // Fails only where a provider is installed already.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let rig = Rig::start()?;
+        rig.kube.apply(&["crds/fedoramessages.yaml".into()])?;
+        rig.kube.create_namespace(NAMESPACE)?;
+        rig.kube.apply_text(&rig.broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
+        let runtime = Runtime::new()?;
+        let client = runtime.block_on(client(&rig))?;
+        let consumer = RawConsumer::start(&rig.broker, "#");
+        Ok(Self { rig, runtime, client, consumer })
+    }
+
+    /// From the start of the process to the first message at the broker.
+    fn first_message(&self) -> Result<Duration> {
+        self.create("first", 1)?;
+        let start = Instant::now();
+        let (operator, _) = self.operator()?;
+        self.consumer.take(1, LONG);
+        let took = start.elapsed();
+        operator.stop("operator", LONG)?;
+        Ok(took)
+    }
+
+    /// How many statuses a second the API server takes from a client that does nothing else.
+    fn bare_writes(&self, round: usize) -> Result<f64> {
+        let messages = self.create(&format!("bare{round}"), BACKLOG)?;
+        let status = FedoraMessageStatus {
+            type_: Some("FedoraMessageSent".to_owned()),
+            status: Some(true),
+            reason: Some("Sent".to_owned()),
+            message: Some("Message was sent successfully".to_owned()),
+            ..FedoraMessageStatus::default()
+        };
+        let start = Instant::now();
+        self.runtime.block_on(async {
+            let write = |message: FedoraMessage| async {
+                let message = message;
+                fedora_message_operator::cluster::status::write(&self.client, &message, &status).await
+            };
+            stream::iter(messages).map(write).buffer_unordered(CONCURRENCY).collect::<Vec<_>>().await
+        });
+        Ok(rate(BACKLOG, start))
+    }
+
+    /// How many messages a second an operator sends that finds them waiting, and its memory after.
+    fn drain(&self, round: usize) -> Result<(f64, u64)> {
+        self.create(&format!("drain{round}"), BACKLOG)?;
+        let (operator, pid) = self.operator()?;
+        let start = Instant::now();
+        wait_until(LONG, "all are sent", || self.pending().is_ok_and(|pending| pending == 0))?;
+        let rate = rate(BACKLOG, start);
+        self.consumer.take(BACKLOG, LONG);
+        let resident = resident(pid)?;
+        operator.stop("operator", LONG)?;
+        Ok((rate, resident))
+    }
+
+    fn publish(&self) -> Result<f64> {
+        let certificate = self.rig.broker.client("publisher")?;
+        let guard = Guard::new("publish")?;
+        let files = certificate.write(guard.scratch(), "publisher")?;
+        let mut manifests = String::new();
+        for n in 0..PUBLISHED {
+            writeln!(manifests, "{}", manifest("published", n))?;
+        }
+        let file = guard.scratch().join("messages.json");
+        std::fs::write(&file, manifests)?;
+        let start = Instant::now();
+        let output = Command::new(PROGRAM)
+            .args(["publish", "-o", "json", "-f"])
+            .arg(&file)
+            .args([
+                "--ca".as_ref(),
+                files.ca.as_os_str(),
+                "--cert".as_ref(),
+                files.cert.as_os_str(),
+                "--key".as_ref(),
+                files.key.as_os_str(),
+            ])
+            .env("PROD_AMQP_URL", self.rig.broker.url())
+            .output()?;
+        let rate = rate(PUBLISHED, start);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into());
+        }
+        self.consumer.take(PUBLISHED, LONG);
+        Ok(rate)
+    }
+
+    fn python(&self) -> Result<f64> {
+        let mut publisher = Publisher::start(&self.rig.broker, "publisher", "")?;
+        publisher.publish(&json!({"topic": "bench.warm.up", "body": {}}))?;
+        let start = Instant::now();
+        for n in 0..PYTHON {
+            publisher.publish(&json!({"topic": format!("bench.python.{n}"), "body": {"number": n}}))?;
+        }
+        Ok(rate(PYTHON, start))
+    }
+
+    fn operator(&self) -> Result<(Guard, u32)> {
+        let (guard, port) = (Guard::new("operator")?, Port::reserve()?);
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["run", "--admin-address", &format!("127.0.0.1:{}", port.number())])
+            .env("KUBECONFIG", self.rig.kube.kubeconfig())
+            .env("PROD_AMQP_URL", self.rig.broker.url())
+            .env("RUST_LOG", "warn");
+        let pid = guard.start("operator", &command)?;
+        Ok((guard, pid))
+    }
+
+    fn create(&self, name: &str, count: usize) -> Result<Vec<FedoraMessage>> {
+        let api: Api<FedoraMessageDefinition> = Api::namespaced(self.client.clone(), NAMESPACE);
+        self.runtime.block_on(async {
+            let create = |n| {
+                let api = api.clone();
+                async move {
+                    let object = serde_json::from_value(manifest(name, n)).map_err(kube::Error::SerdeError)?;
+                    api.create(&PostParams::default(), &object).await
+                }
+            };
+            stream::iter(0..count).map(create).buffer_unordered(CONCURRENCY).try_for_each(|_| async { Ok(()) }).await
+        })?;
+        let api: Api<FedoraMessage> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let list = self.runtime.block_on(api.list(&ListParams::default().fields("status.status!=true")))?;
+        Ok(list.items.into_iter().filter(|message| message.name_any().starts_with(name)).collect())
+    }
+
+    fn pending(&self) -> Result<usize> {
+        let api: Api<FedoraMessage> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let parameters = ListParams::default().fields("status.status!=true").limit(1);
+        Ok(self.runtime.block_on(api.list(&parameters))?.items.len())
+    }
+}
+
+async fn client(rig: &Rig) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(rig.kube.kubeconfig())?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+fn manifest(name: &str, number: usize) -> serde_json::Value {
+    json!({
+        "apiVersion": "apps.fedoraproject.org/v1alpha1",
+        "kind": "FedoraMessage",
+        "metadata": {"name": format!("{name}-{number}"), "namespace": NAMESPACE},
+        "spec": {
+            "env": "prod",
+            "message": {"topic": format!("bench.{name}"), "body": {"number": number, "text": "x".repeat(150)}},
+            "authentication": {"secretRef": {"name": "certs"}},
+        },
+    })
+}
+
+fn rate(count: usize, start: Instant) -> f64 {
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+fn mean(rates: &[f64]) -> f64 {
+    rates.iter().sum::<f64>() / rates.len() as f64
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+}
+
+/// Where and with what it was measured.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let load = read("/proc/loadavg");
+    format!(
+        "{cores} x {}, load {}; Kubernetes {}, fedora-messaging 3.9.1\n",
+        cpu.trim_start_matches([' ', '\t', ':']),
+        load.split(' ').next().unwrap_or_default(),
+        rig::kube::version().unwrap_or_default()
+    )
+}
