@@ -53,8 +53,8 @@ impl Controller {
         let now = Utc::now();
         let attempts = job.status.attempts.unwrap_or_default() + u32::from(attempt.outcome.reason.is_attempt());
         let outcome = limit(&job.message, attempts, attempt.outcome);
-        let next_attempt = (outcome.reason.then() == Then::Backoff)
-            .then(|| attempt.retry_at.unwrap_or_else(|| now + backoff::delay(attempts, fastrand::f64())));
+        let next_attempt =
+            (outcome.reason.then() == Then::Backoff).then(|| now + backoff::delay(attempts, fastrand::f64()));
         let routing_key = attempt.routing_key.as_deref();
         let facts = Facts { routing_key, attempts, next_attempt, delivery_mode: self.delivery.name() };
         let status = status::next(&job.message, &job.status, &outcome, &facts, now);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::connection::Confirmed;
 use crate::broker::credentials::Credentials;
-use crate::broker::errors::PublishError;
+use crate::broker::errors::BrokerError;
 use crate::broker::pool::Pool;
 use crate::message::envelope::{Envelope, Routing};
 use crate::message::incoming::FedoraMessage;
@@ -53,8 +53,8 @@ impl Delivery {
         &self,
         message: &OutgoingMessage<'_>,
         exchange: &str,
-        credentials: &Credentials,
-    ) -> Result<Confirmed, PublishError> {
+        credentials: &Arc<Credentials>,
+    ) -> Result<Confirmed, BrokerError> {
         match self {
             Self::Direct(pool) => {
                 pool.publish(message.environment, credentials, &Envelope::new(message, exchange)).await

@@ -5,8 +5,9 @@
 //! that caused it (docs/decisions/0003).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
 
 use async_compat::Compat;
 use futures::StreamExt;
@@ -15,8 +16,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{
     AsyncTcpStream, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
-    PublisherConfirm,
 };
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -49,6 +50,9 @@ pub enum Confirmed {
     Unroutable,
 }
 
+/// What a broker will say of a message that was handed to it.
+type Answer = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+
 /// An open AMQP connection.
 pub struct Link {
     connection: Connection,
@@ -58,10 +62,9 @@ pub struct Link {
     permits: Semaphore,
     /// Messages that were handed to a broker which then blocked the connection. It has them, or
     /// gets them as soon as it reads again: they must not be published once more.
-    unanswered: Mutex<HashMap<Uuid, (Channel, PublisherConfirm)>>,
+    unanswered: Mutex<HashMap<Uuid, (Channel, Answer)>>,
     blocked: watch::Receiver<Option<String>>,
     events: AbortHandle,
-    used: Mutex<Instant>,
 }
 
 impl Link {
@@ -112,7 +115,6 @@ impl Link {
             unanswered: Mutex::default(),
             blocked,
             events,
-            used: Mutex::new(Instant::now()),
         })
     }
 
@@ -122,45 +124,37 @@ impl Link {
         self.connection.status().connected()
     }
 
-    /// Since when nobody has published on it; zero while somebody does.
-    #[must_use]
-    pub fn idle_for(&self) -> Duration {
-        lock(&self.used).elapsed()
-    }
-
     /// Publishes a message and awaits the broker's confirm, for no longer than `confirm_timeout`.
     ///
     /// Any error after the first byte means that the broker may have the message. A message that
     /// was left waiting when the broker blocked the connection is not published again: its confirm
     /// is awaited further.
     pub async fn publish(&self, envelope: &Envelope<'_>, confirm_timeout: Duration) -> Result<Confirmed, BrokerError> {
-        *lock(&self.used) = Instant::now();
-        self.refuse_while_blocked()?;
         let _permit = self.permits.acquire().await;
-        let waiting = lock(&self.unanswered).remove(&envelope.message_id);
-        let (channel, mut confirm) = match waiting {
-            Some(waiting) => waiting,
-            None => self.hand_over(envelope).await?,
+        self.refuse_while_blocked()?;
+        let waiting = self.unanswered.lock().remove(&envelope.message_id);
+        let (channel, mut answer) = if let Some(waiting) = waiting {
+            waiting
+        } else {
+            let channel = self.unless_blocked(self.channel()).await?.map_err(|error| self.failed(&error, envelope))?;
+            (channel.clone(), hand_over(channel, envelope))
         };
-        let mut blocked = self.blocked.clone();
-        let confirmation = tokio::select! {
-            biased;
-            confirmation = &mut confirm => confirmation,
-            _ = blocked.wait_for(Option::is_some) => {
-                lock(&self.unanswered).insert(envelope.message_id, (channel, confirm));
-                self.refuse_while_blocked()?;
-                // Unblocked at this very moment: the next attempt finds it.
-                return Err(self.blocked("for a moment"));
+        let confirmation = match timeout(confirm_timeout, self.unless_blocked(&mut answer)).await {
+            Ok(Ok(confirmation)) => confirmation,
+            Ok(Err(blocked)) => {
+                self.unanswered.lock().insert(envelope.message_id, (channel, answer));
+                return Err(blocked);
             }
-            () = tokio::time::sleep(confirm_timeout) => {
-                // Its late confirm must meet nobody: the channel is not used again.
-                return Err(BrokerError::ConfirmTimeout { broker: self.peers.broker.to_string(), seconds: confirm_timeout.as_secs() });
+            // A late confirm must meet no other message: the channel is not used again.
+            Err(_) => {
+                let (broker, seconds) = (self.peers.broker.to_string(), confirm_timeout.as_secs());
+                return Err(BrokerError::ConfirmTimeout { broker, seconds });
             }
         };
-        let confirmed = self.judge(confirmation, envelope)?;
-        lock(&self.idle).push(channel);
-        *lock(&self.used) = Instant::now();
-        Ok(confirmed)
+        if channel.status().connected() {
+            self.idle.lock().push(channel);
+        }
+        self.judge(confirmation, envelope)
     }
 
     /// Whether the exchange is there, without declaring it.
@@ -192,28 +186,25 @@ impl Link {
         }
     }
 
-    async fn hand_over(&self, envelope: &Envelope<'_>) -> Result<(Channel, PublisherConfirm), BrokerError> {
-        let failed = |error: lapin::Error| self.peers.publish(&error, envelope.exchange, envelope.payload.get().len());
-        let channel = self.channel().await.map_err(failed)?;
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let payload = envelope.payload.get().as_bytes();
-        let confirm = channel
-            .basic_publish(
-                envelope.exchange.into(),
-                envelope.routing_key.into(),
-                options,
-                payload,
-                properties(envelope),
-            )
-            .await
-            .map_err(failed)?;
-        Ok((channel, confirm))
+    /// Does `work`, or stops waiting for it when the broker blocks the connection.
+    async fn unless_blocked<T>(&self, work: impl Future<Output = T>) -> Result<T, BrokerError> {
+        let mut blocked = self.blocked.clone();
+        let words = tokio::select! {
+            biased;
+            done = work => return Ok(done),
+            words = blocked.wait_for(Option::is_some) => words.ok().and_then(|words| words.clone()),
+        };
+        Err(self.blocked(words.as_deref().unwrap_or("the connection ends")))
+    }
+
+    fn failed(&self, error: &lapin::Error, envelope: &Envelope<'_>) -> BrokerError {
+        self.peers.publish(error, envelope.exchange, envelope.payload.get().len())
     }
 
     /// A channel for one message: an idle one, or a new one.
     async fn channel(&self) -> lapin::Result<Channel> {
         loop {
-            let Some(channel) = lock(&self.idle).pop() else { break };
+            let Some(channel) = self.idle.lock().pop() else { break };
             if channel.status().connected() {
                 return Ok(channel);
             }
@@ -236,7 +227,7 @@ impl Link {
             Ok(Confirmation::NotRequested) => {
                 Err(BrokerError::Lost { broker: broker(), words: "the channel gives no confirms".to_owned() })
             }
-            Err(error) => Err(self.peers.publish(&error, envelope.exchange, envelope.payload.get().len())),
+            Err(error) => Err(self.failed(&error, envelope)),
         }
     }
 }
@@ -263,7 +254,7 @@ async fn handshake(address: &BrokerAddress, stream: Compat<TlsStream<TcpStream>>
         },
     };
     let stream = Mutex::new(Some(stream));
-    let connect = async move |_, _| match lock(&stream).take() {
+    let connect = async move |_, _| match stream.lock().take() {
         Some(stream) => Ok(AsyncTcpStream::Plain(stream)),
         None => Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into()),
     };
@@ -307,6 +298,15 @@ async fn follow(
     }
 }
 
+/// Publishes on a channel, once the answer is awaited. It owns all it needs: it may have to be
+/// awaited for longer than this attempt lasts.
+fn hand_over(channel: Channel, envelope: &Envelope<'_>) -> Answer {
+    let (exchange, routing_key) = (envelope.exchange.into(), envelope.routing_key.into());
+    let (payload, properties) = (envelope.payload.get().as_bytes().to_vec(), properties(envelope));
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    Box::pin(async move { channel.basic_publish(exchange, routing_key, options, &payload, properties).await?.await })
+}
+
 fn properties(envelope: &Envelope<'_>) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in &envelope.headers {
@@ -330,9 +330,4 @@ fn field(value: &HeaderValue) -> AMQPValue {
         },
         HeaderValue::Boolean(value) => AMQPValue::Boolean(*value),
     }
-}
-
-/// A panic elsewhere leaves these plain values whole, so a poisoned lock is used on.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -155,6 +155,12 @@ fn certificates(pem: &Part<'_>) -> Result<Vec<CertificateDer<'static>>, Credenti
 }
 
 fn private_key(pem: &Part<'_>) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+    if memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some() {
+        return invalid(format!(
+            "{} holds no private key that can be read: it is encrypted: store it without a passphrase",
+            pem.place
+        ));
+    }
     let key = items(pem)?.into_iter().find_map(|item| match item {
         Item::Pkcs1Key(key) => Some(PrivateKeyDer::Pkcs1(key)),
         Item::Pkcs8Key(key) => Some(PrivateKeyDer::Pkcs8(key)),
@@ -162,13 +168,10 @@ fn private_key(pem: &Part<'_>) -> Result<PrivateKeyDer<'static>, CredentialsErro
         _ => None,
     });
     key.ok_or_else(|| {
-        let encrypted = memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some();
-        let hint = if encrypted {
-            "it is encrypted: store it without a passphrase"
-        } else {
-            "put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)"
-        };
-        CredentialsError::Invalid(format!("{} holds no private key that can be read: {hint}", pem.place))
+        CredentialsError::Invalid(format!(
+            "{} holds no private key that can be read: put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)",
+            pem.place
+        ))
     })
 }
 

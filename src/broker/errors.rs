@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 use std::io;
 
-use chrono::{DateTime, Utc};
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error as Lapin, ErrorKind as LapinKind};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as Rustls};
 
 use super::address::BrokerAddress;
 use super::transport::TransportError;
-use crate::message::outcome::{Attempt, Failure, Reason};
+use crate::message::outcome::{Failure, Reason};
+use crate::message::text::printable;
 
 /// The longest part of a broker's answer that is passed on, in characters.
 const LONGEST_ANSWER: usize = 400;
@@ -159,27 +159,6 @@ impl Failure for BrokerError {
     }
 }
 
-/// A failed attempt, with the time before which another would fail in the same way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishError {
-    /// What happened.
-    pub error: BrokerError,
-    /// When the connection that everybody waits for is tried again.
-    pub retry_at: Option<DateTime<Utc>>,
-}
-
-impl From<BrokerError> for PublishError {
-    fn from(error: BrokerError) -> Self {
-        Self { error, retry_at: None }
-    }
-}
-
-impl From<PublishError> for Attempt {
-    fn from(PublishError { error, retry_at }: PublishError) -> Self {
-        Self { outcome: error.into(), routing_key: None, retry_at }
-    }
-}
-
 /// Who talks to whom; every error names it.
 #[derive(Clone, Debug)]
 pub struct Peers {
@@ -205,7 +184,7 @@ impl Peers {
         let broker = self.broker.to_string();
         match error.kind() {
             LapinKind::ProtocolError(answer) => {
-                let words = printable(answer.get_message().as_str());
+                let words = printable(answer.get_message().as_str(), LONGEST_ANSWER);
                 let (user, vhost) = (self.user.clone(), self.broker.vhost.clone());
                 match answer.kind() {
                     AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
@@ -220,7 +199,7 @@ impl Peers {
             // Under TLS 1.3 the broker judges the client's certificate after the handshake.
             LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
             LapinKind::IOError(error) => self.unreachable(error),
-            _ => BrokerError::Unreachable { broker, words: printable(&error.to_string()) },
+            _ => BrokerError::Unreachable { broker, words: printable(&error.to_string(), LONGEST_ANSWER) },
         }
     }
 
@@ -229,14 +208,14 @@ impl Peers {
     pub fn publish(&self, error: &Lapin, exchange: &str, size: usize) -> BrokerError {
         let broker = self.broker.to_string();
         let LapinKind::ProtocolError(answer) = error.kind() else {
-            return BrokerError::Lost { broker, words: printable(&error.to_string()) };
+            return BrokerError::Lost { broker, words: printable(&error.to_string(), LONGEST_ANSWER) };
         };
         self.answer(answer, exchange, size)
     }
 
     fn answer(&self, answer: &AMQPError, exchange: &str, size: usize) -> BrokerError {
         let (broker, user) = (self.broker.to_string(), self.user.clone());
-        let words = printable(answer.get_message().as_str());
+        let words = printable(answer.get_message().as_str(), LONGEST_ANSWER);
         match answer.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => BrokerError::TopicForbidden { user, words },
             AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
@@ -253,11 +232,14 @@ impl Peers {
     /// Nobody answers.
     #[must_use]
     pub fn unreachable(&self, error: &io::Error) -> BrokerError {
-        BrokerError::Unreachable { broker: self.broker.to_string(), words: printable(&error.to_string()) }
+        BrokerError::Unreachable {
+            broker: self.broker.to_string(),
+            words: printable(&error.to_string(), LONGEST_ANSWER),
+        }
     }
 
     fn tls(&self, error: &io::Error) -> BrokerError {
-        let mut words = printable(&error.to_string());
+        let mut words = printable(&error.to_string(), LONGEST_ANSWER);
         if let Some(advice) = rustls_error(error).and_then(|error| self.advice(error)) {
             // Writing to a String can't fail.
             let _ = write!(words, ": {advice}");
@@ -296,9 +278,4 @@ impl Peers {
 
 fn rustls_error(error: &io::Error) -> Option<&Rustls> {
     error.get_ref()?.downcast_ref()
-}
-
-/// A peer's words: one line without control characters, of bounded length.
-fn printable(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_ANSWER).collect()
 }

@@ -2,9 +2,10 @@
 //! message that names it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::Utc;
+use parking_lot::Mutex;
 
 use super::credentials::{Credentials, CredentialsError, Fingerprint, fingerprint};
 use crate::message::secret::Material;
@@ -20,7 +21,7 @@ impl Keyring {
     /// The credentials that `material` holds, if they can be used now.
     pub fn credentials(&self, material: &Material<'_>) -> Result<Arc<Credentials>, CredentialsError> {
         let fingerprint = fingerprint(material);
-        let known = self.lock().get(&fingerprint).cloned();
+        let known = self.0.lock().get(&fingerprint).cloned();
         let credentials = match known {
             Some(credentials) => credentials,
             None => self.remember(Credentials::from_pem(material, fingerprint)?),
@@ -31,15 +32,11 @@ impl Keyring {
 
     fn remember(&self, credentials: Credentials) -> Arc<Credentials> {
         let credentials = Arc::new(credentials);
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         if known.len() >= CAPACITY {
             known.clear();
         }
         known.insert(credentials.fingerprint, credentials.clone());
         credentials
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Fingerprint, Arc<Credentials>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

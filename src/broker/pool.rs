@@ -1,25 +1,29 @@
 //! One connection for each environment and credentials, so that no identity ever speaks for
 //! another: opened when it is needed, shared by all who need it, closed when nobody does.
 //!
-//! A broker that can't be reached costs one attempt to connect for each step of the backoff, not
-//! one for each message: all who wait for it get the same error, and the time of the next attempt.
+//! A broker that can't be reached is probed by one task, however many messages wait for it: they
+//! get its last error at once, and are woken when it is back (docs/decisions/0008).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use super::address::BrokerAddress;
 use super::connection::{Confirmed, Link};
 use super::credentials::{Credentials, Fingerprint};
-use super::errors::{BrokerError, PublishError};
+use super::errors::BrokerError;
 use crate::message::backoff;
 use crate::message::envelope::Envelope;
 use crate::message::resource::Environment;
 
-/// After this time without a message a connection is closed.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// After this time without a message a connection is closed. Longer than any backoff, so that who
+/// waits for a broker keeps its probe alive.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(6);
+/// A broker that is only away is probed as often as after this many failures, at the least: every
+/// eight seconds. One that refuses is asked ever more seldom.
+const MOST_FAILURES_WHILE_AWAY: u32 = 4;
 
 /// The brokers of both environments.
 #[derive(Clone, Debug)]
@@ -49,25 +53,26 @@ pub struct Pool {
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
 }
 
-/// The place of one connection. Who connects holds the lock, so that the others wait for it and
-/// share what comes of it.
-type Slot = tokio::sync::Mutex<State>;
+/// The place of one connection.
+struct Slot {
+    /// Who connects holds the lock, so that the others wait for it and share what comes of it.
+    state: tokio::sync::Mutex<State>,
+    used: Mutex<Instant>,
+}
 
-#[derive(Default)]
 enum State {
-    #[default]
+    /// Nothing is known: the first who comes connects.
     New,
+    /// Connected, unless it has ended since.
     Up(Arc<Link>),
-    Down {
-        error: BrokerError,
-        failures: u32,
-        until: DateTime<Utc>,
-    },
+    /// Not to be had. A probe is under way.
+    Down(BrokerError),
 }
 
 impl Pool {
-    /// A pool without connections. A broker has `confirm_timeout` to confirm a message. `on_recovery` is called when a broker that had failed, or had
-    /// blocked its publishers, takes messages again.
+    /// A pool without connections. A broker has `confirm_timeout` to confirm a message.
+    /// `on_recovery` is called when a broker that had failed, or had blocked its publishers, takes
+    /// messages again.
     pub fn new(
         brokers: Brokers,
         confirm_timeout: Duration,
@@ -80,16 +85,15 @@ impl Pool {
     pub async fn publish(
         &self,
         environment: Environment,
-        credentials: &Credentials,
+        credentials: &Arc<Credentials>,
         envelope: &Envelope<'_>,
-    ) -> Result<Confirmed, PublishError> {
-        let link = self.link(environment, credentials).await?;
-        Ok(link.publish(envelope, self.confirm_timeout).await?)
+    ) -> Result<Confirmed, BrokerError> {
+        self.link(environment, credentials).await?.publish(envelope, self.confirm_timeout).await
     }
 
     /// Closes connections that nobody has used for a while.
     pub async fn close_idle(&self) {
-        self.close_where(|link| link.idle_for() > IDLE_TIMEOUT).await;
+        self.close_where(|slot| slot.idle_for() > IDLE_TIMEOUT).await;
     }
 
     /// Closes all connections. Await the confirms before: an open one is lost.
@@ -97,60 +101,108 @@ impl Pool {
         self.close_where(|_| true).await;
     }
 
-    async fn link(&self, environment: Environment, credentials: &Credentials) -> Result<Arc<Link>, PublishError> {
-        let slot = self.slots().entry((environment, credentials.fingerprint)).or_default().clone();
-        let mut state = slot.lock().await;
-        let failures = match &*state {
+    async fn link(&self, environment: Environment, credentials: &Arc<Credentials>) -> Result<Arc<Link>, BrokerError> {
+        let slot = self.slots.lock().entry((environment, credentials.fingerprint)).or_default().clone();
+        *slot.used.lock() = Instant::now();
+        let mut state = slot.state.lock().await;
+        match &*state {
             State::Up(link) if link.is_open() => return Ok(link.clone()),
-            State::Up(_) | State::New => 0,
-            State::Down { error, until, .. } if Utc::now() < *until => {
-                return Err(PublishError { error: error.clone(), retry_at: Some(*until) });
-            }
-            State::Down { failures, .. } => *failures,
+            State::Down(error) => return Err(error.clone()),
+            State::Up(_) | State::New => {}
+        }
+        let way = Way {
+            broker: self.brokers.of(environment).clone(),
+            credentials: credentials.clone(),
+            on_recovery: {
+                let on_recovery = self.on_recovery.clone();
+                Arc::new(move || on_recovery(environment))
+            },
         };
-        let recovered = {
-            let on_recovery = self.on_recovery.clone();
-            move || on_recovery(environment)
-        };
-        match Link::open(self.brokers.of(environment), credentials, recovered).await {
+        match way.open().await {
             Ok(link) => {
-                let link = Arc::new(link);
                 *state = State::Up(link.clone());
-                if failures > 0 {
-                    (self.on_recovery)(environment);
-                }
                 Ok(link)
             }
             Err(error) => {
-                let failures = failures + 1;
-                let until = Utc::now() + backoff::delay(failures, fastrand::f64());
-                *state = State::Down { error: error.clone(), failures, until };
-                Err(PublishError { error, retry_at: Some(until) })
+                *state = State::Down(error.clone());
+                tokio::spawn(probe(way, slot.clone()));
+                Err(error)
             }
         }
     }
 
-    async fn close_where(&self, unwanted: impl Fn(&Link) -> bool) {
+    async fn close_where(&self, unwanted: impl Fn(&Slot) -> bool) {
         let mut closing = Vec::new();
-        self.slots().retain(|_, slot| {
+        self.slots.lock().retain(|_, slot| {
             // A slot that is locked is in use.
-            let Ok(state) = slot.try_lock() else { return true };
+            let Ok(state) = slot.state.try_lock() else { return true };
             match &*state {
-                State::Up(link) if link.is_open() && !unwanted(link) => true,
+                _ if !unwanted(slot) => true,
                 State::Up(link) => {
                     closing.push(link.clone());
                     false
                 }
-                State::New => false,
-                State::Down { until, .. } => Utc::now() < *until + IDLE_TIMEOUT,
+                State::New | State::Down(_) => false,
             }
         });
         for link in closing {
             link.close().await;
         }
     }
+}
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(Environment, Fingerprint), Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+impl Default for Slot {
+    fn default() -> Self {
+        Self { state: tokio::sync::Mutex::new(State::New), used: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Slot {
+    /// Since when nobody has asked for its connection.
+    fn idle_for(&self) -> Duration {
+        self.used.lock().elapsed()
+    }
+}
+
+/// All it takes to connect.
+struct Way {
+    broker: BrokerAddress,
+    credentials: Arc<Credentials>,
+    on_recovery: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Way {
+    async fn open(&self) -> Result<Arc<Link>, BrokerError> {
+        let on_unblocked = {
+            let on_recovery = self.on_recovery.clone();
+            move || on_recovery()
+        };
+        Link::open(&self.broker, &self.credentials, on_unblocked).await.map(Arc::new)
+    }
+}
+
+/// Tries to connect until it succeeds, or until nobody waits for it any more.
+async fn probe(way: Way, slot: Arc<Slot>) {
+    let mut failures = 1;
+    loop {
+        let pause = backoff::delay(failures, fastrand::f64()).to_std().unwrap_or_default();
+        tokio::time::sleep(pause).await;
+        if slot.idle_for() > IDLE_TIMEOUT {
+            *slot.state.lock().await = State::New;
+            return;
+        }
+        match way.open().await {
+            Ok(link) => {
+                *slot.state.lock().await = State::Up(link);
+                return (way.on_recovery)();
+            }
+            Err(error) => {
+                failures += 1;
+                if matches!(error, BrokerError::Unreachable { .. }) {
+                    failures = failures.min(MOST_FAILURES_WHILE_AWAY);
+                }
+                *slot.state.lock().await = State::Down(error);
+            }
+        }
     }
 }

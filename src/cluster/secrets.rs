@@ -2,13 +2,14 @@
 //! message that names one pays a read, the others none.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -79,7 +80,7 @@ impl Secrets {
 
     /// Ends the watches on Secrets that nobody needs any more.
     pub fn release(&self, is_needed: impl Fn(&SecretName) -> bool) {
-        self.lock().retain(|name, watched| watched.used.elapsed() < KEEP || is_needed(name));
+        self.watched.lock().retain(|name, watched| watched.used.elapsed() < KEEP || is_needed(name));
     }
 
     async fn read_one(&self, name: &SecretName) -> Result<Option<Arc<Secret>>, SecretError> {
@@ -94,7 +95,7 @@ impl Secrets {
     }
 
     fn watch(&self, name: &SecretName) -> watch::Receiver<Known> {
-        let mut watched = self.lock();
+        let mut watched = self.watched.lock();
         let entry = watched.entry(name.clone()).or_insert_with(|| {
             let (sender, known) = watch::channel(Known::NotYet);
             let api = Api::namespaced(self.client.clone(), &name.namespace);
@@ -103,10 +104,6 @@ impl Secrets {
         });
         entry.used = Instant::now();
         entry.known.clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SecretName, Watched>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

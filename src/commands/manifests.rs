@@ -10,14 +10,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use crate::message::incoming::FedoraMessage;
 use crate::message::resource::{FedoraMessageSpec, GROUP, KIND, VERSION};
 use crate::message::validate::SecretName;
 
 /// The namespace of a manifest that names none.
 const DEFAULT_NAMESPACE: &str = "default";
-/// The deepest nesting of a YAML document that is read; that of bodies is limited further.
-const MAX_DEPTH: usize = 512;
+/// The deepest nesting of a document that is read: that of a body, and what it stands in.
+const MAX_DEPTH: usize = MAX_BODY_DEPTH + 32;
+/// The YAML decoder works by recursion, with much stack for each level.
+const STACK: usize = 64 * 1024 * 1024;
 /// How many values a YAML document may have.
 const MAX_NODES: usize = 2_000_000;
 
@@ -41,19 +44,23 @@ impl Manifests {
 
     fn add_document(&mut self, document: &str) -> Result<(), String> {
         if document.trim_start().starts_with('{') {
-            // JSON, also several objects after one another.
-            return serde_json::Deserializer::from_str(document)
-                .into_iter::<Value>()
-                .try_for_each(|value| self.add_object(value.map_err(|error| format!("is not valid JSON: {error}"))?));
+            return self.add_json(document);
         }
-        let options = serde_saphyr::options! {
-            budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_events: 2 * MAX_NODES },
-        };
-        match serde_saphyr::from_str_with_options(document, options) {
-            Ok(Value::Null) => Ok(()),
-            Ok(value) => self.add_object(value),
-            Err(error) => Err(format!("is not valid YAML: {error}")),
+        match from_yaml(document)? {
+            Value::Null => Ok(()),
+            value => self.add_object(value),
         }
+    }
+
+    /// Adds objects in JSON, one or several after one another.
+    fn add_json(&mut self, document: &str) -> Result<(), String> {
+        if depth(document) > MAX_DEPTH {
+            return Err(format!("is nested deeper than {MAX_DEPTH} levels: flatten it"));
+        }
+        let mut json = serde_json::Deserializer::from_str(document);
+        json.disable_recursion_limit();
+        json.into_iter::<Value>()
+            .try_for_each(|value| self.add_object(value.map_err(|error| format!("is not valid JSON: {error}"))?))
     }
 
     fn add_object(&mut self, mut object: Value) -> Result<(), String> {
@@ -93,6 +100,26 @@ impl Manifests {
         let message = serde_json::from_str(&json).map_err(|error| format!("can't be read: {error}"))?;
         self.messages.push(message);
         Ok(())
+    }
+}
+
+/// Decodes a YAML document, on a stack that is large enough for the deepest.
+fn from_yaml(document: &str) -> Result<Value, String> {
+    let decode = || {
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_events: 2 * MAX_NODES },
+        };
+        serde_saphyr::from_str_with_options::<Value>(document, options).map_err(|error| error.to_string())
+    };
+    let decoded = std::thread::scope(|scope| {
+        let decoder = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, decode);
+        decoder.map(std::thread::ScopedJoinHandle::join)
+    });
+    match decoded {
+        Ok(Ok(Ok(value))) => Ok(value),
+        Ok(Ok(Err(error))) => Err(format!("is not valid YAML: {error}")),
+        Ok(Err(_)) => Err("is YAML that can't be read: write it more simply, or as JSON".to_owned()),
+        Err(error) => Err(format!("can't be read: {error}")),
     }
 }
 
@@ -221,7 +248,13 @@ spec:
     #[test]
     fn a_body_may_nest_as_deep_as_is_sent() {
         let body = "{a: ".repeat(127) + "{}" + &"}".repeat(127);
-        let manifests = read(&MESSAGE.replace("{a: 1}", &body)).unwrap();
-        assert!(manifests.messages[0].spec.is_ok());
+        let yaml = MESSAGE.replace("{a: 1}", &body);
+        let json = serde_json::to_string(&from_yaml(&yaml).unwrap()).unwrap();
+        for text in [yaml, json] {
+            assert!(read(&text).unwrap().messages[0].spec.is_ok());
+        }
+        for text in ["{a: ".repeat(50_000), "- ".repeat(50_000), r#"{"a":"#.repeat(50_000)] {
+            assert!(read(&text).is_err());
+        }
     }
 }

@@ -22,7 +22,8 @@ pub enum Decision {
 /// Decides about `message`, of which `status` is what was written last, or is about to be.
 #[must_use]
 pub fn decide(message: &FedoraMessage, status: &FedoraMessageStatus, now: DateTime<Utc>) -> Decision {
-    let retry = retry_requested(message, status);
+    // Once more is for what was given up; before, the annotation only cuts the backoff short.
+    let retry = is_stalled(status) && retry_requested(message, status);
     if status.status == Some(true) || (is_stalled(status) && !retry) {
         return Decision::Rest;
     }

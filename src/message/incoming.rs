@@ -11,8 +11,14 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_path_to_error::Track;
 
 use super::resource::{FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
+use super::strict::object;
+use super::text::printable;
+
+/// The longest part of a decoder's words that is passed on, in characters.
+const LONGEST_WORDS: usize = 120;
 
 /// A `FedoraMessage` as the program holds it: what a delivery needs and nothing else.
 #[derive(Clone, Debug, Deserialize)]
@@ -125,7 +131,7 @@ impl From<Incoming<'_>> for FedoraMessage {
                 ..ObjectMeta::default()
             },
             created: incoming.metadata.creation_timestamp,
-            retry,
+            retry: retry.map(shortened),
             last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
             spec: decode_spec(incoming.spec),
             status: incoming.status.and_then(|raw| serde_json::from_str(raw.get()).ok()),
@@ -133,12 +139,37 @@ impl From<Incoming<'_>> for FedoraMessage {
     }
 }
 
+/// The token is compared and stored in the status: what comes after its beginning doesn't count.
+fn shortened(mut token: String) -> String {
+    const LONGEST: usize = 256;
+    token.truncate(token.floor_char_boundary(LONGEST));
+    token
+}
+
 /// Reads a spec, and names the field where that fails.
 fn decode_spec(raw: Option<&RawValue>) -> Result<Box<FedoraMessageSpec>, String> {
     let raw = raw.ok_or("spec is missing: add env, message and authentication")?;
     let mut json = serde_json::Deserializer::from_str(raw.get());
-    serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| format!("spec.{}: {}", error.path(), without_position(error.inner())))
+    let mut track = Track::new();
+    object(serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|error: serde_json::Error| {
+        let field = match track.path().to_string().as_str() {
+            "." => "spec".to_owned(),
+            path => format!("spec.{path}"),
+        };
+        format!("{}: {}", printable(&field, LONGEST_WORDS), plain(&without_position(&error)))
+    })
+}
+
+/// A decoder's words as a user's: without names of Rust's types.
+fn plain(words: &str) -> String {
+    let Some((found, expected)) = words.rsplit_once(", expected ") else { return printable(words, LONGEST_WORDS) };
+    let expected = match expected {
+        "u8" => "an integer from 0 to 255",
+        "u32" => "an integer from 0 to 4294967295",
+        "a map" => "an object",
+        other => other,
+    };
+    format!("{}, expected {expected}", printable(found, LONGEST_WORDS))
 }
 
 /// A decoder's words without its line and column, which mean nothing to whoever wrote YAML.

@@ -13,4 +13,6 @@ pub mod resource;
 mod schema;
 pub mod secret;
 pub mod status;
+mod strict;
+pub mod text;
 pub mod validate;

@@ -3,8 +3,6 @@
 
 use std::fmt::{self, Display};
 
-use chrono::{DateTime, Utc};
-
 /// Why a message is as it is: the low-cardinality word in `status.reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -231,13 +229,11 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The routing key, if the message got that far.
     pub routing_key: Option<String>,
-    /// Before this time another attempt would end the same way.
-    pub retry_at: Option<DateTime<Utc>>,
 }
 
 impl<O: Into<Outcome>> From<O> for Attempt {
     fn from(outcome: O) -> Self {
-        Self { outcome: outcome.into(), routing_key: None, retry_at: None }
+        Self { outcome: outcome.into(), routing_key: None }
     }
 }
 

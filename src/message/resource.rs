@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::schema;
+use super::{schema, strict};
 
 /// API group of the resource.
 pub const GROUP: &str = "apps.fedoraproject.org";
@@ -67,10 +67,12 @@ pub struct FedoraMessageSpec {
     /// The environment whose broker gets the message: `prod` or `stg`.
     pub env: Environment,
     /// The message itself: topic, body, headers and what else consumers see.
+    #[serde(deserialize_with = "strict::object")]
     pub message: MessageSpec,
     /// Where the client certificate is with which to send, in exactly one of these ways: one Secret
     /// as `secretRef`, the same as `secret_ref`, or all of `caSecretRef`, `certSecretRef` and
     /// `keySecretRef`.
+    #[serde(deserialize_with = "strict::object")]
     pub authentication: AuthenticationSpec,
     /// Within how many seconds of its creation, or of being resumed if it was suspended, the message
     /// must be sent, or else it is given up. Unset: it is tried until it is sent.
@@ -157,8 +159,8 @@ pub struct MessageSpec {
         validation = Rule::new(r"!self.matches('[\\s\\p{Z}\\p{Cc}]')").message("spec.message.topic must not contain white space or control characters: remove them")
     )]
     pub topic: String,
-    /// Headers of your own, beside those that the operator sets. Values are strings, 64-bit integers
-    /// or booleans, and keep their type. Names that begin with `fedora_messaging` are reserved, but
+    /// Headers of your own, beside those that the operator sets; at most 1000. Values are strings,
+    /// 64-bit integers or booleans, and keep their type. Names that begin with `fedora_messaging` are reserved, but
     /// for the filter headers `fedora_messaging_{user,group,rpm,container,module,flatpak}_NAME`,
     /// whose value is true. `sent-at`, `priority`, `CC` and `BCC` can't be set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -210,20 +212,30 @@ pub enum Severity {
 pub struct AuthenticationSpec {
     /// A Secret that holds the CA, the certificate and the key, as the keys `ca`, `cert`, `key`, or
     /// `ca.crt`, `tls.crt`, `tls.key`, or `cacert.pem`, `cert.pem`, `key.pem`.
-    #[serde(rename = "secret_ref", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "secret_ref",
+        default,
+        deserialize_with = "strict::optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub secret_ref: Option<SecretReference>,
     /// The same as `secret_ref`, in the usual spelling of Kubernetes.
-    #[serde(rename = "secretRef", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "secretRef",
+        default,
+        deserialize_with = "strict::optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub secret_ref_camel: Option<SecretReference>,
     /// The Secret and the key in it that hold the CA certificates which the broker's certificate is
     /// checked against.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::optional_object", skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyReference>,
     /// The Secret and the key in it that hold the client certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::optional_object", skip_serializing_if = "Option::is_none")]
     pub cert_secret_ref: Option<SecretKeyReference>,
     /// The Secret and the key in it that hold the client certificate's private key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::optional_object", skip_serializing_if = "Option::is_none")]
     pub key_secret_ref: Option<SecretKeyReference>,
 }
 

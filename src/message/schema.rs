@@ -11,10 +11,12 @@ pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Header values of any type, null included: the API server would drop a null where none is
-/// allowed, and what it drops can't be refused.
+/// allowed, and what it drops can't be refused. The number is limited for the admission policy's
+/// sake, which looks at each (manifests/base/admission-policy.yaml).
 pub(super) fn any_headers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
+        "maxProperties": 1000,
         "additionalProperties": {
             "description": "A string, a 64-bit integer or a boolean.",
             "x-kubernetes-preserve-unknown-fields": true,

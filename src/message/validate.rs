@@ -9,16 +9,21 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use uuid::Uuid;
+use uuid::{Uuid, Variant};
 
 use super::body;
 use super::envelope::{self, HeaderValue, Routing};
 use super::incoming::FedoraMessage;
 use super::outcome::{Failure, Reason};
 use super::resource::{AuthenticationSpec, Environment, MessageSpec, SecretKeyReference, SecretReference, Severity};
+use super::text::{printable, quoted};
 
 /// AMQP short strings (routing key, header names) hold at most this many bytes.
 const MAX_SHORT_STRING: usize = 255;
+/// How many paths of dropped nulls are named.
+const MOST_SHOWN: usize = 5;
+/// How long such a path may get, in characters.
+const LONGEST_PATH: usize = 60;
 /// The schema of a message that names none.
 const BASE_SCHEMA: &str = "base.message";
 /// The package that ships [`BASE_SCHEMA`].
@@ -146,7 +151,8 @@ pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<Out
 
 fn valid_uid(uid: &str) -> Result<Uuid, InvalidMessage> {
     match Uuid::try_parse(uid) {
-        Ok(id) if id.get_version_num() == 4 => Ok(id),
+        // Exactly the form in which it goes to the wire.
+        Ok(id) if id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122 && id.to_string() == uid => Ok(id),
         _ => refuse(format!(
             "metadata.uid is {}, but must be a UUID of version 4, because it becomes the message's id",
             quoted(uid)
@@ -171,10 +177,8 @@ fn valid_body<'a>(message: &'a MessageSpec, last_applied: Option<&str>) -> Resul
     }
     let dropped = last_applied.map(|applied| body::dropped_nulls(applied, json)).unwrap_or_default();
     if !dropped.is_empty() {
-        let (shown, more) = (
-            dropped.iter().take(5).map(|path| shortened(path)).collect::<Vec<_>>().join(", "),
-            dropped.len().saturating_sub(5),
-        );
+        let shown: Vec<_> = dropped.iter().take(MOST_SHOWN).map(|path| printable(path, LONGEST_PATH)).collect();
+        let (shown, more) = (shown.join(", "), dropped.len().saturating_sub(MOST_SHOWN));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return refuse(format!(
             "client-side kubectl apply dropped the null values at {shown}{more}: delete the resource and use `kubectl apply --server-side` or `kubectl create`, which keep them"
@@ -257,10 +261,10 @@ fn valid_headers(message: &MessageSpec) -> Result<Vec<(&str, HeaderValue)>, Inva
         .headers
         .iter()
         .map(|(name, raw)| {
+            valid_header_name(name, raw.get())?;
             let value = header_value(raw.get()).map_err(|found| {
                 InvalidMessage(format!("spec.message.headers[{}] is {found}, but must be a string, an integer of 64 bits or a boolean: change it, or move it to the body", quoted(name)))
             })?;
-            valid_header_name(name, &value)?;
             Ok((name.as_str(), value))
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -274,7 +278,7 @@ fn valid_headers(message: &MessageSpec) -> Result<Vec<(&str, HeaderValue)>, Inva
     Ok(headers)
 }
 
-fn valid_header_name(name: &str, value: &HeaderValue) -> Result<(), InvalidMessage> {
+fn valid_header_name(name: &str, json: &str) -> Result<(), InvalidMessage> {
     let field = format!("spec.message.headers[{}]", quoted(name));
     if name.is_empty() || name.len() > MAX_SHORT_STRING {
         return refuse(format!(
@@ -307,8 +311,8 @@ fn valid_header_name(name: &str, value: &HeaderValue) -> Result<(), InvalidMessa
             "{field} is reserved: only the filter headers fedora_messaging_{{user,group,rpm,container,module,flatpak}}_NAME may begin with fedora_messaging; rename the header"
         ));
     }
-    match value {
-        HeaderValue::Boolean(true) => Ok(()),
+    match json {
+        "true" => Ok(()),
         _ => refuse(format!("{field} is a filter header, whose value must be true: set it to true, or remove it")),
     }
 }
@@ -415,19 +419,7 @@ fn kind(json: &str) -> &'static str {
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
         Some(_) if json.contains(['.', 'e', 'E']) => "a number with a fraction or exponent",
+        _ if json.parse::<i64>().is_ok() => "an integer",
         _ => "an integer beyond 64 bits",
-    }
-}
-
-/// A user's text within a message: in quotes, without control characters, of bounded length.
-fn quoted(text: &str) -> String {
-    format!("{:?}", shortened(text))
-}
-
-fn shortened(text: &str) -> Cow<'_, str> {
-    const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-        None => Cow::Borrowed(text),
     }
 }

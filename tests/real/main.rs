@@ -4,7 +4,11 @@
 //! All tests share one API server and one broker, each in a namespace and with topics of its own.
 //! Who breaks a part starts one for itself.
 
+mod check;
 mod end_to_end;
+mod fidelity;
+mod program;
 mod raw;
 mod reasons;
+mod tls;
 mod world;
