@@ -10,7 +10,8 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -53,14 +54,49 @@ pub async fn write(client: &Client, message: &FedoraMessage, status: &FedoraMess
         }
     };
     match timeout(TIMEOUT, answer(client, request)).await {
-        Ok(Ok(StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY)) => {
+        Ok(Ok(Answer { code, .. })) if code.is_success() => Written::Yes,
+        Ok(Ok(answer)) if answer.says_gone() => {
             debug!(uid = message.uid(), "the object is gone, and needs no status");
             Written::Gone
         }
-        Ok(Ok(code)) if code.is_success() => Written::Yes,
-        Ok(Ok(code)) => not_now(message, &format!("the API server answered {code}")),
+        Ok(Ok(Answer { code, refusal })) => {
+            not_now(message, &format!("the API server answers {code}: {}", refusal.message))
+        }
         Ok(Err(error)) => not_now(message, &error.to_string()),
-        Err(_) => not_now(message, "the API server did not answer in time"),
+        Err(_) => not_now(message, "the API server does not answer in time"),
+    }
+}
+
+/// What the API server says.
+struct Answer {
+    code: StatusCode,
+    refusal: Refusal,
+}
+
+/// The part of a `Status` object that tells why a request was refused.
+#[derive(Default, Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    details: Details,
+}
+
+#[derive(Default, Deserialize)]
+struct Details {
+    #[serde(default)]
+    causes: Vec<IgnoredAny>,
+}
+
+impl Answer {
+    /// Whether the object does not exist any more. A failed test of the uid is a 422 without causes;
+    /// one with causes finds fault with the status itself.
+    fn says_gone(&self) -> bool {
+        match self.code {
+            StatusCode::NOT_FOUND => true,
+            StatusCode::UNPROCESSABLE_ENTITY => self.refusal.details.causes.is_empty(),
+            _ => false,
+        }
     }
 }
 
@@ -89,13 +125,18 @@ fn request(
         .body(Body::from(serde_json::to_vec(&(test, add))?))?)
 }
 
-/// Sends the request and reads the answer to its end, so that the connection is used again.
-async fn answer(client: &Client, request: Request<Body>) -> Result<StatusCode, kube::Error> {
+/// Sends the request and reads the answer to its end, so that the connection is used again. A
+/// success is not looked into.
+async fn answer(client: &Client, request: Request<Body>) -> Result<Answer, kube::Error> {
     let response = client.send(request).await?;
     let code = response.status();
     let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        frame?;
+    if code.is_success() {
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        return Ok(Answer { code, refusal: Refusal::default() });
     }
-    Ok(code)
+    let text = body.collect().await?.to_bytes();
+    Ok(Answer { code, refusal: serde_json::from_slice(&text).unwrap_or_default() })
 }

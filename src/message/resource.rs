@@ -59,9 +59,9 @@ pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
     validation = Rule::new("self.env == oldSelf.env").message("spec.env can't be changed: create another FedoraMessage").field_path(".env"),
     validation = Rule::new("self.message == oldSelf.message").message("spec.message can't be changed, as it may have been sent already: create another FedoraMessage").field_path(".message"),
     validation = Rule::new("self.authentication == oldSelf.authentication").message("spec.authentication can't be changed: create another FedoraMessage").field_path(".authentication"),
-    validation = Rule::new("has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds)").message("spec.activeDeadlineSeconds can't be changed: create another FedoraMessage"),
-    validation = Rule::new("has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)").message("spec.backoffLimit can't be changed: create another FedoraMessage"),
-    validation = Rule::new("has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished)").message("spec.ttlSecondsAfterFinished can't be changed: create another FedoraMessage")
+    validation = Rule::new("has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds)").message("spec.activeDeadlineSeconds can't be changed: create another FedoraMessage").field_path(".activeDeadlineSeconds"),
+    validation = Rule::new("has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)").message("spec.backoffLimit can't be changed: create another FedoraMessage").field_path(".backoffLimit"),
+    validation = Rule::new("has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished)").message("spec.ttlSecondsAfterFinished can't be changed: create another FedoraMessage").field_path(".ttlSecondsAfterFinished")
 )]
 pub struct FedoraMessageSpec {
     /// The environment whose broker gets the message: `prod` or `stg`.
@@ -173,13 +173,13 @@ pub struct MessageSpec {
     /// operator doesn't check the body against it; consumers do. Default: `base.message`, which any
     /// body fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schema must be the name of an entry point: letters, digits, dots, dashes and underscores"))]
     pub schema: Option<String>,
     /// The Python package that ships the schema, for instance `bodhi_messages`. Default:
     /// `fedora_messaging` for `base.message`, and none for other schemas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schemaPackage must be the name of a Python package: letters, digits, dots, dashes and underscores"))]
     pub schema_package: Option<String>,
     /// The AMQP priority, 0 to 255. Default: 0.

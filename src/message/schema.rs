@@ -43,12 +43,13 @@ pub(super) fn int64(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int64"})
 }
 
+/// Without the format `int32`, whose violation the API server reports without the field's name.
 pub(super) fn count(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "integer", "format": "int32", "minimum": 0})
+    json_schema!({"type": "integer", "minimum": 0, "maximum": i32::MAX})
 }
 
 pub(super) fn octet(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "integer", "format": "int32", "minimum": 0, "maximum": 255})
+    json_schema!({"type": "integer", "minimum": 0, "maximum": 255})
 }
 
 pub(super) fn positive_seconds(_: &mut SchemaGenerator) -> Schema {
@@ -63,7 +64,6 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn secret_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
-        "minLength": 1,
         "maxLength": 253,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
@@ -76,7 +76,6 @@ pub(super) fn secret_name(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn namespace_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
-        "minLength": 1,
         "maxLength": 63,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
@@ -88,7 +87,6 @@ pub(super) fn namespace_name(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
-        "minLength": 1,
         "maxLength": 253,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[-._a-zA-Z0-9]+$')",
