@@ -18,18 +18,16 @@ use lapin::{
     AsyncTcpStream, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
 };
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 use tracing::debug;
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::credentials::Credentials;
 use super::errors::{BrokerError, Peers};
-use super::transport::{Plug, TlsTokio, Transport};
+use super::transport::{Plug, TlsSocket, TlsTokio, Transport};
 use crate::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue};
 
 /// How long the AMQP handshake may take.
@@ -242,7 +240,7 @@ impl Drop for Link {
     }
 }
 
-async fn handshake(address: &BrokerAddress, stream: Compat<TlsStream<TcpStream>>) -> lapin::Result<Connection> {
+async fn handshake(address: &BrokerAddress, stream: Compat<TlsSocket>) -> lapin::Result<Connection> {
     let uri = AMQPUri {
         scheme: AMQPScheme::AMQPS,
         authority: AMQPAuthority { host: address.host.clone(), port: address.port, ..AMQPAuthority::default() },

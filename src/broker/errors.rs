@@ -232,14 +232,11 @@ impl Peers {
     /// Nobody answers.
     #[must_use]
     pub fn unreachable(&self, error: &io::Error) -> BrokerError {
-        BrokerError::Unreachable {
-            broker: self.broker.to_string(),
-            words: printable(&error.to_string(), LONGEST_ANSWER),
-        }
+        BrokerError::Unreachable { broker: self.broker.to_string(), words: io_words(error) }
     }
 
     fn tls(&self, error: &io::Error) -> BrokerError {
-        let mut words = printable(&error.to_string(), LONGEST_ANSWER);
+        let mut words = io_words(error);
         if let Some(advice) = rustls_error(error).and_then(|error| self.advice(error)) {
             // Writing to a String can't fail.
             let _ = write!(words, ": {advice}");
@@ -252,8 +249,7 @@ impl Peers {
         let user = &self.user;
         Some(match error {
             Rustls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                "the broker's certificate was not issued by the given CA; put the CA that issued it into the Secret"
-                    .to_owned()
+                "the broker's certificate was not issued by the given CA; use the CA that issued it".to_owned()
             }
             Rustls::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -278,4 +274,12 @@ impl Peers {
 
 fn rustls_error(error: &io::Error) -> Option<&Rustls> {
     error.get_ref()?.downcast_ref()
+}
+
+/// What the operating system or rustls says; the latter's words for an early end name its manual.
+fn io_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
+        _ => printable(&error.to_string(), LONGEST_ANSWER),
+    }
 }

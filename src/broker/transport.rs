@@ -4,11 +4,14 @@
 //! lapin is built without TLS of its own. [`TlsTokio`] is its runtime: tokio's, except that a
 //! connection *is* a TLS stream (docs/decisions/0005).
 
+use std::error::Error as StdError;
 use std::future::{Future, ready};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_compat::{Compat, CompatExt};
@@ -16,12 +19,13 @@ use async_rs::traits::{Executor, Reactor, RuntimeKit};
 use async_rs::util::Task;
 use async_rs::{Runtime, Tokio};
 use futures::{AsyncRead, AsyncWrite, Stream};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, ProtocolVersion};
+use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
 
@@ -30,7 +34,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open TLS connection, before any AMQP.
 pub struct Transport {
-    stream: Compat<TlsStream<TcpStream>>,
+    stream: Compat<TlsSocket>,
     plug: Plug,
     /// What was negotiated.
     pub version: Option<ProtocolVersion>,
@@ -88,13 +92,67 @@ impl Transport {
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        Ok(Self { stream: stream.compat(), plug, version })
+        Ok(Self { stream: TlsSocket(stream).compat(), plug, version })
     }
 
     /// The stream for the AMQP client, and the plug to end it by.
     #[must_use]
-    pub fn into_parts(self) -> (Compat<TlsStream<TcpStream>>, Plug) {
+    pub fn into_parts(self) -> (Compat<TlsSocket>, Plug) {
         (self.stream, self.plug)
+    }
+}
+
+/// A TLS stream which, when it can't write any more, gives the peer's last words as the error.
+///
+/// Under TLS 1.3 a broker that does not accept the client's certificate says so in an alert after the
+/// handshake, and then resets the connection, because it did not read what we had begun to write.
+#[derive(Debug)]
+pub struct TlsSocket(TlsStream<TcpStream>);
+
+impl TlsSocket {
+    /// The peer's alert, or else `error`. The alert came before the reset, so it is there to be read.
+    fn last_words(&mut self, context: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
+        let mut byte = [0];
+        match Pin::new(&mut self.0).poll_read(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Err(alert)) if alert.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<TlsError>) => {
+                Poll::Ready(alert)
+            }
+            Poll::Ready(_) => Poll::Ready(error),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn with_last_words<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error)) => self.last_words(context, error).map(Err),
+            written => written,
+        }
+    }
+}
+
+impl tokio::io::AsyncRead for TlsSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for TlsSocket {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.0).poll_write(context, bytes);
+        self.with_last_words(context, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.0).poll_flush(context);
+        self.with_last_words(context, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
 
@@ -140,7 +198,7 @@ impl Executor for TlsTokio {
 }
 
 impl Reactor for TlsTokio {
-    type TcpStream = Compat<TlsStream<TcpStream>>;
+    type TcpStream = Compat<TlsSocket>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(

@@ -18,7 +18,6 @@ pub(super) fn any_headers(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 1000,
         "additionalProperties": {
-            "description": "A string, a 64-bit integer or a boolean.",
             "x-kubernetes-preserve-unknown-fields": true,
             "nullable": true
         }

@@ -4,6 +4,7 @@
 //! All tests share one API server and one broker, each in a namespace and with topics of its own.
 //! Who breaks a part starts one for itself.
 
+mod admission;
 mod check;
 mod end_to_end;
 mod fidelity;

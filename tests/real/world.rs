@@ -32,7 +32,16 @@ pub fn world() -> &'static Rig {
 
 /// Installs CRD and admission policy, and waits until both are in force.
 pub fn install(kube: &Kube) {
-    kube.apply(&[project("crds/fedoramessages.yaml")]).expect("the CRD is accepted");
+    let files = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"].map(project);
+    kube.apply(&files).expect("the CRD and the policy are accepted");
+    let forbidden = message("forbidden", "a.topic", ", headers: {CC: nobody}");
+    let try_it = || {
+        let mut kubectl = kube.kubectl();
+        kubectl.args(["create", "--dry-run=server", "--namespace", "default", "-f", "-"]);
+        run(kubectl, &forbidden)
+    };
+    let refused = || try_it().is_err_and(|words| words.contains("ValidatingAdmissionPolicy"));
+    wait_until(SOON, "the policy is in force", refused).expect("the policy is in force");
 }
 
 /// A file of the project.
