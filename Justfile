@@ -60,4 +60,4 @@ tools:
     cargo run --quiet --package rig -- tools
 
 # Everything that CI checks
-ci: lint deny test
+ci: lint deny test (demo "--once")

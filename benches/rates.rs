@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fedora_message_operator::cluster::status::StatusWriter;
 use fedora_message_operator::message::incoming::FedoraMessage;
 use fedora_message_operator::message::resource::{FedoraMessageDefinition, FedoraMessageStatus};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -119,10 +120,8 @@ impl Bench {
         };
         let start = Instant::now();
         self.runtime.block_on(async {
-            let write = |message: FedoraMessage| async {
-                let message = message;
-                fedora_message_operator::cluster::status::write(&self.client, &message, &status).await
-            };
+            let statuses = StatusWriter::new(self.client.clone());
+            let write = async |message: FedoraMessage| statuses.write(&message, &status).await;
             stream::iter(messages).map(write).buffer_unordered(CONCURRENCY).collect::<Vec<_>>().await
         });
         Ok(rate(BACKLOG, start))

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kube::Client;
 use tracing::info;
 
 use crate::broker::credentials::Credentials;
 use crate::broker::keyring::Keyring;
 use crate::cluster::queue::{Done, Job};
 use crate::cluster::secrets::Secrets;
-use crate::cluster::status::{Written, write};
+use crate::cluster::status::{StatusWriter, Written};
 use crate::delivery::Delivery;
 use crate::message::backoff;
 use crate::message::decide::{Decision, limit};
@@ -27,8 +26,8 @@ const WRITE_AGAIN: TimeDelta = TimeDelta::seconds(1);
 
 /// Works on messages. One serves all of them, at the same time.
 pub struct Controller {
-    /// The API server.
-    pub client: Client,
+    /// The statuses of messages.
+    pub statuses: StatusWriter,
     /// Where messages go.
     pub routing: Routing,
     /// The Secrets that they name.
@@ -78,7 +77,7 @@ impl Controller {
         if status == job.status && !job.unwritten {
             return Done { status, written: true, due };
         }
-        match write(&self.client, &job.message, &status).await {
+        match self.statuses.write(&job.message, &status).await {
             Written::Yes | Written::Gone => Done { status, written: true, due },
             Written::No => {
                 let again = Utc::now() + WRITE_AGAIN + backoff::delay(2, fastrand::f64());

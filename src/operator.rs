@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
-use kube::runtime::watcher;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch::Sender;
 use tokio::task::{JoinError, JoinSet};
@@ -14,7 +13,7 @@ use tokio::time::{interval, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::cluster::queue::{Done, Job, Queue, Scope};
-use crate::cluster::watch::{Event, explain};
+use crate::cluster::watch::Event;
 use crate::controller::Controller;
 use crate::message::resource::Environment;
 use crate::message::validate::SecretName;
@@ -54,7 +53,7 @@ pub async fn run<E>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), JoinError>
 where
-    E: Stream<Item = (Scope, Result<Event, watcher::Error>)> + Unpin,
+    E: Stream<Item = (Scope, Event)> + Unpin,
 {
     let mut queue = Queue::new(width);
     let mut hands: JoinSet<(Job, Done)> = JoinSet::new();
@@ -99,17 +98,17 @@ where
 }
 
 /// Tells the queue what a watch told; true once the watch has listed all.
-fn observe(queue: &mut Queue, scope: Scope, event: Result<Event, watcher::Error>) -> bool {
+fn observe(queue: &mut Queue, scope: Scope, event: Event) -> bool {
     match event {
-        Ok(Event::Init) => queue.begin_sync(scope),
-        Ok(Event::InitApply(message) | Event::Apply(message)) => queue.observe(scope, message),
-        Ok(Event::Delete(message)) => queue.forget(message.uid()),
-        Ok(Event::InitDone) => {
+        Event::Begin => queue.begin_sync(scope),
+        Event::Seen(message) => queue.observe(scope, message),
+        Event::Gone(uid) => queue.forget(&uid),
+        Event::Failed(words) => warn!("{words}"),
+        Event::Complete => {
             queue.end_sync(scope);
             info!(pending = queue.pending(), "watching");
             return true;
         }
-        Err(error) => warn!("{}", explain(&error)),
     }
     false
 }

@@ -113,10 +113,10 @@ impl Queue {
     }
 
     /// A watch has seen a message, new or changed.
-    pub fn observe(&mut self, scope: Scope, message: FedoraMessage) {
+    pub fn observe(&mut self, scope: Scope, message: impl Into<Arc<FedoraMessage>>) {
+        let message = message.into();
         let uid: Uid = message.uid().into();
         let seen = self.sync(scope);
-        let message = Arc::new(message);
         let Some(entry) = self.entries.get_mut(&uid) else {
             let status = message.status.as_deref().cloned().unwrap_or_default();
             let state = State::Waiting { due: None };

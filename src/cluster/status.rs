@@ -44,8 +44,24 @@ struct Operation<'a, V: ?Sized> {
     value: &'a V,
 }
 
-/// Writes the status of `message`.
-pub async fn write(client: &Client, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
+/// Writes statuses.
+#[derive(Clone)]
+pub struct StatusWriter(Client);
+
+impl StatusWriter {
+    /// Writes through this client.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// Writes the status of `message`.
+    pub async fn write(&self, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
+        write(&self.0, message, status).await
+    }
+}
+
+async fn write(client: &Client, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
     let request = match request(message, status) {
         Ok(request) => request,
         Err(error) => {

@@ -1,8 +1,10 @@
 //! The watch on what is still to do: messages whose `status.status` is not true. What was sent is
 //! neither listed nor held (docs/decisions/0004).
 
+use std::sync::Arc;
+
+use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll, select_all};
-use futures::{StreamExt, TryStreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
@@ -13,30 +15,47 @@ use crate::message::incoming::FedoraMessage;
 const PENDING: &str = "status.status!=true";
 
 /// What a watch tells.
-pub type Event = watcher::Event<FedoraMessage>;
+#[derive(Debug)]
+pub enum Event {
+    /// It begins to list anew.
+    Begin,
+    /// This message is there, new or changed.
+    Seen(Arc<FedoraMessage>),
+    /// The message of this uid is sent or deleted.
+    Gone(String),
+    /// It has listed all there is.
+    Complete,
+    /// It failed, for this reason, and will begin anew.
+    Failed(String),
+}
 
 /// Watches the given namespaces, or all if there are none. A watch that fails is begun again, with
 /// a pause that grows.
-pub fn pending(
-    client: &Client,
-    namespaces: &[String],
-) -> SelectAll<BoxStream<'static, (Scope, Result<Event, watcher::Error>)>> {
+pub fn pending(client: &Client, namespaces: &[String]) -> SelectAll<BoxStream<'static, (Scope, Event)>> {
     let apis = match namespaces {
         [] => vec![Api::all(client.clone())],
         some => some.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
     };
-    select_all(apis.into_iter().enumerate().map(|(scope, api): (Scope, Api<FedoraMessage>)| {
+    select_all(apis.into_iter().enumerate().map(|(scope, api)| {
         watcher(api, watcher::Config::default().fields(PENDING))
             .default_backoff()
-            .into_stream()
-            .map(move |event| (scope, event))
+            .map(move |event| (scope, translate(event)))
             .boxed()
     }))
 }
 
+fn translate(event: Result<watcher::Event<FedoraMessage>, watcher::Error>) -> Event {
+    match event {
+        Ok(watcher::Event::Init) => Event::Begin,
+        Ok(watcher::Event::InitApply(message) | watcher::Event::Apply(message)) => Event::Seen(message.into()),
+        Ok(watcher::Event::Delete(message)) => Event::Gone(message.metadata.uid.unwrap_or_default()),
+        Ok(watcher::Event::InitDone) => Event::Complete,
+        Err(error) => Event::Failed(explain(&error)),
+    }
+}
+
 /// What is wrong with a watch, and what to do.
-#[must_use]
-pub fn explain(error: &watcher::Error) -> String {
+fn explain(error: &watcher::Error) -> String {
     use watcher::Error;
     let (Error::InitialListFailed(cause) | Error::WatchStartFailed(cause) | Error::WatchFailed(cause)) = error else {
         return error.to_string();

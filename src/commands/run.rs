@@ -5,9 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use http::HeaderValue;
-use http::header::USER_AGENT;
-use kube::{Client, Config};
+use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
@@ -17,7 +15,9 @@ use crate::admin;
 use crate::broker::keyring::Keyring;
 use crate::broker::pool::Pool;
 use crate::cli::{DeliveryMode, LogFormat, RunArgs};
+use crate::cluster::client::client;
 use crate::cluster::secrets::Secrets;
+use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::pending;
 use crate::controller::Controller;
 use crate::delivery::Delivery;
@@ -67,24 +67,13 @@ fn controller(client: Client, arguments: &RunArgs, sender: mpsc::UnboundedSender
     });
     Controller {
         secrets: Secrets::new(client.clone(), move |secret| wake_secret(Wake::Secret(secret))),
-        client,
+        statuses: StatusWriter::new(client),
         routing: arguments.broker.routing(),
         keyring: Keyring::default(),
         delivery: match arguments.delivery_mode {
             DeliveryMode::Direct => Delivery::Direct(pool),
         },
     }
-}
-
-async fn client() -> Result<Client, String> {
-    let mut config = Config::infer().await.map_err(|error| {
-        format!("no cluster: {error}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
-    })?;
-    config
-        .headers
-        .push((USER_AGENT, HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))));
-    Client::try_from(config)
-        .map_err(|error| format!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))
 }
 
 /// Ends when the process is told to: by the kubelet, or by Ctrl-C.

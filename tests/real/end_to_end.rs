@@ -87,6 +87,34 @@ fn a_thousand_messages_arrive_once_each_and_a_restart_sends_none_again() {
     assert_one_write_and_no_read_a_message(&space, COUNT + 1);
 }
 
+#[test]
+fn an_operator_killed_at_work_loses_nothing_and_what_is_sent_again_is_the_same() {
+    const COUNT: usize = 400;
+    let space = Space::new("killed");
+    space.certificate(&world().broker, "publisher");
+    let consumer = RawConsumer::start(&world().broker, "killed.#");
+    let manifests: String = (0..COUNT).map(|n| message(&format!("m{n}"), &format!("killed.{n}"), "")).collect();
+    space.kubectl(&["create", "-f", "-"], &manifests).expect("all are accepted");
+    let operator = Operator::start(&space, &[]);
+    let mut received = consumer.take(COUNT / 8, SOON);
+    operator.kill();
+    let _operator = Operator::start(&space, &[]);
+    wait_for_all_sent(&space);
+    received.extend(consumer.take(COUNT - received.len(), SOON));
+
+    let mut firsts = std::collections::HashMap::new();
+    for message in &received {
+        let id = message.properties.message_id().as_ref().expect("an id").to_string();
+        let first = firsts.entry(id).or_insert(message);
+        assert_eq!((message.properties.headers(), &message.data), (first.properties.headers(), &first.data));
+    }
+    let mut received: Vec<String> = firsts.into_keys().collect();
+    received.sort_unstable();
+    let mut stored = uids(&space);
+    stored.sort_unstable();
+    assert_eq!(received, stored);
+}
+
 /// Counts the operators' requests in the API server's audit log.
 fn assert_one_write_and_no_read_a_message(space: &Space, messages: usize) {
     let events = world().kube.audit_events().expect("the audit log is read");

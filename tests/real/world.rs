@@ -9,13 +9,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rig::guard::Signal;
 use rig::port::Port;
 use rig::{Broker, Guard, Kube, Rig, wait_for, wait_until};
 use serde_json::Value;
 
 /// How long anything may take that a user would wait for, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fedora-message-operator");
@@ -181,11 +180,6 @@ impl Operator {
     /// Ends it without warning.
     pub fn kill(&self) {
         self.guard.kill("operator").expect("the operator is killed");
-    }
-
-    /// Lets it stand still, or go on.
-    pub fn signal(&self, signal: Signal) {
-        self.guard.signal("operator", signal).expect("the operator gets the signal");
     }
 }
 
