@@ -15,11 +15,15 @@ use super::body;
 use super::envelope::{self, HeaderValue, Routing};
 use super::incoming::FedoraMessage;
 use super::outcome::{Failure, Reason};
-use super::resource::{AuthenticationSpec, Environment, MessageSpec, SecretKeyReference, SecretReference, Severity};
+use super::resource::{
+    AuthenticationSpec, Environment, FedoraMessageSpec, MessageSpec, SecretKeyReference, SecretReference, Severity,
+};
 use super::text::{printable, quoted};
 
 /// AMQP short strings (routing key, header names) hold at most this many bytes.
 const MAX_SHORT_STRING: usize = 255;
+/// How many headers a message may have; admission checks more of them too slowly.
+const MAX_HEADERS: usize = 1000;
 /// How many paths of dropped nulls are named.
 const MOST_SHOWN: usize = 5;
 /// How long such a path may get, in characters.
@@ -130,6 +134,7 @@ fn refuse<T>(words: impl Into<String>) -> Result<T, InvalidMessage> {
 /// Checks everything that can be checked without looking at a Secret or talking to a broker.
 pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<OutgoingMessage<'a>, InvalidMessage> {
     let spec = message.spec.as_ref().map_err(|words| InvalidMessage(words.clone()))?;
+    valid_limits(spec)?;
     let body = valid_body(&spec.message, message.last_applied.as_deref())?;
     let (schema, schema_package) = valid_schema(&spec.message)?;
     Ok(OutgoingMessage {
@@ -147,6 +152,23 @@ pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<Out
         body,
         authentication: valid_authentication(&spec.authentication, message.namespace())?,
     })
+}
+
+/// The ranges that the schema gives: only manifests that no API server has seen can break them.
+fn valid_limits(spec: &FedoraMessageSpec) -> Result<(), InvalidMessage> {
+    const MAX_COUNT: i64 = i32::MAX as i64;
+    for (field, least, most, value) in [
+        ("activeDeadlineSeconds", 1, i64::MAX, spec.active_deadline_seconds),
+        ("backoffLimit", 0, MAX_COUNT, spec.backoff_limit.map(i64::from)),
+        ("ttlSecondsAfterFinished", 0, MAX_COUNT, spec.ttl_seconds_after_finished.map(i64::from)),
+    ] {
+        if let Some(value) = value
+            && !(least..=most).contains(&value)
+        {
+            return refuse(format!("spec.{field} is {value}, but must be at least {least} and at most {most}"));
+        }
+    }
+    Ok(())
 }
 
 fn valid_uid(uid: &str) -> Result<Uuid, InvalidMessage> {
@@ -257,6 +279,12 @@ fn valid_schema(message: &MessageSpec) -> Result<(&str, Option<&str>), InvalidMe
 }
 
 fn valid_headers(message: &MessageSpec) -> Result<Vec<(&str, HeaderValue)>, InvalidMessage> {
+    let count = message.headers.len();
+    if count > MAX_HEADERS {
+        return refuse(format!(
+            "spec.message.headers has {count} headers, but at most {MAX_HEADERS} are allowed: move some to the body"
+        ));
+    }
     let headers = message
         .headers
         .iter()
@@ -379,6 +407,15 @@ fn valid_authentication(spec: &AuthenticationSpec, namespace: &str) -> Result<Au
             cert: key("certSecretRef", cert)?,
             key: key("keySecretRef", private)?,
         }),
+        AuthenticationSpec {
+            secret_ref: None,
+            secret_ref_camel: None,
+            ca_secret_ref,
+            cert_secret_ref,
+            key_secret_ref,
+        } if ca_secret_ref.is_some() || cert_secret_ref.is_some() || key_secret_ref.is_some() => refuse(
+            "spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none: add those that are missing",
+        ),
         _ => refuse(
             "spec.authentication must name the certificate in exactly one way: secretRef, or secret_ref, or all of caSecretRef, certSecretRef and keySecretRef",
         ),

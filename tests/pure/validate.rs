@@ -430,13 +430,18 @@ fn all_headers_must_fit_into_one_frame() {
              move some to the body"
             .to_owned())
     );
-    // Many small ones, with 38,890 digits in their names.
-    let headers: Value = (0..10_000).map(|number| (format!("header{number}"), json!(number))).collect();
-    let words = refusal(&message(&with("/spec/message/headers", headers)));
-    let size = 10_000 * ("header".len() + 1 + 1 + 8) + 38_890;
+    // Many of them, though each is small.
+    let many = |count: usize, value: &str| -> Value {
+        (0..count).map(|number| (format!("header{number:04}"), json!(value))).collect()
+    };
+    let words = refusal(&message(&with("/spec/message/headers", many(1_000, &"v".repeat(150)))));
+    let size = 1_000 * ("header0000".len() + 1 + 1 + 4 + 150);
     assert!(words.starts_with(&format!("spec.message.headers take {size} bytes, but")), "{words}");
-    let headers: Value = (0..5_000).map(|number| (format!("header-{number}"), json!(true))).collect();
-    assert_eq!(refusal(&message(&with("/spec/message/headers", headers))), "");
+    assert_eq!(refusal(&message(&with("/spec/message/headers", many(1_000, "v")))), "");
+    assert_eq!(
+        refusal(&message(&with("/spec/message/headers", many(1_001, "v")))),
+        "spec.message.headers has 1001 headers, but at most 1000 are allowed: move some to the body"
+    );
 }
 
 #[test]
@@ -558,12 +563,15 @@ fn of_all_ways_to_name_a_certificate_exactly_one_is_taken() {
         if words.is_empty() {
             accepted.push(combination);
         } else {
-            assert_eq!(
-                words,
+            let only_some_keys = combination & 0b00011 == 0 && combination != 0;
+            let mend = if only_some_keys {
+                "spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none: add those \
+                 that are missing"
+            } else {
                 "spec.authentication must name the certificate in exactly one way: secretRef, or secret_ref, or all \
-                 of caSecretRef, certSecretRef and keySecretRef",
-                "{authentication}"
-            );
+                 of caSecretRef, certSecretRef and keySecretRef"
+            };
+            assert_eq!(words, mend, "{authentication}");
         }
     }
     assert_eq!(accepted, [0b00001, 0b00010, 0b11100]);
@@ -679,4 +687,21 @@ fn a_spec_that_could_not_be_read_is_refused_in_the_decoders_words() {
         refusal(&message(&with("/spec/env", "dev".into()))),
         "spec.env: unknown variant `dev`, expected `prod` or `stg`"
     );
+}
+
+#[test]
+fn limits_are_in_the_ranges_that_the_api_server_allows() {
+    for (field, value, words) in [
+        ("activeDeadlineSeconds", json!(0), "spec.activeDeadlineSeconds is 0, but must be at least 1"),
+        (
+            "backoffLimit",
+            json!(2_147_483_648_u32),
+            "spec.backoffLimit is 2147483648, but must be at least 0 and at most 2147483647",
+        ),
+        ("ttlSecondsAfterFinished", json!(2_147_483_648_u32), "spec.ttlSecondsAfterFinished is 2147483648, but"),
+        ("backoffLimit", json!(0), ""),
+    ] {
+        let refused = refusal(&message(&with(&format!("/spec/{field}"), value)));
+        assert!(refused.starts_with(words) && refused.is_empty() == words.is_empty(), "{refused}");
+    }
 }
