@@ -563,7 +563,7 @@ fn of_all_ways_to_name_a_certificate_exactly_one_is_taken() {
         if words.is_empty() {
             accepted.push(combination);
         } else {
-            let only_some_keys = combination & 0b00011 == 0 && combination != 0;
+            let only_some_keys = combination > 0 && combination % 4 == 0;
             let mend = if only_some_keys {
                 "spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none: add those \
                  that are missing"

@@ -6,6 +6,7 @@
 
 mod admission;
 mod check;
+mod docs;
 mod end_to_end;
 mod fidelity;
 mod program;
