@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use crate::cluster::queue::{Done, Job, Queue, Scope};
 use crate::cluster::watch::Event;
 use crate::controller::Controller;
+use crate::message::authentication::SecretName;
 use crate::message::resource::Environment;
-use crate::message::validate::SecretName;
 
 /// How often unused connections and watches are looked for.
 const TIDY: Duration = Duration::from_mins(1);

@@ -3,8 +3,6 @@
 //! Reads the sources as text: every path that is written in code, with groups in braces and
 //! `super` resolved. Comments and texts don't count.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 use std::fs;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::message::authentication::SecretName;
 use crate::message::decide::{Decision, deadline, decide};
 use crate::message::incoming::FedoraMessage;
 use crate::message::outcome::{Reason, Then};
 use crate::message::resource::{Environment, FedoraMessageStatus};
 use crate::message::status::is_stalled;
-use crate::message::validate::SecretName;
 
 /// A message's identity: its resource's uid.
 type Uid = Arc<str>;

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::message::authentication::{Authentication, SecretName};
 use crate::message::secret::SecretError;
-use crate::message::validate::{Authentication, SecretName};
 
 /// How long the first read of a Secret may take.
 const FIRST_READ: Duration = Duration::from_secs(10);

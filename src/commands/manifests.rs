@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::message::authentication::SecretName;
 use crate::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use crate::message::incoming::FedoraMessage;
 use crate::message::resource::{FedoraMessageSpec, GROUP, KIND, VERSION};
-use crate::message::validate::SecretName;
 
 /// The namespace of a manifest that names none.
 const DEFAULT_NAMESPACE: &str = "default";

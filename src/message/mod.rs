@@ -3,6 +3,7 @@
 //! Everything here is a pure function of its arguments. Nothing in this room knows a client, a
 //! clock, a broker or an API server; `tests/architecture.rs` holds that line.
 
+pub mod authentication;
 pub mod backoff;
 pub mod body;
 pub mod decide;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 
+use super::authentication::{Authentication, SecretKey, SecretName};
 use super::outcome::{Failure, Reason};
-use super::validate::{Authentication, SecretKey, SecretName};
 
 /// On a Secret: the namespaces, separated by commas, whose messages may use it; or `*`.
 pub const CONSENT_ANNOTATION: &str = "apps.fedoraproject.org/allowed-namespaces";

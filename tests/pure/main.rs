@@ -1,7 +1,5 @@
 //! The pure parts, as tables: what goes in, and the very words that come out.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod credentials;
 mod decide;
 mod envelope;

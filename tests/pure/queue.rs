@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fedora_message_operator::cluster::queue::{Done, Job, Queue};
+use fedora_message_operator::message::authentication::SecretName;
 use fedora_message_operator::message::decide::Decision;
 use fedora_message_operator::message::outcome::{Outcome, Reason};
 use fedora_message_operator::message::resource::{Environment, FedoraMessageStatus};
 use fedora_message_operator::message::status::{Facts, next};
-use fedora_message_operator::message::validate::SecretName;
 use serde_json::{Value, json};
 
 use crate::fixture::{at, example, message, set};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use fedora_message_operator::message::authentication::{Authentication, SecretKey, SecretName};
 use fedora_message_operator::message::outcome::{Failure, Reason};
 use fedora_message_operator::message::secret::{CONSENT_ANNOTATION, SecretError, select};
-use fedora_message_operator::message::validate::{Authentication, SecretKey, SecretName};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use fedora_message_operator::message::authentication::{Authentication, SecretKey, SecretName};
 use fedora_message_operator::message::envelope::{HeaderValue, MAX_OWN_HEADERS_SIZE, Routing};
 use fedora_message_operator::message::incoming::FedoraMessage;
 use fedora_message_operator::message::outcome::{Failure, Reason};
 use fedora_message_operator::message::resource::{Environment, Severity};
-use fedora_message_operator::message::validate::{Authentication, SecretKey, SecretName, validate};
+use fedora_message_operator::message::validate::validate;
 use serde_json::{Value, json};
 
 use crate::fixture::{UID, at, decode, example, message, nested, plain_routing, set, text, text_with, with, without};

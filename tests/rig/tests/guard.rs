@@ -1,7 +1,5 @@
 //! Nothing outlives its owner, whatever happens to the owner.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
 use std::{
     fs,
     os::unix::process::CommandExt,

@@ -1,7 +1,5 @@
 //! The parts themselves, for real: they start, work together, several at once.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
 use std::time::{Duration, Instant};
 
 use rig::{Broker, Consumer, Kube, Publisher, Rig, kube};

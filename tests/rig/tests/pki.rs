@@ -1,7 +1,5 @@
 //! The certificates are what was asked for, by OpenSSL's word.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
 use std::process::Command;
 
 use rig::{
