@@ -74,6 +74,7 @@ impl Manifests {
             },
             (version, KIND) if version == format!("{GROUP}/{VERSION}") => self.add_message(object),
             ("", "") => Err(format!("is no manifest: write apiVersion: {GROUP}/{VERSION} and kind: {KIND}")),
+            ("", kind) => Err(format!("is a {kind} without apiVersion: add the line")),
             _ => Err(format!(
                 "is a {kind} of {version}: only {KIND} of {GROUP}/{VERSION} and Secret of v1 are read here"
             )),
@@ -234,6 +235,7 @@ spec:
             ("{", "file, document 1: is not valid JSON"),
             ("a: [", "file, document 1: is not valid YAML"),
             ("hello: world", "file, document 1: is no manifest"),
+            ("kind: Pod", "file, document 1: is a Pod without apiVersion: add the line"),
             (
                 &format!("{MESSAGE}---\n{}", MESSAGE.replace("topic:", "topics: x, topic:")),
                 "file, document 2: has unknown fields: spec.message.topics",
