@@ -131,6 +131,7 @@ impl Link {
         let _permit = self.permits.acquire().await;
         self.refuse_while_blocked()?;
         let waiting = self.unanswered.lock().remove(&envelope.message_id);
+        self.refuse_oversize(envelope)?;
         let (channel, mut answer) = if let Some(waiting) = waiting {
             waiting
         } else {
@@ -193,6 +194,16 @@ impl Link {
             words = blocked.wait_for(Option::is_some) => words.ok().and_then(|words| words.clone()),
         };
         Err(self.blocked(words.as_deref().unwrap_or("the connection ends")))
+    }
+
+    /// Headers that would cost everybody the connection: a frame can't be split.
+    fn refuse_oversize(&self, envelope: &Envelope<'_>) -> Result<(), BrokerError> {
+        let (size, most) = (envelope.properties_size(), self.connection.configuration().frame_max());
+        if most == 0 || size <= most as usize {
+            return Ok(());
+        }
+        let words = format!("its headers need a frame of {size} bytes, and the broker takes frames of {most}");
+        Err(BrokerError::Refused { broker: self.peers.broker.to_string(), words })
     }
 
     fn failed(&self, error: &lapin::Error, envelope: &Envelope<'_>) -> BrokerError {

@@ -26,6 +26,9 @@ const FRAME_MAX: usize = 131_072;
 /// What a frame with properties holds beside the user's headers, generously: frame and class
 /// header, all other properties, and the headers that [`Envelope::new`] sets itself.
 const FRAME_OVERHEAD: usize = 1_024;
+/// What a frame with properties holds beside all headers: 8 bytes of the frame's own, 14 of the class
+/// header, and content type, encoding, table length, delivery mode, priority and message id.
+const PROPERTIES_SIZE: usize = 8 + 14 + 17 + 6 + 4 + 1 + 1 + 37;
 /// How many bytes the user's own headers may take on the wire.
 pub const MAX_OWN_HEADERS_SIZE: usize = FRAME_MAX - FRAME_OVERHEAD;
 
@@ -89,6 +92,13 @@ pub struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
+    /// How many bytes the frame takes that holds its properties and headers, at most. The broker
+    /// closes the whole connection over a frame larger than was agreed on.
+    #[must_use]
+    pub fn properties_size(&self) -> usize {
+        PROPERTIES_SIZE + table_size(self.headers.iter().map(|(name, value)| (*name, value)))
+    }
+
     /// Builds the envelope.
     #[must_use]
     pub fn new(message: &'a OutgoingMessage<'a>, exchange: &'a str) -> Self {

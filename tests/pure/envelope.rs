@@ -159,4 +159,5 @@ fn the_largest_headers_and_all_else_fit_into_a_frame() {
         + (1 + 1)
         + (1 + 36);
     assert!(frame <= 131_072, "{frame}");
+    assert_eq!(envelope.properties_size(), frame);
 }

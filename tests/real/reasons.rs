@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rig::broker::Options;
 use rig::pki::{KeyKind, Request};
 use rig::port::Port;
 use rig::{Broker, ClientCert, Pki};
@@ -225,6 +226,28 @@ fn a_message_larger_than_the_broker_takes_stops_and_no_other_does() {
         Some("Stalled"),
     );
     expect(&space, "small", "Sent", &[], None);
+}
+
+#[test]
+fn headers_too_large_for_the_brokers_frames_stop_their_message_and_keep_the_connection() {
+    let space = Space::new("frames");
+    let options = Options { config: "frame_max = 8192\n".to_owned(), ..Options::default() };
+    let broker = Broker::start_with(&options).expect("a broker of its own");
+    space.certificate(&broker, "publisher");
+    let _operator = Operator::on(&world().kube, &broker.url(), &space, &[]);
+    let headers = format!(", headers: {{large: {}}}", "x".repeat(20_000));
+    space
+        .apply(&(message("large", "frames.topic", &headers) + &message("small", "frames.topic", "")))
+        .expect("both are accepted");
+    expect(
+        &space,
+        "large",
+        "InvalidMessage",
+        &["its headers need a frame of", "takes frames of 8192"],
+        Some("Stalled"),
+    );
+    let status = expect(&space, "small", "Sent", &[], None);
+    assert_eq!(status["attempts"], 1, "its connection was not lost");
 }
 
 #[test]
