@@ -136,9 +136,13 @@ impl Queue {
         self.entries.remove(uid);
     }
 
-    /// Something that messages of this environment waited for has come: their backoff is cut short.
+    /// Something that messages of this environment waited for has come: their backoff is cut short,
+    /// also of those that are about to begin it.
     pub fn wake_environment(&mut self, environment: Environment) {
-        self.wake(|entry| lane_of(&entry.message) == Some(environment) && awaits(entry, Then::Backoff));
+        self.wake(|entry| {
+            let waits = matches!(entry.state, State::Busy { .. }) || awaits(entry, Then::Backoff);
+            waits && lane_of(&entry.message) == Some(environment)
+        });
     }
 
     /// A Secret has appeared or changed: whoever names it is tried again.

@@ -44,7 +44,7 @@ impl Known {
 }
 
 struct Watched {
-    known: watch::Receiver<Known>,
+    known: watch::Sender<Known>,
     task: AbortHandle,
     used: Instant,
 }
@@ -84,22 +84,31 @@ impl Secrets {
     }
 
     async fn read_one(&self, name: &SecretName) -> Result<Option<Arc<Secret>>, SecretError> {
-        let unread = |words: String| SecretError::Unread { secret: name.clone(), words };
-        let mut known = self.watch(name);
-        let first = timeout(FIRST_READ, known.wait_for(|known| !matches!(known, Known::NotYet))).await;
-        match first.map(|known| known.map(|known| known.clone())) {
-            Ok(Ok(Known::Is(secret))) => Ok(secret),
-            Ok(Ok(Known::Failed(words))) => Err(unread(words)),
-            Ok(Ok(Known::NotYet) | Err(_)) | Err(_) => Err(unread("the API server does not answer".to_owned())),
+        let known = self.watch(name);
+        let mut reader = known.subscribe();
+        // Who waited in vain is woken by the first answer: it then changes what is known.
+        if timeout(FIRST_READ, reader.wait_for(|known| !matches!(known, Known::NotYet))).await.is_err() {
+            known.send_if_modified(|known| {
+                let silent = matches!(known, Known::NotYet);
+                if silent {
+                    *known = Known::Failed("the API server does not answer".to_owned());
+                }
+                silent
+            });
+        }
+        match known.borrow().clone() {
+            Known::Is(secret) => Ok(secret),
+            Known::Failed(words) => Err(SecretError::Unread { secret: name.clone(), words }),
+            Known::NotYet => Err(SecretError::Unread { secret: name.clone(), words: "the watch has ended".to_owned() }),
         }
     }
 
-    fn watch(&self, name: &SecretName) -> watch::Receiver<Known> {
+    fn watch(&self, name: &SecretName) -> watch::Sender<Known> {
         let mut watched = self.watched.lock();
         let entry = watched.entry(name.clone()).or_insert_with(|| {
-            let (sender, known) = watch::channel(Known::NotYet);
+            let known = watch::Sender::new(Known::NotYet);
             let api = Api::namespaced(self.client.clone(), &name.namespace);
-            let task = tokio::spawn(follow(api, name.clone(), sender, self.on_change.clone())).abort_handle();
+            let task = tokio::spawn(follow(api, name.clone(), known.clone(), self.on_change.clone())).abort_handle();
             Watched { known, task, used: Instant::now() }
         });
         entry.used = Instant::now();

@@ -122,6 +122,16 @@ fn a_failed_attempt_is_made_again_when_its_time_has_come_or_the_broker_is_back()
 }
 
 #[test]
+fn a_broker_that_is_back_before_the_failure_is_recorded_is_not_missed() {
+    let mut queue = Queue::new(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    queue.wake_environment(Environment::Prod);
+    finish(&mut queue, &job, Reason::BrokerUnreachable, true, Some(in_seconds(300)));
+    assert_eq!(names(&take_all(&mut queue, now())), ["a"]);
+}
+
+#[test]
 fn a_secret_that_changes_wakes_those_that_name_it() {
     let mut queue = Queue::new(8);
     let own = set(named("own"), "/spec/authentication", json!({"secretRef": {"name": "certs"}}));
