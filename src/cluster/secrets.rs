@@ -145,6 +145,7 @@ fn explain(error: &watcher::Error) -> String {
             "the operator has no right to read Secrets of this namespace: bind its ServiceAccount to its role there"
                 .to_owned()
         }
+        Error::InitialListFailed(kube::Error::Api(status)) => format!("the API server says: {}", status.message),
         Error::InitialListFailed(cause) => format!("the API server says: {cause}"),
         other => format!("the API server says: {other}"),
     }

@@ -70,6 +70,7 @@ fn explain(error: &watcher::Error) -> String {
         kube::Error::Api(status) if status.code == 400 => {
             format!("the API server can't select pending FedoraMessages: its CRD is older than the operator, install the operator's ({})", status.message)
         }
+        kube::Error::Api(status) => format!("the API server can't be watched yet: {} ({})", status.message, status.code),
         _ => format!("the API server can't be watched: {cause}"),
     }
 }
