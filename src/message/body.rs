@@ -1,6 +1,8 @@
 //! Looks into JSON that a user wrote without trusting it: how deep it nests, and which nulls
 //! client-side `kubectl apply` has dropped from it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -56,24 +58,27 @@ struct AppliedSpec<'a> {
 struct AppliedMessage<'a> {
     #[serde(borrow)]
     body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    headers: Option<BTreeMap<String, &'a RawValue>>,
 }
 
-/// The paths below `spec.message.body` at which the user wrote a null that the stored body lacks.
+/// The paths at which the user wrote a null, as a header or within the body, that is not stored.
 ///
 /// `last_applied` is the annotation that client-side `kubectl apply` leaves. What can't be read
 /// there tells nothing, and gives no path: the annotation is the client's, not the API server's.
 #[must_use]
 pub fn dropped_nulls(last_applied: &str, body: &str) -> Vec<String> {
-    let written = serde_json::from_str::<Applied<'_>>(last_applied)
-        .ok()
-        .and_then(|applied| applied.spec?.message?.body)
-        .filter(|written| depth(written.get()) <= MAX_DEPTH)
-        .and_then(|written| value(written.get()));
-    let (Some(written), Some(stored)) = (written, value(body)) else {
+    let message = serde_json::from_str::<Applied<'_>>(last_applied).ok().and_then(|applied| applied.spec?.message);
+    let Some(AppliedMessage { body: written, headers }) = message else {
         return Vec::new();
     };
-    let mut paths = Vec::new();
-    compare(&written, &stored, "spec.message.body", &mut paths);
+    // A null header that is stored is refused for its type.
+    let nulls = headers.into_iter().flatten().filter(|(_, value)| value.get() == "null");
+    let mut paths: Vec<_> = nulls.map(|(name, _)| format!("spec.message.headers.{name}")).collect();
+    let written = written.filter(|written| depth(written.get()) <= MAX_DEPTH).and_then(|written| value(written.get()));
+    if let (Some(written), Some(stored)) = (written, value(body)) {
+        compare(&written, &stored, "spec.message.body", &mut paths);
+    }
     paths
 }
 
@@ -142,6 +147,12 @@ mod tests {
         ] {
             assert_eq!(dropped_nulls(&applied(written), stored), expected, "{written}");
         }
+    }
+
+    #[test]
+    fn a_dropped_header_is_named_too() {
+        let applied = r#"{"spec":{"message":{"headers":{"a":null,"b":"null"},"body":{}}}}"#;
+        assert_eq!(dropped_nulls(applied, "{}"), ["spec.message.headers.a"]);
     }
 
     #[test]

@@ -425,6 +425,9 @@ fn nulls_that_kubectl_dropped_stop_the_message_and_nulls_that_it_kept_are_sent()
         &["spec.message.body.a.b", "kubectl apply --server-side"],
         Some("Stalled"),
     );
+    let header = message("header", "nulls.topic", ", headers: {lost: null}");
+    space.kubectl(&["apply", "-f", "-"], &header).expect("it is accepted");
+    expect(&space, "header", "InvalidMessage", &["spec.message.headers.lost"], Some("Stalled"));
     space.kubectl(&["apply", "--server-side", "-f", "-"], &manifest("server")).expect("it is accepted");
     expect(&space, "server", "Sent", &[], None);
     let received = consumer.take(1, SOON);
