@@ -10,15 +10,15 @@ env_file := ".local/env"
 default:
     @just --list --unsorted
 
-# See a FedoraMessage become a message on a real broker, received by fedora-messaging
+# See a FedoraMessage become a message on a real broker, received by fedora-messaging; --pods: sent by a Pod
 demo *arguments:
     cargo build --quiet
     cargo run --quiet --package rig -- demo --operator {{operator}} --example docs/examples/hello-world.yaml {{manifests}} {{arguments}}
 
-# Bring up Kubernetes and RabbitMQ for work of your own, until Ctrl-C
-up:
+# Bring up Kubernetes and RabbitMQ for work of your own, until Ctrl-C; --node: with a node that runs Pods
+up *arguments:
     mkdir -p .local
-    cargo run --quiet --package rig -- up {{manifests}} --env-file {{env_file}}
+    cargo run --quiet --package rig -- up {{manifests}} --env-file {{env_file}} {{arguments}}
 
 # End what `just up` brought up, from another terminal
 down:
@@ -27,37 +27,96 @@ down:
 
 # Run all tests, on real parts
 test:
-    cargo test --workspace
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo test --workspace --all-features --no-run
+    # Some need the image, which takes minutes to build, and most wait more than they work.
+    mkdir -p target
+    setsid nice -n 19 images/build operator target/operator.tar > target/operator.log 2>&1 &
+    trap 'kill -- -$! 2> /dev/null || true' EXIT
+    cargo test --workspace --all-features
+
+# Break real parts in full flow; FAULTS_MESSAGES=10000 for a large run, FAULTS_SEED for another one
+faults:
+    cargo test --test faults --test network --test spread -- --nocapture
 
 # Check style and common mistakes
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets -- --deny warnings
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo clippy --workspace --all-targets --all-features -- --deny warnings
 
 # Check licences, sources and duplicates of dependencies; and known vulnerabilities, where their list can be had
 deny:
     cargo deny check bans licenses sources
     @if git ls-remote --quiet https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; then cargo deny check advisories; else echo "not checked: vulnerabilities, as their list can't be reached from here"; fi
 
+# Give hostile input to what reads resources, Secrets and files: so many seconds for each target, or for those named
+fuzz SECONDS="60" *TARGETS:
+    fuzz/run {{SECONDS}} {{TARGETS}}
+
+# Test the alerts, and check the dashboard's queries (builds promtool if there is none: some minutes, once)
+alerts:
+    tests/alerts/run
+
 # Format the code
 fmt:
     cargo fmt --all
+    cargo fmt --manifest-path fuzz/Cargo.toml
 
 # Generate the CRD from the Rust types
 crds: 
     cargo run --quiet -- crd > crds/fedoramessages.yaml
 
+# Write the page of docs about metrics from the code
+metrics:
+    cargo run --quiet -- metrics > docs/metrics.md
+
+# Export the schemas of the packages in schemas/packages.txt, for --schema-catalog; and the page that lists them
+schemas FILE="schemas/catalogue.json":
+    cargo run --quiet --package rig -- schemas {{FILE}} --list docs/schema-list.md
+
 # Measure: the operator's rate and the publisher's, beside the API server's own and the Python library's
 bench:
     cargo bench --quiet --bench rates
 
+# Measure delivery by Pods beside direct delivery, on a node (Linux, root)
+bench-modes:
+    cargo bench --quiet --bench modes
+
+# Measure what a check against a schema costs, beside the Python library
+bench-schemas:
+    cargo bench --quiet --bench schemas
+
 # Build the program as it is shipped
 build:
     cargo build --quiet --release --package fedora-message-operator
+
+# Build the operator's image as an archive; --platform linux/arm64: for another processor
+image FILE="target/operator.tar" *ARGUMENTS:
+    @mkdir -p target
+    images/build operator {{FILE}} {{ARGUMENTS}}
+
+# Build the image here and from a clone elsewhere, and compare: it has to be the same to the byte
+reproducible:
+    images/reproducible
+
+# List what the program is made from, as CycloneDX; needs `.ci/install release`
+sbom FILE="target/fedora-message-operator.cdx.json":
+    @mkdir -p target
+    images/sbom {{FILE}}
+
+# Compare docker-compose.yml's broker with the tests'; `just test` does it too
+compose-check:
+    cargo test --quiet --package rig --test compose
+
+# Make a release on this machine, and push nothing (docs/releasing.md)
+release VERSION:
+    .ci/release {{VERSION}}
 
 # Build or fetch the parts that tests, demo and benchmarks stand on
 tools:
     cargo run --quiet --package rig -- tools
 
 # Everything that CI checks
-ci: lint deny test (demo "--once")
+ci: lint deny alerts test (fuzz "10") (demo "--once")

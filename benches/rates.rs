@@ -4,11 +4,11 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod common;
 #[path = "../tests/real/raw.rs"]
 #[expect(dead_code, reason = "only some of it is needed here")]
 mod raw;
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,16 +18,14 @@ use fedora_message_operator::message::incoming::FedoraMessage;
 use fedora_message_operator::message::resource::{FedoraMessageDefinition, FedoraMessageStatus};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use rig::port::Port;
 use rig::{Guard, Publisher, Rig, wait_until};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+use crate::common::{NAMESPACE, PROGRAM, Result, client, machine, manifest, resident};
 use crate::raw::RawConsumer;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Messages of a backlog, in each of the rounds.
 const BACKLOG: usize = 2_500;
@@ -37,8 +35,6 @@ const PUBLISHED: usize = 20_000;
 const PYTHON: usize = 300;
 /// Requests and messages under way at a time: the operator's default.
 const CONCURRENCY: usize = 64;
-const PROGRAM: &str = env!("CARGO_BIN_EXE_fedora-message-operator");
-const NAMESPACE: &str = "bench";
 const LONG: Duration = Duration::from_mins(5);
 
 fn main() -> Result<()> {
@@ -92,7 +88,7 @@ impl Bench {
         rig.kube.create_namespace(NAMESPACE)?;
         rig.kube.apply_text(&rig.broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
         let runtime = Runtime::new()?;
-        let client = runtime.block_on(client(&rig))?;
+        let client = runtime.block_on(client(&rig.kube))?;
         let consumer = RawConsumer::start(&rig.broker, "#");
         Ok(Self { rig, runtime, client, consumer })
     }
@@ -218,51 +214,10 @@ impl Bench {
     }
 }
 
-async fn client(rig: &Rig) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(rig.kube.kubeconfig())?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
-}
-
-fn manifest(name: &str, number: usize) -> serde_json::Value {
-    json!({
-        "apiVersion": "apps.fedoraproject.org/v1alpha1",
-        "kind": "FedoraMessage",
-        "metadata": {"name": format!("{name}-{number}"), "namespace": NAMESPACE},
-        "spec": {
-            "env": "prod",
-            "message": {"topic": format!("bench.{name}"), "body": {"number": number, "text": "x".repeat(150)}},
-            "authentication": {"secretRef": {"name": "certs"}},
-        },
-    })
-}
-
 fn rate(count: usize, start: Instant) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
 fn mean(rates: &[f64]) -> f64 {
     rates.iter().sum::<f64>() / rates.len() as f64
-}
-
-/// Resident memory of a process, in KiB.
-fn resident(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
-}
-
-/// Where and with what it was measured.
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let load = read("/proc/loadavg");
-    format!(
-        "{cores} x {}, load {}; Kubernetes {}, fedora-messaging 3.9.1\n",
-        cpu.trim_start_matches([' ', '\t', ':']),
-        load.split(' ').next().unwrap_or_default(),
-        rig::kube::version().unwrap_or_default()
-    )
 }

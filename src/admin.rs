@@ -1,28 +1,51 @@
-//! `/livez` and `/readyz`, for the kubelet's probes.
+//! `/metrics`, for who watches, and `/livez` and `/readyz`, for the kubelet's probes.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::sync::watch::Receiver;
-use tokio::time::sleep;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tracing::debug;
+
+use crate::metrics::{self, Metrics, Report};
+use crate::operator::Question;
+
+/// How long the operator's loop may take for an answer. A turn of it takes microseconds; ending connections
+/// takes two seconds.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Words are plain text.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// Answers who asks how the operator is.
+pub struct Admin {
+    /// Why what is pending is not known yet; nothing once it is.
+    pub unlisted: watch::Receiver<Option<String>>,
+    /// What keeps it from taking part in the election.
+    pub unelected: watch::Receiver<Option<String>>,
+    /// Where the operator's loop is asked; it answers once all that is pending is known.
+    pub operator: mpsc::Sender<Question>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+}
 
 /// Binds the address, so that one in use is known before anything else is started.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers until the process ends. `ready` tells whether all that is pending is known.
-pub async fn serve(listener: TcpListener, ready: Receiver<bool>) {
+/// Answers until the process ends.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -33,11 +56,10 @@ pub async fn serve(listener: TcpListener, ready: Receiver<bool>) {
                 continue;
             }
         };
-        let ready = ready.clone();
+        let admin = admin.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = answer(&request, *ready.borrow());
-                async move { Ok::<_, Infallible>(answer) }
+            let service = service_fn(async |request: Request<Incoming>| {
+                Ok::<_, Infallible>(admin.answer(request.uri().path()).await)
             });
             if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
                 debug!(%error, "a probe's connection ended");
@@ -46,14 +68,46 @@ pub async fn serve(listener: TcpListener, ready: Receiver<bool>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, ready: bool) -> Response<Full<Bytes>> {
-    let (code, words) = match request.uri().path() {
-        "/livez" => (StatusCode::OK, "ok"),
-        "/readyz" if ready => (StatusCode::OK, "ok"),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "pending messages have not been listed yet"),
-        _ => (StatusCode::NOT_FOUND, "there are /livez and /readyz"),
-    };
-    let mut response = Response::new(Full::from(words));
+impl Admin {
+    async fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        let listed = self.unlisted.borrow().is_none();
+        match path {
+            "/livez" if listed && self.report().await.is_none() => {
+                response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the operator's loop does not turn")
+            }
+            "/livez" => response(StatusCode::OK, TEXT, "ok"),
+            "/readyz" => match self.obstacle() {
+                None => response(StatusCode::OK, TEXT, "ok"),
+                Some(obstacle) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, obstacle),
+            },
+            "/metrics" => {
+                let report = if listed { self.report().await } else { None };
+                let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
+                response(StatusCode::OK, content_type, self.metrics.encode(report.as_ref()))
+            }
+            _ => response(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /livez and /readyz"),
+        }
+    }
+
+    /// What keeps the operator from being ready.
+    fn obstacle(&self) -> Option<String> {
+        self.unelected.borrow().clone().or_else(|| self.unlisted.borrow().clone())
+    }
+
+    /// What the operator's loop says, if it turns.
+    async fn report(&self) -> Option<Report> {
+        let ask = async {
+            let (question, answer) = oneshot::channel();
+            self.operator.send(question).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(PATIENCE, ask).await.ok().flatten()
+    }
+}
+
+fn response(code: StatusCode, content_type: HeaderValue, words: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(words.into()));
     *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }

@@ -3,18 +3,28 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are printed by --help, where backticks disturb")]
 
+mod pods;
+mod schemas;
+mod values;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use self::pods::PodArgs;
+pub use self::schemas::{SchemaArgs, SchemaCheckArgs};
+use self::values::{
+    BrokerUrl, admin_address, concurrency, environment, exchange, lease_name, namespace, seconds, time_to_live,
+    topic_prefix, watched_namespace,
+};
 use crate::broker::address::BrokerAddress;
 use crate::broker::pool::Brokers;
 use crate::message::envelope::Routing;
 use crate::message::resource::Environment;
-use crate::message::validate::valid_topic;
 
 /// Version and commit, as `--version` prints them.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMMIT"), ")");
@@ -48,7 +58,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator: send what is applied to the cluster (default)
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print the CRD, to install it: fedora-message-operator crd | kubectl apply --server-side -f -
     Crd,
     /// Publish FedoraMessage manifests from files, without any cluster
@@ -56,9 +66,12 @@ pub enum Command {
     /// Reads FedoraMessage manifests, and the Secrets they name, from YAML or JSON files, publishes
     /// each as the operator would, and prints what its status would be. A manifest without
     /// metadata.uid gets a new message id each time.
-    Publish(PublishArgs),
-    /// Connect to a broker and say what is found there, or which step failed and what to do
-    Check(CheckArgs),
+    Publish(Box<PublishArgs>),
+    /// Look at a broker (--env), the cluster (--cluster) or both, and say what is found, or what failed
+    /// and what to do
+    Check(Box<CheckArgs>),
+    /// Print the metrics that the operator tells at /metrics, as a page of Markdown
+    Metrics,
     /// Print a completion script for a shell
     Completions {
         /// The shell.
@@ -72,29 +85,65 @@ pub struct RunArgs {
     /// Brokers, exchange and topics.
     #[command(flatten)]
     pub broker: BrokerArgs,
-    /// How messages are delivered
-    #[arg(long, env = "DELIVERY_MODE", value_enum, default_value_t = DeliveryMode::Direct)]
-    pub delivery_mode: DeliveryMode,
-    /// Namespaces to watch, separated by commas; all if none are given
-    #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',', value_parser = namespace)]
-    pub watch_namespaces: Vec<String>,
+    /// Whose messages, and which way.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
     /// How many messages of an environment are under way at a time
-    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = concurrency)]
     pub concurrency: u16,
-    /// Where /livez and /readyz are served
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    /// After how many seconds messages are deleted that were sent or given up, unless they say so
+    /// themselves; none unless given
+    #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = time_to_live)]
+    pub default_ttl_seconds_after_finished: Option<u32>,
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT", value_parser = admin_address)]
     pub admin_address: SocketAddr,
     /// How log lines are written; text on a terminal, json elsewhere, unless given. RUST_LOG sets
     /// the level, for example info or fedora_message_operator=debug
     #[arg(long, env = "LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
+    /// What messages are checked against.
+    #[command(flatten)]
+    pub schemas: SchemaArgs,
+    /// Where traces go: the address of an OpenTelemetry collector that takes OTLP over HTTP, for example
+    /// http://localhost:4318; none are made unless given
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = self::values::collector)]
+    pub otlp_endpoint: Option<String>,
+    /// What is chosen about Pods. The last, for its heading goes on.
+    #[command(flatten)]
+    pub pods: PodArgs,
+}
+
+/// Flags on which it depends what rights the operator needs, and where.
+#[derive(Args, Clone, Debug)]
+pub struct ScopeArgs {
+    /// How messages are delivered
+    #[arg(long, env = "DELIVERY_MODE", value_enum, default_value_t = DeliveryMode::Direct)]
+    pub delivery_mode: DeliveryMode,
+    /// Namespaces to watch, separated by commas; all if none are given
+    #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',', value_parser = watched_namespace)]
+    pub watch_namespaces: Vec<String>,
+    /// Send only while holding the Lease, so that several replicas can run and one sends
+    #[arg(long, env = "LEADER_ELECT", value_parser = FalseyValueParser::new(), default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
+    pub leader_elect: bool,
+    /// The Lease's namespace; the pod's own, or the kubeconfig's, unless given
+    #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
+    pub lease_namespace: Option<String>,
+    /// The Lease's name: operators with the same one take turns
+    #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = "fedora-message-operator", value_parser = lease_name)]
+    pub lease_name: String,
 }
 
 /// How messages leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeliveryMode {
-    /// The operator publishes them itself.
+    /// The operator publishes them itself
     Direct,
+    /// For each message, a Pod that runs the fedora-messaging CLI
+    Pod,
+    /// Direct, and a Pod where that has failed several times
+    Fallback,
 }
 
 /// How log lines are written.
@@ -113,6 +162,8 @@ pub struct BrokerArgs {
     #[arg(
         long,
         env = "PROD_AMQP_URL",
+        hide_env_values = true,
+        value_parser = BrokerUrl,
         value_name = "URL",
         default_value = "amqps://rabbitmq.fedoraproject.org/%2Fpubsub"
     )]
@@ -121,6 +172,8 @@ pub struct BrokerArgs {
     #[arg(
         long,
         env = "STG_AMQP_URL",
+        hide_env_values = true,
+        value_parser = BrokerUrl,
         value_name = "URL",
         default_value = "amqps://rabbitmq.stg.fedoraproject.org/%2Fpubsub"
     )]
@@ -134,8 +187,12 @@ pub struct BrokerArgs {
     /// The exchange that messages are published to; it must exist
     #[arg(long, env = "EXCHANGE", default_value = "amq.topic", value_parser = exchange)]
     pub exchange: String,
+    /// Give each message a W3C trace context, the header traceparent, within the trace that its sender's header of
+    /// that name tells
+    #[arg(long, env = "TRACE_CONTEXT")]
+    pub trace_context: bool,
     /// How many seconds a broker has to confirm a message, before it is sent again
-    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
     pub confirm_timeout: u16,
 }
 
@@ -159,6 +216,7 @@ impl BrokerArgs {
             exchange: self.exchange.clone(),
             prod_topic_prefix: self.prod_topic_prefix.clone(),
             stg_topic_prefix: self.stg_topic_prefix.clone(),
+            trace_context: self.trace_context,
         }
     }
 }
@@ -175,11 +233,14 @@ pub struct PublishArgs {
     /// The client certificate for all messages, instead of the Secrets that they name
     #[command(flatten)]
     pub certificate: OptionalCertificateArgs,
+    /// What messages are checked against.
+    #[command(flatten)]
+    pub schemas: SchemaArgs,
     /// How results are printed: text for people, json for one object a message
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     /// How many messages of an environment are under way at a time
-    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = concurrency)]
     pub concurrency: u16,
 }
 
@@ -208,54 +269,45 @@ pub struct OptionalCertificateArgs {
 
 /// Flags of `check`.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("what").args(["env", "cluster", "schemas", "schema"]).required(true).multiple(true)))]
 pub struct CheckArgs {
     /// Brokers, exchange and topics.
     #[command(flatten)]
     pub broker: BrokerArgs,
     /// The environment whose broker is checked
-    #[arg(long, value_parser = environment, value_name = "prod|stg")]
-    pub env: Environment,
+    #[arg(long, value_parser = environment, value_name = "prod|stg", requires_all = ["ca", "cert", "key"])]
+    pub env: Option<Environment>,
     /// File with the CA certificates that the broker's certificate is checked against
-    #[arg(long, value_name = "FILE")]
-    pub ca: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "env")]
+    pub ca: Option<PathBuf>,
     /// File with the client certificate
-    #[arg(long, value_name = "FILE")]
-    pub cert: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "env")]
+    pub cert: Option<PathBuf>,
     /// File with the client certificate's private key
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "env")]
+    pub key: Option<PathBuf>,
+    /// Check the cluster: CRD, admission policy, and the rights that the operator needs. Takes the
+    /// operator's own flags and variables, as these depend on them
+    #[arg(long)]
+    pub cluster: bool,
+    /// With --cluster: whose rights are asked for, by impersonation; your own unless given. The
+    /// operator's, for example, as system:serviceaccount:NAMESPACE:NAME
+    #[arg(long = "as", value_name = "USER", requires = "cluster")]
+    pub as_user: Option<String>,
+    /// Whose messages, and which way.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Schemas, and bodies that are to fit them.
+    #[command(flatten)]
+    pub schemas: SchemaCheckArgs,
 }
 
-fn environment(name: &str) -> Result<Environment, String> {
-    Environment::ALL
-        .into_iter()
-        .find(|environment| environment.name() == name)
-        .ok_or_else(|| "there are prod and stg".to_owned())
-}
-
-/// A prefix is a topic, but for dots at its end, which the library allows too.
-fn topic_prefix(prefix: &str) -> Result<String, String> {
-    match prefix.trim_end_matches('.') {
-        "" => Ok(String::new()),
-        prefix => valid_topic(prefix).map(|()| prefix.to_owned()).map_err(|words| format!("the prefix {words}")),
-    }
-}
-
-fn exchange(name: &str) -> Result<String, String> {
-    match name.len() {
-        1..=255 => Ok(name.to_owned()),
-        length => Err(format!("an exchange's name has 1 to 255 bytes, not {length}")),
-    }
-}
-
-fn namespace(name: &str) -> Result<String, String> {
-    let label = !name.is_empty()
-        && name.len() <= 63
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if label {
-        Ok(name.to_owned())
-    } else {
-        Err("a namespace's name has 1 to 63 lower case letters, digits and dashes".to_owned())
+impl CheckArgs {
+    /// The broker to be checked, with CA, certificate and key; clap sees to it that they come together.
+    #[must_use]
+    pub fn way_to_broker(&self) -> Option<(Environment, [&Path; 3])> {
+        let files = [self.ca.as_deref()?, self.cert.as_deref()?, self.key.as_deref()?];
+        Some((self.env?, files))
     }
 }
 
@@ -278,16 +330,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_flag_says_what_would_be_right() {
-        for (arguments, words) in [
-            (vec!["--prod-amqp-url", "amqp://localhost"], "amqps://"),
-            (vec!["--prod-topic-prefix", "org..fedora"], "doubled dots"),
-            (vec!["--watch-namespaces", "a,B"], "lower case"),
-            (vec!["--exchange", ""], "1 to 255"),
-        ] {
+    fn a_password_in_a_url_is_not_printed() {
+        for url in ["amqp://me:hunter2@localhost/", "amqps://me:hunter2@localhost:0/"] {
             let error =
-                Cli::try_parse_from([vec!["fedora-message-operator"], arguments].concat()).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+                Cli::try_parse_from(["fedora-message-operator", "--stg-amqp-url", url]).unwrap_err().to_string();
+            assert!(error.contains("'--stg-amqp-url <URL>': the URL"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 
@@ -298,5 +346,19 @@ mod tests {
         assert!(publish(&[]).is_ok());
         assert!(publish(&["--ca", "a", "--cert", "b"]).is_err());
         assert!(publish(&["--ca", "a", "--cert", "b", "--key", "c"]).is_ok());
+    }
+
+    #[test]
+    fn a_check_is_one_of_a_broker_of_the_cluster_or_of_both() {
+        let check = |more: &[&str]| Cli::try_parse_from([&["fedora-message-operator", "check"], more].concat());
+        let files = ["--ca", "a", "--cert", "b", "--key", "c"];
+        assert!(check(&[]).is_err());
+        assert!(check(&["--cluster"]).is_ok());
+        assert!(check(&["--env", "prod"]).is_err());
+        assert!(check(&files).is_err());
+        assert!(check(&[&["--cluster"], &files[..]].concat()).is_err());
+        assert!(check(&[&["--env", "prod"], &files[..]].concat()).is_ok());
+        assert!(check(&[&["--cluster", "--env", "prod"], &files[..]].concat()).is_ok());
+        assert!(check(&[&["--as", "me", "--env", "prod"], &files[..]].concat()).is_err());
     }
 }

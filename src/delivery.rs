@@ -1,78 +1,183 @@
-//! How a message leaves: joins what it says with how it reaches the broker.
+//! How a message leaves: joins what it says with how it reaches the broker, by the process itself, by a
+//! Pod, or by a Pod where the process has failed.
+
+mod by_pod;
+mod fallback;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::broker::connection::Confirmed;
+pub use self::by_pod::ByPod;
+pub use self::fallback::{Fallback, Way, may_help, way};
 use crate::broker::credentials::Credentials;
-use crate::broker::errors::BrokerError;
-use crate::broker::pool::Pool;
+use crate::broker::pool::{Pool, Usage};
+use crate::message::conform::{Conforms, Schemas, conform};
 use crate::message::envelope::{Envelope, Routing};
 use crate::message::incoming::FedoraMessage;
-use crate::message::outcome::{Attempt, Outcome};
+use crate::message::outcome::{Attempt, Outcome, Reason};
+use crate::message::resource::Environment;
+use crate::message::secret::Secret;
 use crate::message::validate::{OutgoingMessage, validate};
 
 /// The ways to deliver a message.
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Delivery {
     /// The process publishes it itself.
     Direct(Pool),
+    /// A Pod publishes it.
+    Pod(ByPod),
+    /// The process publishes it, or where that fails a Pod.
+    Fallback(Fallback),
+}
+
+/// Who a message is sent as.
+pub struct Identity {
+    /// The credentials.
+    pub credentials: Arc<Credentials>,
+    /// The Secrets that they are from, in the order in which the message names them.
+    pub secrets: Vec<Option<Arc<Secret>>>,
+    /// What should be mended about them soon.
+    pub warning: Option<String>,
+}
+
+/// Which attempt to send a message it is, and which way.
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    /// How many attempts have been recorded.
+    pub recorded: u32,
+    /// Whether it is the message's turn to be sent by a Pod.
+    pub by_pod: bool,
+    /// Whether the message is still to be sent: its resource may be deleted at any time.
+    pub is_wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Default for Turn<'_> {
+    fn default() -> Self {
+        Self { recorded: 0, by_pod: false, is_wanted: &|| true }
+    }
+}
+
+/// One message, on its way.
+struct Parcel<'a> {
+    object: &'a FedoraMessage,
+    message: &'a OutgoingMessage<'a>,
+    exchange: &'a str,
+    identity: &'a Identity,
+    turn: Turn<'a>,
+}
+
+/// What becomes of a message's turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It was tried, and this came of it.
+    Tried(Attempt),
+    /// It is to be sent by a Pod, when it is its turn there.
+    NextByPod,
+    /// It was not sent, as it is not wanted any more.
+    Withdrawn,
 }
 
 impl Delivery {
-    /// The way's name, in `status.deliveryMode`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Direct(_) => "direct",
-        }
-    }
-
-    /// One attempt to send a message: validate, get the credentials, deliver.
+    /// One attempt to send a message: validate, hold it against its schema, get the credentials, deliver.
     pub async fn attempt(
         &self,
-        message: &FedoraMessage,
+        object: &FedoraMessage,
         routing: &Routing,
-        credentials: impl AsyncFnOnce(&OutgoingMessage<'_>) -> Result<Arc<Credentials>, Attempt>,
-    ) -> Attempt {
-        let outgoing = match validate(message, routing) {
+        schemas: &Schemas,
+        turn: Turn<'_>,
+        who: impl AsyncFnOnce(&OutgoingMessage<'_>) -> Result<Identity, Attempt>,
+    ) -> Delivered {
+        let mut outgoing = match validate(object, routing) {
             Ok(outgoing) => outgoing,
-            Err(invalid) => return invalid.into(),
+            Err(invalid) => return Delivered::Tried(invalid.into()),
         };
-        let result = match credentials(&outgoing).await {
-            Ok(credentials) => self.deliver(&outgoing, &routing.exchange, &credentials).await.map_err(Attempt::from),
-            Err(attempt) => Err(attempt),
+        let unchecked = match conform(&mut outgoing, schemas) {
+            Ok(Conforms::Yes) => None,
+            Ok(Conforms::Unchecked(why)) => Some(format!("It was not checked against its schema: {why}")),
+            Err(invalid) => return Delivered::Tried(invalid.into()),
         };
-        let attempt = match result {
-            Ok(confirmed) => Outcome::sent(confirmed == Confirmed::Routed).into(),
-            Err(attempt) => attempt,
+        let delivered = match who(&outgoing).await {
+            Ok(identity) => {
+                let (message, exchange) = (&outgoing, &routing.exchange);
+                match self.deliver(&Parcel { object, message, exchange, identity: &identity, turn }).await {
+                    Delivered::Tried(attempt) if attempt.outcome.reason == Reason::Sent => {
+                        let warnings = unchecked.into_iter().chain(identity.warning);
+                        let outcome = warnings.fold(attempt.outcome, |sent, warning| sent.with_warning(&warning));
+                        Delivered::Tried(Attempt { outcome, ..attempt })
+                    }
+                    Delivered::Tried(attempt) => Delivered::Tried(attempt),
+                    Delivered::NextByPod => Delivered::NextByPod,
+                    Delivered::Withdrawn => Delivered::Withdrawn,
+                }
+            }
+            Err(attempt) => Delivered::Tried(attempt),
         };
-        Attempt { routing_key: Some(outgoing.routing_key.into_owned()), ..attempt }
+        match delivered {
+            Delivered::Tried(attempt) => {
+                Delivered::Tried(Attempt { routing_key: Some(outgoing.routing_key.into_owned()), ..attempt })
+            }
+            Delivered::NextByPod | Delivered::Withdrawn => delivered,
+        }
     }
 
-    /// Delivers a message; it is confirmed by the broker when this returns `Ok`.
-    async fn deliver(
-        &self,
-        message: &OutgoingMessage<'_>,
-        exchange: &str,
-        credentials: &Arc<Credentials>,
-    ) -> Result<Confirmed, BrokerError> {
+    async fn deliver(&self, parcel: &Parcel<'_>) -> Delivered {
         match self {
-            Self::Direct(pool) => {
-                pool.publish(message.environment, credentials, &Envelope::new(message, exchange)).await
-            }
+            _ if !(parcel.turn.is_wanted)() => Delivered::Withdrawn,
+            Self::Direct(pool) => direct(pool, parcel).await,
+            // Boxed, so that a message that goes directly takes no room for a Pod's.
+            Self::Pod(pods) => Delivered::Tried(Box::pin(pods.send(parcel, None)).await),
+            Self::Fallback(fallback) => Box::pin(fallback.deliver(parcel)).await,
         }
+    }
+
+    /// The Pods, where messages may be sent by some.
+    #[must_use]
+    pub fn pods(&self) -> Option<&ByPod> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Pod(pods) => Some(pods),
+            Self::Fallback(fallback) => Some(&fallback.pods),
+        }
+    }
+
+    /// What each environment's connections are at, where the process has any.
+    #[must_use]
+    pub fn usage(&self) -> Option<[(Environment, Usage); 2]> {
+        self.pool().map(Pool::usage)
     }
 
     /// Ends connections that nobody uses.
     pub async fn close_idle(&self) {
-        match self {
-            Self::Direct(pool) => pool.close_idle().await,
+        if let Some(pool) = self.pool() {
+            pool.close_idle(Instant::now()).await;
         }
     }
 
     /// Ends all connections.
     pub async fn close(&self) {
-        match self {
-            Self::Direct(pool) => pool.close().await,
+        if let Some(pool) = self.pool() {
+            pool.close().await;
         }
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        match self {
+            Self::Direct(pool) => Some(pool),
+            Self::Pod(_) => None,
+            Self::Fallback(fallback) => Some(&fallback.pool),
+        }
+    }
+}
+
+/// Delivers a message by this process; it is confirmed by the broker when it counts as sent.
+async fn direct(pool: &Pool, parcel: &Parcel<'_>) -> Delivered {
+    let Parcel { message, exchange, identity, turn, .. } = parcel;
+    let envelope = Envelope::new(message, exchange);
+    match pool.publish(message.environment, &identity.credentials, &envelope, turn.is_wanted).await {
+        Ok(Some(confirmed)) => {
+            Delivered::Tried(Attempt { took: Some(confirmed.took), ..Outcome::sent(confirmed.routed).into() })
+        }
+        Ok(None) => Delivered::Withdrawn,
+        Err(error) => Delivered::Tried(error.into()),
     }
 }

@@ -11,14 +11,24 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    keep_memory_private();
     // It fails only where a provider is installed already, and there is none yet.
     let _ = default_provider().install_default();
     match cli.command {
         None => commands::run::main(cli.run),
-        Some(Command::Run(arguments)) => commands::run::main(arguments),
+        Some(Command::Run(arguments)) => commands::run::main(*arguments),
         Some(Command::Crd) => commands::crd::main(),
         Some(Command::Publish(arguments)) => commands::publish::main(&arguments),
         Some(Command::Check(arguments)) => commands::check::main(&arguments),
+        Some(Command::Metrics) => commands::metrics::main(),
         Some(Command::Completions { shell }) => commands::completions::main(shell),
+    }
+}
+
+/// No core dump, and no debugger of the same user, gets at the keys in memory.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    if rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).is_err() {
+        eprintln!("this system does not let memory be kept out of core dumps");
     }
 }

@@ -1,27 +1,34 @@
 //! The loop around the [`Controller`]: what the watches tell goes into the [`Queue`], what the
 //! queue gives out is worked on, and what becomes of it goes back into the queue.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch::Sender;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 use tracing::{info, warn};
 
+use crate::cluster::complaints::Complaints;
+use crate::cluster::lease::Tenure;
 use crate::cluster::queue::{Done, Job, Queue, Scope};
 use crate::cluster::watch::Event;
 use crate::controller::Controller;
 use crate::message::authentication::SecretName;
 use crate::message::resource::Environment;
+use crate::metrics::{AGES, Report};
 
 /// How often unused connections and watches are looked for.
 const TIDY: Duration = Duration::from_mins(1);
 /// How long messages under way may take to end when the operator is told to.
 const GRACE: Duration = Duration::from_secs(25);
+
+/// Why nothing is ready at first.
+pub const NOT_LISTED: &str = "pending messages have not been listed yet";
 
 /// Something that waiting messages wait for.
 #[derive(Clone, Debug)]
@@ -32,100 +39,186 @@ pub enum Wake {
     Secret(SecretName),
 }
 
+/// Asks how it is going; whoever answers shows that the loop turns.
+pub type Question = oneshot::Sender<Report>;
+
 /// What the loop listens to.
-pub struct Inputs<E> {
-    /// The watches on pending messages.
-    pub events: E,
+pub struct Inputs<W> {
+    /// Begins the watches on pending messages.
+    pub watch: W,
     /// How many watches there are.
     pub scopes: usize,
     /// What waiting messages wait for.
     pub wakes: UnboundedReceiver<Wake>,
-    /// Turns true once every watch has listed what is pending.
-    pub synced: Sender<bool>,
+    /// Who wants to know how it is going.
+    pub questions: Receiver<Question>,
+    /// Whether messages may be sent.
+    pub tenure: watch::Receiver<Tenure>,
+    /// The term that is begun here: in no other may anything leave.
+    pub begun: watch::Sender<Option<u64>>,
+    /// What keeps it from being ready; nothing, once every watch has listed what is pending.
+    pub obstacle: watch::Sender<Option<String>>,
 }
 
-/// Sends messages, at most `width` of an environment at a time, until `shutdown` ends; then awaits
-/// those under way. Fails only if one of them panics.
-pub async fn run<E>(
+/// Sends the messages that the watches bring into the `queue` while the tenure holds, until `shutdown`
+/// ends; then awaits those under way. Fails only if one of them panics.
+pub async fn run<W, E>(
     controller: Arc<Controller>,
-    width: usize,
-    mut inputs: Inputs<E>,
+    queue: Queue,
+    inputs: Inputs<W>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), JoinError>
 where
+    W: Fn() -> E,
     E: Stream<Item = (Scope, Event)> + Unpin,
 {
-    let mut queue = Queue::new(width);
+    let Inputs { watch, scopes, mut wakes, mut questions, mut tenure, begun, obstacle } = inputs;
+    let (events, unsynced) = (watch(), (0..scopes).collect());
+    let complaints = Complaints::default();
+    let mut pending = Pending { queue, watch, events, scopes, unsynced, obstacle, begun, complaints };
     let mut hands: JoinSet<(Job, Done)> = JoinSet::new();
     let mut tidy = interval(TIDY);
-    let mut unsynced: Vec<Scope> = (0..inputs.scopes).collect();
+    let mut end = None;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        while let Some(job) = queue.take(Utc::now()) {
+        if end.is_none() && pending.turn(*tenure.borrow_and_update()) {
+            // Before the next term opens connections of its own.
+            controller.delivery.close().await;
+        }
+        while let Some(job) = pending.queue.take(Utc::now()) {
             let controller = controller.clone();
             hands.spawn(async move {
                 let done = controller.process(&job).await;
                 (job, done)
             });
         }
+        if end.is_some() && pending.queue.is_at_rest() {
+            break;
+        }
         tokio::select! {
-            () = &mut shutdown => break,
-            Some((scope, event)) = inputs.events.next() => {
-                if observe(&mut queue, scope, event) {
-                    unsynced.retain(|other| *other != scope);
-                    inputs.synced.send_replace(unsynced.is_empty());
-                }
+            () = &mut shutdown, if end.is_none() => {
+                info!(under_way = hands.len(), "stopping");
+                pending.queue.follow();
+                end = Some(Instant::now() + GRACE);
             }
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                warn!("some messages were still under way; the next operator sends them again with the same ids");
+                break;
+            }
+            Ok(()) = tenure.changed(), if end.is_none() => {}
             Some(finished) = hands.join_next() => {
                 let (job, done) = finished?;
-                queue.finish(&job, done, Utc::now());
+                pending.queue.finish(&job, done, Utc::now());
             }
-            Some(wake) = inputs.wakes.recv() => match wake {
-                Wake::Environment(environment) => queue.wake_environment(environment),
-                Wake::Secret(secret) => queue.wake_secret(&secret),
+            Some((scope, event)) = pending.events.next() => pending.observe(scope, event),
+            Some(wake) = wakes.recv() => match wake {
+                Wake::Environment(environment) => pending.queue.wake_environment(environment),
+                Wake::Secret(secret) => pending.queue.wake_secret(&secret),
             },
-            () = sleep_until(queue.next_due()) => {}
+            // Who does not wait for the answer any more does not miss it.
+            Some(question) = questions.recv() => drop(question.send(pending.report(&controller))),
+            () = wait_for(pending.queue.next_due()) => {}
             _ = tidy.tick() => {
-                controller.secrets.release(|secret| queue.needs(secret));
+                controller.secrets.release(|secret| pending.queue.needs(secret));
                 let controller = controller.clone();
-                tokio::spawn(async move { controller.delivery.close_idle().await });
+                let pending = controller.delivery.pods().and_then(|_| pending.known());
+                tokio::spawn(async move {
+                    controller.delivery.close_idle().await;
+                    if let (Some(pods), Some(pending)) = (controller.delivery.pods(), pending) {
+                        pods.tidy(|uid| pending.contains(uid)).await;
+                    }
+                });
             }
         }
     }
-    drain(hands).await;
     controller.delivery.close().await;
     Ok(())
 }
 
-/// Tells the queue what a watch told; true once the watch has listed all.
-fn observe(queue: &mut Queue, scope: Scope, event: Event) -> bool {
-    match event {
-        Event::Begin => queue.begin_sync(scope),
-        Event::Seen(message) => queue.observe(scope, message),
-        Event::Gone(uid) => queue.forget(&uid),
-        Event::Failed(words) => warn!("{words}"),
-        Event::Complete => {
-            queue.end_sync(scope);
-            info!(pending = queue.pending(), "watching");
-            return true;
-        }
-    }
-    false
+/// What is pending, and the watches that tell of it.
+struct Pending<W, E> {
+    queue: Queue,
+    watch: W,
+    events: E,
+    scopes: usize,
+    /// The watches that have not listed all yet.
+    unsynced: Vec<Scope>,
+    obstacle: watch::Sender<Option<String>>,
+    begun: watch::Sender<Option<u64>>,
+    complaints: Complaints,
 }
 
-async fn sleep_until(due: Option<DateTime<Utc>>) {
+impl<W: Fn() -> E, E> Pending<W, E> {
+    /// Ends the term that is begun, if it is over, and begins the next; true if it ended and there is
+    /// no other.
+    fn turn(&mut self, tenure: Tenure) -> bool {
+        let term = tenure.term().filter(|_| tenure.holds(Instant::now()));
+        let over = self.begun.send_if_modified(|begun| begun.is_some() && *begun != term && begun.take().is_some());
+        if over {
+            self.queue.follow();
+        }
+        if term.is_some() && self.begun.borrow().is_none() && self.queue.may_lead() {
+            self.lead();
+            self.begun.send_replace(term);
+        }
+        over && term.is_none()
+    }
+
+    /// What others have sent until now may not have been told yet: a new list tells.
+    fn lead(&mut self) {
+        self.queue.lead();
+        self.events = (self.watch)();
+        self.unsynced = (0..self.scopes).collect();
+    }
+
+    /// The uids of all pending messages, while they are known and sent here.
+    fn known(&self) -> Option<HashSet<Arc<str>>> {
+        let leads = self.unsynced.is_empty() && self.begun.borrow().is_some();
+        leads.then(|| self.queue.known())
+    }
+
+    fn report(&self, controller: &Controller) -> Report {
+        let (leads, now) = (self.begun.borrow().is_some(), Utc::now());
+        Report {
+            leads,
+            pending: if leads { self.queue.pending_by_age(now, AGES.map(|(_, age)| age)) } else { Vec::new() },
+            connections: controller.delivery.usage().into_iter().flatten().collect(),
+            schemas: controller.schemas.report(),
+            certificates: controller.certificates.in_use(now),
+        }
+    }
+
+    /// Tells the queue what a watch told.
+    fn observe(&mut self, scope: Scope, event: Event) {
+        match event {
+            Event::Begin => self.queue.begin_sync(scope),
+            Event::Seen(message) => self.queue.observe(scope, message),
+            Event::Gone(uid) => self.queue.forget(&uid),
+            Event::Failed(words) => self.complain(words),
+            Event::Complete => {
+                self.queue.end_sync(scope);
+                info!(pending = self.queue.pending(), "watching");
+                self.unsynced.retain(|other| *other != scope);
+                self.complaints.forget();
+                self.obstacle.send_replace((!self.unsynced.is_empty()).then(|| NOT_LISTED.to_owned()));
+            }
+        }
+    }
+
+    /// A watch has failed, and is begun again. Until all is listed for the first time, that is why this
+    /// process is not ready.
+    fn complain(&mut self, words: String) {
+        if self.complaints.are_due(&words, Instant::now().into_std()) {
+            warn!("{words}");
+        }
+        self.obstacle.send_if_modified(|obstacle| obstacle.is_some() && obstacle.replace(words).is_some());
+    }
+}
+
+async fn wait_for(due: Option<DateTime<Utc>>) {
     match due {
         // A time that has passed is no time to wait.
         Some(due) => sleep((due - Utc::now()).to_std().unwrap_or_default()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Awaits the messages under way, so that their confirms and statuses are not lost.
-async fn drain(mut hands: JoinSet<(Job, Done)>) {
-    info!(under_way = hands.len(), "stopping");
-    let all = async { while hands.join_next().await.is_some() {} };
-    if timeout(GRACE, all).await.is_err() {
-        warn!("some messages were still under way; the next operator sends them again with the same ids");
     }
 }

@@ -2,21 +2,18 @@
 //!
 //! One message is in flight on a channel at any time. lapin then can't attribute an answer to the
 //! wrong message, and a refusal by the broker, which closes the channel, meets only the message
-//! that caused it (docs/decisions/0003).
+//! that caused it (docs/decisions/0003). No channel's number is used twice, as lapin would tell the second
+//! what the broker said to the first (docs/decisions/0019).
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use async_compat::Compat;
 use futures::StreamExt;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, SASLMechanism};
-use lapin::{
-    AsyncTcpStream, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event, ExchangeKind,
-};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Event, ExchangeKind};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -26,30 +23,49 @@ use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::credentials::Credentials;
-use super::errors::{BrokerError, Peers};
-use super::transport::{Plug, TlsSocket, TlsTokio, Transport};
+use super::errors::{BrokerError, Peers, answer};
+use super::gate::Gate;
+use super::handshake::handshake;
+use super::transport::{Plug, Transport};
 use crate::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue};
+use crate::message::outcome::Took;
 
 /// How long the AMQP handshake may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the opening of a channel may take. lapin gives no answer at all to who asks for one while the
+/// connection breaks.
+const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a polite goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Seconds of silence after which a peer counts as gone.
-const HEARTBEAT: u16 = 10;
 /// How many channels one connection has at most. More gain nothing (docs/performance.md).
 const MAX_CHANNELS: u16 = 64;
 
-/// Whether a confirmed message reached a queue.
+/// How many channels one connection opens in its life at most, also where the broker sets no limit: what
+/// lapin keeps of each closed one must end some time.
+const MOST_NUMBERS: u16 = 2047;
+
+/// A message that the broker confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confirmed {
-    /// At least one queue has it.
-    Routed,
-    /// No queue is bound to its topic; the broker dropped it.
-    Unroutable,
+pub struct Confirmed {
+    /// Whether at least one queue has it; else the broker dropped it, as none is bound to its topic.
+    pub routed: bool,
+    /// How long that took.
+    pub took: Took,
 }
 
-/// What a broker will say of a message that was handed to it.
-type Answer = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+/// What came of a message, where nothing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The broker confirmed it.
+    Confirmed(Confirmed),
+    /// It was not sent, as it was not wanted any more.
+    Withdrawn,
+    /// It was not sent, as the connection is used up; take another.
+    UsedUp,
+}
+
+/// What a broker will say of a message that was handed to it, and when it was.
+type Answer = Pin<Box<dyn Future<Output = lapin::Result<(Confirmation, Instant)>> + Send>>;
 
 /// An open AMQP connection.
 pub struct Link {
@@ -57,6 +73,10 @@ pub struct Link {
     plug: Plug,
     peers: Peers,
     idle: Mutex<Vec<Channel>>,
+    /// How many channels can still be opened.
+    numbers: Mutex<u16>,
+    /// How many there may be at a time.
+    channels: u16,
     permits: Semaphore,
     /// Messages that were handed to a broker which then blocked the connection. It has them, or
     /// gets them as soon as it reads again: they must not be published once more.
@@ -71,11 +91,12 @@ impl Link {
     pub async fn open(
         address: &BrokerAddress,
         credentials: &Credentials,
+        gate: Gate,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
         let peers = Peers { broker: address.clone(), user: credentials.user.clone() };
         let transport =
-            Transport::open(address, credentials.tls.clone()).await.map_err(|error| peers.transport(&error))?;
+            Transport::open(address, credentials.tls.clone(), gate).await.map_err(|error| peers.transport(&error))?;
         Self::log_in(peers, transport, on_unblocked).await
     }
 
@@ -100,15 +121,18 @@ impl Link {
         };
         let (sender, blocked) = watch::channel(None);
         let events = tokio::spawn(follow(connection.events_listener(), sender, on_unblocked)).abort_handle();
-        let channels = match connection.configuration().channel_max() {
-            0 => MAX_CHANNELS,
-            negotiated => MAX_CHANNELS.min((negotiated / 2).max(1)),
+        let numbers = match connection.configuration().channel_max() {
+            0 => MOST_NUMBERS,
+            negotiated => negotiated.min(MOST_NUMBERS),
         };
+        let channels = MAX_CHANNELS.min((numbers / 2).max(1));
         Ok(Self {
             connection,
             plug,
             peers,
             idle: Mutex::default(),
+            numbers: Mutex::new(numbers),
+            channels,
             permits: Semaphore::new(channels.into()),
             unanswered: Mutex::default(),
             blocked,
@@ -116,18 +140,30 @@ impl Link {
         })
     }
 
-    /// Whether messages can be handed to it.
+    /// Whether it is connected.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.connection.status().connected()
+    }
+
+    /// Whether it is of use to this message: it can open a channel, or the broker has the message already.
+    #[must_use]
+    pub fn serves(&self, message_id: &Uuid) -> bool {
+        self.is_open() && (*self.numbers.lock() > 0 || self.unanswered.lock().contains_key(message_id))
     }
 
     /// Publishes a message and awaits the broker's confirm, for no longer than `confirm_timeout`.
     ///
     /// Any error after the first byte means that the broker may have the message. A message that
     /// was left waiting when the broker blocked the connection is not published again: its confirm
-    /// is awaited further.
-    pub async fn publish(&self, envelope: &Envelope<'_>, confirm_timeout: Duration) -> Result<Confirmed, BrokerError> {
+    /// is awaited further. One that is not wanted any more once it could be handed over is not sent.
+    pub async fn publish(
+        &self,
+        envelope: &Envelope<'_>,
+        confirm_timeout: Duration,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Published, BrokerError> {
+        let begun = Instant::now();
         let _permit = self.permits.acquire().await;
         self.refuse_while_blocked()?;
         let waiting = self.unanswered.lock().remove(&envelope.message_id);
@@ -135,8 +171,14 @@ impl Link {
         let (channel, mut answer) = if let Some(waiting) = waiting {
             waiting
         } else {
-            let channel = self.unless_blocked(self.channel()).await?.map_err(|error| self.failed(&error, envelope))?;
-            (channel.clone(), hand_over(channel, envelope))
+            match self.unless_blocked(self.channel(envelope)).await?? {
+                Some(channel) if is_wanted() => (channel.clone(), hand_over(channel, envelope)),
+                Some(channel) => {
+                    self.idle.lock().push(channel);
+                    return Ok(Published::Withdrawn);
+                }
+                None => return Ok(Published::UsedUp),
+            }
         };
         let confirmation = match timeout(confirm_timeout, self.unless_blocked(&mut answer)).await {
             Ok(Ok(confirmation)) => confirmation,
@@ -153,18 +195,39 @@ impl Link {
         if channel.status().connected() {
             self.idle.lock().push(channel);
         }
-        self.judge(confirmation, envelope)
+        let (confirmation, handed_over) = confirmation.map_err(|error| self.failed(&error, envelope))?;
+        let took = Took {
+            // A message that was handed over before the broker blocked was so before this attempt.
+            publish: handed_over.saturating_duration_since(begun),
+            confirm: handed_over.elapsed(),
+        };
+        self.judge(&confirmation).map(|routed| Published::Confirmed(Confirmed { routed, took }))
+    }
+
+    /// How many channels are open, or about to be.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        let in_use = usize::from(self.channels).saturating_sub(self.permits.available_permits());
+        in_use + self.idle.lock().len()
+    }
+
+    /// Whether the broker has blocked the connection, by its memory or disk alarm.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.borrow().is_some()
     }
 
     /// Whether the exchange is there, without declaring it.
     pub async fn find_exchange(&self, exchange: &str) -> Result<(), BrokerError> {
-        let failed = |error: lapin::Error| self.peers.publish(&error, exchange, 0);
-        let channel = self.connection.create_channel().await.map_err(failed)?;
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        channel
-            .exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default())
-            .await
-            .map_err(failed)
+        let found = async {
+            let channel = self.connection.create_channel().await?;
+            channel.exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default()).await
+        };
+        match timeout(CHANNEL_TIMEOUT, found).await {
+            Ok(found) => found.map_err(|error| self.peers.publish(&error, exchange, 0)),
+            Err(_) => Err(self.no_channel()),
+        }
     }
 
     /// Says goodbye to the broker. Whoever is still publishing loses the confirm.
@@ -175,7 +238,7 @@ impl Link {
     }
 
     fn blocked(&self, words: &str) -> BrokerError {
-        BrokerError::Blocked { broker: self.peers.broker.to_string(), words: words.to_owned() }
+        BrokerError::Blocked { broker: self.peers.broker.to_string(), words: answer(words) }
     }
 
     fn refuse_while_blocked(&self) -> Result<(), BrokerError> {
@@ -210,33 +273,52 @@ impl Link {
         self.peers.publish(error, envelope.exchange, envelope.payload.get().len())
     }
 
-    /// A channel for one message: an idle one, or a new one.
-    async fn channel(&self) -> lapin::Result<Channel> {
+    fn no_channel(&self) -> BrokerError {
+        let words = format!("it opens no channel for {} s", CHANNEL_TIMEOUT.as_secs());
+        BrokerError::Lost { broker: self.peers.broker.to_string(), words }
+    }
+
+    /// A channel for one message: an idle one, or a new one, if there is one left.
+    async fn channel(&self, envelope: &Envelope<'_>) -> Result<Option<Channel>, BrokerError> {
         loop {
             let Some(channel) = self.idle.lock().pop() else { break };
             if channel.status().connected() {
-                return Ok(channel);
+                return Ok(Some(channel));
             }
         }
-        let channel = self.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
+        if !self.takes_number() {
+            return Ok(None);
+        }
+        let opened = async {
+            let channel = self.connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(channel)
+        };
+        let Ok(opened) = timeout(CHANNEL_TIMEOUT, opened).await else {
+            // Such a connection opens no other channel either. What it was given before is still awaited.
+            *self.numbers.lock() = 0;
+            return Err(self.no_channel());
+        };
+        opened.map(Some).map_err(|error| self.failed(&error, envelope))
     }
 
-    fn judge(
-        &self,
-        confirmation: lapin::Result<Confirmation>,
-        envelope: &Envelope<'_>,
-    ) -> Result<Confirmed, BrokerError> {
+    fn takes_number(&self) -> bool {
+        let mut left = self.numbers.lock();
+        let one = left.checked_sub(1);
+        *left = one.unwrap_or_default();
+        one.is_some()
+    }
+
+    /// Whether a message that the broker has answered reached a queue, if it was confirmed.
+    fn judge(&self, confirmation: &Confirmation) -> Result<bool, BrokerError> {
         let broker = || self.peers.broker.to_string();
         match confirmation {
-            Ok(Confirmation::Ack(None)) => Ok(Confirmed::Routed),
-            Ok(Confirmation::Ack(Some(_))) => Ok(Confirmed::Unroutable),
-            Ok(Confirmation::Nack(_)) => Err(BrokerError::Nacked { broker: broker() }),
-            Ok(Confirmation::NotRequested) => {
+            Confirmation::Ack(None) => Ok(true),
+            Confirmation::Ack(Some(_)) => Ok(false),
+            Confirmation::Nack(_) => Err(BrokerError::Nacked { broker: broker() }),
+            Confirmation::NotRequested => {
                 Err(BrokerError::Lost { broker: broker(), words: "the channel gives no confirms".to_owned() })
             }
-            Err(error) => Err(self.failed(&error, envelope)),
         }
     }
 }
@@ -249,41 +331,6 @@ impl Drop for Link {
             self.plug.pull();
         }
     }
-}
-
-async fn handshake(address: &BrokerAddress, stream: Compat<TlsSocket>) -> lapin::Result<Connection> {
-    let uri = AMQPUri {
-        scheme: AMQPScheme::AMQPS,
-        authority: AMQPAuthority { host: address.host.clone(), port: address.port, ..AMQPAuthority::default() },
-        vhost: address.vhost.clone(),
-        query: AMQPQueryString {
-            heartbeat: Some(HEARTBEAT),
-            auth_mechanism: Some(SASLMechanism::External),
-            ..AMQPQueryString::default()
-        },
-    };
-    let stream = Mutex::new(Some(stream));
-    let connect = async move |_, _| match stream.lock().take() {
-        Some(stream) => Ok(AsyncTcpStream::Plain(stream)),
-        None => Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into()),
-    };
-    Connection::connector(uri, TlsTokio::current(), connect, client_properties()).await
-}
-
-/// How the connection presents itself to the broker's administrators. fedora-messaging requires
-/// `app` and suggests the others.
-fn client_properties() -> ConnectionProperties {
-    let property = |properties: ConnectionProperties, (key, value): (&str, &str)| {
-        properties.with_client_property(key.into(), value.into())
-    };
-    [
-        ("app", env!("CARGO_PKG_NAME")),
-        ("app_version", env!("CARGO_PKG_VERSION")),
-        ("app_url", env!("CARGO_PKG_REPOSITORY")),
-        ("product", env!("CARGO_PKG_NAME")),
-    ]
-    .into_iter()
-    .fold(ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into()), property)
 }
 
 /// Passes the broker's alarms on until the connection ends.
@@ -313,7 +360,11 @@ fn hand_over(channel: Channel, envelope: &Envelope<'_>) -> Answer {
     let (exchange, routing_key) = (envelope.exchange.into(), envelope.routing_key.into());
     let (payload, properties) = (envelope.payload.get().as_bytes().to_vec(), properties(envelope));
     let options = BasicPublishOptions { mandatory: true, immediate: false };
-    Box::pin(async move { channel.basic_publish(exchange, routing_key, options, &payload, properties).await?.await })
+    Box::pin(async move {
+        let confirm = channel.basic_publish(exchange, routing_key, options, &payload, properties).await?;
+        let handed_over = Instant::now();
+        Ok((confirm.await?, handed_over))
+    })
 }
 
 fn properties(envelope: &Envelope<'_>) -> BasicProperties {

@@ -1,24 +1,35 @@
 //! PEM bytes become [`Credentials`]: a TLS configuration that trusts the given CA alone, the user
 //! they log in as, and until when. Whatever is wrong is said without connecting, and without
-//! quoting any of the bytes.
+//! quoting any of the bytes. Keys are wiped from memory once they are read.
 
 use std::fmt;
 use std::io::Cursor;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ring::digest::{Context, SHA256};
 use rustls_pemfile::Item;
+use tokio_rustls::rustls::crypto::ring::sign::any_supported_type;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring::default_provider};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
+use super::mistaken::lacks;
 use crate::message::outcome::{Failure, Reason};
 use crate::message::secret::{Material, Part};
+use crate::message::text::printable;
 
 /// The longest PEM that is read, in bytes; real CA bundles have a few hundred thousand.
 const MAX_PEM: usize = 1024 * 1024;
+
+/// The longest common name that is passed on, in characters. X.509 allows 64.
+const LONGEST_USER: usize = 255;
+
+/// So long before its end a certificate is warned about: time enough to get a new one.
+pub const SOON: TimeDelta = TimeDelta::days(21);
 
 /// The SHA-256 of CA, certificate and key: two credentials are the same if and only if it is.
 pub type Fingerprint = [u8; 32];
@@ -27,7 +38,7 @@ pub type Fingerprint = [u8; 32];
 pub struct Credentials {
     /// TLS configuration with the client certificate, trusting only the given CA.
     pub tls: Arc<ClientConfig>,
-    /// The certificate's common name: the user at the broker.
+    /// The certificate's common name, for people: the user at the broker.
     pub user: String,
     /// Until when the certificate is valid.
     pub not_after: DateTime<Utc>,
@@ -103,12 +114,12 @@ impl Credentials {
         let (not_before, not_after) = validity(&leaf);
         let roots = roots(ca)?;
         let key_der = private_key(key)?;
+        let certified = certified(chain, &key_der).map_err(|error| mismatch(&error, &user, cert, key))?;
         let tls = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| CredentialsError::Invalid(error.to_string()))?
             .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key_der)
-            .map_err(|error| mismatch(&error, cert, key))?;
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         Ok(Self { tls: Arc::new(tls), user, not_after, not_before, fingerprint })
     }
 
@@ -122,6 +133,28 @@ impl Credentials {
             return Err(CredentialsError::NotYetValid { user, place, at: self.not_before });
         }
         Ok(())
+    }
+
+    /// What to do about a certificate that expires soon after `now`. `place` is where it was found.
+    #[must_use]
+    pub fn warning(&self, now: DateTime<Utc>, place: &str) -> Option<String> {
+        let left = self.not_after - now;
+        (left < SOON).then(|| {
+            let (user, at, days) = (&self.user, self.not_after.format("%Y-%m-%d %H:%M:%S UTC"), left.num_days());
+            format!(
+                "Its client certificate, of {user} in {place}, expires on {at}, {}: put a new one there",
+                in_days(days)
+            )
+        })
+    }
+}
+
+/// A number of days from now, for people.
+fn in_days(days: i64) -> String {
+    match days {
+        ..1 => "within a day".to_owned(),
+        1 => "in 1 day".to_owned(),
+        days => format!("in {days} days"),
     }
 }
 
@@ -144,35 +177,51 @@ fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
 }
 
 fn certificates(pem: &Part<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let items = items(pem)?;
-    Ok(items
-        .into_iter()
-        .filter_map(|item| match item {
-            Item::X509Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect())
+    let certificate = |item| match item {
+        Item::X509Certificate(certificate) => Some(certificate),
+        // A key, if it is one, is wiped.
+        other => key_of(other).and(None),
+    };
+    Ok(items(pem)?.into_iter().filter_map(certificate).collect())
 }
 
-fn private_key(pem: &Part<'_>) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+fn private_key(pem: &Part<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialsError> {
     if memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some() {
         return invalid(format!(
             "{} holds no private key that can be read: it is encrypted: store it without a passphrase",
             pem.place
         ));
     }
-    let key = items(pem)?.into_iter().find_map(|item| match item {
-        Item::Pkcs1Key(key) => Some(PrivateKeyDer::Pkcs1(key)),
-        Item::Pkcs8Key(key) => Some(PrivateKeyDer::Pkcs8(key)),
-        Item::Sec1Key(key) => Some(PrivateKeyDer::Sec1(key)),
-        _ => None,
-    });
-    key.ok_or_else(|| {
+    items(pem)?.into_iter().find_map(key_of).ok_or_else(|| {
         CredentialsError::Invalid(format!(
-            "{} holds no private key that can be read: put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)",
-            pem.place
+            "{}: put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)",
+            lacks(&pem.place, "private key that can be read", pem.bytes)
         ))
     })
+}
+
+/// A key, which is wiped from memory when it is dropped.
+fn key_of(item: Item) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
+    let key = match item {
+        Item::Pkcs1Key(key) => PrivateKeyDer::Pkcs1(key),
+        Item::Pkcs8Key(key) => PrivateKeyDer::Pkcs8(key),
+        Item::Sec1Key(key) => PrivateKeyDer::Sec1(key),
+        _ => return None,
+    };
+    Some(Zeroizing::new(key))
+}
+
+/// Chain and key, if they belong together.
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'_>,
+) -> Result<CertifiedKey, tokio_rustls::rustls::Error> {
+    use tokio_rustls::rustls::{Error, InconsistentKeys};
+    let certified = CertifiedKey::new(chain, any_supported_type(key)?);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(error),
+    }
 }
 
 fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
@@ -185,14 +234,17 @@ fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
     }
     rustls_pemfile::read_all(&mut Cursor::new(pem.bytes)).collect::<Result<_, _>>().map_err(|_| {
         CredentialsError::Invalid(format!(
-            "{} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered",
+            "{} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered and with its line breaks",
             pem.place
         ))
     })
 }
 
 fn no_certificate(pem: &Part<'_>) -> String {
-    format!("{} holds no certificate: put a PEM certificate there (-----BEGIN CERTIFICATE-----)", pem.place)
+    format!(
+        "{}: put a PEM certificate there (-----BEGIN CERTIFICATE-----)",
+        lacks(&pem.place, "certificate", pem.bytes)
+    )
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>, pem: &Part<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
@@ -207,8 +259,8 @@ fn parse<'a>(der: &'a CertificateDer<'_>, pem: &Part<'_>) -> Result<X509Certific
 
 fn common_name(certificate: &X509Certificate<'_>, pem: &Part<'_>) -> Result<String, CredentialsError> {
     let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-    match name {
-        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+    match name.map(|name| printable(name, LONGEST_USER)) {
+        Some(name) if !name.trim().is_empty() => Ok(name),
         _ => invalid(format!(
             "{} holds a certificate without a common name, which would be the user at the broker: use the client certificate",
             pem.place
@@ -225,14 +277,17 @@ fn validity(certificate: &X509Certificate<'_>) -> (DateTime<Utc>, DateTime<Utc>)
     )
 }
 
-fn mismatch(error: &tokio_rustls::rustls::Error, cert: &Part<'_>, key: &Part<'_>) -> CredentialsError {
+fn mismatch(error: &tokio_rustls::rustls::Error, user: &str, cert: &Part<'_>, key: &Part<'_>) -> CredentialsError {
     use tokio_rustls::rustls::Error;
     CredentialsError::Invalid(match error {
         Error::InconsistentKeys(_) => {
-            format!("{} and {} don't belong together: put a certificate and its own key there", cert.place, key.place)
+            format!(
+                "{}, whose first certificate is that of {user}, and {} don't belong together: put the client certificate and its own key there",
+                cert.place, key.place
+            )
         }
         _ => format!(
-            "{} can't be used with {}: put an RSA, ECDSA or Ed25519 key and its certificate there",
+            "{} can't be used with {}: put an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key there, and its certificate",
             key.place, cert.place
         ),
     })

@@ -1,7 +1,6 @@
 //! What RabbitMQ, lapin and rustls answer, turned into our errors by the phase in which it
 //! happened: the same `ACCESS_REFUSED` means one thing at the login and another at a publish.
 
-use std::fmt::Write as _;
 use std::io;
 
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
@@ -100,14 +99,14 @@ pub enum BrokerError {
         broker: String,
     },
     /// No right to publish there.
-    #[error(
-        "the user {user} may not publish this message ({words}): choose a topic the user may publish to, or ask the broker's administrators for the right"
-    )]
+    #[error("the user {user} may not publish this message ({words}): {advice}")]
     TopicForbidden {
         /// The certificate's common name.
         user: String,
         /// The broker's answer.
         words: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// No such exchange.
     #[error("the exchange {exchange} does not exist at the broker {broker} ({words}): check the operator's --exchange")]
@@ -132,7 +131,9 @@ pub enum BrokerError {
         words: String,
     },
     /// The broker finds fault with the message itself.
-    #[error("the broker {broker} refuses the message ({words}): change what it names")]
+    #[error(
+        "the broker {broker} refuses the message ({words}): create another FedoraMessage, and change what is named there"
+    )]
     Refused {
         /// Host and port.
         broker: String,
@@ -173,8 +174,9 @@ impl Peers {
     #[must_use]
     pub fn transport(&self, error: &TransportError) -> BrokerError {
         match error {
-            TransportError::Tcp(error) => self.unreachable(error),
-            TransportError::Tls(error) => self.tls(error),
+            TransportError::Tls(error) if rustls_error(error).is_some() => self.tls(error),
+            // A proxy whose broker is away accepts connections, and ends them or is silent.
+            TransportError::Tcp(error) | TransportError::Tls(error) => self.unreachable(error),
         }
     }
 
@@ -217,7 +219,15 @@ impl Peers {
         let (broker, user) = (self.broker.to_string(), self.user.clone());
         let words = printable(answer.get_message().as_str(), LONGEST_ANSWER);
         match answer.kind() {
-            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => BrokerError::TopicForbidden { user, words },
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+                // Of an exchange that does not exist, RabbitMQ says the same to who may not write to it.
+                let advice = if words.contains("access to exchange") {
+                    "check the operator's --exchange, or ask the broker's administrators for the right"
+                } else {
+                    "choose a topic the user may publish to, or ask the broker's administrators for the right"
+                };
+                BrokerError::TopicForbidden { user, words, advice }
+            }
             AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
                 BrokerError::ExchangeNotFound { broker, exchange: exchange.to_owned(), words }
             }
@@ -236,12 +246,10 @@ impl Peers {
     }
 
     fn tls(&self, error: &io::Error) -> BrokerError {
-        let mut words = io_words(error);
-        if let Some(advice) = rustls_error(error).and_then(|error| self.advice(error)) {
-            // Writing to a String can't fail.
-            let _ = write!(words, ": {advice}");
-        }
-        BrokerError::Tls { broker: self.broker.to_string(), words }
+        let advice = rustls_error(error).and_then(|error| self.advice(error));
+        let advice =
+            advice.unwrap_or_else(|| "check host and port in the URL, or ask the broker's administrators".to_owned());
+        BrokerError::Tls { broker: self.broker.to_string(), words: format!("{}: {advice}", io_words(error)) }
     }
 
     /// What to do about an error that people meet.
@@ -270,6 +278,11 @@ impl Peers {
             _ => return None,
         })
     }
+}
+
+/// What a broker said, fit for a status and a terminal.
+pub(super) fn answer(words: &str) -> String {
+    printable(words, LONGEST_ANSWER)
 }
 
 fn rustls_error(error: &io::Error) -> Option<&Rustls> {

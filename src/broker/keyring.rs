@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use super::credentials::{Credentials, CredentialsError, Fingerprint, fingerprint};
@@ -18,15 +18,19 @@ const CAPACITY: usize = 1024;
 pub struct Keyring(Mutex<HashMap<Fingerprint, Arc<Credentials>>>);
 
 impl Keyring {
-    /// The credentials that `material` holds, if they can be used now.
-    pub fn credentials(&self, material: &Material<'_>) -> Result<Arc<Credentials>, CredentialsError> {
+    /// The credentials that `material` holds, if they can be used `now`.
+    pub fn credentials(
+        &self,
+        material: &Material<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<Credentials>, CredentialsError> {
         let fingerprint = fingerprint(material);
         let known = self.0.lock().get(&fingerprint).cloned();
         let credentials = match known {
             Some(credentials) => credentials,
             None => self.remember(Credentials::from_pem(material, fingerprint)?),
         };
-        credentials.check_validity(Utc::now(), &material.cert.place)?;
+        credentials.check_validity(now, &material.cert.place)?;
         Ok(credentials)
     }
 

@@ -8,22 +8,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::address::BrokerAddress;
-use super::connection::{Confirmed, Link};
+use super::connection::{Confirmed, Link, Published};
 use super::credentials::{Credentials, Fingerprint};
 use super::errors::BrokerError;
+use super::gate::Gate;
 use crate::message::backoff;
 use crate::message::envelope::Envelope;
 use crate::message::resource::Environment;
 
 /// After this time without a message a connection is closed. Longer than any backoff, so that who
 /// waits for a broker keeps its probe alive.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(6);
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(6);
 /// A broker that is only away is probed as often as after this many failures, at the least: every
 /// eight seconds. One that refuses is asked ever more seldom.
 const MOST_FAILURES_WHILE_AWAY: u32 = 4;
+/// How many connections to an environment's broker are opened at a time. Each has buffers of 8 MiB, and
+/// a silent broker holds it for ten seconds.
+const MOST_OPENING: usize = 8;
 
 /// The brokers of both environments.
 #[derive(Clone, Debug)]
@@ -49,8 +56,66 @@ impl Brokers {
 pub struct Pool {
     brokers: Brokers,
     confirm_timeout: Duration,
+    gate: Gate,
     slots: Mutex<HashMap<(Environment, Fingerprint), Arc<Slot>>>,
+    opening: Opening,
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
+}
+
+/// Permits to open a connection to each environment's broker.
+struct Opening {
+    prod: Arc<Semaphore>,
+    stg: Arc<Semaphore>,
+}
+
+impl Opening {
+    fn of(&self, environment: Environment) -> &Arc<Semaphore> {
+        match environment {
+            Environment::Prod => &self.prod,
+            Environment::Stg => &self.stg,
+        }
+    }
+}
+
+/// What is wrong with a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// How often in a row it could not be had, or a message was not confirmed.
+    pub failures: u32,
+    /// How it failed last.
+    pub error: BrokerError,
+    /// Whether nobody has asked for a while, or is asking: then somebody should. Whoever is told so
+    /// counts as asking.
+    pub ask_again: bool,
+}
+
+/// What an environment's connections are at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many are open.
+    pub connections: usize,
+    /// How many of these the broker blocks, by its memory or disk alarm.
+    pub blocked: usize,
+    /// How many channels they have.
+    pub channels: usize,
+}
+
+impl Usage {
+    fn add(&mut self, link: &Link) {
+        if link.is_open() {
+            self.connections += 1;
+            self.blocked += usize::from(link.is_blocked());
+            self.channels += link.channels();
+        }
+    }
+}
+
+/// What a connection has failed with, since it worked last.
+#[derive(Debug)]
+struct Failures {
+    number: u32,
+    error: BrokerError,
+    last: Instant,
 }
 
 /// The place of one connection.
@@ -58,6 +123,7 @@ struct Slot {
     /// Who connects holds the lock, so that the others wait for it and share what comes of it.
     state: tokio::sync::Mutex<State>,
     used: Mutex<Instant>,
+    failures: Mutex<Option<Failures>>,
 }
 
 enum State {
@@ -71,29 +137,84 @@ enum State {
 
 impl Pool {
     /// A pool without connections. A broker has `confirm_timeout` to confirm a message.
-    /// `on_recovery` is called when a broker that had failed, or had blocked its publishers, takes
+    /// Nothing leaves while the `gate` is closed. `on_recovery` is called when a broker that had failed, or had blocked its publishers, takes
     /// messages again.
     pub fn new(
         brokers: Brokers,
         confirm_timeout: Duration,
+        gate: Gate,
         on_recovery: impl Fn(Environment) + Send + Sync + 'static,
     ) -> Self {
-        Self { brokers, confirm_timeout, slots: Mutex::default(), on_recovery: Arc::new(on_recovery) }
+        let permits = || Arc::new(Semaphore::new(MOST_OPENING));
+        let opening = Opening { prod: permits(), stg: permits() };
+        Self { brokers, confirm_timeout, gate, slots: Mutex::default(), opening, on_recovery: Arc::new(on_recovery) }
     }
 
-    /// Publishes a message with the given credentials, and awaits the broker's confirm.
+    /// Publishes a message with the given credentials, and awaits the broker's confirm; `None` if it was not
+    /// wanted any more before it was handed over.
     pub async fn publish(
         &self,
         environment: Environment,
         credentials: &Arc<Credentials>,
         envelope: &Envelope<'_>,
-    ) -> Result<Confirmed, BrokerError> {
-        self.link(environment, credentials).await?.publish(envelope, self.confirm_timeout).await
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<Confirmed>, BrokerError> {
+        let slot = self.slot(environment, credentials);
+        let result = loop {
+            // A failure was counted by who tried to connect.
+            let link = self.link(&slot, environment, credentials, &envelope.message_id).await?;
+            match link.publish(envelope, self.confirm_timeout, &is_wanted).await {
+                Ok(Published::Confirmed(confirmed)) => break Ok(confirmed),
+                Ok(Published::Withdrawn) => return Ok(None),
+                Ok(Published::UsedUp) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        match &result {
+            Ok(_) => slot.works(),
+            Err(error @ (BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })) => slot.fails(error),
+            // The broker answered.
+            Err(_) => {}
+        }
+        result.map(Some)
     }
 
-    /// Closes connections that nobody has used for a while.
-    pub async fn close_idle(&self) {
-        self.close_where(|slot| slot.idle_for() > IDLE_TIMEOUT).await;
+    /// What is wrong with the connection for these credentials, if it did not work last.
+    pub fn trouble(&self, environment: Environment, credentials: &Credentials) -> Option<Trouble> {
+        let slot = self.slots.lock().get(&(environment, credentials.fingerprint))?.clone();
+        let mut failures = slot.failures.lock();
+        let failures = failures.as_mut()?;
+        // The pool itself tries to connect again; but whether messages are confirmed, only one can tell.
+        let ask_again = matches!(failures.error, BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })
+            && failures.last.elapsed() > self.confirm_timeout;
+        if ask_again {
+            failures.last = Instant::now();
+        }
+        Some(Trouble { failures: failures.number, error: failures.error.clone(), ask_again })
+    }
+
+    /// What each environment's connections are at.
+    pub fn usage(&self) -> [(Environment, Usage); 2] {
+        let mut usage = Environment::ALL.map(|environment| (environment, Usage::default()));
+        for ((environment, _), slot) in self.slots.lock().iter() {
+            // Who connects holds the lock: that is no connection yet.
+            let Ok(state) = slot.state.try_lock() else { continue };
+            if let (State::Up(link), Some((_, usage))) =
+                (&*state, usage.iter_mut().find(|(other, _)| other == environment))
+            {
+                usage.add(link);
+            }
+        }
+        usage
+    }
+
+    fn slot(&self, environment: Environment, credentials: &Credentials) -> Arc<Slot> {
+        self.slots.lock().entry((environment, credentials.fingerprint)).or_default().clone()
+    }
+
+    /// Closes connections that, at `now`, nobody has used for a while.
+    pub async fn close_idle(&self, now: Instant) {
+        self.close_where(|slot| slot.is_idle(now)).await;
     }
 
     /// Closes all connections. Await the confirms before: an open one is lost.
@@ -101,18 +222,25 @@ impl Pool {
         self.close_where(|_| true).await;
     }
 
-    async fn link(&self, environment: Environment, credentials: &Arc<Credentials>) -> Result<Arc<Link>, BrokerError> {
-        let slot = self.slots.lock().entry((environment, credentials.fingerprint)).or_default().clone();
+    async fn link(
+        &self,
+        slot: &Arc<Slot>,
+        environment: Environment,
+        credentials: &Arc<Credentials>,
+        message_id: &Uuid,
+    ) -> Result<Arc<Link>, BrokerError> {
         *slot.used.lock() = Instant::now();
         let mut state = slot.state.lock().await;
         match &*state {
-            State::Up(link) if link.is_open() => return Ok(link.clone()),
+            State::Up(link) if link.serves(message_id) => return Ok(link.clone()),
             State::Down(error) => return Err(error.clone()),
             State::Up(_) | State::New => {}
         }
         let way = Way {
             broker: self.brokers.of(environment).clone(),
             credentials: credentials.clone(),
+            gate: self.gate.clone(),
+            opening: self.opening.of(environment).clone(),
             on_recovery: {
                 let on_recovery = self.on_recovery.clone();
                 Arc::new(move || on_recovery(environment))
@@ -124,6 +252,7 @@ impl Pool {
                 Ok(link)
             }
             Err(error) => {
+                slot.fails(&error);
                 *state = State::Down(error.clone());
                 tokio::spawn(probe(way, slot.clone()));
                 Err(error)
@@ -145,22 +274,34 @@ impl Pool {
                 State::New | State::Down(_) => false,
             }
         });
-        for link in closing {
-            link.close().await;
-        }
+        join_all(closing.iter().map(|link| link.close())).await;
     }
 }
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { state: tokio::sync::Mutex::new(State::New), used: Mutex::new(Instant::now()) }
+        let state = tokio::sync::Mutex::new(State::New);
+        Self { state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
     }
 }
 
 impl Slot {
-    /// Since when nobody has asked for its connection.
-    fn idle_for(&self) -> Duration {
-        self.used.lock().elapsed()
+    fn works(&self) {
+        let mut failures = self.failures.lock();
+        if failures.is_some() {
+            *failures = None;
+        }
+    }
+
+    fn fails(&self, error: &BrokerError) {
+        let mut failures = self.failures.lock();
+        let number = failures.as_ref().map_or(0, |failures| failures.number).saturating_add(1);
+        *failures = Some(Failures { number, error: error.clone(), last: Instant::now() });
+    }
+
+    /// Whether nobody has asked for its connection for a while.
+    fn is_idle(&self, now: Instant) -> bool {
+        now.saturating_duration_since(*self.used.lock()) > IDLE_TIMEOUT
     }
 }
 
@@ -168,16 +309,19 @@ impl Slot {
 struct Way {
     broker: BrokerAddress,
     credentials: Arc<Credentials>,
+    gate: Gate,
+    opening: Arc<Semaphore>,
     on_recovery: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Way {
     async fn open(&self) -> Result<Arc<Link>, BrokerError> {
+        let _permit = self.opening.acquire().await;
         let on_unblocked = {
             let on_recovery = self.on_recovery.clone();
             move || on_recovery()
         };
-        Link::open(&self.broker, &self.credentials, on_unblocked).await.map(Arc::new)
+        Link::open(&self.broker, &self.credentials, self.gate.clone(), on_unblocked).await.map(Arc::new)
     }
 }
 
@@ -187,17 +331,19 @@ async fn probe(way: Way, slot: Arc<Slot>) {
     loop {
         let pause = backoff::delay(failures, fastrand::f64()).to_std().unwrap_or_default();
         tokio::time::sleep(pause).await;
-        if slot.idle_for() > IDLE_TIMEOUT {
+        if slot.is_idle(Instant::now()) {
             *slot.state.lock().await = State::New;
             return;
         }
         match way.open().await {
             Ok(link) => {
+                slot.works();
                 *slot.state.lock().await = State::Up(link);
                 return (way.on_recovery)();
             }
             Err(error) => {
                 failures += 1;
+                slot.fails(&error);
                 if matches!(error, BrokerError::Unreachable { .. }) {
                     failures = failures.min(MOST_FAILURES_WHILE_AWAY);
                 }

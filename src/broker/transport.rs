@@ -28,6 +28,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
+use super::gate::Gate;
 
 /// How long TCP and TLS may take, each.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,8 +78,9 @@ impl TransportError {
 
 impl Transport {
     /// Connects, and proves both ends to each other.
-    pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>) -> Result<Self, TransportError> {
+    pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>, gate: Gate) -> Result<Self, TransportError> {
         let tcp = |error| TransportError::Tcp(Arc::new(error));
+        gate.pass().map_err(tcp)?;
         let tls_failed = |error| TransportError::Tls(Arc::new(error));
         let name = ServerName::try_from(address.host.clone()).map_err(|error| tls_failed(io::Error::other(error)))?;
         let connect = TcpStream::connect((address.host.as_str(), address.port));
@@ -92,7 +94,7 @@ impl Transport {
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        Ok(Self { stream: TlsSocket(stream).compat(), plug, version })
+        Ok(Self { stream: TlsSocket { stream, gate }.compat(), plug, version })
     }
 
     /// The stream for the AMQP client, and the plug to end it by.
@@ -106,14 +108,19 @@ impl Transport {
 ///
 /// Under TLS 1.3 a broker that does not accept the client's certificate says so in an alert after the
 /// handshake, and then resets the connection, because it did not read what we had begun to write.
+///
+/// It writes only while the gate is open.
 #[derive(Debug)]
-pub struct TlsSocket(TlsStream<TcpStream>);
+pub struct TlsSocket {
+    stream: TlsStream<TcpStream>,
+    gate: Gate,
+}
 
 impl TlsSocket {
     /// The peer's alert, or else `error`. The alert came before the reset, so it is there to be read.
     fn last_words(&mut self, context: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
         let mut byte = [0];
-        match Pin::new(&mut self.0).poll_read(context, &mut ReadBuf::new(&mut byte)) {
+        match Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut byte)) {
             Poll::Ready(Err(alert)) if alert.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<TlsError>) => {
                 Poll::Ready(alert)
             }
@@ -136,23 +143,25 @@ impl tokio::io::AsyncRead for TlsSocket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl tokio::io::AsyncWrite for TlsSocket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write(context, bytes);
+        self.gate.pass()?;
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.with_last_words(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.0).poll_flush(context);
+        self.gate.pass()?;
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
         self.with_last_words(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

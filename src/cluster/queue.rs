@@ -4,12 +4,18 @@
 //! Messages are known by their uid, so one that was deleted and created again under the same name
 //! is another. What was confirmed stays here until the watch reports it gone: however long that
 //! takes, it is not sent twice (docs/decisions/0007).
+//!
+//! A sent message's status is written by the hand that sent it. All other statuses go through a
+//! narrow lane of their own, so that failures don't take the API server away from the messages that
+//! can be sent (docs/decisions/0010).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Weak};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
+use super::lanes::{Lane, LaneName};
+use super::latest::Latest;
 use crate::message::authentication::SecretName;
 use crate::message::decide::{Decision, deadline, decide};
 use crate::message::incoming::FedoraMessage;
@@ -18,16 +24,30 @@ use crate::message::resource::{Environment, FedoraMessageStatus};
 use crate::message::status::is_stalled;
 
 /// A message's identity: its resource's uid.
-type Uid = Arc<str>;
+pub type Uid = Arc<str>;
 
 /// All messages that are not known to be sent.
 #[derive(Debug)]
 pub struct Queue {
     entries: HashMap<Uid, Entry>,
-    lanes: HashMap<Option<Environment>, Lane>,
+    lanes: BTreeMap<LaneName, Lane>,
     due: BTreeSet<(DateTime<Utc>, Uid)>,
     syncs: HashMap<Scope, u64>,
     width: usize,
+    pods: Pods,
+    /// Whether messages may be sent. What was sent may be recorded in any case.
+    sending: bool,
+    /// Tells whether the clock was set back.
+    latest: Latest,
+}
+
+/// How messages are sent by Pods.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pods {
+    /// At most so many at a time.
+    pub width: usize,
+    /// Every message, not only those for which the direct way has failed.
+    pub always: bool,
 }
 
 /// Which of several watches an event came from.
@@ -38,29 +58,27 @@ struct Entry {
     message: Arc<FedoraMessage>,
     /// What the status says, or will say once it could be written.
     status: FedoraMessageStatus,
-    /// Whether the last write of the status failed.
+    /// Whether the object does not have this status yet.
     unwritten: bool,
+    /// The reason that the object's own status tells.
+    told: Option<String>,
+    /// When the message is to be looked at again, if nothing changes before.
+    due: Option<DateTime<Utc>>,
     state: State,
     scope: Scope,
     seen: u64,
+    /// Ends with the entry.
+    life: Arc<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In its lane, for the next free hand.
-    Ready,
+    /// In this lane, for the next free hand.
+    Ready(LaneName),
     /// In somebody's hands. `again`: something changed meanwhile.
     Busy { again: bool },
     /// Nothing to do before this time, or before something changes.
     Waiting { due: Option<DateTime<Utc>> },
-}
-
-/// The messages of one environment that are ready, fairly: each namespace in turn.
-#[derive(Debug, Default)]
-struct Lane {
-    busy: usize,
-    turns: VecDeque<String>,
-    ready: HashMap<String, VecDeque<Uid>>,
 }
 
 /// A message that somebody is to work on; [`Queue::finish`] ends it.
@@ -68,13 +86,33 @@ struct Lane {
 pub struct Job {
     /// The message.
     pub message: Arc<FedoraMessage>,
-    /// What its status says.
+    /// What its status says, or will say once it could be written.
     pub status: FedoraMessageStatus,
-    /// Whether the status has to be written even if nothing changes in it.
+    /// Whether that status is still to be written.
     pub unwritten: bool,
+    /// The reason that the object's own status tells.
+    pub told: Option<String>,
     /// What to do: an attempt, or a report. [`Decision::Rest`] means that only the status is left
     /// to be written.
     pub decision: Decision,
+    /// When the message is to be looked at again.
+    pub due: Option<DateTime<Utc>>,
+    lane: LaneName,
+    life: Weak<()>,
+}
+
+impl Job {
+    /// Whether the message is to be sent by a Pod.
+    #[must_use]
+    pub fn by_pod(&self) -> bool {
+        self.lane == LaneName::Pods
+    }
+
+    /// Whether the message is still there: neither deleted, nor sent by somebody else.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.life.strong_count() > 0
+    }
 }
 
 /// What became of a [`Job`].
@@ -83,22 +121,87 @@ pub struct Done {
     /// The status that follows.
     pub status: FedoraMessageStatus,
     /// Whether it has been written.
-    pub written: bool,
+    pub record: Record,
     /// When to look at the message again, if nothing changes before.
     pub due: Option<DateTime<Utc>>,
 }
 
-impl Queue {
-    /// An empty queue, which gives out at most `width` messages of an environment at a time.
+impl Done {
+    /// It was not tried.
     #[must_use]
-    pub fn new(width: usize) -> Self {
+    pub fn without_attempt(job: &Job, record: Record) -> Self {
+        Self { status: job.status.clone(), record, due: None }
+    }
+}
+
+/// Whether a status has been written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The object has it.
+    Written,
+    /// It is to be written, once it is its turn.
+    Next,
+    /// Nothing is to be written: the message is to be sent by a Pod, once it is its turn there.
+    NextByPod,
+    /// Nothing is to be written: the message is not known any more.
+    Withdrawn,
+    /// It could not be written, and is to be written again at this time.
+    Again(DateTime<Utc>),
+}
+
+impl Queue {
+    /// An empty queue, which gives out at most `width` messages of an environment at a time, and as many
+    /// for Pods as these allow, as soon
+    /// as [`lead`](Self::lead) was called.
+    #[must_use]
+    pub fn new(width: usize, pods: Pods) -> Self {
         Self {
             entries: HashMap::new(),
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             due: BTreeSet::new(),
             syncs: HashMap::new(),
             width: width.max(1),
+            pods,
+            sending: false,
+            latest: Latest::new(DateTime::<Utc>::MIN_UTC),
         }
+    }
+
+    /// Whether nobody is at work but those who record what was sent. What others hold in their hands
+    /// may have been sent by another operator since they took it: a term begins once they have ended.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        let sends = |(name, lane): (&LaneName, &Lane)| *name != LaneName::Statuses && lane.busy > 0;
+        let tells = |entry: &Entry| matches!(entry.state, State::Busy { .. }) && !is_unrecorded(entry);
+        !self.lanes.iter().any(sends) && !self.entries.values().any(tells)
+    }
+
+    /// From now on messages are sent. What is pending is to be listed anew: only what somebody is at
+    /// work on, or was sent and not recorded, is still known.
+    pub fn lead(&mut self) {
+        self.sending = true;
+        self.entries.retain(|_, entry| matches!(entry.state, State::Busy { .. }) || is_unrecorded(entry));
+        self.due.retain(|(_, uid)| self.entries.contains_key(uid));
+    }
+
+    /// From now on nothing is sent. What was sent is still recorded.
+    pub fn follow(&mut self) {
+        self.sending = false;
+    }
+
+    /// Whether nobody is at work, and all that was sent is recorded. Who waits for a Pod is not at work:
+    /// the next operator takes up the Pod.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let idle = |(name, lane): (&LaneName, &Lane)| *name == LaneName::Pods || lane.busy == 0;
+        !self.entries.values().any(is_unrecorded) && self.lanes.iter().all(idle)
+    }
+
+    /// The uids of all messages whose status does not say that they are sent.
+    #[must_use]
+    pub fn known(&self) -> HashSet<Uid> {
+        let open = self.entries.iter().filter(|(_, entry)| entry.status.status != Some(true) || entry.unwritten);
+        open.map(|(uid, _)| uid.clone()).collect()
     }
 
     /// A watch begins to list anew.
@@ -118,9 +221,7 @@ impl Queue {
         let uid: Uid = message.uid().into();
         let seen = self.sync(scope);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            let status = message.status.as_deref().cloned().unwrap_or_default();
-            let state = State::Waiting { due: None };
-            self.entries.insert(uid.clone(), Entry { message, status, unwritten: false, state, scope, seen });
+            self.entries.insert(uid.clone(), Entry::new(message, scope, seen));
             return self.make_ready(&uid);
         };
         let changed =
@@ -141,7 +242,7 @@ impl Queue {
     pub fn wake_environment(&mut self, environment: Environment) {
         self.wake(|entry| {
             let waits = matches!(entry.state, State::Busy { .. }) || awaits(entry, Then::Backoff);
-            waits && lane_of(&entry.message) == Some(environment)
+            waits && entry.message.spec.as_ref().is_ok_and(|spec| spec.env == environment)
         });
     }
 
@@ -162,35 +263,43 @@ impl Queue {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// The next message to work on, if there is one and a hand is free for its environment.
+    /// The next message to work on, if there is one and a hand is free for it.
     pub fn take(&mut self, now: DateTime<Utc>) -> Option<Job> {
-        while let Some((due, uid)) = self.due.first().cloned()
-            && due <= now
-        {
-            self.due.remove(&(due, uid.clone()));
-            self.make_ready(&uid);
-        }
+        self.wake_due(now);
         loop {
-            let lane = self.lanes.values_mut().find(|lane| lane.busy < self.width && !lane.turns.is_empty())?;
+            let (sending, widths) = (self.sending, [self.width, self.pods.width]);
+            // Who waits for a Pod does not wait for the API server.
+            let is_direct = |name: &LaneName| !matches!(name, LaneName::Statuses | LaneName::Pods);
+            let crowded = sending && self.lanes.iter().any(|(name, lane)| is_direct(name) && lane.is_crowded());
+            let has_work = |(name, lane): &(&LaneName, &mut Lane)| lane.has_work(**name, sending, crowded, widths);
+            let (&name, lane) = self.lanes.iter_mut().find(has_work)?;
             let uid = lane.pop()?;
-            let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.state == State::Ready) else {
+            let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.state == State::Ready(name)) else {
                 continue;
             };
-            let decision = decide(&entry.message, &entry.status, now);
+            if !sending && !is_unrecorded(entry) {
+                entry.state = State::Waiting { due: None };
+                continue;
+            }
+            let decision = match name {
+                LaneName::Statuses => Decision::Rest,
+                LaneName::Environment(_) | LaneName::Pods | LaneName::Unreadable => {
+                    decide(&entry.message, &entry.status, now)
+                }
+            };
             if decision == Decision::Rest && !entry.unwritten {
                 entry.state = State::Waiting { due: None };
                 continue;
             }
             entry.state = State::Busy { again: false };
             lane.busy += 1;
-            let Entry { message, status, unwritten, .. } = entry;
-            return Some(Job { message: message.clone(), status: status.clone(), unwritten: *unwritten, decision });
+            return Some(entry.job(decision, name));
         }
     }
 
     /// Somebody has done what [`take`](Self::take) gave out.
     pub fn finish(&mut self, job: &Job, done: Done, now: DateTime<Utc>) {
-        if let Some(lane) = self.lanes.get_mut(&lane_of(&job.message)) {
+        if let Some(lane) = self.lanes.get_mut(&job.lane) {
             lane.busy = lane.busy.saturating_sub(1);
         }
         let uid: Uid = job.message.uid().into();
@@ -198,17 +307,31 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&uid) else {
             return;
         };
-        entry.status = done.status;
-        entry.unwritten = !done.written;
-        let again = entry.state == State::Busy { again: true };
-        let deadline = if is_finished(entry) { None } else { deadline(&entry.message, &entry.status, now) };
-        let due = [done.due, deadline].into_iter().flatten().min();
-        entry.state = State::Waiting { due };
-        if let Some(due) = due {
-            self.due.insert((due, uid.clone()));
+        if matches!(done.record, Record::NextByPod | Record::Withdrawn) {
+            // Whoever was forgotten and is here has come back.
+            let again = entry.state == State::Busy { again: true } || done.record == Record::Withdrawn;
+            entry.state = State::Waiting { due: None };
+            return if again { self.make_ready(&uid) } else { self.enter(&uid, LaneName::Pods) };
         }
-        if again {
-            self.make_ready(&uid);
+        entry.status = done.status;
+        entry.unwritten = done.record != Record::Written;
+        if !entry.unwritten {
+            entry.told.clone_from(&entry.status.reason);
+        }
+        let deadline = if is_finished(entry) { None } else { deadline(&entry.message, &entry.status, now) };
+        entry.due = [done.due, deadline].into_iter().flatten().min();
+        let again = entry.state == State::Busy { again: true };
+        let due = match done.record {
+            Record::Written | Record::Next | Record::NextByPod | Record::Withdrawn => entry.due,
+            Record::Again(at) => Some(entry.due.map_or(at, |due| due.min(at))),
+        };
+        entry.state = State::Waiting { due };
+        match (again, done.record) {
+            (true, _) => self.make_ready(&uid),
+            (false, Record::Next) => self.enter(&uid, LaneName::Statuses),
+            (false, Record::Written | Record::NextByPod | Record::Withdrawn | Record::Again(_)) => {
+                self.due.extend(due.map(|due| (due, uid)));
+            }
         }
     }
 
@@ -216,6 +339,26 @@ impl Queue {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.entries.values().filter(|entry| !is_finished(entry)).count()
+    }
+
+    /// How many messages of each environment, or of none as they can't be read, wait for longer than each of
+    /// the `ages`. Who is suspended does not wait.
+    #[must_use]
+    pub fn pending_by_age<const N: usize>(
+        &self,
+        now: DateTime<Utc>,
+        ages: [TimeDelta; N],
+    ) -> Vec<(Option<Environment>, [usize; N])> {
+        let [prod, stg] = Environment::ALL;
+        let mut counts = [Some(prod), Some(stg), None].map(|environment| (environment, [0; N]));
+        for entry in self.entries.values().filter(|entry| !is_finished(entry) && !is_suspended(entry)) {
+            let (environment, age) = (entry.message.environment(), entry.message.age(now));
+            let Some((_, counts)) = counts.iter_mut().find(|(other, _)| *other == environment) else { continue };
+            for (count, _) in counts.iter_mut().zip(ages).filter(|(_, than)| age >= *than) {
+                *count += 1;
+            }
+        }
+        counts.into()
     }
 
     fn sync(&self, scope: Scope) -> u64 {
@@ -230,10 +373,45 @@ impl Queue {
         }
     }
 
+    /// Makes ready whose time has come. If the clock was set back, nobody knows what times mean that
+    /// were found out before: all are made ready who wait for one, or are about to.
+    fn wake_due(&mut self, now: DateTime<Utc>) {
+        if self.latest.is_set_back(now) {
+            self.wake(|entry| entry.state != State::Waiting { due: None });
+        }
+        while let Some((due, uid)) = self.due.first().cloned()
+            && due <= now
+        {
+            self.due.remove(&(due, uid.clone()));
+            let Some(entry) = self.entries.get(&uid) else { continue };
+            let only_record = entry.unwritten && entry.due.is_none_or(|due| due > now);
+            if only_record { self.enter(&uid, LaneName::Statuses) } else { self.make_ready(&uid) }
+        }
+    }
+
+    /// The lane from which a message is sent first.
+    fn lane_of(&self, message: &FedoraMessage) -> LaneName {
+        match &message.spec {
+            Ok(_) if self.pods.always => LaneName::Pods,
+            Ok(spec) => LaneName::Environment(spec.env),
+            Err(_) => LaneName::Unreadable,
+        }
+    }
+
+    /// Puts a message into the lane that it has to go through next.
     fn make_ready(&mut self, uid: &Uid) {
+        if let Some(entry) = self.entries.get(uid) {
+            let lane = if is_unrecorded(entry) { LaneName::Statuses } else { self.lane_of(&entry.message) };
+            self.enter(uid, lane);
+        }
+    }
+
+    fn enter(&mut self, uid: &Uid, name: LaneName) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         match entry.state {
-            State::Ready => return,
+            State::Ready(lane) if lane == name => return,
+            // It leaves its lane when it comes out there.
+            State::Ready(_) | State::Waiting { due: None } => {}
             State::Busy { .. } => {
                 entry.state = State::Busy { again: true };
                 return;
@@ -241,44 +419,55 @@ impl Queue {
             State::Waiting { due: Some(due) } => {
                 self.due.remove(&(due, uid.clone()));
             }
-            State::Waiting { due: None } => {}
         }
-        entry.state = State::Ready;
-        let lane = self.lanes.entry(lane_of(&entry.message)).or_default();
-        lane.push(entry.message.namespace(), uid.clone());
+        entry.state = State::Ready(name);
+        self.lanes.entry(name).or_default().push(entry.message.namespace(), uid.clone());
     }
 }
 
-impl Lane {
-    fn push(&mut self, namespace: &str, uid: Uid) {
-        let queue = self.ready.entry(namespace.to_owned()).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(namespace.to_owned());
+impl Entry {
+    fn new(message: Arc<FedoraMessage>, scope: Scope, seen: u64) -> Self {
+        let status = message.status.as_deref().cloned().unwrap_or_default();
+        Self {
+            told: status.reason.clone(),
+            message,
+            status,
+            unwritten: false,
+            due: None,
+            state: State::Waiting { due: None },
+            scope,
+            seen,
+            life: Arc::default(),
         }
-        queue.push_back(uid);
     }
 
-    fn pop(&mut self) -> Option<Uid> {
-        let namespace = self.turns.pop_front()?;
-        let queue = self.ready.get_mut(&namespace)?;
-        let uid = queue.pop_front();
-        if queue.is_empty() {
-            self.ready.remove(&namespace);
-        } else {
-            self.turns.push_back(namespace);
+    fn job(&self, decision: Decision, lane: LaneName) -> Job {
+        Job {
+            message: self.message.clone(),
+            status: self.status.clone(),
+            unwritten: self.unwritten,
+            told: self.told.clone(),
+            decision,
+            due: self.due,
+            lane,
+            life: Arc::downgrade(&self.life),
         }
-        uid
     }
 }
 
-/// An unreadable message has a lane of its own: it names no environment, and needs no broker.
-fn lane_of(message: &FedoraMessage) -> Option<Environment> {
-    message.spec.as_ref().ok().map(|spec| spec.env)
+/// Whether the message was sent, and its object does not say so yet.
+fn is_unrecorded(entry: &Entry) -> bool {
+    entry.unwritten && entry.status.status == Some(true)
 }
 
 /// Whether the message was sent, or given up.
 fn is_finished(entry: &Entry) -> bool {
     entry.status.status == Some(true) || is_stalled(&entry.status)
+}
+
+/// Whether its user holds it back.
+fn is_suspended(entry: &Entry) -> bool {
+    entry.status.reason.as_deref() == Some(Reason::Suspended.name())
 }
 
 fn awaits(entry: &Entry, then: Then) -> bool {

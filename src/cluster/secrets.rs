@@ -1,21 +1,24 @@
-//! Reads and watches just the Secrets that pending messages name, each by its name: the first
-//! message that names one pays a read, the others none.
+//! Reads and watches just the Secrets that pending messages name, each by its name and never as a
+//! list: the first message that names one pays a read, the others none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::{WatchStreamExt, watcher};
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use kube::api::{WatchEvent, WatchParams};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
 
+use super::client::words;
 use crate::message::authentication::{Authentication, SecretName};
-use crate::message::secret::SecretError;
+use crate::message::backoff;
+use crate::message::secret::{Secret, SecretError};
 
 /// How long the first read of a Secret may take.
 const FIRST_READ: Duration = Duration::from_secs(10);
@@ -23,7 +26,15 @@ const FIRST_READ: Duration = Duration::from_secs(10);
 /// don't read it one by one.
 const KEEP: Duration = Duration::from_mins(5);
 
-/// What is known about a Secret. Without `Debug`, which would print its data.
+/// What is said of an API server that does not answer.
+const SILENT: &str = "the API server does not answer";
+/// How long a read may take.
+const READ: Duration = Duration::from_secs(20);
+/// A Secret that can't be read is read again as often as after this many failures, at the least:
+/// every 16 seconds.
+const MOST_FAILURES: u32 = 5;
+
+/// What is known about a Secret.
 #[derive(Clone)]
 enum Known {
     NotYet,
@@ -34,9 +45,9 @@ enum Known {
 impl Known {
     /// Whether both are the same version of the same Secret, or the same lack of it.
     fn is_same(&self, other: &Self) -> bool {
-        let version = |secret: &Secret| (secret.metadata.uid.clone(), secret.metadata.resource_version.clone());
         match (self, other) {
-            (Self::Is(a), Self::Is(b)) => a.as_deref().map(version) == b.as_deref().map(version),
+            (Self::Is(Some(a)), Self::Is(Some(b))) => a.version == b.version,
+            (Self::Is(a), Self::Is(b)) => a.is_none() && b.is_none(),
             (Self::Failed(a), Self::Failed(b)) => a == b,
             _ => false,
         }
@@ -91,7 +102,7 @@ impl Secrets {
             known.send_if_modified(|known| {
                 let silent = matches!(known, Known::NotYet);
                 if silent {
-                    *known = Known::Failed("the API server does not answer".to_owned());
+                    *known = Known::Failed(SILENT.to_owned());
                 }
                 silent
             });
@@ -108,7 +119,8 @@ impl Secrets {
         let entry = watched.entry(name.clone()).or_insert_with(|| {
             let known = watch::Sender::new(Known::NotYet);
             let api = Api::namespaced(self.client.clone(), &name.namespace);
-            let task = tokio::spawn(follow(api, name.clone(), known.clone(), self.on_change.clone())).abort_handle();
+            let reader = Reader { api, name: name.clone(), known: known.clone(), on_change: self.on_change.clone() };
+            let task = tokio::spawn(reader.run()).abort_handle();
             Watched { known, task, used: Instant::now() }
         });
         entry.used = Instant::now();
@@ -116,37 +128,72 @@ impl Secrets {
     }
 }
 
-/// Watches one Secret for as long as anybody wants it.
-async fn follow(
-    api: Api<Secret>,
+/// Keeps what is known about one Secret up to date.
+struct Reader {
+    api: Api<KubeSecret>,
     name: SecretName,
     known: watch::Sender<Known>,
     on_change: Arc<dyn Fn(SecretName) + Send + Sync>,
-) {
-    let mut events = std::pin::pin!(watcher::watch_object(api, &name.name).default_backoff());
-    while let Some(event) = events.next().await {
-        let now = match event {
-            Ok(secret) => Known::Is(secret.map(Arc::new)),
-            // What was read before is still the best that is known.
-            Err(_) if matches!(*known.borrow(), Known::Is(_)) => continue,
-            Err(error) => Known::Failed(explain(&error)),
-        };
-        let before = known.send_replace(now);
-        if !matches!(before, Known::NotYet) && !before.is_same(&known.borrow()) {
-            on_change(name.clone());
+}
+
+impl Reader {
+    /// Reads and watches for as long as anybody wants it.
+    async fn run(self) {
+        let mut failures = 0;
+        loop {
+            match self.read_and_watch().await {
+                Ok(()) => failures = 0,
+                Err(words) => {
+                    failures = MOST_FAILURES.min(failures + 1);
+                    debug!("Secret {} is not up to date: {words}", self.name);
+                    // What was read before is still the best that is known.
+                    if !matches!(*self.known.borrow(), Known::Is(_)) {
+                        self.learn(Known::Failed(words));
+                    }
+                }
+            }
+            sleep(backoff::delay(failures.max(1), fastrand::f64()).to_std().unwrap_or_default()).await;
+        }
+    }
+
+    /// Reads the Secret, and watches it until the watch ends.
+    async fn read_and_watch(&self) -> Result<(), String> {
+        let name = &self.name.name;
+        let read = timeout(READ, self.api.get_opt(name)).await.map_err(|_| SILENT.to_owned())?;
+        let secret: Option<Secret> = read.map_err(|error| explain(&error))?.map(Into::into);
+        // Without a version the watch begins with what is there, so that nothing is missed between.
+        let version = secret.as_ref().map(|secret| secret.version.resource_version().to_owned()).unwrap_or_default();
+        self.learn(Known::Is(secret.map(Arc::new)));
+        let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let watch = timeout(READ, self.api.watch(&parameters, &version)).await.map_err(|_| SILENT.to_owned())?;
+        let mut events = std::pin::pin!(watch.map_err(|error| explain(&error))?);
+        while let Some(event) = events.try_next().await.map_err(|error| explain(&error))? {
+            match event {
+                WatchEvent::Added(secret) | WatchEvent::Modified(secret) => {
+                    self.learn(Known::Is(Some(Arc::new(secret.into()))));
+                }
+                WatchEvent::Deleted(_) => self.learn(Known::Is(None)),
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => return Err(explain(&kube::Error::Api(status))),
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&self, now: Known) {
+        let before = self.known.send_replace(now);
+        if !matches!(before, Known::NotYet) && !before.is_same(&self.known.borrow()) {
+            (self.on_change)(self.name.clone());
         }
     }
 }
 
-fn explain(error: &watcher::Error) -> String {
-    use watcher::Error;
+fn explain(error: &kube::Error) -> String {
     match error {
-        Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
-            "the operator has no right to read Secrets of this namespace: bind its ServiceAccount to its role there"
+        kube::Error::Api(status) if status.code == 403 => {
+            "the operator has no right to read and watch Secrets of this namespace: bind its ServiceAccount to its role there"
                 .to_owned()
         }
-        Error::InitialListFailed(kube::Error::Api(status)) => format!("the API server says: {}", status.message),
-        Error::InitialListFailed(cause) => format!("the API server says: {cause}"),
-        other => format!("the API server says: {other}"),
+        other => words(other),
     }
 }

@@ -1,7 +1,9 @@
 //! Writes a status to exactly the object that was published: one request, without a read.
 //!
 //! The patch begins with a test of the uid. An object that was deleted and created again under the
-//! same name fails it, and keeps its own status (docs/decisions/0002).
+//! same name fails it, and keeps its own status (docs/decisions/0002). A status that does not say
+//! "sent" tests the resource version too: it must never take the place of one that does, which
+//! another attempt, or another operator, has written since (docs/decisions/0011).
 
 use std::time::Duration;
 
@@ -33,8 +35,26 @@ pub enum Written {
     Yes,
     /// The object does not exist any more; another may have its name.
     Gone,
+    /// Not over what somebody else has changed since, or over nothing: the watch will tell which.
+    Changed,
     /// Not now. It has to be written again.
     No,
+}
+
+impl Written {
+    /// All of them, for those who count them.
+    pub const ALL: [Self; 4] = [Self::Yes, Self::Gone, Self::Changed, Self::No];
+
+    /// In one word, for what counts them.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Yes => "written",
+            Self::Gone => "gone",
+            Self::Changed => "changed",
+            Self::No => "failed",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -75,6 +95,14 @@ async fn write(client: &Client, message: &FedoraMessage, status: &FedoraMessageS
             debug!(uid = message.uid(), "the object is gone, and needs no status");
             Written::Gone
         }
+        Ok(Ok(answer)) if answer.says_other() && is_final(status) => {
+            debug!(uid = message.uid(), "the object is gone, and another has its name");
+            Written::Gone
+        }
+        Ok(Ok(answer)) if answer.says_other() => {
+            debug!(uid = message.uid(), "the object has changed, or is gone");
+            Written::Changed
+        }
         Ok(Ok(Answer { code, refusal })) => {
             not_now(message, &format!("the API server answers {code}: {}", refusal.message))
         }
@@ -84,16 +112,19 @@ async fn write(client: &Client, message: &FedoraMessage, status: &FedoraMessageS
 }
 
 /// What the API server says.
-struct Answer {
-    code: StatusCode,
-    refusal: Refusal,
+pub(super) struct Answer {
+    /// Yes or no.
+    pub code: StatusCode,
+    /// Why not.
+    pub refusal: Refusal,
 }
 
 /// The part of a `Status` object that tells why a request was refused.
 #[derive(Default, Deserialize)]
-struct Refusal {
+pub(super) struct Refusal {
+    /// In words.
     #[serde(default)]
-    message: String,
+    pub message: String,
     #[serde(default)]
     details: Details,
 }
@@ -105,15 +136,21 @@ struct Details {
 }
 
 impl Answer {
-    /// Whether the object does not exist any more. A failed test of the uid is a 422 without causes;
-    /// one with causes finds fault with the status itself.
+    /// Whether no object has the name.
     fn says_gone(&self) -> bool {
-        match self.code {
-            StatusCode::NOT_FOUND => true,
-            StatusCode::UNPROCESSABLE_ENTITY => self.refusal.details.causes.is_empty(),
-            _ => false,
-        }
+        self.code == StatusCode::NOT_FOUND
     }
+
+    /// Whether a test of the patch failed. That is a 422 without causes; one with causes finds fault
+    /// with the status itself.
+    fn says_other(&self) -> bool {
+        self.code == StatusCode::UNPROCESSABLE_ENTITY && self.refusal.details.causes.is_empty()
+    }
+}
+
+/// Whether a status stays true, whatever happened to the object meanwhile.
+fn is_final(status: &FedoraMessageStatus) -> bool {
+    status.status == Some(true)
 }
 
 fn not_now(message: &FedoraMessage, error: &str) -> Written {
@@ -130,20 +167,24 @@ fn request(
     message: &FedoraMessage,
     status: &FedoraMessageStatus,
 ) -> Result<Request<Body>, Box<dyn std::error::Error + Send + Sync>> {
-    let test = Operation { op: "test", path: "/metadata/uid", value: message.uid() };
+    let uid = Operation { op: "test", path: "/metadata/uid", value: message.uid() };
+    let version =
+        Operation { op: "test", path: "/metadata/resourceVersion", value: &message.metadata.resource_version };
     let add = Operation { op: "add", path: "/status", value: status };
+    let operations =
+        if is_final(status) { serde_json::to_vec(&(uid, add)) } else { serde_json::to_vec(&(uid, version, add)) }?;
     let (namespace, name) = (message.namespace(), message.name());
     let path =
         format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status?fieldManager={FIELD_MANAGER}");
     Ok(Request::patch(path)
         .header(CONTENT_TYPE, "application/json-patch+json")
         .header(ACCEPT, METADATA_ONLY)
-        .body(Body::from(serde_json::to_vec(&(test, add))?))?)
+        .body(Body::from(operations))?)
 }
 
 /// Sends the request and reads the answer to its end, so that the connection is used again. A
 /// success is not looked into.
-async fn answer(client: &Client, request: Request<Body>) -> Result<Answer, kube::Error> {
+pub(super) async fn answer(client: &Client, request: Request<Body>) -> Result<Answer, kube::Error> {
     let response = client.send(request).await?;
     let code = response.status();
     let mut body = response.into_body();

@@ -8,11 +8,17 @@ use futures::stream::{BoxStream, SelectAll, select_all};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
+use super::client;
 use super::queue::Scope;
 use crate::message::incoming::FedoraMessage;
 
 /// Selects what is not sent, also what has no status at all.
 const PENDING: &str = "status.status!=true";
+
+/// How the CRD is installed.
+pub const INSTALL: &str = "fedora-message-operator crd | kubectl apply --server-side -f -";
+/// Where to go on looking when a right is missing.
+pub const TELLS_ALL: &str = "fedora-message-operator check --cluster tells which rights are missing";
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -54,7 +60,8 @@ fn translate(event: Result<watcher::Event<FedoraMessage>, watcher::Error>) -> Ev
     }
 }
 
-/// What is wrong with a watch, and what to do.
+/// What is wrong with a watch, and what to do. It is tried again, so whoever mends it need not restart
+/// anything.
 fn explain(error: &watcher::Error) -> String {
     use watcher::Error;
     let (Error::InitialListFailed(cause) | Error::WatchStartFailed(cause) | Error::WatchFailed(cause)) = error else {
@@ -62,15 +69,24 @@ fn explain(error: &watcher::Error) -> String {
     };
     match cause {
         kube::Error::Api(status) if status.code == 404 => {
-            "the API server does not know FedoraMessages: install the CRD (fedora-message-operator crd | kubectl apply --server-side -f -)".to_owned()
+            format!("the API server does not know FedoraMessages: install the CRD ({INSTALL})")
         }
         kube::Error::Api(status) if status.code == 403 => {
-            format!("the operator has no right to watch FedoraMessages: bind its ServiceAccount to its role ({})", status.message)
+            format!(
+                "the operator has no right to watch FedoraMessages: bind its ServiceAccount to its role; {TELLS_ALL} ({})",
+                status.message
+            )
         }
         kube::Error::Api(status) if status.code == 400 => {
-            format!("the API server can't select pending FedoraMessages: its CRD is older than the operator, install the operator's ({})", status.message)
+            format!(
+                "the API server can't select pending FedoraMessages: its CRD is older than the operator, install the operator's ({INSTALL}; the API server says: {})",
+                status.message
+            )
         }
-        kube::Error::Api(status) => format!("the API server can't be watched yet: {} ({})", status.message, status.code),
-        _ => format!("the API server can't be watched: {cause}"),
+        kube::Error::Api(status) if status.code == 401 => client::explain(cause),
+        kube::Error::Api(status) => {
+            format!("the API server can't be watched yet: {} ({})", status.message, status.code)
+        }
+        _ => client::explain(cause),
     }
 }

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::Utc;
+use zeroize::Zeroizing;
+
 use crate::broker::credentials::Credentials;
 use crate::broker::keyring::Keyring;
 use crate::message::secret::{Material, Part};
@@ -10,15 +13,15 @@ use crate::message::secret::{Material, Part};
 /// Reads CA, certificate and key from files, or says what is wrong with which.
 pub fn credentials(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials>, String> {
     let texts = [ca, cert, key].map(PathBuf::from).map(|path| match std::fs::read(&path) {
-        Ok(bytes) => Ok((path.display().to_string(), bytes)),
-        Err(error) => Err(format!("can't read {}: {error}", path.display())),
+        Ok(bytes) => Ok((path.display().to_string(), Zeroizing::new(bytes))),
+        Err(error) => Err(format!("can't read {}: {error}: check the file's name", path.display())),
     });
     let [ca, cert, key] = texts;
     let (ca, cert, key) = (ca?, cert?, key?);
     let material = Material { ca: part(&ca), cert: part(&cert), key: part(&key) };
-    Keyring::default().credentials(&material).map_err(|error| error.to_string())
+    Keyring::default().credentials(&material, Utc::now()).map_err(|error| error.to_string())
 }
 
-fn part((place, bytes): &(String, Vec<u8>)) -> Part<'_> {
+fn part((place, bytes): &(String, Zeroizing<Vec<u8>>)) -> Part<'_> {
     Part { place: place.clone(), bytes }
 }

@@ -9,6 +9,7 @@ pub mod completions;
 pub mod crd;
 pub mod files;
 pub mod manifests;
+pub mod metrics;
 pub mod publish;
 pub mod run;
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,10 +13,12 @@ use serde::Serialize;
 
 use super::manifests::Manifests;
 use crate::broker::credentials::Credentials;
+use crate::broker::gate::Gate;
 use crate::broker::keyring::Keyring;
 use crate::broker::pool::Pool;
 use crate::cli::{OptionalCertificateArgs, Output, PublishArgs};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivered, Delivery, Identity, Turn};
+use crate::message::conform::Schemas;
 use crate::message::decide::{Decision, decide};
 use crate::message::envelope::Routing;
 use crate::message::incoming::FedoraMessage;
@@ -25,6 +27,7 @@ use crate::message::resource::FedoraMessageStatus;
 use crate::message::secret::select;
 use crate::message::status::{self, Facts};
 use crate::message::validate::OutgoingMessage;
+use crate::schemas::SchemaFile;
 
 /// From this many messages on, a terminal is shown a progress bar.
 const MANY: usize = 20;
@@ -32,7 +35,7 @@ const MANY: usize = 20;
 /// Publishes the messages in the files; succeeds only if all were sent.
 #[must_use]
 pub fn main(arguments: &PublishArgs) -> ExitCode {
-    let manifests = match read(arguments) {
+    let manifests = match read(&arguments.files) {
         Ok(manifests) => manifests,
         Err(words) => return super::misused(&words),
     };
@@ -40,9 +43,19 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
         Ok(certificate) => certificate,
         Err(words) => return super::misused(&words),
     };
+    let schemas = match SchemaFile::open(&arguments.schemas) {
+        Ok(file) => file.current(),
+        Err(words) => return super::misused(&words),
+    };
     let publisher = Publisher {
+        schemas,
         routing: arguments.broker.routing(),
-        delivery: Delivery::Direct(Pool::new(arguments.broker.brokers(), arguments.broker.confirm_timeout(), |_| {})),
+        delivery: Delivery::Direct(Pool::new(
+            arguments.broker.brokers(),
+            arguments.broker.confirm_timeout(),
+            Gate::always_open(),
+            |_| {},
+        )),
         keyring: Keyring::default(),
         certificate,
         manifests,
@@ -54,19 +67,29 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
     }
 }
 
-fn read(arguments: &PublishArgs) -> Result<Manifests, String> {
+/// Reads manifests from these files, of which at least one is to hold a message.
+pub(super) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
     let mut manifests = Manifests::default();
-    for file in &arguments.files {
+    for file in files {
         let (place, text) = match file.as_path() {
             path if path == Path::new("-") => ("standard input".to_owned(), standard_input()),
             path => (path.display().to_string(), fs::read_to_string(path)),
         };
-        let text = text.map_err(|error| format!("can't read {place}: {error}"))?;
+        let text = text.map_err(|error| format!("can't read {place}: {}", unread(&error)))?;
         manifests.add(&text, &place)?;
     }
     match manifests.messages.len() {
-        0 => Err("there is no FedoraMessage in the files".to_owned()),
+        0 => Err("there is no FedoraMessage in the files: add a manifest of one".to_owned()),
         _ => Ok(manifests),
+    }
+}
+
+/// What the operating system says of a file, and what to do.
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "it is no text in UTF-8: give a file of YAML or JSON".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder: give the files in it".to_owned(),
+        _ => format!("{error}: check the file's name"),
     }
 }
 
@@ -85,6 +108,7 @@ fn certificate(arguments: &OptionalCertificateArgs) -> Result<Option<Arc<Credent
 }
 
 struct Publisher {
+    schemas: Arc<Schemas>,
     routing: Routing,
     delivery: Delivery,
     keyring: Keyring,
@@ -115,10 +139,17 @@ impl Publisher {
     /// Publishes a message, and makes its status as the operator would.
     async fn publish(&self, message: &FedoraMessage) -> FedoraMessageStatus {
         let none = FedoraMessageStatus::default();
-        let attempt = match decide(message, &none, Utc::now()) {
+        let attempt: Attempt = match decide(message, &none, Utc::now()) {
             Decision::Attempt => {
-                let credentials = async |outgoing: &OutgoingMessage<'_>| self.credentials(message, outgoing);
-                self.delivery.attempt(message, &self.routing, credentials).await
+                let identify = async |outgoing: &OutgoingMessage<'_>| {
+                    let credentials = self.credentials(message, outgoing)?;
+                    Ok(Identity { credentials, secrets: Vec::new(), warning: None })
+                };
+                match self.delivery.attempt(message, &self.routing, &self.schemas, Turn::default(), identify).await {
+                    Delivered::Tried(attempt) => attempt,
+                    // There are no Pods without a cluster, and nobody deletes a file's messages.
+                    Delivered::NextByPod | Delivered::Withdrawn => return none,
+                }
             }
             Decision::Report(outcome) => outcome.into(),
             Decision::Rest => return none,
@@ -127,7 +158,7 @@ impl Publisher {
             routing_key: attempt.routing_key.as_deref(),
             attempts: attempt.outcome.reason.is_attempt().into(),
             next_attempt: None,
-            delivery_mode: self.delivery.name(),
+            delivery_mode: attempt.mode.name(),
         };
         status::next(message, &none, &attempt.outcome, &facts, Utc::now())
     }
@@ -145,11 +176,20 @@ impl Publisher {
         let material = select(&outgoing.authentication, message.namespace(), &secrets).map_err(|error| {
             let mut outcome = Outcome::from(error);
             if outcome.reason == Reason::SecretNotFound {
-                outcome.message += " (add its manifest to the files, or give --ca, --cert and --key)";
+                // Whoever is without a cluster has files.
+                let absent = outgoing.authentication.secrets().find(|name| !self.manifests.secrets.contains_key(name));
+                match absent {
+                    Some(name) => {
+                        outcome.message = format!(
+                            "Secret {name} is not in the files: add its manifest, or give --ca, --cert and --key"
+                        );
+                    }
+                    None => outcome.message += ", or give --ca, --cert and --key",
+                }
             }
             outcome
         })?;
-        Ok(self.keyring.credentials(&material)?)
+        Ok(self.keyring.credentials(&material, Utc::now())?)
     }
 }
 

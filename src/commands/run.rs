@@ -2,78 +2,237 @@
 
 use std::future::Future;
 use std::io::IsTerminal;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tracing::info;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
 
-use crate::admin;
+use crate::admin::{self, Admin};
+use crate::broker::gate::Gate;
 use crate::broker::keyring::Keyring;
 use crate::broker::pool::Pool;
+use crate::certificates::Certificates;
 use crate::cli::{DeliveryMode, LogFormat, RunArgs};
 use crate::cluster::client::client;
+use crate::cluster::events::Events;
+use crate::cluster::inspect::installed_crd;
+use crate::cluster::janitor::Janitor;
+use crate::cluster::lease::{Candidate, Tells, Tenure};
+use crate::cluster::pods::Pods;
+use crate::cluster::queue::{self, Queue};
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::StatusWriter;
-use crate::cluster::watch::pending;
+use crate::cluster::watch::{INSTALL, pending};
 use crate::controller::Controller;
-use crate::delivery::Delivery;
-use crate::operator::{self, Inputs, Wake};
+use crate::delivery::{ByPod, Delivery, Fallback};
+use crate::message::installed::InstalledCrd;
+use crate::metrics::Metrics;
+use crate::operator::{self, Inputs, NOT_LISTED, Wake};
+use crate::schemas::SchemaFile;
+#[cfg(feature = "otlp")]
+use crate::{cli::BrokerArgs, traces::Traces};
 
 /// The kube client would log whole answers that it can't read, which may be Secrets; lapin reports
 /// at error what the operator reports itself.
 const LOG: &str = "info,kube_client=off,kube_runtime=off,lapin=off";
 
+/// How many may wait for an answer to how it is going.
+const QUESTIONS: usize = 16;
+
 /// Runs the operator until it is told to stop.
 #[must_use]
 pub fn main(arguments: RunArgs) -> ExitCode {
     start_log(arguments.log_format);
-    match super::block_on(run(arguments)) {
+    let schemas = match SchemaFile::open(&arguments.schemas) {
+        Ok(schemas) => Arc::new(schemas),
+        Err(words) => return super::misused(&words),
+    };
+    match super::block_on(run(arguments, schemas)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(words)) => super::fail(&words),
         Err(error) => super::fail(&format!("can't start: {error}")),
     }
 }
 
-async fn run(arguments: RunArgs) -> Result<(), String> {
+async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String> {
     let listener = admin::bind(arguments.admin_address).await.map_err(|error| {
         format!("can't serve on {}: {error}; choose another with --admin-address", arguments.admin_address)
     })?;
     if let Ok(address) = listener.local_addr() {
-        info!(%address, version = env!("CARGO_PKG_VERSION"), "serving /livez and /readyz");
+        info!(%address, version = env!("CARGO_PKG_VERSION"), "serving /metrics, /livez and /readyz");
     }
     let client = client().await?;
-    let (synced, ready) = watch::channel(false);
+    let (obstacle, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
+    let (asker, questions) = mpsc::channel(QUESTIONS);
+    let metrics = Arc::new(Metrics::new());
+    #[cfg(feature = "otlp")]
+    let traces = traces(&arguments)?;
+    let mut terminated = pin!(terminated()?.fuse());
+    let (mut election, unelected) = Election::begin(&client, &arguments);
+    let admin = Admin { unlisted, unelected, operator: asker, metrics: metrics.clone() };
+    tokio::spawn(admin::serve(listener, Arc::new(admin)));
+    tokio::spawn(look_at_crd(client.clone()));
+    tokio::select! {
+        () = election.decided() => {}
+        () = &mut terminated => return Ok(()),
+    }
+    tokio::spawn(schemas.clone().watch());
     let (wake, wakes) = mpsc::unbounded_channel();
-    let events = pending(&client, &arguments.watch_namespaces);
-    let scopes = arguments.watch_namespaces.len().max(1);
-    let controller = Arc::new(controller(client, &arguments, wake));
-    tokio::spawn(admin::serve(listener, ready));
-    let inputs = Inputs { events, scopes, wakes, synced };
-    operator::run(controller, arguments.concurrency.into(), inputs, terminated()?)
-        .await
-        .map_err(|error| format!("stopped by a fault of its own ({error}): please report it"))
-}
-
-fn controller(client: Client, arguments: &RunArgs, sender: mpsc::UnboundedSender<Wake>) -> Controller {
-    // Nobody listens any more only while the program ends.
-    let wake = move |wake| drop(sender.send(wake));
-    let wake_secret = wake.clone();
-    let pool = Pool::new(arguments.broker.brokers(), arguments.broker.confirm_timeout(), move |environment| {
-        wake(Wake::Environment(environment));
+    let begun = watch::Sender::new(None);
+    let counts = metrics.clone();
+    let janitor = Janitor::new(arguments.default_ttl_seconds_after_finished, move |deletion| {
+        counts.count_deletion(deletion);
     });
-    Controller {
+    let (namespaces, tenure) = (arguments.scope.watch_namespaces.clone(), election.tenure.clone());
+    let cleaning = tokio::spawn(janitor.clone().run(client.clone(), namespaces, tenure));
+    // Nobody listens any more only while the program ends.
+    let wake = move |event| drop(wake.send(event));
+    let wake_secret = wake.clone();
+    let controller = Controller {
         secrets: Secrets::new(client.clone(), move |secret| wake_secret(Wake::Secret(secret))),
-        statuses: StatusWriter::new(client),
+        events: Events::new(client.clone(), election.me.clone()),
+        statuses: StatusWriter::new(client.clone()),
+        janitor,
         routing: arguments.broker.routing(),
         keyring: Keyring::default(),
-        delivery: match arguments.delivery_mode {
-            DeliveryMode::Direct => Delivery::Direct(pool),
-        },
+        certificates: Certificates::default(),
+        delivery: delivery(&client, &arguments, election.tenure.clone(), begun.subscribe(), wake),
+        metrics,
+        schemas,
+        #[cfg(feature = "otlp")]
+        traces: traces.clone(),
+    };
+    let inputs = Inputs {
+        watch: || pending(&client, &arguments.scope.watch_namespaces),
+        scopes: arguments.scope.watch_namespaces.len().max(1),
+        wakes,
+        questions,
+        tenure: election.tenure.clone(),
+        begun,
+        obstacle,
+    };
+    let queue = Queue::new(arguments.concurrency.into(), by_pods(&arguments));
+    let ended = operator::run(Arc::new(controller), queue, inputs, terminated).await;
+    cleaning.abort();
+    // Nothing is deleted once another one leads.
+    let _ = cleaning.await;
+    election.end().await;
+    #[cfg(feature = "otlp")]
+    if let Some(traces) = traces {
+        // It fails only while the process is torn down.
+        let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
+    ended.map_err(|error| format!("stopped by a fault of its own ({error}): please report it"))
+}
+
+/// Warns of a CRD that lacks something: the API server would drop what it does not know from statuses.
+async fn look_at_crd(client: Client) {
+    if let Ok(InstalledCrd::Older(lacks)) = installed_crd(&client).await {
+        warn!("the CRD is older than the operator and lacks {}: install the operator's ({INSTALL})", lacks.join(", "));
+    }
+}
+
+/// Whether this process leads, and the task that sees to it.
+struct Election {
+    me: String,
+    tenure: watch::Receiver<Tenure>,
+    campaign: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Election {
+    /// Takes part in the election, if there is to be one; what keeps it from that is told too.
+    fn begin(client: &Client, arguments: &RunArgs) -> (Self, watch::Receiver<Option<String>>) {
+        let me = identity();
+        let (obstacle, unelected) = watch::channel(None);
+        if !arguments.scope.leader_elect {
+            return (Self { me, tenure: watch::channel(Tenure::Always).1, campaign: None }, unelected);
+        }
+        let (sender, tenure) = watch::channel(Tenure::Unknown);
+        let tells = Tells { tenure: sender, obstacle };
+        let namespace = arguments.scope.lease_namespace.as_deref().unwrap_or_else(|| client.default_namespace());
+        let candidate =
+            Candidate::new(client.clone(), namespace, arguments.scope.lease_name.clone(), me.clone(), tells);
+        let (quit, told) = oneshot::channel();
+        let task = tokio::spawn(candidate.run(async move { drop(told.await) }));
+        (Self { me, tenure, campaign: Some((quit, task)) }, unelected)
+    }
+
+    /// Waits until it is known who leads, so that what is pending is listed once.
+    async fn decided(&mut self) {
+        // It fails only where nobody decides any more.
+        let _ = self.tenure.wait_for(|tenure| *tenure != Tenure::Unknown).await;
+    }
+
+    /// Lets another one lead.
+    async fn end(self) {
+        if let Some((quit, task)) = self.campaign {
+            drop(quit);
+            // Whatever became of the task: the Lease ends by itself.
+            let _ = task.await;
+        }
+    }
+}
+
+/// This process's name, which no other has: the pod's, and something random.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}_{}", if host.is_empty() { "operator" } else { host }, Uuid::new_v4())
+}
+
+/// How messages are sent by Pods, if any are.
+fn by_pods(arguments: &RunArgs) -> queue::Pods {
+    match arguments.scope.delivery_mode {
+        DeliveryMode::Direct => queue::Pods::default(),
+        mode => queue::Pods { width: arguments.pods.max_pods.into(), always: mode == DeliveryMode::Pod },
+    }
+}
+
+/// The ways to deliver that are asked for, open while this process's term lasts.
+fn delivery(
+    client: &Client,
+    arguments: &RunArgs,
+    tenure: watch::Receiver<Tenure>,
+    begun: watch::Receiver<Option<u64>>,
+    wake: impl Fn(Wake) + Send + Sync + 'static,
+) -> Delivery {
+    let gate = Gate::new(move || tenure.borrow().admits(*begun.borrow(), Instant::now()));
+    let brokers = arguments.broker.brokers();
+    let pool = || {
+        let wake = move |environment| wake(Wake::Environment(environment));
+        Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), gate.clone(), wake)
+    };
+    let pods = || {
+        let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
+        let (pods, settings) = (Pods::new(client.clone(), keep_failed), arguments.pods.settings());
+        ByPod::new(pods, settings, brokers.clone(), gate.clone(), arguments.scope.watch_namespaces.clone())
+    };
+    match arguments.scope.delivery_mode {
+        DeliveryMode::Direct => Delivery::Direct(pool()),
+        DeliveryMode::Pod => Delivery::Pod(pods()),
+        DeliveryMode::Fallback => {
+            let fallback = Fallback { pods: pods(), pool: pool(), after: arguments.pods.fallback_after };
+            Delivery::Fallback(fallback)
+        }
+    }
+}
+
+/// Where traces go, if a collector is named.
+#[cfg(feature = "otlp")]
+fn traces(arguments: &RunArgs) -> Result<Option<Arc<Traces>>, String> {
+    let BrokerArgs { exchange, trace_context, .. } = &arguments.broker;
+    let traces = arguments.otlp_endpoint.as_deref().map(|collector| Traces::to(collector, exchange, *trace_context));
+    traces.transpose().map(|traces| traces.map(Arc::new)).map_err(|error| format!("can't send traces: {error}"))
 }
 
 /// Ends when the process is told to: by the kubelet, or by Ctrl-C.

@@ -1,6 +1,7 @@
 //! Where a message's client certificate is: in one Secret, or in three with one key each. Only names;
 //! what the Secrets hold is for [`secret`](super::secret).
 
+use super::names::{is_label, is_subdomain};
 use super::resource::{AuthenticationSpec, SecretKeyReference, SecretReference};
 use super::text::quoted;
 use super::validate::{InvalidMessage, refuse};
@@ -30,6 +31,15 @@ impl Authentication {
         }
         .into_iter()
         .flatten()
+    }
+
+    /// The Secret that holds the client certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &SecretName {
+        match self {
+            Self::One(secret) => secret,
+            Self::Three { cert, .. } => &cert.secret,
+        }
     }
 }
 
@@ -71,7 +81,7 @@ pub(super) fn valid_authentication(
         let plain = reference.key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         if !plain || !(1..=253).contains(&reference.key.len()) {
             return refuse(format!(
-                "spec.authentication.{field}.key is {}, but must be a key of a Secret: letters, digits, dashes, dots and underscores",
+                "spec.authentication.{field}.key is {}, but must be a key of a Secret: at most 253 letters, digits, dashes, dots and underscores",
                 quoted(&reference.key)
             ));
         }
@@ -120,23 +130,15 @@ pub(super) fn valid_authentication(
 
 /// Names go into the API server's paths, so they are held to the API server's own rules.
 fn secret_name(field: &str, name: &str, namespace: Option<&str>, default: &str) -> Result<SecretName, InvalidMessage> {
-    let label = |label: &str| {
-        label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if name.len() > 253 || !name.split('.').all(label) {
+    if !is_subdomain(name) {
         return refuse(format!(
-            "spec.authentication.{field}.name is {}, but must be the name of a Secret: lower case letters, digits, dashes and dots",
+            "spec.authentication.{field}.name is {}, but must be the name of a Secret: at most 253 lower case letters, digits, dashes and dots",
             quoted(name)
         ));
     }
-    if let Some(namespace) = namespace
-        && (namespace.len() > 63 || !label(namespace))
-    {
+    if let Some(namespace) = namespace.filter(|namespace| !is_label(namespace)) {
         return refuse(format!(
-            "spec.authentication.{field}.namespace is {}, but must be the name of a namespace: lower case letters, digits and dashes",
+            "spec.authentication.{field}.namespace is {}, but must be the name of a namespace: at most 63 lower case letters, digits and dashes",
             quoted(namespace)
         ));
     }

@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 /// The deepest nesting of a body that is sent. The API server stores thousands of levels, and
 /// consumers' JSON parsers give up long before that.
 pub const MAX_DEPTH: usize = 128;
+/// The longest path of a dropped null, in bytes. A key may be as long as the whole body, and stand
+/// above thousands of nulls.
+const LONGEST_PATH: usize = 512;
 
 /// How many arrays and objects stand in one another at the deepest place of `json`.
 ///
@@ -74,41 +77,50 @@ pub fn dropped_nulls(last_applied: &str, body: &str) -> Vec<String> {
     };
     // A null header that is stored is refused for its type.
     let nulls = headers.into_iter().flatten().filter(|(_, value)| value.get() == "null");
-    let mut paths: Vec<_> = nulls.map(|(name, _)| format!("spec.message.headers.{name}")).collect();
+    let mut paths: Vec<_> = nulls.map(|(name, _)| shortened(&format!("spec.message.headers.{name}"))).collect();
     let written = written.filter(|written| depth(written.get()) <= MAX_DEPTH).and_then(|written| value(written.get()));
     if let (Some(written), Some(stored)) = (written, value(body)) {
-        compare(&written, &stored, "spec.message.body", &mut paths);
+        compare(&written, &stored, &mut "spec.message.body".to_owned(), &mut paths);
     }
     paths
 }
 
 /// Parses JSON whose depth was counted before: the parser's own limit is one level lower than
 /// [`MAX_DEPTH`].
-fn value(json: &str) -> Option<Value> {
+pub(super) fn value(json: &str) -> Option<Value> {
     let mut json = serde_json::Deserializer::from_str(json);
     json.disable_recursion_limit();
     Value::deserialize(&mut json).ok()
 }
 
-fn compare(written: &Value, stored: &Value, path: &str, paths: &mut Vec<String>) {
+/// `path` is where the two stand; it is the same again afterwards.
+fn compare(written: &Value, stored: &Value, path: &mut String, paths: &mut Vec<String>) {
+    let above = path.len();
     match (written, stored) {
         (Value::Object(written), Value::Object(stored)) => {
             for (key, value) in written {
-                let path = format!("{path}.{key}");
+                path.extend([".", key]);
                 match stored.get(key) {
-                    None if value.is_null() => paths.push(path),
+                    None if value.is_null() => paths.push(shortened(path)),
                     None => {}
-                    Some(stored) => compare(value, stored, &path, paths),
+                    Some(stored) => compare(value, stored, path, paths),
                 }
+                path.truncate(above);
             }
         }
         (Value::Array(written), Value::Array(stored)) => {
             for (index, (written, stored)) in written.iter().zip(stored).enumerate() {
-                compare(written, stored, &format!("{path}[{index}]"), paths);
+                path.extend(["[", &index.to_string(), "]"]);
+                compare(written, stored, path, paths);
+                path.truncate(above);
             }
         }
         _ => {}
     }
+}
+
+fn shortened(path: &str) -> String {
+    path[..path.floor_char_boundary(LONGEST_PATH)].to_owned()
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ pub fn suspended(message: &FedoraMessage) -> bool {
     message.spec.as_ref().is_ok_and(|spec| spec.suspend == Some(true))
 }
 
+/// A deadline that could only have passed is not one: validation refuses it.
 fn active_seconds(message: &FedoraMessage) -> Option<i64> {
-    message.spec.as_ref().ok()?.active_deadline_seconds
+    message.spec.as_ref().ok()?.active_deadline_seconds.filter(|seconds| *seconds > 0)
 }

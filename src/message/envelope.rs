@@ -22,7 +22,7 @@ pub const DELIVERY_MODE: u8 = 2;
 
 /// RabbitMQ's default `frame_max`, in bytes. A message's properties and headers must fit in one
 /// frame; the broker closes the whole connection over a larger one.
-const FRAME_MAX: usize = 131_072;
+pub const FRAME_MAX: u32 = 131_072;
 /// What a frame with properties holds beside the user's headers, generously: frame and class
 /// header, all other properties, and the headers that [`Envelope::new`] sets itself.
 const FRAME_OVERHEAD: usize = 1_024;
@@ -30,7 +30,7 @@ const FRAME_OVERHEAD: usize = 1_024;
 /// header, and content type, encoding, table length, delivery mode, priority and message id.
 const PROPERTIES_SIZE: usize = 8 + 14 + 17 + 6 + 4 + 1 + 1 + 37;
 /// How many bytes the user's own headers may take on the wire.
-pub const MAX_OWN_HEADERS_SIZE: usize = FRAME_MAX - FRAME_OVERHEAD;
+pub const MAX_OWN_HEADERS_SIZE: usize = FRAME_MAX as usize - FRAME_OVERHEAD;
 
 /// Where messages go: the exchange, and what stands before the topics of each environment.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +41,8 @@ pub struct Routing {
     pub prod_topic_prefix: String,
     /// What stands before staging's topics; may be empty.
     pub stg_topic_prefix: String,
+    /// Whether messages carry their place in a trace ([`Trace`](super::trace::Trace)).
+    pub trace_context: bool,
 }
 
 impl Routing {
@@ -110,7 +112,7 @@ impl<'a> Envelope<'a> {
         if let Some(package) = message.schema_package {
             headers.push(("fedora_messaging_schema_package", text(package)));
         }
-        headers.push(("fedora_messaging_severity", HeaderValue::Integer(number(message.severity))));
+        headers.push(("fedora_messaging_severity", HeaderValue::Integer(number(message.severity.unwrap_or_default()))));
         headers.push(("priority", HeaderValue::Integer(message.priority.into())));
         headers.push(("sent-at", HeaderValue::String(sent_at)));
         Self {

@@ -6,14 +6,14 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
-use super::resource::{FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
+use super::resource::{Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
 use super::strict::object;
 use super::text::printable;
 
@@ -56,6 +56,18 @@ impl FedoraMessage {
     #[must_use]
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The environment whose broker gets it, if it can be read.
+    #[must_use]
+    pub fn environment(&self) -> Option<Environment> {
+        self.spec.as_ref().ok().map(|spec| spec.env)
+    }
+
+    /// How old it is.
+    #[must_use]
+    pub fn age(&self, now: DateTime<Utc>) -> TimeDelta {
+        self.created.map_or(TimeDelta::zero(), |created| now - created)
     }
 }
 
@@ -156,20 +168,52 @@ fn decode_spec(raw: Option<&RawValue>) -> Result<Box<FedoraMessageSpec>, String>
             "." => "spec".to_owned(),
             path => format!("spec.{path}"),
         };
-        format!("{}: {}", printable(&field, LONGEST_WORDS), plain(&without_position(&error)))
+        plain(&printable(&field, LONGEST_WORDS), &without_position(&error))
     })
 }
 
-/// A decoder's words as a user's: without names of Rust's types.
-fn plain(words: &str) -> String {
-    let Some((found, expected)) = words.rsplit_once(", expected ") else { return printable(words, LONGEST_WORDS) };
+/// A decoder's words as a user's: without names of Rust's types, and with what to do.
+fn plain(field: &str, words: &str) -> String {
+    if let Some(name) = words.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        return format!("{field}.{name} is missing: add it");
+    }
+    let Some((found, expected)) = words.rsplit_once(", expected ") else {
+        return match words {
+            // A list, a null or a number where one of several names is to stand.
+            "expected value" => format!("{field} must be a string: kubectl explain fmsg.{field} tells which"),
+            words => format!("{field} can't be read: {}", printable(words, LONGEST_WORDS)),
+        };
+    };
+    let names;
     let expected = match expected {
         "u8" => "an integer from 0 to 255",
-        "u32" => "an integer from 0 to 4294967295",
+        // Both of this type count retries or seconds, and end where the schema says.
+        "u32" => "an integer from 0 to 2147483647",
+        "i64" => "an integer of 64 bits",
         "a map" => "an object",
-        other => other,
+        expected => {
+            names = expected.replace('`', "");
+            &names
+        }
     };
-    format!("{}, expected {expected}", printable(found, LONGEST_WORDS))
+    format!("{field} is {}, but must be {expected}: correct it", printable(&kind_found(found), LONGEST_WORDS))
+}
+
+/// What a decoder found: a value, or its kind.
+fn kind_found(words: &str) -> String {
+    if let Some(name) = words.strip_prefix("unknown variant ") {
+        return format!("\"{}\"", name.trim_matches('`'));
+    }
+    let found = words.split_once(": ").map_or(words, |(_, found)| found);
+    match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "an object".to_owned(),
+        "null" | "unit value" => "null".to_owned(),
+        found => match found.strip_prefix("string ") {
+            Some(text) => text.to_owned(),
+            None => found.split_once('`').map_or(found, |(_, value)| value.trim_end_matches('`')).to_owned(),
+        },
+    }
 }
 
 /// A decoder's words without its line and column, which mean nothing to whoever wrote YAML.

@@ -2,6 +2,7 @@
 //! follows. Status, events and metrics all speak these words.
 
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 /// Why a message is as it is: the low-cardinality word in `status.reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,8 @@ pub enum Reason {
     DeadlineExceeded,
     /// `spec.backoffLimit` retries have failed.
     BackoffLimitExceeded,
+    /// The Pod that was to send the message failed, or could not run.
+    PodFailed,
 }
 
 /// What follows an outcome.
@@ -59,9 +62,20 @@ pub enum Then {
     AwaitResume,
 }
 
+impl Then {
+    /// Whether nothing follows by itself: the message was sent, or given up.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Done | Self::Stop => true,
+            Self::Backoff | Self::AwaitSecret | Self::AwaitResume => false,
+        }
+    }
+}
+
 impl Reason {
     /// Every reason, for those who go through all of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Suspended,
         Self::Sent,
         Self::InvalidMessage,
@@ -80,6 +94,7 @@ impl Reason {
         Self::MessageTooLarge,
         Self::DeadlineExceeded,
         Self::BackoffLimitExceeded,
+        Self::PodFailed,
     ];
 
     /// The word as it stands in a status.
@@ -104,6 +119,7 @@ impl Reason {
             Self::MessageTooLarge => "MessageTooLarge",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::BackoffLimitExceeded => "BackoffLimitExceeded",
+            Self::PodFailed => "PodFailed",
         }
     }
 
@@ -120,7 +136,8 @@ impl Reason {
             | Self::VhostRefused
             | Self::BrokerBlocked
             | Self::ConfirmTimeout
-            | Self::Nacked => Then::Backoff,
+            | Self::Nacked
+            | Self::PodFailed => Then::Backoff,
             Self::InvalidMessage
             | Self::TopicForbidden
             | Self::ExchangeNotFound
@@ -144,7 +161,8 @@ impl Reason {
             | Self::Nacked
             | Self::TopicForbidden
             | Self::ExchangeNotFound
-            | Self::MessageTooLarge => true,
+            | Self::MessageTooLarge
+            | Self::PodFailed => true,
             Self::Suspended
             | Self::InvalidMessage
             | Self::SecretNotFound
@@ -190,6 +208,21 @@ impl Outcome {
         Self { reason: Reason::Sent, message: message.to_owned() }
     }
 
+    /// A Pod of this name ended well; `why` tells why it was not sent directly, if it was to be.
+    #[must_use]
+    pub fn sent_by_pod(pod: &str, why: Option<&Self>) -> Self {
+        let why =
+            why.map(|Self { reason, message }| format!(", because direct delivery failed with {reason}: {message}"));
+        let message = format!("Message was sent successfully by Pod {pod}{}", why.unwrap_or_default());
+        Self { reason: Reason::Sent, message }
+    }
+
+    /// The same, with what should be mended soon.
+    #[must_use]
+    pub fn with_warning(self, warning: &str) -> Self {
+        Self { message: format!("{}. {warning}", self.message), ..self }
+    }
+
     /// `spec.suspend` is true.
     #[must_use]
     pub fn suspended() -> Self {
@@ -202,7 +235,9 @@ impl Outcome {
     /// `spec.activeDeadlineSeconds` have passed; `last` is what went wrong before, if anything.
     #[must_use]
     pub fn deadline_exceeded(seconds: i64, last: Option<&str>) -> Self {
-        let last = last.unwrap_or("it was not tried before, because no operator was running");
+        let last = last.unwrap_or(
+            "it was not tried in that time, because no operator was running, or others came first: annotate it to retry",
+        );
         Self {
             reason: Reason::DeadlineExceeded,
             message: format!("Not sent within spec.activeDeadlineSeconds ({seconds} s): {last}"),
@@ -222,6 +257,30 @@ impl Outcome {
     }
 }
 
+/// The ways by which a message can leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The operator publishes it.
+    #[default]
+    Direct,
+    /// A Pod publishes it.
+    Pod,
+}
+
+impl Mode {
+    /// Both of them, for those who count them.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Pod];
+
+    /// The word in `status.deliveryMode`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Pod => "pod",
+        }
+    }
+}
+
 /// How one attempt ended, with what only the attempt knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -229,11 +288,24 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The routing key, if the message got that far.
     pub routing_key: Option<String>,
+    /// Which way was tried last.
+    pub mode: Mode,
+    /// How long the broker took, if it confirmed the message to this process.
+    pub took: Option<Took>,
+}
+
+/// How long a message took on its way to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// Until it was handed to the connection: the wait for a channel, and for room in it.
+    pub publish: Duration,
+    /// From then on until the broker confirmed it.
+    pub confirm: Duration,
 }
 
 impl<O: Into<Outcome>> From<O> for Attempt {
     fn from(outcome: O) -> Self {
-        Self { outcome: outcome.into(), routing_key: None }
+        Self { outcome: outcome.into(), routing_key: None, mode: Mode::Direct, took: None }
     }
 }
 

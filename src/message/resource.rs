@@ -41,8 +41,9 @@ pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
     category = "fedora",
     namespaced,
     status = "FedoraMessageStatus",
-    doc = "A message for Fedora's message bus. The operator publishes it once to the RabbitMQ broker of its environment, as the fedora-messaging library would, and records in the status what became of it.",
+    doc = "A message for Fedora's message bus. The operator publishes it to the RabbitMQ broker of its environment, as the fedora-messaging library would, and records in the status what became of it.",
     selectable = ".spec.env",
+    selectable = ".spec.ttlSecondsAfterFinished",
     selectable = ".status.status",
     selectable = ".status.reason",
     printcolumn = r#"{"name":"Env", "type":"string", "jsonPath":".spec.env", "description":"The environment whose broker gets the message"}"#,
@@ -166,21 +167,22 @@ pub struct MessageSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_headers")]
     pub headers: BTreeMap<String, Box<RawValue>>,
-    /// How important the message is: `Debug`, `Info` (the default), `Warning` or `Error`.
+    /// How important the message is: `Debug`, `Info`, `Warning` or `Error`. Default: `Info`, unless the
+    /// operator knows the schema and that has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// The message schema's entry point name, for instance `bodhi.update.request.stable.v1`. The
-    /// operator doesn't check the body against it; consumers do. Default: `base.message`, which any
-    /// body fits.
+    /// The message schema's entry point name, for instance `bodhi.update.request.stable.v1`. If the
+    /// operator knows the schema, it refuses a message that doesn't fit; consumers drop it in any case.
+    /// Default: `base.message`, which any body fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schema must be the name of an entry point: letters, digits, dots, dashes and underscores"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schema must be the name of an entry point: 1 to 255 letters, digits, dots, dashes and underscores"))]
     pub schema: Option<String>,
     /// The Python package that ships the schema, for instance `bodhi_messages`. Default:
-    /// `fedora_messaging` for `base.message`, and none for other schemas.
+    /// `fedora_messaging` for `base.message`; for other schemas what the operator knows of them, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schemaPackage must be the name of a Python package: letters, digits, dots, dashes and underscores"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schemaPackage must be the name of a Python package: 1 to 255 letters, digits, dots, dashes and underscores"))]
     pub schema_package: Option<String>,
     /// The AMQP priority, 0 to 255. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,7 +190,8 @@ pub struct MessageSpec {
     pub priority: Option<u8>,
 }
 
-/// How important the message is: `Debug`, `Info` (the default), `Warning` or `Error`.
+/// How important the message is: `Debug`, `Info`, `Warning` or `Error`. Default: `Info`, unless the
+/// operator knows the schema and that has another.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Severity {
     /// Of low priority; shown only to those who ask for it.
@@ -237,6 +240,15 @@ pub struct AuthenticationSpec {
     /// The Secret and the key in it that hold the client certificate's private key.
     #[serde(default, deserialize_with = "strict::optional_object", skip_serializing_if = "Option::is_none")]
     pub key_secret_ref: Option<SecretKeyReference>,
+}
+
+impl AuthenticationSpec {
+    /// The namespaces that it names.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let whole = [&self.secret_ref, &self.secret_ref_camel].into_iter().flatten().map(|it| &it.namespace);
+        let keys = [&self.ca_secret_ref, &self.cert_secret_ref, &self.key_secret_ref];
+        whole.chain(keys.into_iter().flatten().map(|it| &it.namespace)).filter_map(Option::as_deref)
+    }
 }
 
 /// A Secret by name.

@@ -66,7 +66,7 @@ pub(super) fn secret_name(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 253,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
-            "message": "must be the name of a Secret: lower case letters, digits, dashes and dots"
+            "message": "must be the name of a Secret: at most 253 lower case letters, digits, dashes and dots"
         }]
     })
 }
@@ -78,7 +78,7 @@ pub(super) fn namespace_name(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 63,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-            "message": "must be the name of a namespace: lower case letters, digits and dashes"
+            "message": "must be the name of a namespace: at most 63 lower case letters, digits and dashes"
         }]
     })
 }
@@ -89,7 +89,7 @@ pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 253,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[-._a-zA-Z0-9]+$')",
-            "message": "must be a key of a Secret: letters, digits, dashes, dots and underscores"
+            "message": "must be a key of a Secret: at most 253 letters, digits, dashes, dots and underscores"
         }]
     })
 }

@@ -67,6 +67,23 @@ pub fn is_stalled(status: &FedoraMessageStatus) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == STALLED && condition.status == "True")
 }
 
+/// Since when a status has had a condition, if that is true.
+#[must_use]
+pub fn since(status: &FedoraMessageStatus, type_: &str) -> Option<DateTime<Utc>> {
+    let condition =
+        status.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")?;
+    DateTime::from_timestamp(condition.last_transition_time.0.as_second(), 0)
+}
+
+/// Whether a person should notice that a status tells another reason than the one `before`: it is
+/// not sent, and that is not what the user asked for.
+#[must_use]
+pub fn is_warning(before: Option<&str>, status: &FedoraMessageStatus) -> bool {
+    let reason = status.reason.as_deref();
+    let wanted = [Reason::Sent, Reason::Suspended].map(|reason| Some(reason.name()));
+    reason.is_some() && reason != before && !wanted.contains(&reason)
+}
+
 fn conditions(
     message: &FedoraMessage,
     previous: &FedoraMessageStatus,
@@ -76,7 +93,9 @@ fn conditions(
 ) -> Vec<Condition> {
     let condition = |type_: &str, holds: bool, words: String| {
         let status = if holds { "True" } else { "False" };
-        let unchanged = previous.conditions.iter().find(|old| old.type_ == type_ && old.status == status);
+        // What was given up, tried once more and given up again has changed twice.
+        let unchanged =
+            previous.conditions.iter().find(|old| old.type_ == type_ && old.status == status && type_ != STALLED);
         Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),
@@ -90,6 +109,12 @@ fn conditions(
     let sent = condition(SENT, then == Then::Done, outcome.message.clone());
     let follows = match then {
         Then::Done => None,
+        // The spec can't be changed, so another attempt would find the same.
+        Then::Stop if outcome.reason == Reason::InvalidMessage => Some(condition(
+            STALLED,
+            true,
+            "Given up: delete it, and create another FedoraMessage with what is wrong put right".to_owned(),
+        )),
         Then::Stop => Some(condition(
             STALLED,
             true,

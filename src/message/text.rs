@@ -1,5 +1,5 @@
-//! Other people's text within our messages: on one line, without control characters that a
-//! terminal would act on, and of bounded length.
+//! Other people's text within our messages: on one line, without characters that a terminal would
+//! act on, and of bounded length.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,18 @@ pub fn quoted(text: &str) -> String {
     format!("{:?}", shortened(text, LONGEST_QUOTE))
 }
 
-/// A sentence from elsewhere, with blanks for control characters, of at most `longest` characters.
+/// A sentence from elsewhere, with blanks for what a terminal would act on, of at most `longest`
+/// characters.
 #[must_use]
 pub fn printable(words: &str, longest: usize) -> String {
-    shortened(words, longest).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    shortened(words, longest).chars().map(|c| if acts(c) { ' ' } else { c }).collect()
+}
+
+/// Control characters, and those that end a line or change the direction of writing, so that other
+/// words are seen than are there.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn shortened(text: &str, longest: usize) -> Cow<'_, str> {

@@ -18,6 +18,7 @@ use super::incoming::FedoraMessage;
 use super::outcome::{Failure, Reason};
 use super::resource::{Environment, FedoraMessageSpec, MessageSpec, Severity};
 use super::text::{printable, quoted};
+use super::trace::{self, Trace};
 
 /// AMQP short strings (routing key, header names) hold at most this many bytes.
 const MAX_SHORT_STRING: usize = 255;
@@ -28,9 +29,9 @@ const MOST_SHOWN: usize = 5;
 /// How long such a path may get, in characters.
 const LONGEST_PATH: usize = 60;
 /// The schema of a message that names none.
-const BASE_SCHEMA: &str = "base.message";
+pub(super) const BASE_SCHEMA: &str = "base.message";
 /// The package that ships [`BASE_SCHEMA`].
-const BASE_SCHEMA_PACKAGE: &str = "fedora_messaging";
+pub(super) const BASE_SCHEMA_PACKAGE: &str = "fedora_messaging";
 /// Headers by which consumers filter; all others that begin with `fedora_messaging` are reserved.
 const FILTER_HEADERS: [&str; 6] = ["user", "group", "rpm", "container", "module", "flatpak"];
 
@@ -49,8 +50,8 @@ pub struct OutgoingMessage<'a> {
     pub schema: &'a str,
     /// The package that ships the schema, where it is known.
     pub schema_package: Option<&'a str>,
-    /// How important it is.
-    pub severity: Severity,
+    /// How important it is; where the sender leaves it open, its schema says so.
+    pub severity: Option<Severity>,
     /// AMQP priority.
     pub priority: u8,
     /// The user's own headers, by name.
@@ -85,8 +86,15 @@ pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<Out
     valid_limits(spec)?;
     let body = valid_body(&spec.message, message.last_applied.as_deref())?;
     let (schema, schema_package) = valid_schema(&spec.message)?;
+    let id = valid_uid(message.uid())?;
+    let mut headers = valid_headers(&spec.message)?;
+    if routing.trace_context {
+        let value = HeaderValue::String(Trace::of(id, &spec.message.headers).header());
+        headers.retain(|(name, _)| *name != trace::HEADER);
+        headers.push((trace::HEADER, value));
+    }
     Ok(OutgoingMessage {
-        id: valid_uid(message.uid())?,
+        id,
         sent_at: message.created.ok_or_else(|| {
             InvalidMessage("metadata.creationTimestamp is missing: it is the message's time".to_owned())
         })?,
@@ -94,9 +102,9 @@ pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<Out
         routing_key: valid_routing_key(routing, spec.env, &spec.message.topic)?,
         schema,
         schema_package,
-        severity: spec.message.severity.unwrap_or_default(),
+        severity: spec.message.severity,
         priority: spec.message.priority.unwrap_or_default(),
-        headers: valid_headers(&spec.message)?,
+        headers,
         body,
         authentication: valid_authentication(&spec.authentication, message.namespace())?,
     })
@@ -113,7 +121,9 @@ fn valid_limits(spec: &FedoraMessageSpec) -> Result<(), InvalidMessage> {
         if let Some(value) = value
             && !(least..=most).contains(&value)
         {
-            return refuse(format!("spec.{field} is {value}, but must be at least {least} and at most {most}"));
+            return refuse(format!(
+                "spec.{field} is {value}, but must be at least {least} and at most {most}: correct it"
+            ));
         }
     }
     Ok(())
@@ -124,7 +134,7 @@ fn valid_uid(uid: &str) -> Result<Uuid, InvalidMessage> {
         // Exactly the form in which it goes to the wire.
         Ok(id) if id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122 && id.to_string() == uid => Ok(id),
         _ => refuse(format!(
-            "metadata.uid is {}, but must be a UUID of version 4, because it becomes the message's id",
+            "metadata.uid is {}, but must be a UUID of version 4, because it becomes the message's id: remove it, or correct it",
             quoted(uid)
         )),
     }
@@ -218,7 +228,7 @@ fn valid_schema(message: &MessageSpec) -> Result<(&str, Option<&str>), InvalidMe
             && !plain(value)
         {
             return refuse(format!(
-                "spec.message.{field} is {}, but must be {what}: letters, digits, dots, dashes and underscores",
+                "spec.message.{field} is {}, but must be {what}: 1 to 255 letters, digits, dots, dashes and underscores",
                 quoted(value)
             ));
         }

@@ -25,7 +25,7 @@ if [ ! -e ca.pem ]; then
     openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=broker-ca \
         -addext keyUsage=critical,keyCertSign,cRLSign -keyout ca-key.pem -out ca.pem
 fi
-issue server 'subjectAltName=DNS:localhost,DNS:rabbitmq,IP:127.0.0.1'
+issue server 'subjectAltName=DNS:localhost,DNS:host.docker.internal,DNS:rabbitmq,IP:127.0.0.1'
 for user; do
     issue "$user" 'extendedKeyUsage=clientAuth'
 done

@@ -108,31 +108,38 @@ fn the_first_certificate_is_the_users_and_others_are_its_chain() {
 #[test]
 fn what_is_no_certificate_is_told_by_its_place() {
     let ClientCert { ca, cert, key } = issued();
-    let no_certificate = |place: &str| {
-        format!("{place} holds no certificate: put a PEM certificate there (-----BEGIN CERTIFICATE-----)")
+    let no_certificate = |place: &str, found: &str| {
+        format!("{place} {found}: put a PEM certificate there (-----BEGIN CERTIFICATE-----)")
     };
-    let not_pem =
-        |place: &str| format!("{place} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered");
-    let no_key = |hint: &str| format!("{KEY} holds no private key that can be read: {hint}");
-    let put_key = "put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)";
+    let not_pem = |place: &str| {
+        format!(
+            "{place} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered and with its line breaks"
+        )
+    };
+    let no_key = |found: &str| format!("{KEY} {found}: put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)");
+    let (other, key_instead) = ("holds no certificate", "holds no certificate, but a private key");
     let cut = |pem: &str| pem[..pem.len() / 2].to_owned();
     let garbled = |pem: &str| {
         let (head, tail) = pem.split_at(60);
         format!("{head}%%%%{tail}")
     };
     for (what, [ca, cert, key], expected) in [
-        ("an empty CA", ["", &cert, &key], no_certificate(CA)),
-        ("a CA that is text", ["the CA", &cert, &key], no_certificate(CA)),
-        ("a CA that is a key", [&key, &cert, &key], no_certificate(CA)),
+        ("an empty CA", ["", &cert, &key], no_certificate(CA, "is empty")),
+        ("a CA that is text", ["the CA", &cert, &key], no_certificate(CA, other)),
+        ("a CA that is a key", [&key, &cert, &key], no_certificate(CA, key_instead)),
         ("a CA that is cut", [&cut(&ca), &cert, &key], not_pem(CA)),
         ("a CA that is garbled", [&garbled(&ca), &cert, &key], not_pem(CA)),
-        ("an empty certificate", [&ca, "", &key], no_certificate(CERT)),
-        ("a certificate that is a key", [&ca, &key, &key], no_certificate(CERT)),
+        ("an empty certificate", [&ca, "", &key], no_certificate(CERT, "is empty")),
+        ("a certificate that is a key", [&ca, &key, &key], no_certificate(CERT, key_instead)),
         ("a certificate that is cut", [&ca, &cut(&cert), &key], not_pem(CERT)),
         ("a certificate that is garbled", [&ca, &garbled(&cert), &key], not_pem(CERT)),
-        ("an empty key", [&ca, &cert, ""], no_key(put_key)),
-        ("a key that is a certificate", [&ca, &cert, &cert], no_key(put_key)),
-        ("a key that is text", [&ca, &cert, "open sesame"], no_key(put_key)),
+        ("an empty key", [&ca, &cert, ""], no_key("is empty")),
+        (
+            "a key that is a certificate",
+            [&ca, &cert, &cert],
+            no_key("holds no private key that can be read, but a certificate"),
+        ),
+        ("a key that is text", [&ca, &cert, "open sesame"], no_key("holds no private key that can be read")),
         ("a key that is cut", [&ca, &cert, &cut(&key)], not_pem(KEY)),
         ("a key that is garbled", [&ca, &cert, &garbled(&key)], not_pem(KEY)),
     ] {
@@ -155,7 +162,9 @@ fn pem_around_something_else_is_told_by_its_place() {
     );
     assert_eq!(
         refusal(&ca, &cert, &wrapped("PRIVATE KEY")),
-        format!("{KEY} can't be used with {CERT}: put an RSA, ECDSA or Ed25519 key and its certificate there")
+        format!(
+            "{KEY} can't be used with {CERT}: put an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key there, and its certificate"
+        )
     );
 }
 
@@ -177,12 +186,16 @@ fn a_key_of_another_certificate_is_refused() {
     let (ours, other) = (pki.client("nice-app").unwrap(), pki.client("nice-app").unwrap());
     assert_eq!(
         refusal(&ours.ca, &ours.cert, &other.key),
-        format!("{CERT} and {KEY} don't belong together: put a certificate and its own key there")
+        format!(
+            "{CERT}, whose first certificate is that of nice-app, and {KEY} don't belong together: put the client certificate and its own key there"
+        )
     );
     let rsa = pki.issue(&Request::client("nice-app").key(KeyKind::Rsa)).unwrap();
     assert_eq!(
         refusal(&ours.ca, &ours.cert, &rsa.key),
-        format!("{CERT} and {KEY} don't belong together: put a certificate and its own key there")
+        format!(
+            "{CERT}, whose first certificate is that of nice-app, and {KEY} don't belong together: put the client certificate and its own key there"
+        )
     );
 }
 

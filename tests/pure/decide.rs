@@ -142,8 +142,8 @@ fn a_message_is_given_up_at_its_deadline() {
         (&failed, "Not sent within spec.activeDeadlineSeconds (60 s): BrokerUnreachable it was"),
         (
             &none,
-            "Not sent within spec.activeDeadlineSeconds (60 s): it was not tried before, because no operator was \
-             running",
+            "Not sent within spec.activeDeadlineSeconds (60 s): it was not tried in that time, because no operator \
+             was running, or others came first: annotate it to retry",
         ),
     ] {
         assert_eq!(deadline(&message, status, after(0)), Some(after(60)));

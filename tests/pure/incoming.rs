@@ -108,32 +108,32 @@ fn a_spec_that_can_not_be_read_is_told_by_its_field() {
         (
             "another environment",
             with("/spec/env", "dev".into()),
-            "spec.env: unknown variant `dev`, expected `prod` or `stg`",
+            r#"spec.env is "dev", but must be prod or stg: correct it"#,
         ),
         (
             "an environment in capitals",
             with("/spec/env", "Prod".into()),
-            "spec.env: unknown variant `Prod`, expected `prod` or `stg`",
+            r#"spec.env is "Prod", but must be prod or stg: correct it"#,
         ),
         (
             "a severity in small letters",
             with("/spec/message/severity", "info".into()),
-            "spec.message.severity: unknown variant `info`, expected one of `Debug`, `Info`, `Warning`, `Error`",
+            r#"spec.message.severity is "info", but must be one of Debug, Info, Warning, Error: correct it"#,
         ),
         (
             "a topic that is a number",
             with("/spec/message/topic", 3.into()),
-            "spec.message.topic: invalid type: integer `3`, expected a string",
+            "spec.message.topic is 3, but must be a string: correct it",
         ),
-        ("no topic", without("/spec/message/topic"), "spec.message: missing field `topic`"),
-        ("no body", without("/spec/message/body"), "spec.message: missing field `body`"),
-        ("no environment", without("/spec/env"), "spec: missing field `env`"),
-        ("no message", without("/spec/message"), "spec: missing field `message`"),
-        ("no authentication", without("/spec/authentication"), "spec: missing field `authentication`"),
+        ("no topic", without("/spec/message/topic"), "spec.message.topic is missing: add it"),
+        ("no body", without("/spec/message/body"), "spec.message.body is missing: add it"),
+        ("no environment", without("/spec/env"), "spec.env is missing: add it"),
+        ("no message", without("/spec/message"), "spec.message is missing: add it"),
+        ("no authentication", without("/spec/authentication"), "spec.authentication is missing: add it"),
         (
             "a Secret without a name",
             without("/spec/authentication/secret_ref/name"),
-            "spec.authentication.secret_ref: missing field `name`",
+            "spec.authentication.secret_ref.name is missing: add it",
         ),
         ("no spec", without("/spec"), "spec is missing: add env, message and authentication"),
         ("a spec that is null", with("/spec", json!(null)), "spec is missing: add env, message and authentication"),
@@ -145,17 +145,17 @@ fn a_spec_that_can_not_be_read_is_told_by_its_field() {
 #[test]
 fn a_spec_with_a_value_of_the_wrong_kind_is_told_by_its_field() {
     for (pointer, value, field) in [
-        ("/spec", json!(3), "spec: "),
-        ("/spec", json!("prod"), "spec: "),
-        ("/spec/env", json!(["prod"]), "spec.env: "),
-        ("/spec/message", json!("hello"), "spec.message: "),
-        ("/spec/message/headers", json!("very"), "spec.message.headers: "),
-        ("/spec/message/priority", json!(256), "spec.message.priority: "),
-        ("/spec/message/priority", json!(-1), "spec.message.priority: "),
-        ("/spec/message/priority", json!("high"), "spec.message.priority: "),
-        ("/spec/backoffLimit", json!(-1), "spec.backoffLimit: "),
-        ("/spec/suspend", json!("yes"), "spec.suspend: "),
-        ("/spec/authentication/secret_ref", json!("certs"), "spec.authentication.secret_ref: "),
+        ("/spec", json!(3), "spec "),
+        ("/spec", json!("prod"), "spec "),
+        ("/spec/env", json!(["prod"]), "spec.env "),
+        ("/spec/message", json!("hello"), "spec.message "),
+        ("/spec/message/headers", json!("very"), "spec.message.headers "),
+        ("/spec/message/priority", json!(256), "spec.message.priority "),
+        ("/spec/message/priority", json!(-1), "spec.message.priority "),
+        ("/spec/message/priority", json!("high"), "spec.message.priority "),
+        ("/spec/backoffLimit", json!(-1), "spec.backoffLimit "),
+        ("/spec/suspend", json!("yes"), "spec.suspend "),
+        ("/spec/authentication/secret_ref", json!("certs"), "spec.authentication.secret_ref "),
     ] {
         let words = words(&with(pointer, value.clone()));
         assert!(words.starts_with(field), "{pointer} = {value}: {words}");
@@ -166,10 +166,15 @@ fn a_spec_with_a_value_of_the_wrong_kind_is_told_by_its_field() {
 #[test]
 fn what_is_expected_is_said_in_the_users_language() {
     for (pointer, value, expected) in [
-        ("/spec", json!(3), "expected an object"),
-        ("/spec/message", json!("hello"), "expected an object"),
-        ("/spec/authentication/secret_ref", json!("certs"), "expected an object"),
-        ("/spec/message/priority", json!(256), "expected an integer from 0 to 255"),
+        ("/spec", json!(3), "is 3, but must be an object: correct it"),
+        ("/spec/message", json!("hello"), r#"is "hello", but must be an object: correct it"#),
+        ("/spec/message", json!([]), "is a list, but must be an object: correct it"),
+        ("/spec/message/priority", json!(256), "is 256, but must be an integer from 0 to 255: correct it"),
+        ("/spec/message/priority", json!(1.5), "is 1.5, but must be an integer from 0 to 255: correct it"),
+        ("/spec/backoffLimit", json!(-1), "is -1, but must be an integer from 0 to 2147483647: correct it"),
+        ("/spec/activeDeadlineSeconds", json!("5m"), r#"is "5m", but must be an integer of 64 bits: correct it"#),
+        ("/spec/suspend", json!("yes"), r#"is "yes", but must be a boolean: correct it"#),
+        ("/spec/env", json!(null), "spec.env must be a string: kubectl explain fmsg.spec.env tells which"),
     ] {
         let words = words(&with(pointer, value.clone()));
         assert!(words.ends_with(expected), "{pointer} = {value}: {words}");
@@ -196,7 +201,7 @@ fn a_wrong_value_is_quoted_in_part_and_on_one_line() {
             let words = words(&with(pointer, value.into()));
             assert!(words.len() < 1_000, "{} bytes for {pointer}", words.len());
             assert!(!words.contains(char::is_control), "{words:?}");
-            assert!(words.contains("expected"), "{words}");
+            assert!(words.contains("but must be"), "{words}");
         }
     }
 }

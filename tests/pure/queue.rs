@@ -1,7 +1,7 @@
 //! The work queue, step by step: what it gives out, and that nothing is sent twice or forgotten.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fedora_message_operator::cluster::queue::{Done, Job, Queue};
+use fedora_message_operator::cluster::queue::{Done, Job, Pods, Queue, Record};
 use fedora_message_operator::message::authentication::SecretName;
 use fedora_message_operator::message::decide::Decision;
 use fedora_message_operator::message::outcome::{Outcome, Reason};
@@ -43,15 +43,22 @@ fn outcome(reason: Reason) -> Outcome {
 }
 
 /// Ends a job with a status of this reason.
-fn finish(queue: &mut Queue, job: &Job, reason: Reason, written: bool, due: Option<DateTime<Utc>>) {
+fn finish(queue: &mut Queue, job: &Job, reason: Reason, record: Record, due: Option<DateTime<Utc>>) {
     let facts = Facts { routing_key: None, attempts: 1, next_attempt: due, delivery_mode: "direct" };
     let status = next(&job.message, &job.status, &outcome(reason), &facts, now());
-    queue.finish(job, Done { status, written, due }, now());
+    queue.finish(job, Done { status, record, due }, now());
+}
+
+/// A queue that gives out up to `width` messages of an environment.
+fn leading(width: usize) -> Queue {
+    let mut queue = Queue::new(width, Pods::default());
+    queue.lead();
+    queue
 }
 
 #[test]
 fn a_message_is_given_out_once_until_it_is_finished() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let jobs = take_all(&mut queue, now());
     assert_eq!(names(&jobs), ["a"]);
@@ -62,10 +69,10 @@ fn a_message_is_given_out_once_until_it_is_finished() {
 
 #[test]
 fn what_was_sent_is_not_given_out_again_however_much_the_watch_lags() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::Sent, true, None);
+    finish(&mut queue, &job, Reason::Sent, Record::Written, None);
     observe(&mut queue, &named("a"));
     observe(&mut queue, &set(named("a"), "/metadata/generation", 2.into()));
     queue.begin_sync(0);
@@ -78,21 +85,45 @@ fn what_was_sent_is_not_given_out_again_however_much_the_watch_lags() {
 
 #[test]
 fn a_status_that_could_not_be_written_is_written_again_and_nothing_is_sent() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::Sent, false, Some(in_seconds(2)));
+    finish(&mut queue, &job, Reason::Sent, Record::Again(in_seconds(2)), None);
     assert!(queue.take(in_seconds(1)).is_none());
     let job = queue.take(in_seconds(2)).expect("the write is due");
     assert_eq!((job.decision.clone(), job.unwritten), (Decision::Rest, true));
     assert_eq!(job.status.reason.as_deref(), Some("Sent"));
-    queue.finish(&job, Done { status: job.status.clone(), written: true, due: None }, now());
+    queue.finish(&job, Done { status: job.status.clone(), record: Record::Written, due: None }, now());
     assert!(queue.take(in_seconds(1_000_000)).is_none());
 }
 
 #[test]
+fn a_message_that_is_deleted_while_it_is_under_way_is_not_wanted_any_more() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    assert!(job.is_wanted());
+    queue.forget("uid-of-a");
+    assert!(!job.is_wanted());
+    queue.finish(&job, Done::without_attempt(&job, Record::Withdrawn), now());
+    assert_eq!((queue.pending(), queue.is_at_rest()), (0, true));
+
+    // A list that lagged behind did not have it, but it is there.
+    let job = {
+        observe(&mut queue, &named("a"));
+        queue.take(now()).expect("a job")
+    };
+    queue.forget("uid-of-a");
+    observe(&mut queue, &named("a"));
+    let second = queue.take(now()).expect("it is new to the queue");
+    queue.finish(&job, Done::without_attempt(&job, Record::Withdrawn), now());
+    assert!(second.is_wanted());
+    assert!(queue.take(now()).is_some(), "it is tried");
+}
+
+#[test]
 fn an_object_created_anew_under_the_same_name_is_another_message() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = queue.take(now()).expect("a job");
     queue.forget("uid-of-a");
@@ -100,17 +131,17 @@ fn an_object_created_anew_under_the_same_name_is_another_message() {
     observe(&mut queue, &anew);
     let second = queue.take(now()).expect("the new one is sent");
     assert_eq!(second.message.uid(), "another");
-    finish(&mut queue, &job, Reason::Sent, true, None);
+    finish(&mut queue, &job, Reason::Sent, Record::Written, None);
     assert_eq!(queue.pending(), 1, "the new one is still under way");
 }
 
 #[test]
 fn a_failed_attempt_is_made_again_when_its_time_has_come_or_the_broker_is_back() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     for name in ["a", "b"] {
         observe(&mut queue, &named(name));
         let job = queue.take(now()).expect("a job");
-        finish(&mut queue, &job, Reason::BrokerUnreachable, true, Some(in_seconds(60)));
+        finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Written, Some(in_seconds(60)));
     }
     assert_eq!(queue.next_due(), Some(in_seconds(60)));
     assert!(queue.take(in_seconds(59)).is_none());
@@ -123,17 +154,17 @@ fn a_failed_attempt_is_made_again_when_its_time_has_come_or_the_broker_is_back()
 
 #[test]
 fn a_broker_that_is_back_before_the_failure_is_recorded_is_not_missed() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = queue.take(now()).expect("a job");
     queue.wake_environment(Environment::Prod);
-    finish(&mut queue, &job, Reason::BrokerUnreachable, true, Some(in_seconds(300)));
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Written, Some(in_seconds(300)));
     assert_eq!(names(&take_all(&mut queue, now())), ["a"]);
 }
 
 #[test]
 fn a_secret_that_changes_wakes_those_that_name_it() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     let own = set(named("own"), "/spec/authentication", json!({"secretRef": {"name": "certs"}}));
     let key = |name: &str| json!({"name": name, "key": "pem", "namespace": "keys"});
     let three = json!({"caSecretRef": key("ca"), "certSecretRef": key("cert"), "keySecretRef": key("key")});
@@ -141,7 +172,7 @@ fn a_secret_that_changes_wakes_those_that_name_it() {
     for object in [&own, &three] {
         observe(&mut queue, object);
         let job = queue.take(now()).expect("a job");
-        finish(&mut queue, &job, Reason::SecretNotFound, true, None);
+        finish(&mut queue, &job, Reason::SecretNotFound, Record::Written, None);
     }
     let secret = |namespace: &str, name: &str| SecretName { namespace: namespace.to_owned(), name: name.to_owned() };
     assert!(queue.needs(&secret("apps", "certs")) && !queue.needs(&secret("keys", "certs")));
@@ -155,26 +186,26 @@ fn a_secret_that_changes_wakes_those_that_name_it() {
 
 #[test]
 fn what_changes_while_a_message_is_under_way_is_looked_at_after() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = queue.take(now()).expect("a job");
     let suspended = set(set(named("a"), "/spec/suspend", true.into()), "/metadata/generation", 2.into());
     observe(&mut queue, &suspended);
-    finish(&mut queue, &job, Reason::BrokerUnreachable, true, Some(in_seconds(60)));
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Written, Some(in_seconds(60)));
     let job = queue.take(now()).expect("it is looked at again");
     assert_eq!(job.decision, Decision::Report(Outcome::suspended()));
 }
 
 #[test]
 fn a_message_that_was_given_up_rests_over_a_restart_until_a_retry_is_asked_for() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = queue.take(now()).expect("a job");
     let facts = Facts { routing_key: None, attempts: 1, next_attempt: None, delivery_mode: "direct" };
     let status = next(&job.message, &FedoraMessageStatus::default(), &outcome(Reason::TopicForbidden), &facts, now());
     let stored = set(named("a"), "/status", serde_json::to_value(status).unwrap());
 
-    let mut restarted = Queue::new(8);
+    let mut restarted = leading(8);
     observe(&mut restarted, &stored);
     assert!(restarted.take(now()).is_none());
     let annotations = json!({"apps.fedoraproject.org/retry": "1"});
@@ -184,11 +215,11 @@ fn a_message_that_was_given_up_rests_over_a_restart_until_a_retry_is_asked_for()
 
 #[test]
 fn the_deadline_wakes_a_message_that_waits_for_something_else() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     let object = set(named("a"), "/spec/activeDeadlineSeconds", 100.into());
     observe(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
     let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::SecretNotFound, true, None);
+    finish(&mut queue, &job, Reason::SecretNotFound, Record::Written, None);
     assert!(queue.take(in_seconds(99)).is_none());
     let job = queue.take(in_seconds(100)).expect("the deadline has come");
     let Decision::Report(outcome) = job.decision else { panic!("{:?}", job.decision) };
@@ -197,7 +228,7 @@ fn the_deadline_wakes_a_message_that_waits_for_something_else() {
 
 #[test]
 fn no_more_than_the_width_is_under_way_for_an_environment_and_the_other_is_not_held_up() {
-    let mut queue = Queue::new(2);
+    let mut queue = leading(2);
     for n in 0..5 {
         observe(&mut queue, &named(&format!("prod{n}")));
     }
@@ -205,13 +236,13 @@ fn no_more_than_the_width_is_under_way_for_an_environment_and_the_other_is_not_h
     assert_eq!(jobs.len(), 2);
     observe(&mut queue, &set(named("stg"), "/spec/env", "stg".into()));
     assert_eq!(names(&take_all(&mut queue, now())), ["stg"]);
-    finish(&mut queue, &jobs[0], Reason::Sent, true, None);
+    finish(&mut queue, &jobs[0], Reason::Sent, Record::Written, None);
     assert_eq!(take_all(&mut queue, now()).len(), 1);
 }
 
 #[test]
 fn each_namespace_has_its_turn() {
-    let mut queue = Queue::new(100);
+    let mut queue = leading(100);
     for n in 0..5 {
         observe(&mut queue, &named(&format!("many{n}")));
     }
@@ -223,7 +254,7 @@ fn each_namespace_has_its_turn() {
 
 #[test]
 fn what_a_new_list_lacks_is_gone_and_what_other_watches_brought_is_not() {
-    let mut queue = Queue::new(8);
+    let mut queue = leading(8);
     queue.begin_sync(0);
     queue.begin_sync(1);
     observe(&mut queue, &named("a"));
@@ -242,8 +273,191 @@ fn what_a_new_list_lacks_is_gone_and_what_other_watches_brought_is_not() {
 
 #[test]
 fn an_unreadable_message_has_its_turn_beside_the_others() {
-    let mut queue = Queue::new(1);
+    let mut queue = leading(1);
     observe(&mut queue, &named("good"));
     observe(&mut queue, &set(named("bad"), "/spec/env", "dev".into()));
     assert_eq!(take_all(&mut queue, now()).len(), 2);
+}
+
+#[test]
+fn a_failure_is_recorded_in_its_turn_and_nobody_is_tried_before_his_time() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Next, Some(in_seconds(60)));
+    let job = queue.take(now()).expect("its status is to be written");
+    assert_eq!((job.decision.clone(), job.due, job.told.clone()), (Decision::Rest, Some(in_seconds(60)), None));
+    queue.finish(&job, Done { status: job.status.clone(), record: Record::Written, due: job.due }, now());
+    assert!(queue.take(in_seconds(59)).is_none());
+    let job = queue.take(in_seconds(60)).expect("it is tried again");
+    assert_eq!((job.decision, job.told.as_deref()), (Decision::Attempt, Some("BrokerUnreachable")));
+}
+
+#[test]
+fn failures_take_no_hand_from_messages_that_can_be_sent() {
+    let mut queue = leading(16);
+    for n in 0..40 {
+        observe(&mut queue, &named(&format!("bad{n}")));
+    }
+    let mut failed = 0;
+    while failed < 40 {
+        let job = queue.take(now()).expect("a message that was not tried, or a status");
+        let record = if job.decision == Decision::Attempt { Record::Next } else { Record::Written };
+        failed += usize::from(record == Record::Next);
+        finish(&mut queue, &job, Reason::SecretInvalid, record, None);
+    }
+    for n in 0..17 {
+        observe(&mut queue, &named(&format!("good{n}")));
+    }
+    let jobs = take_all(&mut queue, now());
+    assert_eq!(jobs.iter().filter(|job| job.decision == Decision::Attempt).count(), 16);
+    assert!(jobs.len() <= 16 + 1, "{} failures are recorded at a time while one waits", jobs.len() - 16);
+}
+
+#[test]
+fn a_broker_that_is_back_is_used_before_the_failure_is_recorded() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Next, Some(in_seconds(60)));
+    queue.wake_environment(Environment::Prod);
+    let jobs = take_all(&mut queue, now());
+    assert_eq!(jobs.iter().map(|job| job.decision.clone()).collect::<Vec<_>>(), [Decision::Attempt]);
+}
+
+#[test]
+fn a_failed_write_of_a_failure_does_not_bring_the_next_attempt_forward() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Again(in_seconds(2)), Some(in_seconds(60)));
+    let job = queue.take(in_seconds(2)).expect("the write is due");
+    assert_eq!(job.decision, Decision::Rest);
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Again(in_seconds(60)), Some(in_seconds(60)));
+    assert_eq!(queue.take(in_seconds(60)).expect("the attempt is due").decision, Decision::Attempt);
+}
+
+#[test]
+fn who_waits_is_looked_at_at_once_when_the_clock_was_set_back() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Written, Some(in_seconds(60)));
+    assert!(queue.take(in_seconds(10)).is_none());
+    assert!(queue.take(in_seconds(9)).is_none(), "a clock that is adjusted was not set back");
+    assert_eq!(names(&take_all(&mut queue, in_seconds(-3600))), ["a"]);
+}
+
+#[test]
+fn who_was_tried_before_the_clock_was_set_back_and_waits_since_is_looked_at_at_once() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    assert!(queue.take(in_seconds(-3600)).is_none());
+    // It began before, and so counts from there.
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Written, Some(in_seconds(60)));
+    assert_eq!(names(&take_all(&mut queue, in_seconds(-3599))), ["a"]);
+}
+
+#[test]
+fn who_waits_for_its_status_when_the_clock_is_set_back_is_looked_at_at_once() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Next, Some(in_seconds(60)));
+    let jobs = take_all(&mut queue, in_seconds(-3600));
+    assert_eq!(jobs.iter().map(|job| job.decision.clone()).collect::<Vec<_>>(), [Decision::Attempt]);
+}
+
+#[test]
+fn nothing_is_sent_before_this_operator_leads_nor_after() {
+    let mut queue = Queue::new(8, Pods::default());
+    observe(&mut queue, &named("a"));
+    assert!(queue.take(now()).is_none());
+    queue.lead();
+    assert!(queue.take(now()).is_none(), "what was known before may have been sent by another since");
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    queue.follow();
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Next, Some(in_seconds(60)));
+    observe(&mut queue, &named("b"));
+    assert!(queue.take(in_seconds(1_000_000)).is_none(), "neither messages nor failures");
+}
+
+#[test]
+fn what_was_sent_is_recorded_and_not_sent_again_also_by_one_who_no_longer_leads_or_leads_again() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    queue.follow();
+    assert!(!queue.is_at_rest());
+    finish(&mut queue, &job, Reason::Sent, Record::Again(in_seconds(2)), None);
+    assert!(!queue.is_at_rest(), "it is sent and not recorded");
+    queue.lead();
+    observe(&mut queue, &named("a"));
+    queue.follow();
+    let job = queue.take(in_seconds(2)).expect("its status is to be written");
+    assert_eq!((job.decision.clone(), job.status.reason.as_deref()), (Decision::Rest, Some("Sent")));
+    queue.finish(&job, Done { status: job.status.clone(), record: Record::Written, due: None }, now());
+    assert!(queue.is_at_rest());
+    assert!(queue.take(in_seconds(1_000_000)).is_none());
+}
+
+#[test]
+fn what_is_under_way_when_this_operator_leads_again_is_not_given_out_twice() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    queue.follow();
+    queue.lead();
+    observe(&mut queue, &named("a"));
+    assert!(queue.take(now()).is_none());
+    finish(&mut queue, &job, Reason::Sent, Record::Written, None);
+    assert!(queue.take(now()).is_none());
+}
+
+#[test]
+fn a_term_begins_when_nobody_holds_what_another_operator_may_have_sent_since() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    queue.follow();
+    assert!(!queue.may_lead());
+    queue.forget("uid-of-a");
+    assert!(!queue.may_lead(), "the other one has sent it, and the hand does not know");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Next, None);
+    assert!(queue.may_lead());
+}
+
+#[test]
+fn a_term_need_not_wait_for_what_was_sent_to_be_recorded() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    finish(&mut queue, &job, Reason::Sent, Record::Again(in_seconds(2)), None);
+    queue.follow();
+    queue.take(in_seconds(2)).expect("its status is to be written");
+    assert!(queue.may_lead());
+}
+
+#[test]
+fn pending_messages_are_counted_by_environment_and_age() {
+    let mut queue = leading(8);
+    let created = |object: Value, age: i64| {
+        set(object, "/metadata/creationTimestamp", (now() - TimeDelta::seconds(age)).to_rfc3339().into())
+    };
+    observe(&mut queue, &created(named("new"), 0));
+    observe(&mut queue, &created(named("old"), 90));
+    observe(&mut queue, &created(set(named("other"), "/spec/env", "stg".into()), 3600));
+    observe(&mut queue, &created(set(named("unreadable"), "/spec/env", "nowhere".into()), 60));
+    observe(&mut queue, &created(named("held"), 7200));
+    let jobs = take_all(&mut queue, now());
+    let held = jobs.iter().find(|job| job.message.name() == "held").unwrap();
+    finish(&mut queue, held, Reason::Suspended, Record::Written, None);
+    let sent = jobs.iter().find(|job| job.message.name() == "new").unwrap();
+    let ages = [0, 60, 600].map(TimeDelta::seconds);
+    let [prod, stg] = [Environment::Prod, Environment::Stg].map(Some);
+    assert_eq!(queue.pending_by_age(now(), ages), [(prod, [2, 1, 0]), (stg, [1, 1, 1]), (None, [1, 1, 0])]);
+    finish(&mut queue, sent, Reason::Sent, Record::Written, None);
+    assert_eq!(queue.pending_by_age(now(), ages)[0], (prod, [1, 1, 0]));
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use fedora_message_operator::message::authentication::{Authentication, SecretKey, SecretName};
 use fedora_message_operator::message::outcome::{Failure, Reason};
-use fedora_message_operator::message::secret::{CONSENT_ANNOTATION, SecretError, select};
+use fedora_message_operator::message::secret::{CONSENT_ANNOTATION, Secret, SecretError, select};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
 
 fn name(namespace: &str, name: &str) -> SecretName {
     SecretName { namespace: namespace.to_owned(), name: name.to_owned() }
@@ -14,12 +14,12 @@ fn name(namespace: &str, name: &str) -> SecretName {
 
 /// A Secret in which each key holds its own name, and a secret besides.
 fn secret(keys: &[&str], consent: Option<&str>) -> Arc<Secret> {
-    let mut secret = Secret::default();
+    let mut secret = KubeSecret::default();
     let text = |key: &str| ByteString(format!("hush {key}").into_bytes());
     secret.data = Some(keys.iter().map(|key| ((*key).to_owned(), text(key))).collect());
     secret.metadata.annotations =
         consent.map(|list| [(CONSENT_ANNOTATION.to_owned(), list.to_owned())].into_iter().collect());
-    Arc::new(secret)
+    Arc::new(secret.into())
 }
 
 /// Where CA, certificate and key are found in one Secret of the message's namespace.
@@ -47,17 +47,18 @@ fn of_several_sets_a_complete_one_is_taken() {
 
 #[test]
 fn a_missing_key_is_named() {
-    let none = r#"the keys "ca", "cert" and "key" (or "ca.crt", "tls.crt" and "tls.key", or "cacert.pem", "cert.pem" and "key.pem")"#;
+    let none = r#"the keys "ca", "cert" and "key" (or "ca.crt", "tls.crt" and "tls.key", or "cacert.pem", "cert.pem" and "key.pem"): add the broker's CA, the client certificate and its private key"#;
     for (keys, missing) in [
-        (vec!["ca", "cert"], r#"the key "key""#),
-        (vec!["ca", "key"], r#"the key "cert""#),
-        (vec!["tls.crt", "tls.key"], r#"the key "ca.crt""#),
-        (vec!["cert.pem", "key.pem", "ca"], r#"the key "cacert.pem""#),
+        (vec!["ca", "cert"], r#"the key "key" with the private key: add it"#),
+        (vec!["ca", "key"], r#"the key "cert" with the client certificate: add it"#),
+        (vec!["ca"], r#"the key "cert" with the client certificate and the key "key" with the private key: add them"#),
+        (vec!["tls.crt", "tls.key"], r#"the key "ca.crt" with the broker's CA: add it"#),
+        (vec!["cert.pem", "key.pem", "ca"], r#"the key "cacert.pem" with the broker's CA: add it"#),
         (vec![], none),
         (vec!["password"], none),
     ] {
         let error = found(&keys).unwrap_err();
-        assert_eq!(error.to_string(), format!("Secret apps/certs lacks {missing}: add it"), "{keys:?}");
+        assert_eq!(error.to_string(), format!("Secret apps/certs lacks {missing}"), "{keys:?}");
         assert_eq!(error.reason(), Reason::SecretInvalid);
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use fedora_message_operator::message::outcome::{Outcome, Reason, Then};
 use fedora_message_operator::message::resource::FedoraMessageStatus;
-use fedora_message_operator::message::status::{Facts, RECONCILING, SENT, STALLED, is_stalled, next};
+use fedora_message_operator::message::status::{Facts, RECONCILING, SENT, STALLED, is_stalled, is_warning, next};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -123,6 +123,9 @@ fn kstatus_sees_what_follows() {
         let status = after(&FedoraMessageStatus::default(), reason, at("2019-07-30T19:12:23Z"));
         let (reconciling, stalled) = match reason.then() {
             Then::Done => (None, None),
+            Then::Stop if reason == Reason::InvalidMessage => {
+                (None, Some("Given up: delete it, and create another FedoraMessage with what is wrong put right"))
+            }
             Then::Stop => (
                 None,
                 Some("Given up; to try once more, set the annotation apps.fedoraproject.org/retry to a new value"),
@@ -220,5 +223,22 @@ proptest! {
         // What is read back from the API server is what was written.
         let json: Value = serde_json::to_value(&status).unwrap();
         prop_assert_eq!(serde_json::from_value::<FedoraMessageStatus>(json).unwrap(), status);
+    }
+}
+
+#[test]
+fn a_person_is_told_once_of_each_new_reason_and_not_of_success() {
+    let status =
+        |reason: &str| FedoraMessageStatus { reason: Some(reason.to_owned()), ..FedoraMessageStatus::default() };
+    for (before, now, told) in [
+        (None, "BrokerUnreachable", true),
+        (Some("BrokerUnreachable"), "BrokerUnreachable", false),
+        (Some("BrokerUnreachable"), "DeadlineExceeded", true),
+        (Some("BrokerUnreachable"), "Sent", false),
+        (None, "Sent", false),
+        (None, "Suspended", false),
+        (Some("Suspended"), "SecretNotFound", true),
+    ] {
+        assert_eq!(is_warning(before, &status(now)), told, "{before:?} {now}");
     }
 }

@@ -1,8 +1,7 @@
 //! What the API server says to a message before it is stored: schema, CEL rules and policy. What is
-//! checked where: docs/admission.md.
+//! checked where: docs/admission.md. The words for each mistake are in the [catalogue](crate::catalogue).
 
 mod changes;
-mod refused;
 
 use std::process::Command;
 
@@ -119,13 +118,29 @@ fn kubectl_explains_the_spec_and_its_fields() {
     for (field, words) in [
         ("fmsg", "A message for Fedora's message bus"),
         ("fmsg.spec", "What to send, to which environment, and with which certificate"),
-        ("fmsg.spec.message.severity", "`Info` (the default)"),
+        ("fmsg.spec.message.severity", "Default: `Info`, unless"),
         ("fmsg.spec.message.headers", "`sent-at`, `priority`, `CC` and `BCC` can't be set"),
         ("fmsg.status.reason", "What became of the message, in one word"),
     ] {
         let text = space.kubectl(&["explain", field], "").expect("kubectl explains");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(words), "{field}: {text}");
+    }
+}
+
+#[test]
+fn of_many_wrong_headers_five_are_named_and_the_rest_counted() {
+    let space = Space::new("many");
+    let nulls = |count: usize| -> Value { (0..count).map(|n| (format!("h{n}"), Value::Null)).collect() };
+    for (count, named, rest) in
+        [(2, 2, None), (5, 5, None), (6, 5, Some("1 more headers are refused")), (1000, 5, Some("995 more"))]
+    {
+        let words = create(&space, &with("spec.message.headers", nulls(count)).to_string()).expect_err("it is refused");
+        assert_eq!(words.matches("is null, but must be a string").count(), named, "{words}");
+        match rest {
+            Some(rest) => assert!(words.contains(rest), "{words}"),
+            None => assert!(!words.contains("more"), "{words}"),
+        }
     }
 }
 
@@ -165,15 +180,6 @@ fn with(path: &str, value: Value) -> Value {
     message
 }
 
-/// That message without one field.
-fn without(path: &str) -> Value {
-    let mut message = hello();
-    let (above, field) = path.rsplit_once('.').unwrap_or(("", path));
-    let place = above.split('.').filter(|field| !field.is_empty()).fold(&mut message, |place, field| &mut place[field]);
-    place.as_object_mut().expect("an object").remove(field).expect("the field was there");
-    message
-}
-
 /// Creates a message without storing it; returns it as it would be stored, or the API server's words.
 fn create(space: &Space, manifest: &str) -> Result<String, String> {
     space.kubectl(&["create", "--dry-run=server", "-o", "json", "-f", "-"], manifest)
@@ -183,16 +189,6 @@ fn create(space: &Space, manifest: &str) -> Result<String, String> {
 fn all<T>(cases: impl IntoIterator<Item = T>, check: impl Fn(T) -> Result<(), String>) {
     let wrong: Vec<_> = cases.into_iter().filter_map(|case| check(case).err()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-}
-
-fn refused(space: &Space, message: &Value, words: &[&str]) -> Result<(), String> {
-    said(create(space, &message.to_string()), words)
-}
-
-/// Admission refuses it in these words, and so does the operator, should it get there.
-fn refused_by_both(space: &Space, message: &Value, words: &[&str]) -> Result<(), String> {
-    operator(message).err().ok_or(format!("the operator accepts {}", message["spec"]))?;
-    refused(space, message, words)
 }
 
 /// The words came, and stand in the complaint.

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use rig::pki::{KeyKind, Request};
+use rig::pki::Request;
 use rig::port::Port;
 use rig::{ClientCert, Pki};
 
@@ -117,18 +117,14 @@ fn what_is_wrong_with_the_files_is_said_without_connecting() {
     let good = certificate("publisher");
     let issue = |request: Request| world().broker.pki().issue(&request).expect("a certificate is issued");
     let other = certificate("publisher").key;
-    let rsa = issue(Request::client("publisher").key(KeyKind::Rsa)).key;
     let with = |cert: &str, key: &str| ClientCert { cert: cert.to_owned(), key: key.to_owned(), ..good.clone() };
 
     let expired = issue(Request::client("publisher").expired());
     for (name, certificate, words) in [
         ("expired", expired, ["the client certificate of publisher in ", "-cert.pem expired on 20"]),
-        ("another's key", with(&good.cert, &other), ["-cert.pem and ", "-key.pem don't belong together"]),
-        ("a key of another kind", with(&good.cert, &rsa), ["-cert.pem and ", "-key.pem don't belong together"]),
-        ("no certificate", with("hello", &good.key), ["-cert.pem holds no certificate", "-----BEGIN CERTIFICATE-----"]),
-        ("no key", with(&good.cert, "hello"), ["-key.pem holds no private key", "PKCS#8, PKCS#1 or SEC1"]),
+        ("another's key", with(&good.cert, &other), ["-key.pem don't belong together", "its own key"]),
         ("swapped", with(&good.key, &good.cert), ["-cert.pem holds no certificate", "put a PEM certificate there"]),
-        ("no CA", ClientCert { ca: String::new(), ..good.clone() }, ["-ca.pem holds no certificate", "put"]),
+        ("no CA", ClientCert { ca: String::new(), ..good.clone() }, ["-ca.pem is empty", "put"]),
     ] {
         let ran = shell.check(&url, &certificate, &[]);
         assert!(!ran.err.contains("BEGIN PRIVATE KEY"), "{name}");
@@ -137,14 +133,4 @@ fn what_is_wrong_with_the_files_is_said_without_connecting() {
     let given = ["check", "--env", "prod", "--prod-amqp-url", &url, "--ca", "x", "--cert", "y", "--key", "z"];
     shell.run(&given, &[]).expect(2, &["can't read x: No such file"]);
     assert!(listener.accept().is_err(), "nobody connected");
-}
-
-#[test]
-fn a_command_line_that_lacks_something_says_what() {
-    let shell = Shell::new();
-    let files = ["--ca", "a", "--cert", "b", "--key", "c"];
-    let all = |given: &[&'static str]| [&["check"], given, &files[..]].concat();
-    shell.run(&all(&[]), &[]).expect(2, &["--env <prod|stg>"]);
-    shell.run(&all(&["--env", "production"]), &[]).expect(2, &["there are prod and stg"]);
-    shell.run(&["check", "--env", "prod", "--ca", "a"], &[]).expect(2, &["--cert <FILE>", "--key <FILE>"]);
 }

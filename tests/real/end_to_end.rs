@@ -1,10 +1,10 @@
 //! From `kubectl apply` to a consumer, and what the user sees on the way.
 
-use rig::{Consumer, wait_until};
+use rig::Consumer;
 use serde_json::{Value, json};
 
 use crate::raw::RawConsumer;
-use crate::world::{Operator, SOON, Space, message, project, world};
+use crate::world::{Operator, SOON, Space, message, project, wait_for_all_sent, world};
 
 #[test]
 fn the_proposals_example_is_sent_and_its_status_is_the_proposals() {
@@ -134,14 +134,6 @@ fn assert_one_write_and_no_read_a_message(space: &Space, messages: usize) {
     }
     assert_eq!(writes, messages);
     assert!(reads.len() <= 2 * (2 + messages / 500 + 1), "lists at start only: {reads:#?}");
-}
-
-fn wait_for_all_sent(space: &Space) {
-    wait_until(SOON, "all messages are sent", || {
-        let pending = space.kubectl(&["get", "fmsg", "--field-selector", "status.status!=true", "-o", "name"], "");
-        pending.is_ok_and(|names| names.trim().is_empty())
-    })
-    .expect("all messages are sent");
 }
 
 fn uids(space: &Space) -> Vec<String> {

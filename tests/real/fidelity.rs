@@ -2,26 +2,21 @@
 //! the library's own consumer reads them. Only id and time may differ.
 
 mod cases;
+mod stage;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
-use std::ops::RangeInclusive;
+use std::collections::HashMap;
 
-use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
-use lapin::message::BasicGetMessage;
-use lapin::types::AMQPValue;
-use rig::{Consumer, Publisher, wait_until};
-use serde_json::{Value, json};
-use uuid::Uuid;
+use chrono::{SubsecRound, Utc};
+use rig::wait_until;
 
 use self::cases::{Case, PREFIX, parse};
+use self::stage::{Sent, Stage, number};
 use crate::program::Shell;
-use crate::raw::RawConsumer;
 use crate::world::{Operator, SOON, Space, world};
 
 #[test]
 fn the_operator_publishes_each_message_as_the_library_would() {
-    let stage = Stage::set("fidelity-operator", Case::kept);
+    let stage = Stage::set(&world().broker, "fidelity-operator", all("fidelity-operator"), Case::kept);
     let space = Space::new("fidelity");
     space.certificate(&world().broker, "publisher");
     // Half of the objects come to the operator by list; the other half, the same again, by watch. They
@@ -48,7 +43,7 @@ fn the_operator_publishes_each_message_as_the_library_would() {
 
 #[test]
 fn the_publish_command_publishes_each_message_as_the_library_would() {
-    let stage = Stage::set("fidelity-publish", Case::written);
+    let stage = Stage::set(&world().broker, "fidelity-publish", all("fidelity-publish"), Case::written);
     let shell = Shell::new();
     let certificate = world().broker.client("publisher").expect("a certificate is issued");
     let [json, yaml] = [
@@ -90,6 +85,12 @@ fn the_publish_command_publishes_each_message_as_the_library_would() {
     stage.compare(&sent);
 }
 
+fn all(root: &str) -> Vec<Case> {
+    let cases = cases::all(root);
+    assert!(cases.len() >= 80, "{} cases", cases.len());
+    cases
+}
+
 /// Escapes what must not stand in YAML as it is (YAML 1.2, 5.1).
 fn escaped(json: &str) -> String {
     let hidden =
@@ -97,243 +98,8 @@ fn escaped(json: &str) -> String {
     json.chars().map(|c| if hidden(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
-/// What was published by the operator, or by its command `publish`.
-struct Sent {
-    case: usize,
-    /// The resource's name.
-    name: String,
-    id: String,
-    /// What `sent-at` may say.
-    at: RangeInclusive<DateTime<Utc>>,
-}
-
-impl Sent {
-    fn new(name: &Value, id: &Value, at: RangeInclusive<DateTime<Utc>>) -> Self {
-        let text = |value: &Value| value.as_str().expect("a text").to_owned();
-        Self { case: number(name), name: text(name), id: text(id), at }
-    }
-}
-
-/// All cases, published by the Python library, with two consumers that also see what else comes.
-struct Stage {
-    cases: Vec<Case>,
-    /// What each case's body is to be.
-    bodies: Vec<Value>,
-    /// The ids of the library's messages.
-    references: Vec<String>,
-    wire: RawConsumer,
-    library: Consumer,
-}
-
-impl Stage {
-    /// Publishes the reference for each case, with the body that `expected` tells.
-    fn set(root: &str, expected: impl Fn(&Case) -> &str) -> Self {
-        let broker = &world().broker;
-        let cases = cases::all(root);
-        assert!(cases.len() >= 80, "{} cases", cases.len());
-        let bodies: Vec<Value> = cases.iter().map(|case| parse(expected(case))).collect();
-        let wire = RawConsumer::start(broker, &format!("#.{root}.#"));
-        let library = Consumer::start(broker, &format!("#.{root}.#")).expect("a consumer");
-        let mut publishers = [("prod", PREFIX), ("stg", "")]
-            .map(|(env, prefix)| (env, Publisher::start(broker, "publisher", prefix).expect("a reference publisher")));
-        let publish = |(case, body): (&Case, &Value)| {
-            let (_, publisher) = publishers.iter_mut().find(|(env, _)| *env == case.env).expect("prod or stg");
-            publisher.publish(&case.reference(body)).unwrap_or_else(|error| panic!("{}: {error}", case.name))
-        };
-        let references = cases.iter().zip(&bodies).map(publish).collect();
-        Self { cases, bodies, references, wire, library }
-    }
-
-    /// All cases in one stream of JSON, or of YAML if `separator` says so, with names that [`number`]
-    /// reads.
-    fn manifests(&self, way: &str, separator: &str) -> String {
-        let manifest =
-            |(number, case): (usize, &Case)| separator.to_owned() + &case.manifest(&format!("{way}-{number}"));
-        self.cases.iter().enumerate().map(manifest).collect()
-    }
-
-    /// Reads a message's resource after it was sent.
-    fn sent_by_operator(&self, object: &Value) -> Sent {
-        let metadata = &object["metadata"];
-        let created = metadata["creationTimestamp"].as_str().and_then(|time| time.parse().ok()).expect("a time");
-        let sent = Sent::new(&metadata["name"], &metadata["uid"], created..=created);
-        let stored = &object["spec"]["message"]["body"];
-        let name = &self.cases[sent.case].name;
-        assert!(*stored == self.bodies[sent.case], "{name}: the API server keeps {}", short(stored));
-        sent
-    }
-
-    /// Compares everything that was sent with the reference, and returns what was received, by id.
-    fn compare(&self, sent: &[Sent]) -> HashMap<String, BasicGetMessage> {
-        let count = self.references.len() + sent.len();
-        let received = self.wire.take(count, SOON);
-        assert_eq!(received.len(), count, "each was sent once");
-        let received: HashMap<_, _> = received.into_iter().map(|message| (id(&message), message)).collect();
-        let accepted = self.accepted(count);
-        let mut differences = String::new();
-        for Sent { case, name, id, at } in sent {
-            let reference = &self.references[*case];
-            let wire = (received.get(id), received.get(reference));
-            let library = (accepted.get(id), accepted.get(reference));
-            let found = match (wire, library) {
-                ((Some(ours), Some(theirs)), (Some(we), Some(they))) => {
-                    [on_the_wire(ours, theirs, at), self.at_consumers(*case, ours, we, they)].concat()
-                }
-                ((None, _), _) => vec!["was not received under its id".to_owned()],
-                (_, (None, _)) => vec!["was not accepted by the library".to_owned()],
-                _ => vec!["the library's own message is missing".to_owned()],
-            };
-            for difference in found {
-                let _ = writeln!(differences, "{} ({name}): {difference}", self.cases[*case].name);
-            }
-        }
-        assert!(differences.is_empty(), "\n{differences}{}", self.library.complaints());
-        received
-    }
-
-    /// What the library's consumer accepted, by id.
-    fn accepted(&self, count: usize) -> HashMap<String, Value> {
-        let text = || self.library.text().expect("the consumer prints");
-        // Those that it never accepts are told by their names later.
-        let _ = wait_until(SOON, "the library accepts all", || text().lines().count() >= count);
-        let messages = text().lines().map(parse).collect::<Vec<_>>();
-        messages.into_iter().map(|message| (message["id"].as_str().expect("an id").to_owned(), message)).collect()
-    }
-
-    /// What differs between our message and what was to be sent, or the library's own, for those
-    /// who read them with the library.
-    fn at_consumers(&self, case: usize, wire: &BasicGetMessage, ours: &Value, theirs: &Value) -> Vec<String> {
-        let expected = [
-            ("body", self.bodies[case].clone()),
-            ("severity", self.cases[case].severity().into()),
-            ("class", "Message".into()),
-        ];
-        let payload = parse(std::str::from_utf8(&wire.data).expect("UTF-8"));
-        let sent = (payload != self.bodies[case]).then(|| format!("the body sent is {}", short(&payload)));
-        let read = expected.into_iter().filter(|(field, value)| ours[field] != *value);
-        let read = read.map(|(field, value)| {
-            format!("the {field} read by the library is {}, not {}", short(&ours[field]), short(&value))
-        });
-        let timeless = |message: &Value| {
-            let mut message = message.clone();
-            message["id"].take();
-            message["headers"]["sent-at"].take();
-            message
-        };
-        let other = (timeless(ours) != timeless(theirs))
-            .then(|| format!("the library reads {}, and its own as {}", short(ours), short(theirs)));
-        sent.into_iter().chain(read).chain(other).collect()
-    }
-}
-
-/// What differs between two messages on the wire, but for their ids and times, whose form is checked.
-fn on_the_wire(ours: &BasicGetMessage, theirs: &BasicGetMessage, at: &RangeInclusive<DateTime<Utc>>) -> Vec<String> {
-    let (mut ours, mut theirs) = (facets(ours), facets(theirs));
-    let mut differences = Vec::new();
-    for message in [&ours, &theirs] {
-        let id = message.get("message_id").map_or("unset", String::as_str);
-        if !Uuid::try_parse(id).is_ok_and(|uuid| uuid.get_version_num() == 4 && uuid.to_string() == id) {
-            differences.push(format!("message_id is {id}"));
-        }
-    }
-    let time = |message: &BTreeMap<String, String>| {
-        let text = message.get("header sent-at")?.strip_prefix("S ")?.to_owned();
-        let text: String = serde_json::from_str(&text).ok()?;
-        Some(NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S+00:00").ok()?.and_utc())
-    };
-    match (time(&ours), time(&theirs)) {
-        (Some(time), Some(_)) if at.contains(&time) => {}
-        _ => differences.push(format!(
-            "sent-at is {:?}, the library's is {:?}",
-            ours.get("header sent-at"),
-            theirs.get("header sent-at")
-        )),
-    }
-    for may_differ in ["message_id", "header sent-at"] {
-        ours.remove(may_differ);
-        theirs.remove(may_differ);
-    }
-    let set: Vec<_> = theirs.keys().filter(|facet| !facet.contains(' ')).map(String::as_str).collect();
-    assert_eq!(
-        set,
-        ["body", "content_encoding", "content_type", "delivery_mode", "exchange", "priority", "routing_key"]
-    );
-    for facet in ours.keys().chain(theirs.keys().filter(|facet| !ours.contains_key(*facet))) {
-        let (our, their) = (ours.get(facet), theirs.get(facet));
-        if our != their {
-            let show = |value: Option<&String>| value.map_or_else(|| "unset".to_owned(), |value| cut(value));
-            differences.push(format!("{facet} is {}, the library's is {}", show(our), show(their)));
-        }
-    }
-    differences
-}
-
-/// Everything that can be seen of a message on the wire, in words; what is unset is left out. A header
-/// is `header NAME`, and its value begins with its AMQP type.
-fn facets(message: &BasicGetMessage) -> BTreeMap<String, String> {
-    let properties = &message.properties;
-    let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
-    let number = |value: &Option<u8>| value.map(|number| number.to_string());
-    let set = [
-        ("exchange", Some(message.exchange.to_string())),
-        ("routing_key", Some(message.routing_key.to_string())),
-        ("content_type", text(properties.content_type())),
-        ("content_encoding", text(properties.content_encoding())),
-        ("delivery_mode", number(properties.delivery_mode())),
-        ("priority", number(properties.priority())),
-        ("correlation_id", text(properties.correlation_id())),
-        ("reply_to", text(properties.reply_to())),
-        ("expiration", text(properties.expiration())),
-        ("message_id", text(properties.message_id())),
-        ("timestamp", properties.timestamp().map(|time| time.to_string())),
-        ("type", text(properties.kind())),
-        ("user_id", text(properties.user_id())),
-        ("app_id", text(properties.app_id())),
-        ("cluster_id", text(properties.cluster_id())),
-        ("body", Some(parse(std::str::from_utf8(&message.data).expect("UTF-8")).to_string())),
-    ];
-    let headers = properties.headers().iter().flat_map(|table| table.inner().iter());
-    let headers = headers.map(|(name, value)| (format!("header {name}"), typed(value)));
-    set.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).chain(headers).collect()
-}
-
-/// A header's value after the letter of its AMQP type.
-fn typed(value: &AMQPValue) -> String {
-    match value {
-        AMQPValue::LongString(text) => match std::str::from_utf8(text.as_bytes()) {
-            Ok(text) => format!("S {}", json!(text)),
-            Err(error) => format!("S {error}"),
-        },
-        AMQPValue::LongInt(number) => format!("I {number}"),
-        AMQPValue::LongLongInt(number) => format!("l {number}"),
-        AMQPValue::Boolean(value) => format!("t {value}"),
-        other => format!("{other:?}"),
-    }
-}
-
-fn id(message: &BasicGetMessage) -> String {
-    message.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
-/// The case in a manifest's name.
-fn number(name: &Value) -> usize {
-    let name = name.as_str().expect("a name");
-    name.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a name that ends in a number")
-}
-
 fn wait_for_all_sent(space: &Space, operator: &Operator) {
     let pending = || space.kubectl(&["get", "fmsg", "--field-selector", "status.status!=true"], "").unwrap_or_default();
     let sent = wait_until(SOON, "all messages are sent", || pending().trim().is_empty());
     sent.unwrap_or_else(|error| panic!("{error}: {}\n{}", pending(), operator.log()));
-}
-
-/// JSON for people, of bearable length.
-fn short(value: &Value) -> String {
-    cut(&value.to_string())
-}
-
-fn cut(text: &str) -> String {
-    const LONGEST: usize = 300;
-    let start: String = text.chars().take(LONGEST).collect();
-    if start.len() < text.len() { format!("{start}… ({} bytes)", text.len()) } else { start }
 }

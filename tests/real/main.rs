@@ -5,12 +5,30 @@
 //! Who breaks a part starts one for itself.
 
 mod admission;
+mod catalogue;
 mod check;
+mod cluster;
+mod consent;
 mod docs;
+mod election;
 mod end_to_end;
+mod events;
 mod fidelity;
+mod from_python;
+mod lifetime;
+mod manifests;
+mod metrics;
+mod monitoring;
+mod overlay;
 mod program;
+#[expect(dead_code, reason = "the fault suite uses the rest of it")]
 mod raw;
 mod reasons;
+mod rights;
+mod schemas;
+mod secrecy;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
+#[expect(dead_code, reason = "the fault suite uses the rest of it")]
 mod world;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
+use fedora_message_operator::broker::gate::Gate;
 use fedora_message_operator::broker::transport::{TlsTokio, Transport};
 use fedora_message_operator::message::secret::{Material, Part};
 use lapin::message::BasicGetMessage;
@@ -11,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
 use rig::Broker;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// A queue of its own, bound to the topics of one test.
@@ -20,6 +21,52 @@ pub struct RawConsumer {
     channel: Channel,
     queue: String,
     _connection: Connection,
+}
+
+/// A queue that keeps what comes, also while the broker is away, until it is read.
+pub struct DurableQueue(String);
+
+impl DurableQueue {
+    /// Declares the queue, bound to `amq.topic` with the given key.
+    pub fn declare(broker: &Broker, binding: &str) -> Self {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let name = format!("durable {binding}");
+        // Said from the beginning: a limit alone would drop what is in the queue already.
+        let arguments = [("x-overflow", json!("reject-publish"))];
+        Runtime::new().expect("a runtime").block_on(async {
+            let (_connection, channel) = connect(broker).await.expect("the broker takes a connection");
+            declare(&channel, &name, binding, options, &arguments).await.expect("the queue is declared")
+        });
+        Self(name)
+    }
+
+    /// Lets the queue refuse whatever else comes.
+    pub fn fill(&self, broker: &Broker) {
+        let pattern = format!("^{}$", self.0.replace('.', "\\."));
+        broker
+            .ctl(&["set_policy", "-p", "/pubsub", "--apply-to", "queues", &self.0, &pattern, r#"{"max-length": 0}"#])
+            .expect("the policy is set");
+    }
+
+    /// Gives the queue room again.
+    pub fn make_room(&self, broker: &Broker) {
+        broker.ctl(&["clear_policy", "-p", "/pubsub", &self.0]).expect("the policy is cleared");
+    }
+
+    /// Takes all that has come.
+    pub fn read(&self, broker: &Broker) -> Vec<BasicGetMessage> {
+        Runtime::new().expect("a runtime").block_on(async {
+            let (_connection, channel) = connect(broker).await.expect("the broker takes a connection");
+            let mut messages = Vec::new();
+            let options = BasicGetOptions { no_ack: true };
+            while let Some(message) =
+                channel.basic_get(self.0.as_str().into(), options).await.expect("the queue is there")
+            {
+                messages.push(message);
+            }
+            messages
+        })
+    }
 }
 
 impl RawConsumer {
@@ -86,6 +133,14 @@ async fn open(
     binding: &str,
     arguments: &[(&str, Value)],
 ) -> lapin::Result<(Connection, Channel, String)> {
+    let (connection, channel) = connect(broker).await?;
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = declare(&channel, "", binding, options, arguments).await?;
+    Ok((connection, channel, queue))
+}
+
+/// A channel with all rights.
+async fn connect(broker: &Broker) -> lapin::Result<(Connection, Channel)> {
     let certificate = broker.client("admin").expect("a certificate is issued");
     let part = |text: &'static str, bytes| Part { place: text.to_owned(), bytes };
     let material = Material {
@@ -95,7 +150,8 @@ async fn open(
     };
     let credentials = Credentials::from_pem(&material, fingerprint(&material)).expect("the certificate is good");
     let address = broker.url().parse().expect("the broker's URL is good");
-    let (stream, _plug) = Transport::open(&address, credentials.tls).await.expect("the broker answers").into_parts();
+    let (stream, _plug) =
+        Transport::open(&address, credentials.tls, Gate::always_open()).await.expect("the broker answers").into_parts();
     let mut uri: AMQPUri = broker.url().parse().expect("the broker's URL is good");
     uri.query.auth_mechanism = Some(SASLMechanism::External);
     let stream = std::sync::Mutex::new(Some(stream));
@@ -103,8 +159,18 @@ async fn open(
         async move |_, _| Ok(AsyncTcpStream::Plain(stream.lock().expect("no panic").take().expect("one connection")));
     let connection = Connection::connector(uri, TlsTokio::current(), connect, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare("".into(), options, table(arguments)).await?.name().to_string();
+    Ok((connection, channel))
+}
+
+/// Declares a queue, bound to `amq.topic`; its name.
+async fn declare(
+    channel: &Channel,
+    name: &str,
+    binding: &str,
+    options: QueueDeclareOptions,
+    arguments: &[(&str, Value)],
+) -> lapin::Result<String> {
+    let queue = channel.queue_declare(name.into(), options, table(arguments)).await?.name().to_string();
     channel
         .queue_bind(
             queue.as_str().into(),
@@ -114,7 +180,7 @@ async fn open(
             FieldTable::default(),
         )
         .await?;
-    Ok((connection, channel, queue))
+    Ok(queue)
 }
 
 fn table(arguments: &[(&str, Value)]) -> FieldTable {

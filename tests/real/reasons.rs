@@ -1,12 +1,12 @@
-//! Each reason of the contract that direct delivery can produce, produced for real, with the words
-//! that a user reads.
+//! What follows each reason that direct delivery can produce: what is tried again, and when. Their words
+//! are in the [catalogue](crate::catalogue).
 
 use std::time::Duration;
 
 use rig::broker::Options;
 use rig::pki::{KeyKind, Request};
 use rig::port::Port;
-use rig::{Broker, ClientCert, Pki};
+use rig::{Broker, ClientCert};
 use serde_json::{Value, json};
 
 use crate::raw::RawConsumer;
@@ -73,7 +73,11 @@ fn what_is_wrong_with_secrets_is_said_without_connecting_and_mended_at_once() {
         ),
         ("garbage", "SecretInvalid", vec![format!("key \"cert\" of Secret {here}/garbage holds no certificate")]),
         ("swapped", "SecretInvalid", vec!["holds no certificate".to_owned()]),
-        ("partial", "SecretInvalid", vec![format!("Secret {here}/partial lacks the key \"tls.key\": add it")]),
+        (
+            "partial",
+            "SecretInvalid",
+            vec![format!("Secret {here}/partial lacks the key \"tls.key\" with the private key: add it")],
+        ),
     ] {
         space.apply(&with_secret(&message(name, "reasons.secret", ""), name)).expect("it is accepted");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -89,28 +93,6 @@ fn what_is_wrong_with_secrets_is_said_without_connecting_and_mended_at_once() {
             Some("Reconciling"),
         );
     }
-}
-
-#[test]
-fn a_secret_of_another_namespace_needs_its_owners_consent_and_tells_nothing_without() {
-    let (space, owner) = (Space::new("guest"), Space::new("owner"));
-    owner.certificate(&world().broker, "publisher");
-    let _operator = Operator::start(&space, &[]);
-    let manifest = |name: &str, secret: &str| {
-        message(name, "consent.topic", "")
-            .replace("{name: certs}", &format!("{{name: {secret}, namespace: {}}}", owner.name))
-    };
-    space.apply(&manifest("denied", "certs")).expect("it is accepted");
-    space.apply(&manifest("absent", "nothing")).expect("it is accepted");
-    let words = |status: &Value, secret: &str| status["message"].as_str().expect("a message").replace(secret, "SECRET");
-    let denied =
-        expect(&space, "denied", "SecretNotFound", &["does not exist, or does not allow"], Some("Reconciling"));
-    let absent = expect(&space, "absent", "SecretNotFound", &[], Some("Reconciling"));
-    assert_eq!(words(&denied, "certs"), words(&absent, "nothing"));
-
-    let allow = format!("apps.fedoraproject.org/allowed-namespaces=somebody, {}", space.name);
-    owner.kubectl(&["annotate", "secret", "certs", &allow], "").expect("the owner consents");
-    expect(&space, "denied", "Sent", &[], None);
 }
 
 #[test]
@@ -132,82 +114,6 @@ fn three_secrets_with_one_key_each_are_as_good_as_one() {
         .apply(&message("three", "three.secrets", "").replace("secretRef: {name: certs}", three))
         .expect("it is accepted");
     expect(&space, "three", "Sent", &[], None);
-}
-
-#[test]
-fn what_the_broker_refuses_is_passed_on_in_its_own_words() {
-    let space = Space::new("refused");
-    let pki = world().broker.pki();
-    for user in ["publisher", "nice-app", "nobody-knows-me", "no-vhost", "reader"] {
-        secret(&space, user, &pki.client(user).expect("a certificate"));
-    }
-    let foreign = Pki::new("another-ca").expect("a CA").client("publisher").expect("a certificate");
-    secret(&space, "untrusted", &ClientCert { ca: pki.ca().to_owned(), ..foreign.clone() });
-    secret(&space, "untrusting", &ClientCert { ca: foreign.ca, ..pki.client("publisher").expect("a certificate") });
-    let _operator = Operator::start(&space, &[]);
-    let retried = Some("Reconciling");
-    let stopped = Some("Stalled");
-    let huge = format!(", headers: {{x: y}}, schema: {}", "s".repeat(10));
-    for (name, user, topic, more, reason, words, follows) in [
-        (
-            "forbidden",
-            "nice-app",
-            "evil.message",
-            "",
-            "TopicForbidden",
-            vec!["user nice-app may not publish", "evil.message"],
-            stopped,
-        ),
-        (
-            "exchange",
-            "reader",
-            "nice.message",
-            "",
-            "TopicForbidden",
-            vec!["user reader may not publish", "amq.topic"],
-            stopped,
-        ),
-        (
-            "unknown",
-            "nobody-knows-me",
-            "nice.message",
-            "",
-            "AuthenticationFailed",
-            vec!["refuses the user nobody-knows-me", "common name"],
-            retried,
-        ),
-        (
-            "vhost",
-            "no-vhost",
-            "nice.message",
-            "",
-            "VhostRefused",
-            vec!["refuses the virtual host /pubsub to the user no-vhost"],
-            retried,
-        ),
-        (
-            "untrusted",
-            "untrusted",
-            "nice.message",
-            "",
-            "TlsFailed",
-            vec!["does not trust who issued the client certificate of publisher"],
-            retried,
-        ),
-        (
-            "untrusting",
-            "untrusting",
-            "nice.message",
-            "",
-            "TlsFailed",
-            vec!["the broker's certificate was not issued by the given CA"],
-            retried,
-        ),
-        ("allowed", "nice-app", "nice.message", huge.as_str(), "Sent", vec![], None),
-    ] {
-        space.apply(&with_secret(&message(name, topic, more), user)).expect("it is accepted");
-        expect(&space, name, reason, &words, follows);
-    }
 }
 
 #[test]
@@ -248,15 +154,6 @@ fn headers_too_large_for_the_brokers_frames_stop_their_message_and_keep_the_conn
     );
     let status = expect(&space, "small", "Sent", &[], None);
     assert_eq!(status["attempts"], 1, "its connection was not lost");
-}
-
-#[test]
-fn an_exchange_that_does_not_exist_is_named() {
-    let space = Space::new("exchange");
-    space.certificate(&world().broker, "admin");
-    let _operator = Operator::start(&space, &["--exchange", "nowhere"]);
-    space.apply(&message("lost", "some.topic", "")).expect("it is accepted");
-    expect(&space, "lost", "ExchangeNotFound", &["the exchange nowhere does not exist", "--exchange"], Some("Stalled"));
 }
 
 #[test]

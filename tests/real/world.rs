@@ -1,7 +1,8 @@
 //! What the tests stand on: the shared parts, a namespace for each test, and the operator as a
 //! process.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,12 +10,16 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rig::guard::Signal;
 use rig::port::Port;
-use rig::{Broker, Guard, Kube, Rig, wait_for, wait_until};
+use rig::{Broker, Clock, Guard, Kube, Rig, wait_for, wait_until};
 use serde_json::Value;
 
 /// How long anything may take that a user would wait for, on a busy machine.
 pub const SOON: Duration = Duration::from_mins(1);
+
+/// What the operator logs, unless a test wants something else.
+pub const DEBUG: &str = "fedora_message_operator=debug";
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fedora-message-operator");
@@ -49,20 +54,22 @@ pub fn project(path: &str) -> PathBuf {
 }
 
 /// A namespace of a test's own.
-pub struct Space {
+pub struct Space<'a> {
     /// Its name.
     pub name: String,
-    kube: &'static Kube,
+    kube: &'a Kube,
 }
 
-impl Space {
+impl Space<'static> {
     /// Makes a new namespace.
     pub fn new(title: &str) -> Self {
         Self::on(&world().kube, title)
     }
+}
 
+impl<'a> Space<'a> {
     /// Makes a new namespace on a given API server.
-    pub fn on(kube: &'static Kube, title: &str) -> Self {
+    pub fn on(kube: &'a Kube, title: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("{title}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         kube.create_namespace(&name).expect("a namespace is made");
@@ -77,9 +84,16 @@ impl Space {
 
     /// Runs kubectl in the namespace, with `input` as its standard input.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let mut command = self.kube.kubectl();
-        command.args(["--namespace", &self.name]).args(arguments);
+        let mut command = self.kubectl_command();
+        command.args(arguments);
         run(command, input)
+    }
+
+    /// kubectl in the namespace; add arguments.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = self.kube.kubectl();
+        command.args(["--namespace", &self.name]);
+        command
     }
 
     /// Applies manifests as a user would; the error is what the user reads.
@@ -130,6 +144,8 @@ spec:
 pub struct Operator {
     guard: Guard,
     port: Port,
+    /// Its process.
+    pub pid: u32,
 }
 
 impl Operator {
@@ -140,35 +156,74 @@ impl Operator {
 
     /// Starts an operator on the given parts, and waits until it is ready.
     pub fn on(kube: &Kube, broker_url: &str, space: &Space, arguments: &[&str]) -> Self {
-        let (guard, port) = (Guard::new("operator").expect("a guard"), Port::reserve().expect("a free port"));
-        let operator = Self { guard, port };
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(["run", "--watch-namespaces", &space.name, "--log-format", "text"])
-            .args(["--admin-address", &format!("127.0.0.1:{}", operator.port.number())])
-            .args(arguments)
-            .env("KUBECONFIG", kube.kubeconfig())
-            .env("PROD_AMQP_URL", broker_url)
-            .env("STG_AMQP_URL", broker_url)
-            .env("RUST_LOG", "fedora_message_operator=debug");
-        operator.guard.start("operator", &command).expect("the operator starts");
-        wait_until(SOON, "the operator is ready", || operator.probe("/readyz") == Some(200))
-            .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+        let arguments = [&["--watch-namespaces", &space.name], arguments].concat();
+        let operator = Self::launch(&kube.kubeconfig(), broker_url, &arguments, DEBUG);
+        operator.wait_ready();
         operator
+    }
+
+    /// Starts an operator as some user of an API server, with this log level, and does not wait.
+    pub fn launch(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -> Self {
+        Self::spawn(command(kubeconfig, broker_url, arguments, log))
+    }
+
+    /// Starts an operator with a clock of its own for one namespace on the shared parts, and waits
+    /// until it is ready.
+    pub fn with_clock(clock: &Clock, space: &Space) -> Self {
+        let arguments = ["--watch-namespaces", &space.name];
+        let mut command = command(&world().kube.kubeconfig(), &world().broker.url(), &arguments, DEBUG);
+        command.envs(clock.environment());
+        let operator = Self::spawn(command);
+        operator.wait_ready();
+        operator
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let (guard, port) = (Guard::new("operator").expect("a guard"), Port::reserve().expect("a free port"));
+        command.args(["--admin-address", &format!("127.0.0.1:{}", port.number())]);
+        let pid = guard.start("operator", &command).expect("the operator starts");
+        Self { guard, port, pid }
+    }
+
+    /// Waits until it is ready.
+    pub fn wait_ready(&self) {
+        wait_until(SOON, "the operator is ready", || self.probe("/readyz") == Some(200))
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+    }
+
+    /// Waits until it has logged these words.
+    pub fn wait_for_words(&self, words: &str) {
+        wait_until(SOON, &format!("it logs {words:?}"), || self.log().contains(words))
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
     }
 
     /// The status code of a probe; none if nobody answers.
     pub fn probe(&self, path: &str) -> Option<u16> {
+        self.ask(path).map(|(code, _)| code)
+    }
+
+    /// What it answers; nothing if it does not.
+    pub fn ask(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        answer.split(' ').nth(1)?.parse().ok()
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
     /// What it has logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.guard.err("operator")).unwrap_or_default()
+        self.log_from(0)
+    }
+
+    /// What it has logged after the first so many bytes.
+    pub fn log_from(&self, start: u64) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(self.guard.err("operator")) {
+            let _ = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_to_string(&mut text));
+        }
+        text
     }
 
     /// Ends it as the kubelet would, and returns its exit code.
@@ -177,14 +232,78 @@ impl Operator {
         self.guard.exited("operator").expect("the exit code is known")
     }
 
+    /// Its resident memory, in bytes.
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of kB") * 1024
+    }
+
+    /// Makes it stand still.
+    pub fn freeze(&self) {
+        self.guard.signal("operator", Signal::Freeze).expect("the operator is frozen");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.guard.signal("operator", Signal::Thaw).expect("the operator goes on");
+    }
+
     /// Ends it without warning.
     pub fn kill(&self) {
         self.guard.kill("operator").expect("the operator is killed");
     }
 }
 
+/// `run` as some user of an API server.
+fn command(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("run")
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .env("PROD_AMQP_URL", broker_url)
+        .env("STG_AMQP_URL", broker_url)
+        .env("LOG_FORMAT", "text")
+        .env("RUST_LOG", log);
+    command
+}
+
+/// How many messages a fault test sends: `FAULTS_MESSAGES`, or as many as fit into CI.
+pub fn messages(usual: usize) -> usize {
+    std::env::var("FAULTS_MESSAGES").ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
+}
+
+/// Lets a fault last. Nothing is waited for.
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Waits until no message whose name begins so is pending.
+pub fn wait_for_none_pending(space: &Space, names: &str) {
+    wait_until(SOON, "all messages are sent", || {
+        let pending = space.kubectl(&["get", "fmsg", "--field-selector", "status.status!=true", "-o", "name"], "");
+        pending.is_ok_and(|all| !all.lines().any(|name| name.contains(&format!("/{names}"))))
+    })
+    .expect("all messages are sent");
+}
+
+/// Waits until every message of the namespace is sent.
+pub fn wait_for_all_sent(space: &Space) {
+    wait_until(SOON, "all messages are sent", || {
+        let pending = space.kubectl(&["get", "fmsg", "--field-selector", "status.status!=true", "-o", "name"], "");
+        pending.is_ok_and(|names| names.trim().is_empty())
+    })
+    .expect("all messages are sent");
+}
+
 /// Runs a command to its end: what it prints, or what it complains.
 pub fn run(mut command: Command, input: &str) -> Result<String, String> {
+    run_again(&mut command, input)
+}
+
+/// The same, for a command that is run more than once.
+pub fn run_again(command: &mut Command, input: &str) -> Result<String, String> {
     let mut process = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

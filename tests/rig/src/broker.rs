@@ -36,12 +36,20 @@ const EPMD: &str = "epmd";
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
+/// Below `testdata`: how it is set up. docker-compose.yml mounts the same file.
+pub const CONFIG: &str = "broker/rabbitmq.conf";
+/// Below `testdata`: virtual host, users and rights. docker-compose.yml mounts the same file.
+pub const DEFINITIONS: &str = "broker/definitions.json";
+/// Below `testdata`: the plugins. docker-compose.yml has these and the management page.
+pub const PLUGINS: &str = "broker/enabled_plugins";
+
 /// A running RabbitMQ.
 #[derive(Debug)]
 pub struct Broker {
     // The first field, so dropped first: the ports are given back after the processes are gone.
     guard: Guard,
     pki: Pki,
+    name: String,
     port: Port,
     dist_port: Port,
     epmd_port: Port,
@@ -50,8 +58,10 @@ pub struct Broker {
 /// How a broker may differ from the usual one.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The names in the server's certificate.
+    /// The names in the server's certificate. Clients use the first.
     pub server_names: Vec<String>,
+    /// Where it listens.
+    pub address: String,
     /// Further lines for its `rabbitmq.conf`; they override the shared file's.
     pub config: String,
 }
@@ -67,7 +77,11 @@ pub fn scripts() -> Result<String> {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { server_names: vec!["localhost".into(), "127.0.0.1".into()], config: String::new() }
+        Self {
+            server_names: vec!["localhost".into(), "127.0.0.1".into()],
+            address: "127.0.0.1".into(),
+            config: String::new(),
+        }
     }
 }
 
@@ -82,6 +96,7 @@ impl Broker {
         scripts()?;
         let broker = Self {
             pki: Pki::new("broker-ca")?,
+            name: options.server_names.first().cloned().unwrap_or_default(),
             port: Port::reserve()?,
             dist_port: Port::reserve()?,
             epmd_port: Port::reserve()?,
@@ -93,10 +108,10 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Where to connect: `amqps://localhost:PORT/%2Fpubsub`.
+    /// Where to connect: usually `amqps://localhost:PORT/%2Fpubsub`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("amqps://localhost:{}/%2Fpubsub", self.port())
+        format!("amqps://{}:{}/%2Fpubsub", self.name, self.port())
     }
 
     /// The AMQP port on 127.0.0.1.
@@ -185,16 +200,17 @@ impl Broker {
         fs::write(self.path("env.conf"), "")?;
         fs::write(self.path("advanced.config"), "[].\n")?;
         // RabbitMQ writes to this file when plugins change.
-        fs::copy(testdata("broker/enabled_plugins"), self.path("enabled_plugins"))?;
+        fs::copy(testdata(PLUGINS), self.path("enabled_plugins"))?;
         let config = format!(
-            "listeners.ssl.default = 127.0.0.1:{}\n\
+            "listeners.ssl.default = {}:{}\n\
              ssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n\
              load_definitions = {}\nlog.file = false\nlog.console = true\nlog.console.use_colors = off\n{}\n",
+            options.address,
             self.port(),
             server.ca.display(),
             server.cert.display(),
             server.key.display(),
-            testdata("broker/definitions.json").display(),
+            testdata(DEFINITIONS).display(),
             options.config
         );
         fs::write(self.path("conf.d/local.conf"), config)?;
@@ -218,7 +234,7 @@ impl Broker {
             .env("LANG", "C.UTF-8")
             .env("RABBITMQ_NODENAME", "rig@localhost")
             .env("RABBITMQ_CONF_ENV_FILE", self.path("env.conf"))
-            .env("RABBITMQ_CONFIG_FILE", testdata("broker/rabbitmq.conf"))
+            .env("RABBITMQ_CONFIG_FILE", testdata(CONFIG))
             .env("RABBITMQ_CONFIG_FILES", self.path("conf.d"))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.path("advanced.config"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.path("enabled_plugins"))

@@ -63,3 +63,9 @@ fn lock(name: &str) -> Result<File> {
     file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }
+
+/// Names an entry after what it is made from (FNV-1a): the same on every machine.
+#[must_use]
+pub fn fingerprint(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

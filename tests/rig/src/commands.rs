@@ -2,10 +2,12 @@
 
 pub(crate) mod demo;
 pub(crate) mod say;
+pub(crate) mod schemas;
 pub(crate) mod tools;
 pub(crate) mod up;
 
 use std::{
+    ops::Deref,
     path::PathBuf,
     sync::{
         Arc,
@@ -15,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use rig::Rig;
+use rig::{Cluster, Rig};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The Secret that the examples name.
@@ -42,11 +44,31 @@ impl Leave {
     }
 }
 
-/// Brings up API server and broker, applies the manifests and stores the Secret that the examples name.
-fn bring_up(apply: &[PathBuf]) -> Result<Rig> {
-    say::note("Bringing up Kubernetes and RabbitMQ: about 10 seconds.");
+/// What is brought up.
+enum Parts {
+    /// An API server and a broker.
+    Rig(Box<Rig>),
+    /// And a node.
+    Cluster(Box<Cluster>),
+}
+
+impl Deref for Parts {
+    type Target = Rig;
+
+    fn deref(&self) -> &Rig {
+        match self {
+            Self::Rig(rig) => rig,
+            Self::Cluster(cluster) => cluster,
+        }
+    }
+}
+
+/// Brings up API server and broker, applies the manifests and stores the Secret that the examples name;
+/// with a node for Pods, if that is wanted.
+fn bring_up(apply: &[PathBuf], node: bool) -> Result<Parts> {
+    say::note("Bringing up Kubernetes and RabbitMQ: about 10 seconds, and 10 more for a node.");
     let start = Instant::now();
-    let rig = Rig::start()?;
+    let rig = if node { Parts::Cluster(Box::new(Cluster::start()?)) } else { Parts::Rig(Box::new(Rig::start()?)) };
     rig.kube.apply(apply)?;
     let certificate = rig.broker.client(USER)?;
     rig.kube.apply_text(&certificate.secret_yaml(SECRET, "default"))?;
@@ -58,11 +80,18 @@ fn bring_up(apply: &[PathBuf]) -> Result<Rig> {
 }
 
 /// What to type in another shell to use the rig.
-fn shell_hint(rig: &Rig) -> Vec<String> {
+fn shell_hint(rig: &Parts) -> Vec<String> {
     let kubectl = rig.kube.kubectl_path();
     let folder = kubectl.parent().unwrap_or(&kubectl);
-    vec![
+    let enter = match rig {
+        Parts::Rig(_) => None,
+        Parts::Cluster(cluster) => {
+            Some(format!("nsenter --net --target {}    # a shell in the cluster's network", cluster.network().holder()))
+        }
+    };
+    let hints = [
         format!("export KUBECONFIG={}", rig.kube.kubeconfig().display()),
         format!("export PATH=\"$PATH:{}\"    # for kubectl", folder.display()),
-    ]
+    ];
+    enter.into_iter().chain(hints).collect()
 }

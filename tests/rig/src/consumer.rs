@@ -48,9 +48,17 @@ impl Consumer {
         Self::start_with(broker, routing_key, Format::Json)
     }
 
+    /// The same, in an environment with other packages.
+    pub fn start_on(python: &Python, broker: &Broker, routing_key: &str) -> Result<Self> {
+        Self::launch(python, broker, routing_key, Format::Json)
+    }
+
     /// The same, with a format of one's choice.
     pub fn start_with(broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
-        let python = Python::get()?;
+        Self::launch(&Python::get()?, broker, routing_key, format)
+    }
+
+    fn launch(python: &Python, broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
         let guard = Guard::new(NAME)?;
         let files = broker.client("consumer")?.write(guard.scratch(), NAME)?;
         let config = guard.scratch().join("config.toml");

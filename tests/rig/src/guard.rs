@@ -99,6 +99,12 @@ impl Guard {
         u32::try_from(pid.as_u64().unwrap_or_default()).context("no process id")
     }
 
+    /// Makes a control group (version 1) of this name below the root of every hierarchy. It is removed
+    /// once the processes have ended.
+    pub fn make_control_group(&self, name: &str) -> Result<()> {
+        self.ask(&json!({"do": "group", "name": name})).map(drop)
+    }
+
     /// Sends a signal to `name` and its helpers.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
         self.ask(&json!({"do": "signal", "name": name, "number": signal as u8})).map(drop)

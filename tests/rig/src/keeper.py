@@ -3,7 +3,7 @@
 Started by guard.rs. Takes one JSON request a line on standard input and answers each with one JSON
 line on standard output. Standard input is a pipe whose other end only that process holds: when it
 closes, for whatever reason, every process started here is killed with all of its descendants, and
-the scratch folder is removed. The servers live in sessions of their own, so Ctrl-C in a terminal
+the scratch folder is removed, with the control groups that were asked for. The servers live in sessions of their own, so Ctrl-C in a terminal
 does not reach them; as "subreaper" the keeper inherits whatever they leave behind (daemons too).
 """
 
@@ -20,6 +20,7 @@ import time
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LIBC = ctypes.CDLL(None)
 POLL = 0.005
+GROUPS = "/sys/fs/cgroup"
 
 
 def processes():
@@ -54,6 +55,16 @@ def kill(pids, number):
             pass
 
 
+def removed(group):
+    """Whether a control group is gone, after an attempt to remove it with those in it."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass  # a process in it has not ended yet
+    return not os.path.exists(group)
+
+
 def die_with_the_keeper():
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -62,6 +73,18 @@ class Keeper:
     def __init__(self, scratch):
         self.scratch = scratch
         self.servers = {}
+        self.groups = []
+
+    def group(self, name):
+        """Makes a control group (version 1) of this name in every hierarchy; removed at the end."""
+        for hierarchy in os.listdir(GROUPS):
+            group = f"{GROUPS}/{hierarchy}/{name}"
+            self.groups.append(group)
+            os.makedirs(group, exist_ok=True)
+            if hierarchy == "cpuset":
+                for file in ("cpuset.cpus", "cpuset.mems"):
+                    with open(f"{GROUPS}/{hierarchy}/{file}") as source, open(f"{group}/{file}", "w") as target:
+                        target.write(source.read())
 
     def start(self, name, argv, env, unset, cwd):
         old = self.servers.get(name)
@@ -125,6 +148,9 @@ class Keeper:
                 time.sleep(POLL)
         except ChildProcessError:
             pass  # no child is left, so no descendant: orphans become ours
+        for group in self.groups:
+            while time.monotonic() < deadline and not removed(group):
+                time.sleep(POLL)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 

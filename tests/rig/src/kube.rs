@@ -7,15 +7,17 @@ mod config;
 use std::{
     ffi::OsStr,
     fs,
-    path::PathBuf,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-pub use self::binaries::{Binaries, version};
+pub use self::binaries::{Binaries, NodeBinaries, version};
 use self::config::{Files, Tokens};
 use crate::{
     guard::{Guard, Signal},
@@ -42,6 +44,9 @@ pub struct Kube {
     etcd_peer_port: Port,
     files: Files,
     tokens: Tokens,
+    flags: Vec<String>,
+    /// Whether a node is to join it.
+    node: bool,
 }
 
 /// The two processes of a [`Kube`].
@@ -65,9 +70,23 @@ impl Process {
 impl Kube {
     /// Starts both and returns when the API server is ready and the namespace `default` exists.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with further flags for the API server.
+    pub fn start_with(flags: &[&str]) -> Result<Self> {
+        Self::begin(flags, false)
+    }
+
+    /// The same, for a [`Cluster`](crate::Cluster): a node can join it.
+    pub(crate) fn start_with_node() -> Result<Self> {
+        Self::begin(&[], true)
+    }
+
+    fn begin(flags: &[&str], node: bool) -> Result<Self> {
         let binaries = Binaries::get()?;
         let guard = Guard::new("kube")?;
-        let tokens = Tokens::new(&USERS)?;
+        let tokens = Tokens::new(&[&USERS[..], &["node"]].concat())?;
         let api_port = Port::reserve()?;
         let files = Files::write(guard.scratch(), &Pki::new("kube-ca")?, &tokens, api_port.number())?;
         let kube = Self {
@@ -77,6 +96,8 @@ impl Kube {
             etcd_peer_port: Port::reserve()?,
             files,
             tokens,
+            flags: flags.iter().map(ToString::to_string).collect(),
+            node,
             guard,
         };
         // The API server waits for its etcd by itself.
@@ -100,6 +121,17 @@ impl Kube {
         Ok(self.files.kubeconfig(user))
     }
 
+    /// The certificate of the authority that signed the API server's.
+    #[must_use]
+    pub(crate) fn ca(&self) -> &Path {
+        self.files.ca()
+    }
+
+    /// Further flags for a kube-controller-manager.
+    pub(crate) fn controller_manager_flags(&self) -> Vec<String> {
+        self.files.controller_manager_flags()
+    }
+
     /// The API server's address.
     #[must_use]
     pub fn url(&self) -> String {
@@ -114,10 +146,10 @@ impl Kube {
 
     /// The audit log's entries so far.
     pub fn audit_events(&self) -> Result<Vec<Value>> {
-        fs::read_to_string(self.audit_log())?
-            .lines()
-            .map(|line| serde_json::from_str(line).context("the audit log holds a broken line"))
-            .collect()
+        let log = fs::read_to_string(self.audit_log())?;
+        // The last line may be under way.
+        let (whole, _) = log.rsplit_once('\n').unwrap_or_default();
+        whole.lines().map(|line| serde_json::from_str(line).context("the audit log holds a broken line")).collect()
     }
 
     /// The path of the `kubectl` that [`Kube::kubectl`] runs.
@@ -224,6 +256,31 @@ impl Kube {
         })
     }
 
+    /// Asks etcd something, by its JSON gateway: what its own clients ask in gRPC.
+    pub fn etcd(&self, path: &str, json: &str) -> Result<Value> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.etcd_port.number()))?;
+        let length = json.len();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{json}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("etcd's answer has no end")?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "etcd answers {answer}");
+        // The body comes in one piece, or in one chunk.
+        let object = body.find('{').zip(body.rfind('}')).and_then(|(start, end)| body.get(start..=end));
+        serde_json::from_str(object.unwrap_or("{}")).context("etcd's answer is not JSON")
+    }
+
+    /// Raises or clears the alarm by which etcd says that its disk space is used up: while it is on,
+    /// nothing can be stored.
+    pub fn set_space_alarm(&self, on: bool) -> Result<()> {
+        let action = if on { "ACTIVATE" } else { "DEACTIVATE" };
+        let alarm = format!(r#"{{"action": "{action}", "memberID": "1", "alarm": "NOSPACE"}}"#);
+        self.etcd("/v3/maintenance/alarm", &alarm).map(drop)
+    }
+
     /// The guard that keeps the processes: for their logs, or for one more process beside them.
     #[must_use]
     pub fn guard(&self) -> &Guard {
@@ -234,9 +291,9 @@ impl Kube {
         let mut command = Command::new(self.binaries.path(process.name()));
         match process {
             Process::Etcd => command.args(self.etcd_flags()),
-            Process::ApiServer => {
-                command.args(self.files.api_server_flags(self.api_port.number(), self.etcd_port.number()))
-            }
+            Process::ApiServer => command
+                .args(self.files.api_server_flags(self.api_port.number(), self.etcd_port.number(), self.node))
+                .args(&self.flags),
         };
         self.guard.start(process.name(), &command).map(drop)
     }

@@ -5,8 +5,12 @@
 //! |---|---|
 //! | [`kube`] | kube-apiserver, etcd and kubectl |
 //! | [`broker`] | RabbitMQ: TLS and client certificates only |
+//! | [`node`], [`network`], [`images`] | a node for real pods: containerd, kubelet, controllers and scheduler |
 //! | [`pki`] | the certificates, made when they are needed |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
+//! | [`schemas`] | the schemas of Fedora's messages, and bodies that fit them or not |
+//! | [`proxy`], [`tls_server`] | a network that fails, and a broker that no broker is |
+//! | [`clock`] | a system clock that can be set, for one process |
 //! | [`guard`] | nothing outlives the process that started it |
 //! | [`cache`], [`port`], [`wait`] | what the others stand on |
 //!
@@ -18,23 +22,34 @@
 
 pub mod broker;
 pub mod cache;
+pub mod clock;
 pub mod consumer;
 pub mod guard;
+pub mod images;
 pub mod kube;
+pub mod network;
+pub mod node;
 pub mod pki;
 pub mod port;
+pub mod proxy;
 pub mod publisher;
 pub mod python;
+pub mod schemas;
 mod testdata;
+pub mod tls_server;
 pub mod wait;
 
 pub use broker::Broker;
+pub use clock::Clock;
 pub use consumer::Consumer;
 pub use guard::Guard;
 pub use kube::Kube;
+pub use node::Cluster;
 pub use pki::{ClientCert, Pki};
+pub use proxy::Proxy;
 pub use publisher::Publisher;
 pub use testdata::testdata;
+pub use tls_server::TlsServer;
 pub use wait::{wait_for, wait_until};
 
 use anyhow::{Context, Result, anyhow};

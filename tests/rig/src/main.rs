@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{demo, tools, up};
+use commands::{demo, schemas, tools, up};
 
 /// Brings up a real Kubernetes API server and a RabbitMQ that is set up like Fedora's.
 #[derive(Debug, Parser)]
@@ -28,10 +28,21 @@ enum Command {
         /// Manifests to apply first (CRD, policy); may be repeated.
         #[arg(long, value_name = "FILE")]
         apply: Vec<PathBuf>,
+        /// With a node that runs Pods. Needs Linux and root.
+        #[arg(long)]
+        node: bool,
         /// Where to write `KUBECONFIG`, `PROD_AMQP_URL`, `STG_AMQP_URL`, `CERTS` (a folder with a certificate
         /// for each of the broker's users) and `RIG_PID` (what to end), for `source` and for just.
         #[arg(long, value_name = "FILE")]
         env_file: Option<PathBuf>,
+    },
+    /// Exports the schemas of Fedora's messages as one file, for `--schema-catalog`.
+    Schemas {
+        /// Where to write the catalogue.
+        catalogue: PathBuf,
+        /// Where to write the list of what is in it.
+        #[arg(long, value_name = "FILE")]
+        list: Option<PathBuf>,
     },
     /// Shows the way of one message: from kubectl through the operator to a Python consumer.
     Demo(demo::Demo),
@@ -50,7 +61,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Tools => tools::run(),
-        Command::Up { apply, env_file } => up::run(&apply, env_file.as_deref()),
+        Command::Up { apply, node, env_file } => up::run(&apply, node, env_file.as_deref()),
+        Command::Schemas { catalogue, list } => schemas::run(&catalogue, list.as_deref()),
         Command::Demo(demo) => demo.run(),
     }
 }

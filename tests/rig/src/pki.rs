@@ -13,7 +13,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
-const DAY: Duration = Duration::from_hours(24);
+/// A day.
+pub const DAY: Duration = Duration::from_hours(24);
 
 /// A certificate authority.
 pub struct Pki {

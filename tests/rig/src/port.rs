@@ -7,6 +7,7 @@ use std::{
     fs,
     fs::File,
     hash::{BuildHasher, RandomState},
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     time::Duration,
@@ -14,9 +15,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::cache;
+use crate::{cache, wait::wait_for};
 
 const RANGE: Range<u16> = 20_000..22_000;
+/// How long a reserved port may seem to be in use.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// A reserved port on 127.0.0.1. Dropping it gives it back.
 #[derive(Debug)]
@@ -48,6 +51,16 @@ impl Port {
     #[must_use]
     pub fn number(&self) -> u16 {
         self.number
+    }
+
+    /// Listens there. A process that is just being started has a copy of every socket for a moment, also of the
+    /// one that tried whether the port is free.
+    pub fn listen(&self, address: Ipv4Addr) -> Result<TcpListener> {
+        wait_for(BUSY, "a port can be listened on", || match TcpListener::bind((address, self.number)) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+            Err(error) => Err(error.into()),
+        })
     }
 
     /// Whether a server accepts connections there.

@@ -1,7 +1,8 @@
 //! The Python library fedora-messaging, pinned in `testdata/python/requirements.txt`, in a cached
-//! virtual environment.
+//! virtual environment; alone, or with the packages of schemas that `schemas/packages.txt` pins.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,7 +10,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cache, pki::CertFiles, testdata};
+use crate::{
+    cache,
+    pki::CertFiles,
+    testdata::{schemas, testdata},
+};
 
 /// An environment that holds the library.
 #[derive(Debug, Clone)]
@@ -20,10 +25,21 @@ pub struct Python {
 impl Python {
     /// The environment; made if it isn't in the cache yet (about 15 s).
     pub fn get() -> Result<Self> {
-        let requirements = testdata("python/requirements.txt");
-        let pins = fs::read_to_string(&requirements).with_context(|| format!("no {}", requirements.display()))?;
-        let name = format!("fedora-messaging-{:08x}", fingerprint(&pins));
-        let folder = cache::entry(&name, |folder| install(&requirements, folder))?;
+        Self::with("fedora-messaging", &[testdata("python/requirements.txt")])
+    }
+
+    /// The environment that holds the packages of schemas too (about 45 s).
+    pub fn with_schemas() -> Result<Self> {
+        Self::with("schemas", &[testdata("python/requirements.txt"), schemas("packages.txt")])
+    }
+
+    fn with(title: &str, requirements: &[PathBuf]) -> Result<Self> {
+        let mut pins = String::new();
+        for file in requirements {
+            pins += &fs::read_to_string(file).with_context(|| format!("no {}", file.display()))?;
+        }
+        let name = format!("{title}-{:08x}", cache::fingerprint(&pins));
+        let folder = cache::entry(&name, |folder| install(requirements, folder))?;
         Ok(Self { folder })
     }
 
@@ -68,8 +84,9 @@ pub fn config(url: &str, files: &CertFiles, topic_prefix: &str) -> String {
     )
 }
 
-fn install(requirements: &Path, folder: &Path) -> Result<()> {
-    eprintln!("Installing fedora-messaging into {}.", folder.display());
+fn install(requirements: &[PathBuf], folder: &Path) -> Result<()> {
+    let names = requirements.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ");
+    eprintln!("Installing {names} into {}.", folder.display());
     let venv = Command::new("python3")
         .args(["-m", "venv"])
         .arg(folder)
@@ -83,19 +100,13 @@ fn install(requirements: &Path, folder: &Path) -> Result<()> {
     );
     let pip = Command::new(folder.join("bin/python"))
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .arg("--requirement")
-        .arg(requirements)
+        .args(requirements.iter().flat_map(|file| [OsStr::new("--requirement"), file.as_os_str()]))
         .stdin(Stdio::null())
         .output()?;
     ensure!(
         pip.status.success(),
-        "pip could not install testdata/python/requirements.txt: is the package index reachable?\n{}",
+        "pip could not install {names}: is the package index reachable?\n{}",
         String::from_utf8_lossy(&pip.stderr)
     );
     Ok(())
-}
-
-/// FNV-1a: names the environment after what is in it. The same on every machine.
-fn fingerprint(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

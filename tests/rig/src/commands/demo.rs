@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use rig::{Consumer, Guard, Rig, consumer::Format, wait_until};
 
-use super::{Leave, bring_up, say, shell_hint};
+use super::{Leave, Parts, bring_up, say, shell_hint};
 
 const OPERATOR: &str = "operator";
 
@@ -27,6 +27,9 @@ pub(crate) struct Demo {
     /// Manifests to apply first (CRD, policy); may be repeated.
     #[arg(long, value_name = "FILE")]
     apply: Vec<PathBuf>,
+    /// Let a Pod send the message, on a node. Needs Linux and root.
+    #[arg(long)]
+    pods: bool,
     /// Leave after the showing instead of waiting for Ctrl-C; so it does without a terminal.
     #[arg(long)]
     once: bool,
@@ -35,7 +38,7 @@ pub(crate) struct Demo {
 impl Demo {
     /// Brings everything up, shows it, and stays until Ctrl-C.
     pub(crate) fn run(&self) -> Result<()> {
-        let rig = bring_up(&self.apply)?;
+        let rig = bring_up(&self.apply, self.pods)?;
         let consumer = Consumer::start_with(&rig.broker, "#", Format::Text)?;
         say::part("consumer", "fedora-messaging, bound to every topic");
         let operator = self.start_operator(&rig)?;
@@ -66,6 +69,9 @@ impl Demo {
             .env("PROD_AMQP_URL", rig.broker.url())
             .env("STG_AMQP_URL", rig.broker.url())
             .env("ADMIN_ADDRESS", "127.0.0.1:0");
+        if self.pods {
+            command.env("DELIVERY_MODE", "pod").env("CLI_IMAGE_PULL_POLICY", "Never");
+        }
         guard.start(OPERATOR, &command)?;
         Ok(guard)
     }
@@ -90,7 +96,7 @@ impl Demo {
     }
 
     /// Prints what the consumer receives from now on.
-    fn stay(&self, rig: &Rig, consumer: &Consumer, operator: &Guard) -> Result<()> {
+    fn stay(&self, rig: &Parts, consumer: &Consumer, operator: &Guard) -> Result<()> {
         say::heading("Try more, in another shell");
         say::lines(shell_hint(rig));
         say::lines([

@@ -3,7 +3,11 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use rig::{kube::Binaries, python::Python};
+use rig::{
+    images,
+    kube::{Binaries, NodeBinaries},
+    python::Python,
+};
 
 use super::say;
 
@@ -12,6 +16,11 @@ pub(crate) fn run() -> Result<()> {
     timed("Kubernetes", || {
         let kubectl = Binaries::get()?.path("kubectl");
         Ok(kubectl.with_file_name("").display().to_string())
+    })?;
+    timed("Node", || Ok(NodeBinaries::get()?.path("kubelet").with_file_name("").display().to_string()))?;
+    timed("Images", || {
+        let archives = images::archives()?;
+        Ok(archives.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" "))
     })?;
     timed("Python", || Ok(Python::get()?.interpreter().display().to_string()))?;
     timed("RabbitMQ", rig::broker::scripts)

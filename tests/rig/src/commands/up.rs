@@ -13,8 +13,8 @@ use rig::{Broker, broker::USERS};
 use super::{Leave, bring_up, say, shell_hint};
 
 /// Brings up, tells how to use it, waits, cleans up.
-pub(crate) fn run(apply: &[PathBuf], env_file: Option<&Path>) -> Result<()> {
-    let rig = bring_up(apply)?;
+pub(crate) fn run(apply: &[PathBuf], node: bool, env_file: Option<&Path>) -> Result<()> {
+    let rig = bring_up(apply, node)?;
     let url = rig.broker.url();
     let certs = write_certificates(&rig.broker)?;
     if let Some(file) = env_file {

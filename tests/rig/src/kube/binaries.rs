@@ -15,6 +15,12 @@ use crate::{cache, testdata};
 /// The programs, as they are called in the envtest archives too.
 const NAMES: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
+/// What they are built from; etcd's is called `server` then.
+const PACKAGES: [&str; 3] =
+    ["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl", "go.etcd.io/etcd/server/v3"];
+/// What a node takes beside these.
+const NODE_NAMES: [&str; 3] = ["kubelet", "kube-controller-manager", "kube-scheduler"];
+
 /// Where the Kubernetes project publishes the archives named in `testdata/kube/envtest.sha512`.
 const ENVTEST: &str = "https://github.com/kubernetes-sigs/controller-tools/releases/download";
 
@@ -49,8 +55,34 @@ impl Binaries {
         }
         let folder = match cache::entry(&archive, |folder| download(&archive, folder)) {
             Ok(folder) => folder,
-            Err(_) => cache::entry(&built, |folder| build(&version, folder))?,
+            Err(_) => cache::entry(&built, |folder| {
+                build(&version, &PACKAGES.map(str::to_owned), folder)?;
+                Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
+            })?,
         };
+        Ok(Self { folder })
+    }
+
+    /// The path of one of them.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+/// The paths of what a node and its controllers are made of.
+#[derive(Debug, Clone)]
+pub struct NodeBinaries {
+    folder: PathBuf,
+}
+
+impl NodeBinaries {
+    /// Finds them in the cache, or builds them (7 minutes, once).
+    pub fn get() -> Result<Self> {
+        let version = version()?;
+        let folder = cache::entry(&format!("kubernetes-node-{version}"), |folder| {
+            build(&version, &NODE_NAMES.map(|name| format!("k8s.io/kubernetes/cmd/{name}")), folder)
+        })?;
         Ok(Self { folder })
     }
 
@@ -108,17 +140,17 @@ fn download(archive: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs from source.
-fn build(version: &str, folder: &Path) -> Result<()> {
+/// Builds programs from source.
+fn build(version: &str, packages: &[String], folder: &Path) -> Result<()> {
     let go = Command::new("go").arg("version").output();
     ensure!(
         go.is_ok_and(|output| output.status.success()),
-        "no kube-apiserver {version} here, and no Go to build it with: install Go 1.26 or newer, or \
+        "no Kubernetes {version} here, and no Go to build it with: install Go 1.26 or newer, or \
          point KUBEBUILDER_ASSETS at a folder that holds {}",
         NAMES.join(", ")
     );
     eprintln!(
-        "Building Kubernetes {version} from source into {}: about 6 minutes on two cores, once.",
+        "Building Kubernetes {version} from source into {}: about 7 minutes on two cores, once.",
         folder.display()
     );
     let start = Instant::now();
@@ -130,9 +162,8 @@ fn build(version: &str, folder: &Path) -> Result<()> {
         .arg(format!("-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"))
         .arg("-o")
         .arg(format!("{}/", folder.display()))
-        .args(["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl", "go.etcd.io/etcd/server/v3"]))
+        .args(packages))
     .context("the Go build of Kubernetes failed")?;
-    fs::rename(folder.join("server"), folder.join("etcd"))?;
     eprintln!("Built Kubernetes {version} in {} s.", start.elapsed().as_secs());
     Ok(())
 }

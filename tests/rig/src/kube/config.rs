@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::pki::{CertFiles, Pki};
+use crate::{
+    network::NODE,
+    pki::{CertFiles, Pki},
+};
 
 /// One line a request, when it is finished.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
@@ -36,6 +39,7 @@ impl Tokens {
     fn file(&self) -> String {
         let line = |(user, token): &(String, String)| match user.as_str() {
             "admin" => format!("{token},admin,admin,\"system:masters\"\n"),
+            "node" => format!("{token},system:node:node,node,\"system:nodes\"\n"),
             _ => format!("{token},{user},{user}\n"),
         };
         self.0.iter().map(line).collect()
@@ -56,16 +60,19 @@ pub(super) fn token() -> Result<String> {
 pub(super) struct Files {
     folder: PathBuf,
     server: CertFiles,
+    kubelet_client: CertFiles,
     service_account: CertFiles,
 }
 
 impl Files {
     pub(super) fn write(folder: &Path, pki: &Pki, tokens: &Tokens, port: u16) -> Result<Self> {
-        let server = pki.server(&["localhost", "127.0.0.1", "kubernetes.default.svc"])?;
+        let node = NODE.to_string();
+        let server = pki.server(&["localhost", "127.0.0.1", &node, "10.0.0.1", "kubernetes.default.svc"])?;
         let service_account = pki.client("service-account")?;
         let files = Self {
             folder: folder.to_owned(),
             server: server.write(folder, "server")?,
+            kubelet_client: pki.client("kubelet-client")?.write(folder, "kubelet-client")?,
             service_account: service_account.write(folder, "service-account")?,
         };
         fs::write(folder.join("tokens.csv"), tokens.file())?;
@@ -85,14 +92,50 @@ impl Files {
         self.folder.join("audit.log")
     }
 
-    pub(super) fn api_server_flags(&self, port: u16, etcd_port: u16) -> Vec<String> {
-        let file = |name: &str| self.folder.join(name).display().to_string();
+    pub(super) fn ca(&self) -> &Path {
+        &self.server.ca
+    }
+
+    /// What a node's controllers make service account tokens with.
+    pub(super) fn controller_manager_flags(&self) -> Vec<String> {
         vec![
+            format!("--service-account-private-key-file={}", self.service_account.key.display()),
+            format!("--root-ca-file={}", self.server.ca.display()),
+            // Nothing is far away here.
+            "--kube-api-qps=200".into(),
+            "--kube-api-burst=400".into(),
+            "--controller-start-interval=0".into(),
+        ]
+    }
+
+    /// How an API server with a node differs from one without: pods reach it, it reaches the kubelet,
+    /// and each pod needs a service account.
+    fn node_flags(&self, node: bool) -> Vec<String> {
+        if !node {
+            return vec![
+                "--bind-address=127.0.0.1".into(),
+                // The endpoint of the Service `kubernetes` may not be a loopback address; nobody uses it.
+                "--advertise-address=192.0.2.1".into(),
+                "--authorization-mode=RBAC".into(),
+                "--disable-admission-plugins=ServiceAccount".into(),
+            ];
+        }
+        vec![
+            "--bind-address=0.0.0.0".into(),
+            format!("--advertise-address={NODE}"),
+            "--authorization-mode=Node,RBAC".into(),
+            "--enable-admission-plugins=NodeRestriction".into(),
+            format!("--kubelet-client-certificate={}", self.kubelet_client.cert.display()),
+            format!("--kubelet-client-key={}", self.kubelet_client.key.display()),
+            "--kubelet-preferred-address-types=InternalIP".into(),
+        ]
+    }
+
+    pub(super) fn api_server_flags(&self, port: u16, etcd_port: u16, node: bool) -> Vec<String> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let mut flags = vec![
             format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
             format!("--secure-port={port}"),
-            "--bind-address=127.0.0.1".into(),
-            // The endpoint of the Service `kubernetes` may not be a loopback address; nobody uses it.
-            "--advertise-address=192.0.2.1".into(),
             "--endpoint-reconciler-type=none".into(),
             format!("--tls-cert-file={}", self.server.cert.display()),
             format!("--tls-private-key-file={}", self.server.key.display()),
@@ -101,13 +144,13 @@ impl Files {
             format!("--service-account-key-file={}", self.service_account.cert.display()),
             format!("--service-account-signing-key-file={}", self.service_account.key.display()),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
-            "--authorization-mode=RBAC".into(),
             format!("--token-auth-file={}", file("tokens.csv")),
-            "--disable-admission-plugins=ServiceAccount".into(),
             format!("--audit-policy-file={}", file("audit-policy.yaml")),
             format!("--audit-log-path={}", file("audit.log")),
             "--audit-log-maxsize=4096".into(),
-        ]
+        ];
+        flags.extend(self.node_flags(node));
+        flags
     }
 }
 

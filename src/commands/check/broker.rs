@@ -1,28 +1,20 @@
-//! `check`: goes the way to a broker step by step, and says what it finds, or which step failed
-//! and what to do.
+//! The way to a broker, step by step.
 
-use std::process::ExitCode;
+use std::path::Path;
 
 use tokio_rustls::rustls::ProtocolVersion;
 
+use super::Report;
 use crate::broker::connection::Link;
 use crate::broker::errors::{BrokerError, Peers};
+use crate::broker::gate::Gate;
 use crate::broker::transport::{Transport, TransportError};
-use crate::cli::CheckArgs;
+use crate::cli::BrokerArgs;
+use crate::commands::files;
+use crate::message::resource::Environment;
 
 /// The step that looks at files only.
 const CERTIFICATE: &str = "certificate";
-
-/// Checks one environment's broker.
-#[must_use]
-pub fn main(arguments: &CheckArgs) -> ExitCode {
-    match super::block_on(check(arguments)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(Failed { step: CERTIFICATE, words })) => super::misused(&format!("{CERTIFICATE} failed: {words}")),
-        Ok(Err(Failed { step, words })) => super::fail(&format!("{step} failed: {words}")),
-        Err(error) => super::fail(&format!("can't start: {error}")),
-    }
-}
 
 struct Failed {
     step: &'static str,
@@ -35,32 +27,45 @@ impl Failed {
     }
 }
 
-async fn check(arguments: &CheckArgs) -> Result<(), Failed> {
-    let brokers = arguments.broker.brokers();
-    let broker = brokers.of(arguments.env);
-    let exchange = &arguments.broker.exchange;
-    let credentials =
-        super::files::credentials(&arguments.ca, &arguments.cert, &arguments.key).map_err(Failed::at(CERTIFICATE))?;
-    found(
+/// Checks one environment's broker, as the one whose CA, certificate and key are in these files.
+pub(super) async fn check(arguments: &BrokerArgs, environment: Environment, files: [&Path; 3], report: &mut Report) {
+    match go(arguments, environment, files, report).await {
+        Ok(()) => {}
+        Err(Failed { step: CERTIFICATE, words }) => report.misused(CERTIFICATE, &words),
+        Err(Failed { step, words }) => report.failed(step, &words),
+    }
+}
+
+async fn go(
+    arguments: &BrokerArgs,
+    environment: Environment,
+    [ca, cert, key]: [&Path; 3],
+    report: &mut Report,
+) -> Result<(), Failed> {
+    let brokers = arguments.brokers();
+    let broker = brokers.of(environment);
+    let exchange = &arguments.exchange;
+    let credentials = files::credentials(ca, cert, key).map_err(Failed::at(CERTIFICATE))?;
+    report.found(
         CERTIFICATE,
         &format!("of {}, valid until {}", credentials.user, credentials.not_after.format("%Y-%m-%d %H:%M:%S UTC")),
     );
     let peers = Peers { broker: broker.clone(), user: credentials.user.clone() };
-    let transport = Transport::open(broker, credentials.tls.clone()).await;
+    let transport = Transport::open(broker, credentials.tls.clone(), Gate::always_open()).await;
     if !matches!(transport, Err(TransportError::Tcp(_))) {
-        found("address", &format!("{broker} answers"));
+        report.found("address", &format!("{broker} answers"));
     }
     let transport =
         transport.map_err(|error| Failed { step: error.step(), words: peers.transport(&error).to_string() })?;
-    found("TLS", &format!("{} with {}, whose certificate the CA issued", version(&transport), broker.host));
+    report.found("TLS", &format!("{} with {}, whose certificate the CA issued", version(&transport), broker.host));
     let link = Link::log_in(peers, transport, || {}).await;
     if matches!(link, Ok(_) | Err(BrokerError::Vhost { .. })) {
-        found("login", &format!("as {}", credentials.user));
+        report.found("login", &format!("as {}", credentials.user));
     }
     let link = link.map_err(|error| Failed { step: login_step(&error), words: error.to_string() })?;
-    found("virtual host", &broker.vhost);
+    report.found("virtual host", &broker.vhost);
     link.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", words: error.to_string() })?;
-    found("exchange", &format!("{exchange} exists"));
+    report.found("exchange", &format!("{exchange} exists"));
     link.close().await;
     Ok(())
 }
@@ -81,8 +86,4 @@ fn login_step(error: &BrokerError) -> &'static str {
         BrokerError::Vhost { .. } => "virtual host",
         _ => "login",
     }
-}
-
-fn found(what: &str, words: &str) {
-    super::print(&format!("{what:<14}{words}\n"));
 }

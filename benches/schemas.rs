@@ -1,0 +1,80 @@
+//! What a check of a message against its schema costs, beside the Python library's own: time, the time to
+//! compile, and memory. In one run, of all schemas of the catalogue with bodies that fit.
+
+#[path = "common/machine.rs"]
+mod machine;
+
+use std::fs;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use fedora_message_operator::message::catalogue::{Catalogue, Found, Schema};
+use fedora_message_operator::message::fitting::value;
+use rig::schemas;
+use serde_json::{Value, json};
+
+use crate::machine::{Result, machine, resident};
+
+/// How often each body is checked here, and by the library.
+const ROUNDS: u32 = 20;
+const LIBRARY_ROUNDS: u32 = 2;
+
+fn main() -> Result<()> {
+    let bytes = fs::read(schemas::catalogue()?)?;
+    let cases = fs::read_to_string(schemas::cases()?)?;
+    let before = resident(std::process::id())?;
+    let begun = Instant::now();
+    let catalogue = Catalogue::read(&bytes)?;
+    let read = begun.elapsed();
+    let idle = resident(std::process::id())? - before;
+    let begun = Instant::now();
+    for schema in &catalogue.schemas {
+        catalogue.test(schema)?;
+    }
+    let compiled = begun.elapsed();
+    let all = resident(std::process::id())? - before;
+
+    let messages = cases.lines().map(|line| case(&catalogue, line)).collect::<Result<Vec<_>>>()?;
+    let messages: Vec<_> = messages.into_iter().flatten().collect();
+    let ours = check(&catalogue, &messages)?;
+    let library = schemas::library_time(LIBRARY_ROUNDS)?;
+    let number = u32::try_from(catalogue.schemas.len())?;
+    println!("{}", machine());
+    println!("| what | | |");
+    println!("|---|---|---|");
+    println!("| a check, of {} bodies that fit | {ours:.1?} | JSON read anew each time |", messages.len());
+    println!(
+        "| the library's | {library:.1?} | {:.0} times ours, JSON read before |",
+        library.as_secs_f64() / ours.as_secs_f64()
+    );
+    println!("| a schema compiled, once | {:.1?} | mean of {number} |", compiled / number);
+    println!("| the catalogue read, {} KiB | {read:.1?} | {idle} KiB resident |", bytes.len() / 1024);
+    println!("| with all schemas compiled | {compiled:.1?} | {all} KiB resident |");
+    Ok(())
+}
+
+/// A body that fits, as text, and its schema.
+fn case<'a>(catalogue: &'a Catalogue, line: &str) -> Result<Option<(&'a Schema, String)>> {
+    let case: Value = serde_json::from_str(line)?;
+    if case["part"] != "body" || case["valid"] != true {
+        return Ok(None);
+    }
+    let text = |key: &str| case[key].as_str().ok_or("a case without a text");
+    match catalogue.find(text("name")?, Some(text("distribution")?)) {
+        Found::One(schema) => Ok(Some((schema, text("json")?.to_owned()))),
+        other => Err(format!("{line}: {other:?}").into()),
+    }
+}
+
+/// The mean time of a check, all schemas being compiled.
+fn check(catalogue: &Catalogue, messages: &[(&Schema, String)]) -> Result<Duration> {
+    let headers = json!({"fedora_messaging_severity": 20, "fedora_messaging_schema": "a", "sent-at": "now"});
+    let begun = Instant::now();
+    for _ in 0..ROUNDS {
+        for (schema, json) in messages {
+            let body = value(black_box(json)).ok_or("a body that is no JSON")?;
+            catalogue.check(schema, &headers, &body).map_err(|misfit| format!("{schema}: {misfit:?}"))?;
+        }
+    }
+    Ok(begun.elapsed() / (ROUNDS * u32::try_from(messages.len())?))
+}

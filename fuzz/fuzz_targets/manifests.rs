@@ -1,0 +1,36 @@
+//! The files that `publish` is given, YAML or JSON: messages and Secrets, or words about the mistake.
+
+#![no_main]
+
+use fedora_message_operator::commands::manifests::Manifests;
+use fedora_message_operator::message::envelope::Routing;
+use fedora_message_operator::message::secret::select;
+use fedora_message_operator::message::validate::validate;
+use fedora_message_operator_fuzz::memory::within;
+use fedora_message_operator_fuzz::rules::{check_message, check_secret_words, check_words};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    within(bytes.len(), || {
+        let mut manifests = Manifests::default();
+        match manifests.add(text, "file") {
+            Ok(()) => check(&manifests),
+            Err(words) => check_secret_words(&words, bytes),
+        }
+    });
+});
+
+fn check(manifests: &Manifests) {
+    let routing = Routing { exchange: "amq.topic".to_owned(), ..Routing::default() };
+    for message in &manifests.messages {
+        check_message(message, &routing);
+        assert!(message.created.is_some() && message.status.is_none());
+        let Ok(outgoing) = validate(message, &routing) else { continue };
+        let names = outgoing.authentication.secrets();
+        let secrets: Vec<_> = names.map(|name| manifests.secrets.get(name).cloned()).collect();
+        if let Err(error) = select(&outgoing.authentication, message.namespace(), &secrets) {
+            check_words(&error.to_string());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is written into a status after any other status, whoever wrote that one.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use chrono::{DateTime, Utc};
+use fedora_message_operator::message::decide::{Decision, deadline, decide, limit};
+use fedora_message_operator::message::incoming::FedoraMessage;
+use fedora_message_operator::message::outcome::{Outcome, Reason, Then};
+use fedora_message_operator::message::resource::FedoraMessageStatus;
+use fedora_message_operator::message::status::{Facts, RECONCILING, SENT, STALLED, next, since};
+use fedora_message_operator_fuzz::memory::within;
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    previous: Previous,
+    reason: u8,
+    words: String,
+    attempts: u32,
+    now: u32,
+    later: u16,
+    next_attempt: Option<u32>,
+    retry: Option<String>,
+    created: Option<u32>,
+    deadline: Option<i64>,
+    limit: Option<u32>,
+    suspend: Option<bool>,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Previous {
+    status: Option<bool>,
+    reason: Option<Word>,
+    message: Option<String>,
+    conditions: Vec<(Word, Word, i64)>,
+    attempts: Option<u32>,
+    start_time: Option<i64>,
+    observed_retry: Option<String>,
+}
+
+/// A word that means something in a status, or any other.
+#[derive(Arbitrary, Debug)]
+enum Word {
+    Reason(u8),
+    Type(u8),
+    Truth(bool),
+    Other(String),
+}
+
+fuzz_target!(|input: Input| {
+    let (Some(message), Some(previous)) = (input.message(), input.previous.status()) else { return };
+    within(0, || check(&input, &message, &previous));
+});
+
+fn check(input: &Input, message: &FedoraMessage, previous: &FedoraMessageStatus) {
+    let now = time(input.now);
+    let outcome = Outcome { reason: reason(input.reason), message: input.words.clone() };
+    let outcome = limit(message, input.attempts, outcome);
+    let facts = Facts {
+        routing_key: None,
+        attempts: input.attempts,
+        next_attempt: input.next_attempt.map(time),
+        delivery_mode: "direct",
+    };
+    let _ = (decide(message, previous, now), deadline(message, previous, now));
+    let first = next(message, previous, &outcome, &facts, now);
+    check_status(&first, &outcome);
+    let json = serde_json::to_string(&first).expect("a status can be written");
+    assert_eq!(serde_json::from_str::<FedoraMessageStatus>(&json).expect("and read"), first);
+
+    let later = now + chrono::TimeDelta::seconds(input.later.into());
+    let again = next(message, &first, &outcome, &facts, later);
+    let since = |status: &FedoraMessageStatus| [SENT, RECONCILING, STALLED].map(|type_| since(status, type_));
+    let [sent, reconciling, stalled] = since(&first);
+    // Given up again is news: it was tried in between, and how long it is kept counts from here.
+    assert_eq!(since(&again), [sent, reconciling, stalled.map(|_| later)], "a condition that stays has not changed");
+    check_decision(message, &first, later);
+}
+
+/// Summary and conditions say the same.
+fn check_status(status: &FedoraMessageStatus, outcome: &Outcome) {
+    let find = |kind: &str| status.conditions.iter().filter(|condition| condition.type_ == kind).collect::<Vec<_>>();
+    let then = outcome.reason.then();
+    let [sent] = find(SENT)[..] else { panic!("no condition {SENT}, or two") };
+    assert_eq!((status.type_.as_deref(), status.status), (Some(SENT), Some(then == Then::Done)));
+    assert_eq!(sent.status, if then == Then::Done { "True" } else { "False" });
+    assert_eq!((Some(&sent.reason), Some(&sent.message)), (status.reason.as_ref(), status.message.as_ref()));
+    assert_eq!(status.sent_time.is_some(), then == Then::Done);
+    assert_eq!(find(STALLED).len(), usize::from(then == Then::Stop));
+    assert_eq!(find(RECONCILING).len(), usize::from(!matches!(then, Then::Done | Then::Stop)));
+    assert!(status.conditions.len() <= 2);
+}
+
+/// What was sent is never tried again, and what was given up is only when that is asked for.
+fn check_decision(message: &FedoraMessage, status: &FedoraMessageStatus, now: DateTime<Utc>) {
+    let decision = decide(message, status, now);
+    let stopped = status.status == Some(true) || status.conditions.iter().any(|condition| condition.type_ == STALLED);
+    // The retry annotation was acted on when this status was written.
+    assert!(!stopped || decision == Decision::Rest, "{decision:?} after {status:?}");
+}
+
+fn reason(number: u8) -> Reason {
+    Reason::ALL[usize::from(number) % Reason::ALL.len()]
+}
+
+fn time(seconds: u32) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default()
+}
+
+impl Input {
+    fn message(&self) -> Option<FedoraMessage> {
+        let annotations = self.retry.as_ref().map(|retry| json!({"apps.fedoraproject.org/retry": retry}));
+        let object = json!({
+            "metadata": {
+                "name": "a", "namespace": "apps", "uid": "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d", "generation": 1,
+                "creationTimestamp": self.created.map(time), "annotations": annotations,
+            },
+            "spec": {
+                "env": "prod",
+                "message": {"body": {}, "topic": "nice.message"},
+                "authentication": {"secretRef": {"name": "certs"}},
+                "activeDeadlineSeconds": self.deadline, "backoffLimit": self.limit, "suspend": self.suspend,
+            },
+        });
+        serde_json::from_str(&object.to_string()).ok()
+    }
+}
+
+impl Previous {
+    fn status(&self) -> Option<FedoraMessageStatus> {
+        let at = |seconds: i64| DateTime::from_timestamp(seconds, 0).map(|at| at.to_rfc3339());
+        let conditions: Vec<Value> = self
+            .conditions
+            .iter()
+            .map(|(kind, status, seconds)| {
+                json!({
+                    "type": kind.text(), "status": status.text(), "reason": "", "message": "",
+                    "lastTransitionTime": at(*seconds),
+                })
+            })
+            .collect();
+        let status = json!({
+            "status": self.status, "reason": self.reason.as_ref().map(Word::text), "message": self.message,
+            "conditions": conditions, "attempts": self.attempts, "startTime": self.start_time.map(at),
+            "observedRetry": self.observed_retry,
+        });
+        serde_json::from_value(status).ok()
+    }
+}
+
+impl Word {
+    fn text(&self) -> String {
+        match self {
+            Self::Reason(number) => reason(*number).name().to_owned(),
+            Self::Type(number) => [SENT, STALLED, RECONCILING][usize::from(*number) % 3].to_owned(),
+            Self::Truth(truth) => (if *truth { "True" } else { "False" }).to_owned(),
+            Self::Other(text) => text.clone(),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Other people's text within our messages; topics and prefixes; brokers' URLs.
+
+#![no_main]
+
+use fedora_message_operator::broker::address::BrokerAddress;
+use fedora_message_operator::message::envelope::Routing;
+use fedora_message_operator::message::resource::Environment;
+use fedora_message_operator::message::text::{printable, quoted};
+use fedora_message_operator::message::validate::valid_topic;
+use fedora_message_operator_fuzz::memory::within;
+use fedora_message_operator_fuzz::rules::{check_words, is_hidden};
+use libfuzzer_sys::fuzz_target;
+
+/// The longest text that is quoted, in characters; one takes ten when it is escaped.
+const QUOTED: usize = 60;
+
+fuzz_target!(|text: &str| within(text.len(), || {
+    let longest = text.len() % 100;
+    let (quote, words) = (quoted(text), printable(text, longest));
+    assert!(!quote.contains(is_hidden) && quote.chars().count() <= 10 * QUOTED + 3, "{quote:?}");
+    assert!(quote.starts_with('"') && quote.len() > 1 && quote.ends_with('"'), "{quote:?}");
+    assert!(!words.contains(is_hidden) && words.chars().count() <= longest + 1, "{words:?}");
+
+    match valid_topic(text) {
+        Ok(()) => check_topic(text),
+        Err(words) => check_words(&words),
+    }
+    let (prefix, topic) = text.split_once('\n').unwrap_or(("", text));
+    let routing = Routing { prod_topic_prefix: prefix.to_owned(), ..Routing::default() };
+    if valid_topic(topic).is_ok() && valid_topic(routing.prefix(Environment::Prod)).is_ok() {
+        let key = routing.key(Environment::Prod, topic);
+        assert!(key.len() > 255 || valid_topic(&key).is_ok(), "{key:?}");
+    }
+    // The administrator's own words: they are told what they wrote.
+    let _ = text.parse::<BrokerAddress>();
+}));
+
+fn check_topic(topic: &str) {
+    assert!((1..=255).contains(&topic.len()));
+    assert!(!topic.starts_with('.') && !topic.ends_with('.') && !topic.contains(".."));
+    assert!(!topic.chars().any(|c| c.is_whitespace() || c.is_control() || c == '*' || c == '#'));
+}

@@ -1,0 +1,49 @@
+//! The bytes of a FedoraMessage, as an API server would send them, and any JSON in the place of its
+//! spec, its status and what kubectl left: it is decoded, and then valid or told why not.
+
+#![no_main]
+
+use fedora_message_operator::message::envelope::Routing;
+use fedora_message_operator::message::incoming::FedoraMessage;
+use fedora_message_operator_fuzz::memory::within;
+use fedora_message_operator_fuzz::rules::check_message;
+use libfuzzer_sys::fuzz_target;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+const MESSAGE: &str = r#"{"body":{"a":[1]},"topic":"nice.message"}"#;
+const AUTHENTICATION: &str = r#"{"secretRef":{"name":"certs"}}"#;
+
+fuzz_target!(|bytes: &[u8]| {
+    let routing = Routing {
+        exchange: "amq.topic".to_owned(),
+        prod_topic_prefix: "org.fedoraproject.prod".to_owned(),
+        ..Routing::default()
+    };
+    within(bytes.len(), || {
+        if let Ok(message) = serde_json::from_slice::<FedoraMessage>(bytes) {
+            check_message(&message, &routing);
+        }
+        let Ok(json) = serde_json::from_slice::<&RawValue>(bytes) else { return };
+        let valid = format!(r#"{{"env":"stg","message":{MESSAGE},"authentication":{AUTHENTICATION}}}"#);
+        for (spec, status) in [
+            (json.get(), "null"),
+            (&valid, json.get()),
+            (&format!(r#"{{"env":"stg","message":{json},"authentication":{AUTHENTICATION}}}"#), "null"),
+            (&format!(r#"{{"env":"stg","message":{MESSAGE},"authentication":{json}}}"#), "null"),
+        ] {
+            check_message(&stored(spec, status, json.get()), &routing);
+        }
+    });
+});
+
+/// A message as it is stored, of which a user wrote the rest. Whatever that is, it can be decoded.
+fn stored(spec: &str, status: &str, last_applied: &str) -> FedoraMessage {
+    let metadata = json!({
+        "name": "a", "namespace": "apps", "uid": "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d",
+        "creationTimestamp": "2019-07-30T19:12:22Z",
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": last_applied},
+    });
+    let json = format!(r#"{{"metadata":{metadata},"spec":{spec},"status":{status}}}"#);
+    serde_json::from_str(&json).expect("only metadata can stop the decoder")
+}

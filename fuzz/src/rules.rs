@@ -1,0 +1,150 @@
+//! What must be true of everything that comes out, whatever went in.
+
+use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame};
+use amq_protocol::protocol::BasicProperties;
+use amq_protocol::types::{AMQPValue, FieldTable};
+use fedora_message_operator::message::envelope::{self, Envelope, HeaderValue, Routing};
+use fedora_message_operator::message::incoming::FedoraMessage;
+use fedora_message_operator::message::validate::{OutgoingMessage, validate};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// RabbitMQ's default `frame_max`.
+const FRAME_MAX: usize = 131_072;
+/// AMQP's class `basic`.
+const BASIC: u16 = 60;
+/// The longest sentence that a status or a terminal is given, in characters.
+const LONGEST_WORDS: usize = 1_500;
+/// How long a line of base64 must be, at least, to be taken for key material.
+const LONG_LINE: usize = 64;
+/// Headers that are not the user's to set.
+const RESERVED: [&str; 7] = [
+    "sent-at",
+    "priority",
+    "CC",
+    "BCC",
+    "fedora_messaging_severity",
+    "fedora_messaging_schema",
+    "fedora_messaging_schema_package",
+];
+
+/// Whether a terminal acts on a character, or shows other text than is there.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Words for people are a sentence, on one line, of bounded length.
+pub fn check_words(words: &str) {
+    assert!(!words.trim().is_empty(), "no words");
+    assert!(!words.contains(is_hidden), "what a terminal acts on in {words:?}");
+    assert!(words.chars().count() <= LONGEST_WORDS, "{} characters: {words:?}", words.chars().count());
+}
+
+/// Words for people, in which no line of key material stands that was given: none that is as long as
+/// those are, and without blanks.
+pub fn check_secret_words(words: &str, given: &[u8]) {
+    check_words(words);
+    let lines = given.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()).map(str::trim);
+    for line in lines.filter(|line| line.len() >= LONG_LINE && line.bytes().all(is_base64)) {
+        assert!(!words.contains(line), "{words:?} quotes {line:?}");
+    }
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)
+}
+
+/// Validates a message, and checks what is said of it or sent.
+pub fn check_message(message: &FedoraMessage, routing: &Routing) {
+    match validate(message, routing) {
+        Ok(outgoing) => {
+            check_outgoing(message, &outgoing, routing);
+            check_envelope(message, &outgoing, routing);
+        }
+        Err(error) => check_words(&error.to_string()),
+    }
+}
+
+fn check_outgoing(message: &FedoraMessage, outgoing: &OutgoingMessage<'_>, routing: &Routing) {
+    let spec = message.spec.as_ref().expect("what is valid has a spec");
+    let prefix = routing.prefix(spec.env);
+    let key = outgoing.routing_key.as_ref();
+    assert!((1..=255).contains(&key.len()), "a routing key of {} bytes", key.len());
+    assert!(!key.contains(|c: char| c.is_control() || c.is_whitespace() || c == '*' || c == '#'), "{key:?}");
+    assert!(key.split('.').all(|word| !word.is_empty()), "{key:?}");
+    let rest = key.strip_prefix(prefix).expect("the routing key begins with the prefix");
+    assert_eq!(rest.strip_prefix('.').filter(|_| !prefix.is_empty()).unwrap_or(rest), spec.message.topic);
+    assert_eq!(outgoing.id.to_string(), message.uid());
+    assert!(outgoing.headers.len() <= 1000);
+    for (name, value) in &outgoing.headers {
+        assert!((1..=255).contains(&name.len()) && !RESERVED.contains(name), "{name:?}");
+        assert!(!name.starts_with("fedora_messaging") || *value == HeaderValue::Boolean(true), "{name:?}: {value:?}");
+    }
+    for secret in outgoing.authentication.secrets() {
+        assert!(!secret.name.contains(['/', '%', '?', '#']) && !secret.name.contains(".."), "{secret}");
+    }
+}
+
+/// Builds the envelope, and checks that it is what was written, twice the same, and fits.
+pub fn check_envelope(message: &FedoraMessage, outgoing: &OutgoingMessage<'_>, routing: &Routing) {
+    let envelope = Envelope::new(outgoing, &routing.exchange);
+    let again = Envelope::new(outgoing, &routing.exchange);
+    assert_eq!((envelope.exchange, envelope.routing_key), (again.exchange, again.routing_key));
+    assert_eq!((envelope.message_id, envelope.priority), (again.message_id, again.priority));
+    assert_eq!((&envelope.headers, envelope.payload.get()), (&again.headers, again.payload.get()));
+    let spec = message.spec.as_ref().expect("what is valid has a spec");
+    check_body(envelope.payload, &spec.message.body);
+    let mut names: Vec<_> = envelope.headers.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), envelope.headers.len(), "a header stands there twice: {names:?}");
+    let (said, real) = (envelope.properties_size(), frame_size(&envelope));
+    assert!(real <= said && said <= FRAME_MAX, "a frame of {real} bytes, said to have {said}");
+    // What is counted too much: integers that fit 32 bits.
+    assert!(said <= real + 4 * envelope.headers.len(), "a frame of {real} bytes, said to have {said}");
+}
+
+fn check_body(payload: &RawValue, body: &RawValue) {
+    assert_eq!(payload.get(), body.get());
+    // Consumers' parsers work by recursion, and have a limit.
+    let mut json = serde_json::Deserializer::from_str(payload.get());
+    json.disable_recursion_limit();
+    if let Some(Ok(body)) = json.into_iter::<Value>().next() {
+        assert!(body.is_object() && levels(&body) <= 128);
+    }
+}
+
+fn levels(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(levels).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// How large the frame is that lapin's encoder makes of the properties.
+fn frame_size(envelope: &Envelope<'_>) -> usize {
+    let mut headers = FieldTable::default();
+    for (name, value) in &envelope.headers {
+        let value = match value {
+            HeaderValue::String(text) => AMQPValue::LongString(text.as_str().into()),
+            HeaderValue::Integer(number) => {
+                i32::try_from(*number).map_or(AMQPValue::LongLongInt(*number), AMQPValue::LongInt)
+            }
+            HeaderValue::Boolean(value) => AMQPValue::Boolean(*value),
+        };
+        headers.insert((*name).into(), value);
+    }
+    let properties = BasicProperties::default()
+        .with_content_type(envelope::CONTENT_TYPE.into())
+        .with_content_encoding(envelope::CONTENT_ENCODING.into())
+        .with_delivery_mode(envelope::DELIVERY_MODE)
+        .with_priority(envelope.priority)
+        .with_message_id(envelope.message_id.to_string().into())
+        .with_headers(headers);
+    let body_size = envelope.payload.get().len() as u64;
+    let frame = AMQPFrame::Header(1, AMQPContentHeader { class_id: BASIC, body_size, properties });
+    let encoded = gen_frame(&frame)(WriteContext::from(Vec::new())).expect("what is valid can be encoded");
+    encoded.into_inner().0.len()
+}

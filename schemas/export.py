@@ -1,0 +1,140 @@
+"""Writes the schemas of all installed packages of message classes as one JSON file, the catalogue.
+
+    python export.py CATALOGUE            writes the catalogue
+    python export.py --table CATALOGUE    prints a catalogue as a table of Markdown
+
+Classes are found by the entry point group `fedora.messages`, as the library fedora-messaging finds
+them. A class that can't be exported is named, on standard error and in the file.
+"""
+
+import json
+import re
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+from jsonschema.validators import validator_for
+
+GROUP = "fedora.messages"
+# Raised when a reader of an older file would misunderstand a newer one.
+FORMAT = 1
+BASE = "base.message"
+
+
+class CannotExport(Exception):
+    """Why the schema of a class can't be put into a file."""
+
+
+def normal(name):
+    """A distribution's name as the library writes it into headers."""
+    return re.sub(r"[-_.]+", "_", name).lower()
+
+
+def plain(schema, what):
+    """The schema, if it is plain JSON of a draft that the library's validator knows."""
+    if isinstance(schema, property):
+        raise CannotExport(f"its {what} is not fixed: code makes one for each message")
+    if not isinstance(schema, dict):
+        raise CannotExport(f"its {what} is a {type(schema).__name__}, not an object")
+    if "$schema" in schema and validator_for(schema, default=None) is None:
+        raise CannotExport(f"its {what} is of a draft that jsonschema does not know: {schema['$schema']}")
+    try:
+        json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CannotExport(f"its {what} is no JSON: {error}") from error
+    return schema
+
+
+def exported(entry, package, base):
+    """What the catalogue says of one class."""
+    try:
+        message = entry.load()
+    except Exception as error:  # whatever the package's code raises
+        raise CannotExport(f"its class can't be loaded: {error!r}") from error
+    headers = plain(message.headers_schema, "schema of headers")
+    return {
+        "name": entry.name,
+        "package": package,
+        "distribution": entry.dist.name,
+        "version": entry.dist.version,
+        "severity": message.severity,
+        "deprecated": bool(message.deprecated),
+        "headers": None if headers == base.headers_schema else headers,
+        "body": plain(message.body_schema, "schema of the body"),
+    }
+
+
+def catalogue():
+    """All classes, in the order of their names."""
+    from fedora_messaging import message
+
+    message.load_message_classes()
+    schemas, left_out = [], []
+    found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.dist.name))
+    for entry in found:
+        # None where the module is not named after its package: then the library writes no such header.
+        package = message._get_distribution_from_module(entry.module)
+        try:
+            schemas.append(exported(entry, package, message.Message))
+        except CannotExport as why:
+            print(f"left out: {entry.name} of {entry.dist.name}: {why}", file=sys.stderr)
+            left_out.append(
+                {
+                    "name": entry.name,
+                    "package": package,
+                    "distribution": entry.dist.name,
+                    "version": entry.dist.version,
+                    "why": str(why),
+                }
+            )
+    return {
+        "format": FORMAT,
+        "library": version("fedora_messaging"),
+        "base": {"headers": message.Message.headers_schema, "body": message.Message.body_schema},
+        "schemas": schemas,
+        "left_out": left_out,
+    }
+
+
+def text(content):
+    """JSON with a line for each class, so that two catalogues can be compared by lines."""
+
+    def lines(values):
+        return "[\n" + ",\n".join(json.dumps(value, sort_keys=True) for value in values) + "\n]"
+
+    members = {
+        key: lines(value) if isinstance(value, list) else json.dumps(value, sort_keys=True)
+        for key, value in content.items()
+    }
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {value}" for key, value in members.items()) + "\n}\n"
+
+
+def table(content):
+    """The catalogue for people: a row for each package."""
+    packages = {}
+    for schema in content["schemas"]:
+        packages.setdefault((schema["distribution"], schema["version"]), []).append(schema)
+    rows = ["| package | version | schemas |", "|---|---|---|"]
+    for (name, number), schemas in sorted(packages.items(), key=lambda item: normal(item[0][0])):
+        names = ", ".join(f"`{schema['name']}`" + (" (deprecated)" if schema["deprecated"] else "") for schema in schemas)
+        rows.append(f"| {name} | {number} | {names} |")
+    rows.append("")
+    rows += [f"Left out: `{left['name']}` of {left['distribution']} {left['version']}: {left['why']}." for left in content["left_out"]]
+    return "\n".join(rows) + "\n"
+
+
+def main(arguments):
+    match arguments:
+        case ["--table", file]:
+            print(table(json.loads(Path(file).read_text())), end="")
+        case [file]:
+            content = catalogue()
+            Path(file).write_text(text(content))
+            packages = {schema["distribution"] for schema in content["schemas"]}
+            print(f"{len(content['schemas'])} schemas of {len(packages)} packages", file=sys.stderr)
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,93 @@
+//! The client certificates in use: until when they are valid, and whether people were told that one
+//! expires soon.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
+
+use crate::message::authentication::SecretName;
+
+/// How long a certificate counts as in use after a message named it, and how often people are told of one
+/// that expires soon.
+const DAY: TimeDelta = TimeDelta::days(1);
+/// How many are remembered; more than any cluster uses in a day. Each is a series of a metric.
+const CAPACITY: usize = 1000;
+
+/// The certificates that messages have named of late, by the Secret that holds them.
+#[derive(Debug, Default)]
+pub struct Certificates(Mutex<HashMap<SecretName, Certificate>>);
+
+#[derive(Debug)]
+struct Certificate {
+    not_after: DateTime<Utc>,
+    used: DateTime<Utc>,
+    told: Option<DateTime<Utc>>,
+}
+
+impl Certificates {
+    /// A message names, at `now`, a certificate that is valid until `not_after`.
+    pub fn note(&self, secret: &SecretName, not_after: DateTime<Utc>, now: DateTime<Utc>) {
+        let mut known = self.0.lock();
+        if let Some(certificate) = known.get_mut(secret) {
+            (certificate.not_after, certificate.used) = (not_after, now);
+            return;
+        }
+        if known.len() >= CAPACITY {
+            known.retain(|_, certificate| now - certificate.used < DAY);
+        }
+        if known.len() < CAPACITY {
+            known.insert(secret.clone(), Certificate { not_after, used: now, told: None });
+        }
+    }
+
+    /// Whether people are to be told that this one expires soon: once a day.
+    pub fn is_to_tell(&self, secret: &SecretName, now: DateTime<Utc>) -> bool {
+        let mut known = self.0.lock();
+        let due = known.get_mut(secret).filter(|certificate| certificate.told.is_none_or(|told| now - told >= DAY));
+        due.map(|certificate| certificate.told = Some(now)).is_some()
+    }
+
+    /// Until when each one in use is valid.
+    pub fn in_use(&self, now: DateTime<Utc>) -> Vec<(SecretName, DateTime<Utc>)> {
+        let mut known = self.0.lock();
+        known.retain(|_, certificate| now - certificate.used < DAY);
+        known.iter().map(|(secret, certificate)| (secret.clone(), certificate.not_after)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(number: usize) -> SecretName {
+        SecretName { namespace: "apps".to_owned(), name: format!("certs{number}") }
+    }
+
+    #[test]
+    fn people_are_told_once_a_day() {
+        let (certificates, now) = (Certificates::default(), Utc::now());
+        assert!(!certificates.is_to_tell(&secret(1), now), "no message has named it");
+        certificates.note(&secret(1), now, now);
+        assert!(certificates.is_to_tell(&secret(1), now));
+        assert!(!certificates.is_to_tell(&secret(1), now + TimeDelta::hours(23)));
+        assert!(certificates.is_to_tell(&secret(1), now + TimeDelta::hours(24)));
+    }
+
+    #[test]
+    fn a_certificate_that_no_message_has_named_for_a_day_is_forgotten() {
+        let (certificates, now) = (Certificates::default(), Utc::now());
+        certificates.note(&secret(1), now, now);
+        certificates.note(&secret(2), now, now + TimeDelta::hours(2));
+        assert_eq!(certificates.in_use(now + TimeDelta::hours(25)), [(secret(2), now)]);
+    }
+
+    #[test]
+    fn any_number_of_secrets_makes_a_bounded_number_of_series() {
+        let (certificates, now) = (Certificates::default(), Utc::now());
+        for number in 0..2 * CAPACITY {
+            certificates.note(&secret(number), now, now);
+        }
+        assert_eq!(certificates.in_use(now).len(), CAPACITY);
+    }
+}

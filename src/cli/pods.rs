@@ -1,0 +1,95 @@
+//! The flags of delivery by Pods.
+
+use clap::Args;
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::values::{concurrency, object_name, seconds};
+use crate::message::pod::PodSettings;
+
+/// Flags of delivery by Pods. Without `--delivery-mode pod` or `fallback` they do nothing.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Delivery by Pods")]
+pub struct PodArgs {
+    /// The image of Pods: any with the fedora-messaging CLI
+    #[arg(long, env = "CLI_IMAGE", value_name = "IMAGE", default_value = "localhost/fedora-messaging:3.9.1")]
+    pub cli_image: String,
+    /// When the image is pulled
+    #[arg(long, env = "CLI_IMAGE_PULL_POLICY", value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub cli_image_pull_policy: String,
+    /// Secrets with the registry's credentials, in the Pods' namespaces, separated by commas
+    #[arg(long, env = "CLI_IMAGE_PULL_SECRETS", value_name = "SECRET", value_delimiter = ',', value_parser = object_name)]
+    pub cli_image_pull_secrets: Vec<String>,
+    /// Message schemas whose packages the image has, separated by commas; others than base.message and
+    /// these are not sent by Pods
+    #[arg(long, env = "CLI_SCHEMAS", value_name = "SCHEMA", value_delimiter = ',')]
+    pub cli_schemas: Vec<String>,
+    /// How many Pods may run at a time
+    #[arg(long, env = "MAX_PODS", default_value_t = 4, value_name = "NUMBER", value_parser = concurrency)]
+    pub max_pods: u16,
+    /// How many seconds a Pod that failed is kept, for people to look at
+    #[arg(long, env = "KEEP_FAILED_PODS", default_value_t = 600, value_name = "SECONDS", value_parser = whole::<0>)]
+    pub keep_failed_pods: u32,
+    /// How many seconds a Pod has to begin to run
+    #[arg(long, env = "POD_START_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = seconds)]
+    pub pod_start_timeout: u16,
+    /// How many seconds a Pod may run; the CLI itself gives up after 30
+    #[arg(long, env = "POD_RUN_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = seconds)]
+    pub pod_run_timeout: u16,
+    /// What a Pod asks for and may use, as in a manifest
+    #[arg(long, env = "POD_RESOURCES", value_name = "JSON", default_value = r#"{"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}}"#, value_parser = json::<ResourceRequirements>)]
+    pub pod_resources: ResourceRequirements,
+    /// The Pods' priority class
+    #[arg(long, env = "POD_PRIORITY_CLASS", value_name = "NAME", value_parser = object_name)]
+    pub pod_priority_class: Option<String>,
+    /// Labels that the Pods' nodes must have, separated by commas
+    #[arg(long, env = "POD_NODE_SELECTOR", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value)]
+    pub pod_node_selector: Vec<(String, String)>,
+    /// The taints that Pods bear: a list as in a manifest
+    #[arg(long, env = "POD_TOLERATIONS", value_name = "JSON", default_value = "[]", value_parser = json::<Tolerations>)]
+    pub pod_tolerations: Tolerations,
+    /// With fallback: how often in a row the direct way has to fail before Pods are tried
+    #[arg(long, env = "FALLBACK_AFTER", default_value_t = 3, value_name = "FAILURES", value_parser = whole::<1>)]
+    pub fallback_after: u32,
+}
+
+/// A list of tolerations, as one value of a flag.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Tolerations(Vec<Toleration>);
+
+impl PodArgs {
+    /// What all Pods have in common.
+    #[must_use]
+    pub fn settings(&self) -> PodSettings {
+        PodSettings {
+            image: self.cli_image.clone(),
+            image_pull_policy: self.cli_image_pull_policy.clone(),
+            image_pull_secrets: self.cli_image_pull_secrets.clone(),
+            resources: self.pod_resources.clone(),
+            priority_class: self.pod_priority_class.clone(),
+            node_selector: self.pod_node_selector.clone(),
+            tolerations: self.pod_tolerations.0.clone(),
+            schemas: self.cli_schemas.clone(),
+            start_seconds: self.pod_start_timeout.into(),
+            run_seconds: self.pod_run_timeout.into(),
+        }
+    }
+}
+
+fn whole<const LEAST: u32>(number: &str) -> Result<u32, String> {
+    let number = number.parse().ok().filter(|number| *number >= LEAST);
+    number.ok_or_else(|| format!("must be a whole number from {LEAST}, without a unit: correct it"))
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("must be a label's key and value with = between them: write for example disk=ssd".to_owned()),
+    }
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| format!("must be JSON as in a Pod's manifest ({error}): correct it"))
+}

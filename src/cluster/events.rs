@@ -1,0 +1,111 @@
+//! Kubernetes Events for what a person should notice: a warning whenever a message's status begins
+//! to tell another reason why it is not sent. They are hints: what counts stands in the status, and
+//! no message ever waits for an Event.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
+
+use super::client::words;
+use crate::message::incoming::FedoraMessage;
+use crate::message::resource::{FedoraMessageStatus, GROUP, KIND, VERSION};
+use crate::message::status::is_warning;
+
+/// How many may wait to be written. Further ones are left out, as client-go does it.
+const CAPACITY: usize = 1000;
+/// After each one nothing is written for this many times as long as it took: Events are hints, and take at
+/// most a tenth of one of the API server's hands from those who need it.
+const PAUSE: u32 = 9;
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long writing one may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest note that the API server takes, in bytes.
+const LONGEST_NOTE: usize = 1024;
+/// Who reports.
+const CONTROLLER: &str = "apps.fedoraproject.org/fedora-message-operator";
+/// What was tried.
+const ACTION: &str = "Publish";
+
+/// Takes Events to be written.
+pub struct Events {
+    sender: Sender<Event>,
+    instance: String,
+}
+
+impl Events {
+    /// Writes Events through this client, one at a time; `instance` names this process in them.
+    #[must_use]
+    pub fn new(client: Client, instance: String) -> Self {
+        let (sender, receiver) = channel(CAPACITY);
+        tokio::spawn(write(client, receiver));
+        Self { sender, instance }
+    }
+
+    /// The message's object has got this status; `before` is the reason that it told until then.
+    pub fn notice(&self, message: &FedoraMessage, before: Option<&str>, status: &FedoraMessageStatus) {
+        if is_warning(before, status) {
+            let words = status.message.as_deref().unwrap_or_default();
+            self.warn(message, status.reason.as_deref().unwrap_or_default(), words);
+        }
+    }
+
+    /// Warns whoever looks at the message.
+    pub fn warn(&self, message: &FedoraMessage, reason: &str, words: &str) {
+        if self.sender.try_send(event(message, reason, words, &self.instance)).is_err() {
+            debug!(uid = message.uid(), "an Event is left out: too many wait to be written");
+        }
+    }
+}
+
+async fn write(client: Client, mut events: Receiver<Event>) {
+    while let Some(event) = events.recv().await {
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+        let begun = Instant::now();
+        match timeout(TIMEOUT, api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!(error = words(&error), namespace, "an Event could not be written"),
+            Err(_) => debug!(namespace, "an Event could not be written: the API server does not answer"),
+        }
+        sleep((begun.elapsed() * PAUSE).min(LONGEST_PAUSE)).await;
+    }
+}
+
+fn event(message: &FedoraMessage, reason: &str, words: &str, instance: &str) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", message.name())),
+            namespace: message.metadata.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Warning".to_owned()),
+        reason: Some(reason.to_owned()),
+        note: Some(words[..words.floor_char_boundary(LONGEST_NOTE)].to_owned()),
+        action: Some(ACTION.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some(format!("{GROUP}/{VERSION}")),
+            kind: Some(KIND.to_owned()),
+            name: message.metadata.name.clone(),
+            namespace: message.metadata.namespace.clone(),
+            uid: message.metadata.uid.clone(),
+            resource_version: message.metadata.resource_version.clone(),
+            field_path: None,
+        }),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        event_time: Some(MicroTime(
+            Timestamp::from_microsecond(Utc::now().timestamp_micros()).unwrap_or(Timestamp::UNIX_EPOCH),
+        )),
+        ..Event::default()
+    }
+}

@@ -1,0 +1,295 @@
+//! Deletes the resources of messages that were sent or given up, once their time to live is over
+//! ([`lifetime`]); only while this process leads, and never faster than [`PACE`].
+//!
+//! What this process finishes itself it notes in the [`Schedule`]. What others finished is found by a list at the
+//! beginning of a term and once an hour, which selects only resources whose time is limited. Neither holds more
+//! than a bounded number of them (docs/decisions/0016).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use futures::StreamExt;
+use futures::future::{Fuse, FutureExt};
+use futures::stream::FuturesUnordered;
+use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
+use kube::client::Body;
+use kube::core::Request;
+use kube::{Client, Resource};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::client::words;
+use super::lease::Tenure;
+use super::pages::{self, Read, Unread};
+use super::schedule::{Deletion, Doomed, Schedule};
+use super::status::{Answer, answer};
+use crate::message::incoming::FedoraMessage;
+use crate::message::lifetime::{Fate, ends_at, fate};
+use crate::message::resource::FedoraMessageStatus;
+
+/// The time from one deletion to the next, at the least: at most 100 a second, and so never as many as statuses can
+/// be written in that time.
+const PACE: Duration = Duration::from_millis(10);
+/// How many deletions are under way at a time.
+const WIDTH: usize = 4;
+/// How long one may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Another look is taken after this time, in case the clock was set.
+const LOOK: Duration = Duration::from_mins(1);
+
+/// Has a status, so may be finished, and a time to live of its own.
+const OWN_TIME: &str = "status.status!=,spec.ttlSecondsAfterFinished!=";
+/// Has a status: the default counts for all that have no time of their own.
+const ANY_TIME: &str = "status.status!=";
+
+/// Notes what is finished, for whoever deletes it.
+#[derive(Clone)]
+pub struct Janitor(Arc<Notes>);
+
+struct Notes {
+    schedule: Mutex<Schedule>,
+    changed: Notify,
+    /// The time to live, in seconds, of those that set none.
+    default: Option<u32>,
+    on_deletion: Box<dyn Fn(&Deletion) + Send + Sync>,
+}
+
+impl Janitor {
+    /// Nothing is noted yet. Resources that set no time to live have the `default`, in seconds, or none.
+    /// `on_deletion` is told what becomes of each.
+    #[must_use]
+    pub fn new(default: Option<u32>, on_deletion: impl Fn(&Deletion) + Send + Sync + 'static) -> Self {
+        let on_deletion = Box::new(on_deletion);
+        Self(Arc::new(Notes { schedule: Mutex::default(), changed: Notify::new(), default, on_deletion }))
+    }
+
+    /// A message's status was written: its resource is deleted in time if that says that it is finished.
+    pub fn notice(&self, message: &FedoraMessage, status: &FedoraMessageStatus) {
+        if let Some(end) = ends_at(message, status, self.0.default) {
+            self.0.schedule.lock().add(doomed(message, status), end);
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Deletes what is finished in the given namespaces, or in all if there are none, while the tenure holds.
+    pub async fn run(self, client: Client, namespaces: Vec<String>, mut tenure: watch::Receiver<Tenure>) {
+        let broom = Broom { notes: self.0, client, namespaces, tenure: tenure.clone() };
+        // It fails only where nobody decides any more.
+        while let Ok(term) = tenure.wait_for(|tenure| tenure.holds(Instant::now())).await.map(|tenure| tenure.term()) {
+            broom.notes.schedule.lock().begin();
+            tokio::select! {
+                biased;
+                () = over(&mut tenure, term) => {}
+                () = broom.sweep() => {}
+            }
+        }
+    }
+}
+
+/// Ends when the term does.
+async fn over(tenure: &mut watch::Receiver<Tenure>, term: Option<u64>) {
+    loop {
+        let now = *tenure.borrow_and_update();
+        if !now.admits(term, Instant::now()) {
+            return;
+        }
+        let end = async {
+            match now {
+                Tenure::Leader { until, .. } => sleep_until(until).await,
+                Tenure::Unknown | Tenure::Follower | Tenure::Always => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = end => {}
+            changed = tenure.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+fn doomed(message: &FedoraMessage, status: &FedoraMessageStatus) -> Doomed {
+    Doomed {
+        namespace: message.namespace().to_owned(),
+        name: message.name().to_owned(),
+        uid: message.uid().to_owned(),
+        sent: status.status == Some(true),
+    }
+}
+
+/// Deletes what is noted, and looks for more.
+struct Broom {
+    notes: Arc<Notes>,
+    client: Client,
+    namespaces: Vec<String>,
+    tenure: watch::Receiver<Tenure>,
+}
+
+impl Broom {
+    /// Deletes and lists, each at its time.
+    async fn sweep(&self) {
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deletions = FuturesUnordered::new();
+        let mut list = Box::pin(Fuse::terminated());
+        loop {
+            if self.notes.schedule.lock().begin_list(Utc::now()) {
+                list.set(self.list().fuse());
+            }
+            let (next, deletion) = {
+                let schedule = self.notes.schedule.lock();
+                (schedule.next(), schedule.next_deletion())
+            };
+            let due = deletion.is_some_and(|at| at <= Utc::now());
+            let wait = (next - Utc::now()).to_std().unwrap_or_default().min(LOOK);
+            tokio::select! {
+                Some((doomed, deletion)) = deletions.next() => self.settle(doomed, &deletion),
+                listed = &mut list => self.settle_list(listed),
+                _ = pace.tick(), if due && deletions.len() < WIDTH => {
+                    let next = self.notes.schedule.lock().take(Utc::now());
+                    deletions.extend(next.map(|doomed| async move {
+                        let deletion = self.delete(&doomed).await;
+                        (doomed, deletion)
+                    }));
+                }
+                () = self.notes.changed.notified() => {}
+                () = sleep(wait), if !due => {}
+            }
+        }
+    }
+
+    /// What came of one deletion.
+    fn settle(&self, doomed: Doomed, deletion: &Deletion) {
+        (self.notes.on_deletion)(deletion);
+        let (namespace, name) = (doomed.namespace.clone(), doomed.name.clone());
+        let first = self.notes.schedule.lock().finish(doomed, deletion, Utc::now(), fastrand::f64());
+        match deletion {
+            Deletion::Done => debug!(namespace, name, "deleted: its time to live is over"),
+            Deletion::Denied(words) if first => warn!(
+                namespace,
+                "the operator has no right to delete FedoraMessages whose time to live is over: bind its ServiceAccount to its role there ({words})"
+            ),
+            Deletion::Failed(words) if first => {
+                warn!("FedoraMessages whose time to live is over can't be deleted now: {words}; it is tried again");
+            }
+            Deletion::Gone | Deletion::Kept | Deletion::Later(_) | Deletion::Denied(_) | Deletion::Failed(_) => {
+                debug!(namespace, name, ?deletion, "not deleted");
+            }
+        }
+    }
+
+    fn settle_list(&self, listed: Result<Read, Unread>) {
+        let first = self.notes.schedule.lock().listed(listed.is_ok(), Utc::now(), fastrand::f64());
+        match listed {
+            Ok(Read { pages, objects }) => debug!(pages, objects, "looked for FedoraMessages with a time to live"),
+            Err(error) if first => {
+                let words = explain(&error);
+                warn!("FedoraMessages whose time to live is over can't be found now: {words}; it is tried again");
+            }
+            Err(error) => debug!("FedoraMessages with a time to live can't be listed: {error}"),
+        }
+    }
+
+    /// Notes all resources that are finished and whose time is limited.
+    async fn list(&self) -> Result<Read, Unread> {
+        let fields = if self.notes.default.is_some() { ANY_TIME } else { OWN_TIME };
+        let scopes: Vec<_> = match self.namespaces.as_slice() {
+            [] => vec![None],
+            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
+        };
+        let mut all = Read::default();
+        for scope in scopes {
+            let path = FedoraMessage::url_path(&(), scope);
+            let read = pages::read(&self.client, &path, fields, |message: FedoraMessage| {
+                let status = message.status.as_deref().cloned().unwrap_or_default();
+                if let Some(end) = ends_at(&message, &status, self.notes.default) {
+                    self.notes.schedule.lock().add(doomed(&message, &status), end);
+                }
+            })
+            .await?;
+            (all.pages, all.objects) = (all.pages + read.pages, all.objects + read.objects);
+        }
+        Ok(all)
+    }
+
+    /// Deletes a resource, if it is still the same.
+    async fn delete(&self, doomed: &Doomed) -> Deletion {
+        // A message that was sent stays so.
+        let version = if doomed.sent {
+            None
+        } else {
+            match self.look(doomed).await {
+                Ok(version) => Some(version),
+                Err(deletion) => return deletion,
+            }
+        };
+        if !self.tenure.borrow().holds(Instant::now()) {
+            return Deletion::Later(Utc::now());
+        }
+        match timeout(TIMEOUT, self.request(doomed, version)).await {
+            Ok(deletion) => deletion,
+            Err(_) => Deletion::Failed(Unread::Silent.to_string()),
+        }
+    }
+
+    /// Looks at a message that was given up: its version if it is to be deleted, else what is to become of it.
+    async fn look(&self, doomed: &Doomed) -> Result<String, Deletion> {
+        let mut found = None;
+        let path = FedoraMessage::url_path(&(), Some(&doomed.namespace));
+        // Listed, since they are listed anyway: one right less.
+        let name = format!("metadata.name={}", doomed.name);
+        pages::read(&self.client, &path, &name, |message: FedoraMessage| found = Some(message))
+            .await
+            .map_err(|error| Deletion::Failed(explain(&error)))?;
+        let message = found.filter(|message| message.uid() == doomed.uid).ok_or(Deletion::Gone)?;
+        let status = message.status.as_deref().cloned().unwrap_or_default();
+        match fate(&message, &status, self.notes.default, Utc::now()) {
+            Fate::Delete => Ok(message.metadata.resource_version.unwrap_or_default()),
+            Fate::WaitUntil(end) => Err(Deletion::Later(end)),
+            Fate::Keep => Err(Deletion::Kept),
+        }
+    }
+
+    async fn request(&self, doomed: &Doomed, version: Option<String>) -> Deletion {
+        let once_more = version.is_some();
+        let preconditions = Preconditions { uid: Some(doomed.uid.clone()), resource_version: version };
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let path = FedoraMessage::url_path(&(), Some(&doomed.namespace));
+        let request = match Request::new(path).delete(&doomed.name, &parameters) {
+            Ok(request) => request.map(Body::from),
+            Err(error) => return Deletion::Failed(format!("it can't be put into a request: {error}")),
+        };
+        match answer(&self.client, request).await {
+            Ok(Answer { code, .. }) if code.is_success() => Deletion::Done,
+            Ok(Answer { code, refusal }) => match code.as_u16() {
+                // It has changed since it was looked at.
+                409 if once_more => Deletion::Later(Utc::now()),
+                // Nothing has its name, or another.
+                404 | 409 => Deletion::Gone,
+                403 => Deletion::Denied(refusal.message),
+                _ => Deletion::Failed(format!("the API server says: {} ({code})", refusal.message)),
+            },
+            Err(error) => Deletion::Failed(words(&error)),
+        }
+    }
+}
+
+/// What is wrong with a list, and what to do.
+fn explain(error: &Unread) -> String {
+    match error {
+        Unread::Refused { code: 403, words } => {
+            format!("the operator has no right to list FedoraMessages: bind its ServiceAccount to its role ({words})")
+        }
+        Unread::Refused { code: 400, words } => {
+            format!("the CRD is older than the operator: install the operator's ({words})")
+        }
+        Unread::Refused { .. } | Unread::Failed(_) | Unread::Silent => error.to_string(),
+    }
+}

@@ -1,0 +1,73 @@
+//! The lanes of the work queue: who is ready, in which order, and how many are worked on at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::message::resource::Environment;
+
+/// The lane for statuses is this many times narrower than an environment's, while nobody waits there; else
+/// one is written at a time.
+const NARROWER: usize = 4;
+
+/// A lane's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LaneName {
+    /// Messages for an environment's broker.
+    Environment(Environment),
+    /// Messages that are to be sent by Pods, whichever environment's.
+    Pods,
+    /// Messages that can't be read: they name no environment, and need no broker.
+    Unreadable,
+    /// Statuses to be written, for messages of any kind.
+    Statuses,
+}
+
+/// The messages of one lane that are ready, fairly: each namespace in turn.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// How many of its messages are in somebody's hands.
+    pub(super) busy: usize,
+    turns: VecDeque<String>,
+    ready: HashMap<String, VecDeque<Arc<str>>>,
+}
+
+impl Lane {
+    /// Whether messages wait for a free hand.
+    pub(super) fn is_crowded(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    /// Whether there is something in it, and a free hand. `crowded`: messages that could be sent wait.
+    /// Given are the widths of an environment's lane and of that for Pods.
+    pub(super) fn has_work(&self, name: LaneName, sending: bool, crowded: bool, [width, pods]: [usize; 2]) -> bool {
+        let width = match name {
+            LaneName::Statuses if crowded => 1,
+            LaneName::Statuses => (width / NARROWER).max(1),
+            LaneName::Pods => pods,
+            LaneName::Environment(_) | LaneName::Unreadable => width,
+        };
+        !self.turns.is_empty() && self.busy < width && (sending || name == LaneName::Statuses)
+    }
+
+    /// A message joins the others of its namespace.
+    pub(super) fn push(&mut self, namespace: &str, uid: Arc<str>) {
+        let queue = self.ready.entry(namespace.to_owned()).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(namespace.to_owned());
+        }
+        queue.push_back(uid);
+    }
+
+    /// The next message of the next namespace.
+    pub(super) fn pop(&mut self) -> Option<Arc<str>> {
+        let namespace = self.turns.pop_front()?;
+        let queue = self.ready.get_mut(&namespace)?;
+        let uid = queue.pop_front();
+        if queue.is_empty() {
+            self.ready.remove(&namespace);
+        } else {
+            self.turns.push_back(namespace);
+        }
+        uid
+    }
+}

@@ -1,0 +1,156 @@
+//! The cluster: whether it is one that the operator can work on, has what is to be installed, and grants the
+//! rights that the operator needs as it is configured.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use kube::Client;
+
+use super::Report;
+use crate::cli::{CheckArgs, DeliveryMode, ScopeArgs};
+use crate::cluster::inspect::{Cluster, Seen, installed_crd};
+use crate::cluster::rights::{Need, RULES, Rule};
+use crate::cluster::watch::INSTALL;
+use crate::message::installed::{InstalledCrd, POLICY_NAME, enforces, is_same_policy};
+
+/// The oldest Kubernetes with all that is used.
+const OLDEST: [u32; 2] = [1, 32];
+/// How the policy is installed.
+const APPLY: &str = "kubectl apply --server-side -f manifests/base/admission-policy.yaml";
+
+/// Checks all of it; what fails keeps nothing else from being looked at, unless nobody answers.
+pub(super) async fn check(arguments: &CheckArgs, report: &mut Report) {
+    let cluster = match Cluster::open(arguments.as_user.as_deref()).await {
+        Ok(cluster) => cluster,
+        Err(words) => return report.failed("kubeconfig", &words),
+    };
+    if let Err(words) = api_server(&cluster, report).await {
+        return report.failed("API server", &words);
+    }
+    crd(&cluster.client, report).await;
+    policy(&cluster, report).await;
+    namespaces(&cluster, &arguments.scope, report).await;
+    if let Err(words) = rights(&cluster, &arguments.scope, report).await {
+        report.failed("rights", &words);
+    }
+}
+
+async fn api_server(cluster: &Cluster, report: &mut Report) -> Result<(), String> {
+    let url = &cluster.url;
+    let (name, version) = cluster.version().await.map_err(|words| format!("{url}: {words}"))?;
+    if version < OLDEST {
+        let [major, minor] = OLDEST;
+        report.failed("API server", &format!("{url} is Kubernetes {name}: upgrade it to {major}.{minor} or newer"));
+    } else {
+        report.found("API server", &format!("{url} is Kubernetes {name}"));
+    }
+    Ok(())
+}
+
+async fn crd(client: &Client, report: &mut Report) {
+    match installed_crd(client).await {
+        Ok(InstalledCrd::Same) => report.found("CRD", "is this program's"),
+        Ok(InstalledCrd::Other) => {
+            report.found("CRD", "has all that this program needs, with other rules or descriptions than its own");
+        }
+        Ok(InstalledCrd::Older(lacks)) => {
+            report.failed(
+                "CRD",
+                &format!("older than this program, it lacks {}: install it ({INSTALL})", lacks.join(", ")),
+            );
+        }
+        Ok(InstalledCrd::Absent) => {
+            report.failed("CRD", &format!("the API server does not know FedoraMessages: install it ({INSTALL})"));
+        }
+        Err(words) => report.failed("CRD", &words),
+    }
+}
+
+/// The policy and its binding. Without them wrong messages are found later, by the operator.
+async fn policy(cluster: &Cluster, report: &mut Report) {
+    let hidden = "not looked at: you have no right to read admission policies, and the operator needs none";
+    match cluster.policy().await {
+        Ok(Seen::Is(policy)) if is_same_policy(&policy) => report.found("policy", "is this program's"),
+        Ok(Seen::Is(_)) => report.failed("policy", &format!("{POLICY_NAME} differs from this program's: {APPLY}")),
+        Ok(Seen::Absent) => report.failed("policy", &format!("{POLICY_NAME} is not installed: {APPLY}")),
+        Ok(Seen::Hidden) => return report.found("policy", hidden),
+        Err(words) => return report.failed("policy", &words),
+    }
+    match cluster.binding().await {
+        Ok(Seen::Is(binding)) if enforces(&binding) => report.found("binding", "denies what the policy refuses"),
+        Ok(Seen::Is(_)) => {
+            report
+                .failed("binding", &format!("{POLICY_NAME} does not deny everywhere what the policy refuses: {APPLY}"));
+        }
+        Ok(Seen::Absent) => report.failed("binding", &format!("{POLICY_NAME} is not installed: {APPLY}")),
+        Ok(Seen::Hidden) => report.found("binding", hidden),
+        Err(words) => report.failed("binding", &words),
+    }
+}
+
+/// A name that nobody has is a mistake that nothing else would show.
+async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) {
+    for name in &scope.watch_namespaces {
+        if matches!(cluster.namespace(name).await, Ok(Seen::Absent)) {
+            report.failed("namespace", &format!("{name} does not exist: correct --watch-namespaces, or create it"));
+        }
+    }
+}
+
+async fn rights(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) -> Result<(), String> {
+    let user = cluster.user().await?;
+    report.found("user", &user);
+    let lease = scope.lease_namespace.as_deref().unwrap_or_else(|| cluster.client.default_namespace());
+    for rule in RULES.iter().filter(|rule| is_needed(rule.need, scope)) {
+        let (namespaces, name): (Vec<_>, _) = match (rule.need, scope.watch_namespaces.as_slice()) {
+            (Need::LeaderElection, _) => (vec![Some(lease)], Some(scope.lease_name.as_str())),
+            (_, []) => (vec![None], None),
+            (_, some) => (some.iter().map(|name| Some(name.as_str())).collect(), None),
+        };
+        let (mut granted, mut missing) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
+        for verb in rule.verbs {
+            let asked = namespaces.iter().map(|namespace| rule.allows(&cluster.subject, verb, *namespace, name));
+            let answers = join_all(asked).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let lacking = namespaces.iter().zip(answers).filter(|(_, allowed)| !allowed).map(|(name, _)| *name);
+            match lacking.collect::<Vec<_>>() {
+                nowhere if nowhere.is_empty() => granted.push(*verb),
+                places => missing.entry(places).or_default().push(*verb),
+            }
+        }
+        if !granted.is_empty() {
+            let words = format!("{} {} in {}", granted.join(", "), resource(rule), places(&namespaces));
+            report.found("rights", &words);
+        }
+        for (namespaces, verbs) in missing {
+            report.failed("rights", &may_not(&user, &verbs, rule, &namespaces));
+        }
+    }
+    Ok(())
+}
+
+fn is_needed(need: Need, scope: &ScopeArgs) -> bool {
+    match need {
+        Need::Always => true,
+        Need::LeaderElection => scope.leader_elect,
+        Need::Pods => scope.delivery_mode != DeliveryMode::Direct,
+    }
+}
+
+fn may_not(user: &str, verbs: &[&str], rule: &Rule, namespaces: &[Option<&str>]) -> String {
+    let (verbs, resource, places) = (verbs.join(", "), resource(rule), places(namespaces));
+    let (bind, file) = (rule.need.role(), rule.need.manifest());
+    format!("{user} may not {verbs} {resource} in {places}: bind the role {bind} of {file} to it there")
+}
+
+fn resource(rule: &Rule) -> String {
+    if rule.group.is_empty() { rule.resource.to_owned() } else { format!("{} ({})", rule.resource, rule.group) }
+}
+
+fn places(namespaces: &[Option<&str>]) -> String {
+    let names: Vec<_> = namespaces.iter().copied().flatten().collect();
+    match names.as_slice() {
+        [] => "all namespaces".to_owned(),
+        [name] => format!("namespace {name}"),
+        names => format!("namespaces {}", names.join(", ")),
+    }
+}

@@ -1,0 +1,22 @@
+//! What the API server takes as a name. Names go into its paths, so they are looked at before.
+//!
+//! Source: RFC 1123, as in Kubernetes' "Object Names and IDs".
+
+/// A DNS label, as a namespace's name has to be.
+#[must_use]
+pub fn is_label(name: &str) -> bool {
+    name.len() <= 63 && is_part(name)
+}
+
+/// A DNS subdomain, as most objects' names have to be.
+#[must_use]
+pub fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_part)
+}
+
+fn is_part(part: &str) -> bool {
+    part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !part.is_empty()
+        && !part.starts_with('-')
+        && !part.ends_with('-')
+}

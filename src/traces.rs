@@ -1,0 +1,133 @@
+//! Traces for OpenTelemetry, in a program that is built with the feature `otlp` (docs/decisions/0021): a span for each
+//! message, from its creation to its end, and one within it for each attempt. The names of attributes are those of the
+//! semantic conventions for messaging.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
+use uuid::Uuid;
+
+use crate::message::incoming::FedoraMessage;
+use crate::message::outcome::{Outcome, Reason};
+use crate::message::resource::FedoraMessageStatus;
+use crate::message::trace::Trace;
+
+/// How long the last spans may take, at the end of the process.
+const END: Duration = Duration::from_secs(2);
+
+/// Where spans go: a queue of bounded length, from which a thread sends them. What does not fit is dropped, so that
+/// a collector that is away holds up no message.
+#[derive(Debug)]
+pub struct Traces {
+    spans: BatchSpanProcessor,
+    exchange: String,
+    /// Whether a message belongs to the trace that its sender's headers tell.
+    within_senders: bool,
+}
+
+/// What is told of one turn of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// What came of it.
+    pub outcome: &'a Outcome,
+    /// What its status says now.
+    pub status: &'a FedoraMessageStatus,
+    /// How long it took.
+    pub took: Duration,
+    /// When it was over.
+    pub now: DateTime<Utc>,
+}
+
+impl Traces {
+    /// Sends spans to the collector at this URL.
+    pub fn to(collector: &str, exchange: &str, within_senders: bool) -> Result<Self, ExporterBuildError> {
+        let endpoint = format!("{collector}/v1/traces");
+        let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_endpoint(endpoint);
+        let mut spans = BatchSpanProcessor::builder(exporter.build()?).build();
+        let name = [KeyValue::new("service.name", env!("CARGO_PKG_NAME"))];
+        let version = [KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))];
+        spans.set_resource(&Resource::builder().with_attributes(name).with_attributes(version).build());
+        Ok(Self { spans, exchange: exchange.to_owned(), within_senders })
+    }
+
+    /// A message had its turn: an attempt, the message's end, or both.
+    pub fn record(&self, message: &FedoraMessage, turn: &Turn<'_>) {
+        let Ok(id) = Uuid::try_parse(message.uid()) else { return };
+        let none = BTreeMap::new();
+        let headers = message.spec.as_ref().ok().filter(|_| self.within_senders);
+        let trace = Trace::of(id, headers.map_or(&none, |spec| &spec.message.headers));
+        if !trace.is_sampled() {
+            return;
+        }
+        let whole = self.span(message, &trace, turn);
+        if turn.outcome.reason.is_attempt() {
+            self.spans.on_end(SpanData {
+                span_context: context(&trace, fastrand::u64(1..)),
+                parent_span_id: whole.span_context.span_id(),
+                parent_span_is_remote: false,
+                span_kind: SpanKind::Client,
+                name: "attempt".into(),
+                start_time: whole.end_time.checked_sub(turn.took).unwrap_or(whole.end_time),
+                ..whole.clone()
+            });
+        }
+        if turn.outcome.reason.then().is_end() {
+            self.spans.on_end(whole);
+        }
+    }
+
+    /// Sends what has not been sent yet, for two seconds at the most.
+    pub fn end(&self) {
+        // The processor has logged why, if it could not.
+        let _ = self.spans.shutdown_with_timeout(END);
+    }
+
+    /// The message's own span, from its creation until now.
+    fn span(&self, message: &FedoraMessage, trace: &Trace, turn: &Turn<'_>) -> SpanData {
+        let environment = message.environment().map_or("", |environment| environment.name());
+        let routing_key = turn.status.routing_key.clone().unwrap_or_default();
+        let attributes = vec![
+            KeyValue::new("messaging.system", "rabbitmq"),
+            KeyValue::new("messaging.operation.name", "send"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("messaging.destination.name", self.exchange.clone()),
+            KeyValue::new("messaging.rabbitmq.destination.routing_key", routing_key),
+            KeyValue::new("messaging.message.id", message.uid().to_owned()),
+            KeyValue::new("k8s.namespace.name", message.namespace().to_owned()),
+            KeyValue::new("fedora_message.name", message.name().to_owned()),
+            KeyValue::new("fedora_message.env", environment),
+            KeyValue::new("fedora_message.reason", turn.outcome.reason.name()),
+            KeyValue::new("fedora_message.attempts", i64::from(turn.status.attempts.unwrap_or_default())),
+        ];
+        let end_time = SystemTime::from(turn.now);
+        SpanData {
+            span_context: context(trace, trace.span),
+            parent_span_id: trace.parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.to_be_bytes())),
+            parent_span_is_remote: trace.parent.is_some(),
+            span_kind: SpanKind::Producer,
+            name: format!("send {}", self.exchange).into(),
+            start_time: message.created.map_or(end_time, SystemTime::from),
+            end_time,
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: match turn.outcome.reason {
+                Reason::Sent => Status::Ok,
+                _ => Status::error(turn.outcome.message.clone()),
+            },
+            instrumentation_scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME")).build(),
+        }
+    }
+}
+
+fn context(trace: &Trace, span: u64) -> SpanContext {
+    let (trace, span) = (TraceId::from_bytes(trace.id.to_be_bytes()), SpanId::from_bytes(span.to_be_bytes()));
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
+}

@@ -1,0 +1,183 @@
+//! A node for real pods, and the two controllers that bring them there: containerd with runc, kubelet,
+//! kube-controller-manager and kube-scheduler. Linux, root and control groups of version 1.
+//!
+//! It stands in a [`Network`] of its own. Containers, their mounts and their control groups end with
+//! it, however it ends, and no setting of the machine is changed.
+
+use std::{
+    fs,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::{
+    Broker, Kube, Rig,
+    broker::Options,
+    guard::Guard,
+    images,
+    kube::{Binaries, NodeBinaries},
+    network::{NODE, Network},
+    python::Python,
+    wait::wait_until,
+};
+
+const START: &str = include_str!("node/start.sh");
+const FILES: [(&str, &str); 3] = [
+    ("containerd.toml", include_str!("node/containerd.toml")),
+    ("kubelet.yaml", include_str!("node/kubelet.yaml")),
+    ("cni/10-pods.conflist", include_str!("node/cni.json")),
+];
+const NAME: &str = "node";
+/// On a busy machine; 8 s on a quiet one.
+const READY_WITHIN: Duration = Duration::from_mins(2);
+
+/// A whole cluster with one node, and a broker that its pods reach.
+#[derive(Debug)]
+pub struct Cluster {
+    // In the order in which they are dropped: the network last.
+    node: Guard,
+    rig: Rig,
+    network: Network,
+}
+
+/// Its API server, and its broker, which is at [`NODE`].
+impl Deref for Cluster {
+    type Target = Rig;
+
+    fn deref(&self) -> &Rig {
+        &self.rig
+    }
+}
+
+impl Cluster {
+    /// Starts all of it, and moves the calling thread into its network. Tests call
+    /// [`enter`](Self::enter) from each other thread.
+    pub fn start() -> Result<Self> {
+        ensure!(
+            Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists(),
+            "no node can be started here: it needs Linux with control groups of version 1"
+        );
+        // What is fetched comes first: the network has no way out.
+        let (binaries, archives) = (NodeBinaries::get()?, images::archives()?);
+        Binaries::get()?;
+        Python::get()?;
+        let network = Network::new()?;
+        network.enter()?;
+        let (kube, broker) = thread::scope(|scope| {
+            let kube = scope.spawn(Kube::start_with_node);
+            let address = NODE.to_string();
+            let options = Options {
+                server_names: vec![address, "localhost".into(), "127.0.0.1".into()],
+                address: "0.0.0.0".into(),
+                ..Options::default()
+            };
+            let broker = Broker::start_with(&options);
+            (kube.join(), broker)
+        });
+        let kube = kube.map_err(|_| anyhow!("the thread that started Kubernetes panicked"))??;
+        let node = Guard::new(NAME)?;
+        let cluster = Self { node, rig: Rig { kube, broker: broker? }, network };
+        cluster.start_node(&binaries, &archives)?;
+        cluster.start_controllers(&binaries)?;
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    /// Moves the calling thread into the cluster's network, with all that it starts from now on.
+    pub fn enter(&self) -> Result<()> {
+        self.network.enter()
+    }
+
+    /// The network that it stands in.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The guard that keeps the node's processes, for their logs.
+    #[must_use]
+    pub fn node(&self) -> &Guard {
+        &self.node
+    }
+
+    /// Gives the node an image, from an archive.
+    pub fn import(&self, archive: &Path) -> Result<()> {
+        let socket = self.node.scratch().join("containerd/containerd.sock");
+        let mut ctr = Command::new("ctr");
+        ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
+        let output = ctr.output().context("ctr does not start")?;
+        ensure!(output.status.success(), "ctr: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// The control group of all Pods, below each controller's root.
+    #[must_use]
+    pub fn pods_control_group(&self) -> String {
+        format!("{}/kubepods", self.control_group())
+    }
+
+    fn control_group(&self) -> String {
+        self.node.scratch().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn start_node(&self, binaries: &NodeBinaries, archives: &[PathBuf]) -> Result<()> {
+        let scratch = self.node.scratch();
+        let group = self.control_group();
+        self.node.make_control_group(&group)?;
+        fs::create_dir(scratch.join("cni"))?;
+        for (file, template) in FILES {
+            let text = template
+                .replace("SCRATCH", &scratch.display().to_string())
+                .replace("CGROUP", &group)
+                .replace("KUBE_CA", &self.kube.ca().display().to_string());
+            fs::write(scratch.join(file), text)?;
+        }
+        fs::write(scratch.join("start.sh"), START)?;
+        let images: Vec<_> = archives.iter().map(|path| path.display().to_string()).collect();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--pid", "--mount", "--fork", "--mount-proc", "--kill-child=KILL", "--propagation", "private"])
+            .args(["bash", "start.sh"])
+            .env("SCRATCH", scratch)
+            .env("KUBELET", binaries.path("kubelet"))
+            .env("KUBECONFIG", self.kube.kubeconfig_for("node")?)
+            .env("IMAGES", images.join(":"));
+        self.node.start(NAME, &command).map(drop)
+    }
+
+    fn start_controllers(&self, binaries: &NodeBinaries) -> Result<()> {
+        let kubeconfig = format!("--kubeconfig={}", self.kube.kubeconfig().display());
+        let certificates = |name: &str| format!("--cert-dir={}", self.node.scratch().join(name).display());
+        for (name, flags) in
+            [("kube-controller-manager", self.kube.controller_manager_flags()), ("kube-scheduler", Vec::new())]
+        {
+            let mut command = Command::new(binaries.path(name));
+            command
+                .args([&kubeconfig, &certificates(name), "--leader-elect=false", "--bind-address=127.0.0.1"])
+                .args(flags);
+            self.node.start(name, &command)?;
+        }
+        Ok(())
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        let ready = || {
+            let ready = "{.items[*].status.conditions[?(@.type=='Ready')].status}";
+            self.kube.run(&["get", "nodes", "-o", &format!("jsonpath={ready}")]).is_ok_and(|text| text == "True")
+        };
+        self.node.wait_ready(NAME, READY_WITHIN, ready).with_context(|| {
+            let logs = ["containerd.log", "kubelet.log"].map(|name| {
+                let text = fs::read_to_string(self.node.scratch().join(name)).unwrap_or_default();
+                text.lines().rev().take(10).map(|line| ["  ", line, "\n"].concat()).collect::<Vec<_>>().concat()
+            });
+            format!("containerd's and the kubelet's last lines, last first:\n{}", logs.concat())
+        })?;
+        let account = || self.kube.run(&["get", "serviceaccount", "default"]).is_ok();
+        wait_until(READY_WITHIN, "the namespace's service account", account)
+    }
+}

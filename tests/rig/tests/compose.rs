@@ -1,0 +1,97 @@
+//! docker-compose.yml brings up the broker that the tests know: the same files and nothing that overrides them,
+//! certificates of its users, and ports that only this machine reaches.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use rig::broker::{CONFIG, DEFINITIONS, PLUGINS, USERS};
+use rig::testdata;
+use serde_json::{Value, json};
+
+/// What `docker-compose.yml` says.
+fn compose() -> Value {
+    let text = fs::read_to_string(testdata("../docker-compose.yml")).expect("a file");
+    serde_saphyr::from_str(&text).expect("YAML")
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// What one of the tests' broker's files holds.
+fn file(name: &str) -> String {
+    fs::read_to_string(testdata(name)).expect("a file")
+}
+
+/// What `rabbitmq.conf` says of a key.
+fn configured(key: &str) -> String {
+    let text = file(CONFIG);
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+    value.unwrap_or_else(|| panic!("{CONFIG} says nothing of {key}")).to_owned()
+}
+
+/// Where the broker has what is at a place in the project.
+fn mounted(broker: &Value, place: &str) -> String {
+    let mounts = texts(&broker["volumes"]);
+    let target = mounts.iter().find_map(|mount| mount.strip_prefix(place)?.strip_prefix(':')?.strip_suffix(":ro"));
+    target.unwrap_or_else(|| panic!("{place} is not mounted read-only: {mounts:?}")).to_owned()
+}
+
+#[test]
+fn its_broker_has_the_configuration_and_the_rights_of_the_tests_and_nothing_beside() {
+    let broker = &compose()["services"]["rabbitmq"];
+    assert_eq!(mounted(broker, &format!("./testdata/{CONFIG}")), "/etc/rabbitmq/rabbitmq.conf");
+    assert_eq!(mounted(broker, &format!("./testdata/{DEFINITIONS}")), configured("load_definitions"));
+    let certificates = mounted(broker, "./.certs");
+    for (key, certificate) in [("cacertfile", "ca.pem"), ("certfile", "server-cert.pem"), ("keyfile", "server-key.pem")]
+    {
+        assert_eq!(configured(&format!("ssl_options.{key}")), format!("{certificates}/{certificate}"));
+    }
+    assert_eq!(texts(&broker["volumes"]).len(), 3, "whatever else is mounted could override these");
+    let known = ["image", "depends_on", "hostname", "ports", "volumes", "configs", "healthcheck"];
+    let said: Vec<_> = broker.as_object().expect("a service").keys().map(String::as_str).collect();
+    let other: Vec<_> = said.into_iter().filter(|key| !known.contains(key)).collect();
+    assert_eq!(other, Vec::<&str>::new(), "environment and command could override its configuration");
+}
+
+#[test]
+fn its_plugins_are_those_of_the_tests_and_the_management_page() {
+    let compose = compose();
+    let mounted = json!([{"source": "plugins", "target": "/etc/rabbitmq/enabled_plugins"}]);
+    assert_eq!(compose["services"]["rabbitmq"]["configs"], mounted);
+    let names = |list: &str| -> BTreeSet<String> {
+        let list = list.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix("].")).expect("an Erlang list");
+        list.split(',').map(|name| name.trim().to_owned()).collect()
+    };
+    let mut expected = names(&file(PLUGINS));
+    expected.insert("rabbitmq_management".to_owned());
+    assert_eq!(names(compose["configs"]["plugins"]["content"].as_str().expect("a list")), expected);
+}
+
+#[test]
+fn its_users_are_those_of_the_tests_and_each_has_a_certificate() {
+    let definitions: Value = serde_json::from_str(&file(DEFINITIONS)).expect("JSON");
+    let users = definitions["users"].as_array().expect("users").iter();
+    let users: Vec<_> = users.map(|user| user["name"].as_str().expect("a name")).collect();
+    // Nobody but the management page's visitor has a password.
+    assert_eq!(users, [&USERS[..], &["viewer"]].concat());
+    let compose = compose();
+    let service = &compose["services"]["certificates"];
+    assert_eq!(texts(&service["entrypoint"]), [&["/certificates.sh", "/certs"], &USERS[..]].concat());
+    let mounts = texts(&service["volumes"]);
+    assert!(mounts.contains(&"./testdata/broker/certificates.sh:/certificates.sh:ro"), "{mounts:?}");
+    assert!(mounts.contains(&"./.certs:/certs"), "{mounts:?}");
+    let awaited = &compose["services"]["rabbitmq"]["depends_on"]["certificates"]["condition"];
+    assert_eq!(awaited, "service_completed_successfully");
+}
+
+#[test]
+fn its_ports_are_on_loopback_alone_and_its_health_is_that_of_the_port_for_amqp() {
+    let broker = &compose()["services"]["rabbitmq"];
+    let amqp = configured("listeners.ssl.default");
+    assert_eq!(texts(&broker["ports"]), [&format!("127.0.0.1:{amqp}:{amqp}"), "127.0.0.1:15672:15672"]);
+    let check = texts(&broker["healthcheck"]["test"]);
+    assert_eq!(check, ["CMD", "rabbitmq-diagnostics", "-q", "check_port_listener", amqp.as_str()]);
+    assert_eq!(configured("listeners.tcp"), "none", "TLS alone");
+    assert_eq!(configured("auth_mechanisms.1"), "EXTERNAL");
+}

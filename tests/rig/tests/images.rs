@@ -1,0 +1,90 @@
+//! What `images/oci-archive` packs: the same content is the same image, and says what it is.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use rig::{Guard, testdata};
+use serde_json::Value;
+
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// A folder with the same files, made in the given order.
+fn folder(at: &Path, order: &[&str], time: SystemTime) -> PathBuf {
+    fs::create_dir_all(at.join("lib")).expect("a folder");
+    for name in order {
+        let path = at.join(name);
+        fs::write(&path, name).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+        fs::File::open(&path).and_then(|file| file.set_modified(time)).expect("its time");
+    }
+    symlink("program", at.join("link")).expect("a link");
+    at.to_owned()
+}
+
+/// Packs it; the image's digest.
+fn pack(folder: &Path, archive: &Path, platform: &str) -> String {
+    let mut command = Command::new(testdata("../images/oci-archive"));
+    command.arg("localhost/some:1").arg(folder).arg(archive).args(["--platform", platform]);
+    command.args(["--config", r#"{"User": "1:1"}"#, &format!("--label={TITLE}=a = b")]);
+    let output = command.env("SOURCE_DATE_EPOCH", "1700000000").output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a digest").trim().to_owned()
+}
+
+fn unpacked(guard: &Guard, archive: &Path) -> PathBuf {
+    let to = guard.scratch().join("unpacked");
+    fs::create_dir(&to).expect("a folder");
+    let tar = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&to).status().expect("tar starts");
+    assert!(tar.success());
+    to
+}
+
+/// The blob that a descriptor names.
+fn blob(layout: &Path, descriptor: &Value) -> PathBuf {
+    let digest = descriptor["digest"].as_str().expect("a digest").replace(':', "/");
+    layout.join("blobs").join(digest)
+}
+
+fn json(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON")
+}
+
+#[test]
+fn the_same_content_is_the_same_archive_whenever_and_wherever_it_is_packed() {
+    let guard = Guard::new("images").expect("a folder");
+    let path = |name: &str| guard.scratch().join(name);
+    let one = folder(&path("one"), &["program", "a", "lib/z"], SystemTime::UNIX_EPOCH);
+    let other = folder(&path("a/longer/way"), &["lib/z", "a", "program"], SystemTime::now());
+    let digest = pack(&one, &path("one.tar"), "linux/arm64");
+    assert_eq!(digest, pack(&other, &path("other.tar"), "linux/arm64"));
+    assert_eq!(fs::read(path("one.tar")).expect("a file"), fs::read(path("other.tar")).expect("a file"));
+
+    fs::write(other.join("a"), "other").expect("a file");
+    assert_ne!(digest, pack(&other, &path("other.tar"), "linux/arm64"), "other content is another image");
+}
+
+#[test]
+fn an_image_says_what_it_is_and_its_layer_is_compressed() {
+    let guard = Guard::new("images").expect("a folder");
+    let content = folder(&guard.scratch().join("content"), &["program"], SystemTime::now());
+    let archive = guard.scratch().join("image.tar");
+    let digest = pack(&content, &archive, "linux/arm64");
+    let layout = unpacked(&guard, &archive);
+    let index = json(&layout.join("index.json"));
+    let entry = &index["manifests"][0];
+    assert_eq!(entry["digest"], digest);
+    assert_eq!(entry["platform"]["architecture"], "arm64");
+    let manifest = json(&blob(&layout, entry));
+    let config = json(&blob(&layout, &manifest["config"]));
+    assert_eq!(manifest["annotations"][TITLE], "a = b");
+    assert_eq!(config["config"]["Labels"], manifest["annotations"]);
+    assert_eq!((&config["architecture"], &config["created"]), (&"arm64".into(), &"2023-11-14T22:13:20Z".into()));
+    assert_eq!(config["config"]["User"], "1:1");
+    let layer = &manifest["layers"][0];
+    assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+    let list = Command::new("tar").arg("-tzf").arg(blob(&layout, layer)).output().expect("tar starts");
+    assert_eq!(String::from_utf8_lossy(&list.stdout), "link\nprogram\nlib/\n");
+}
