@@ -19,7 +19,7 @@ use crate::message::backoff;
 use crate::message::decide::{Decision, limit};
 use crate::message::envelope::Routing;
 use crate::message::incoming::FedoraMessage;
-use crate::message::outcome::{Attempt, Mode, Outcome, Then};
+use crate::message::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use crate::message::resource::FedoraMessageStatus;
 use crate::message::secret::select;
 use crate::message::status::{self, Facts};
@@ -140,7 +140,7 @@ impl Controller {
         self.metrics.count_status_write(written);
         let record = match written {
             Written::Yes => {
-                self.events.notice(&job.message, job.told.as_deref(), &status);
+                self.events.notice(&job.message, job.told.map(Reason::name), &status);
                 self.clean(&job.message, &status).await;
                 self.janitor.notice(&job.message, &status);
                 Record::Written

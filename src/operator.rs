@@ -192,7 +192,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
     fn observe(&mut self, scope: Scope, event: Event) {
         match event {
             Event::Begin => self.queue.begin_sync(scope),
-            Event::Seen(message) => self.queue.observe(scope, message),
+            Event::Seen(message) => self.queue.observe(scope, &message),
             Event::Gone(uid) => self.queue.forget(&uid),
             Event::Failed(words) => self.complain(words),
             Event::Complete => {

@@ -8,6 +8,7 @@ pub mod janitor;
 mod lanes;
 mod latest;
 pub mod lease;
+mod origins;
 pub mod pages;
 pub mod pods;
 pub mod queue;

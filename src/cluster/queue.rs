@@ -16,12 +16,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::lanes::{Lane, LaneName};
 use super::latest::Latest;
+use super::origins::Origins;
 use crate::message::authentication::SecretName;
 use crate::message::decide::{Decision, deadline, decide};
 use crate::message::incoming::FedoraMessage;
 use crate::message::outcome::{Reason, Then};
+use crate::message::packed::{Origin, PackedMessage, PackedStatus};
 use crate::message::resource::{Environment, FedoraMessageStatus};
-use crate::message::status::is_stalled;
 
 /// A message's identity: its resource's uid.
 pub type Uid = Arc<str>;
@@ -30,6 +31,7 @@ pub type Uid = Arc<str>;
 #[derive(Debug)]
 pub struct Queue {
     entries: HashMap<Uid, Entry>,
+    origins: Origins,
     lanes: BTreeMap<LaneName, Lane>,
     due: BTreeSet<(DateTime<Utc>, Uid)>,
     syncs: HashMap<Scope, u64>,
@@ -55,20 +57,20 @@ pub type Scope = usize;
 
 #[derive(Debug)]
 struct Entry {
-    message: Arc<FedoraMessage>,
+    message: PackedMessage,
     /// What the status says, or will say once it could be written.
-    status: FedoraMessageStatus,
+    status: PackedStatus,
     /// Whether the object does not have this status yet.
     unwritten: bool,
     /// The reason that the object's own status tells.
-    told: Option<String>,
+    told: Option<Reason>,
     /// When the message is to be looked at again, if nothing changes before.
     due: Option<DateTime<Utc>>,
     state: State,
     scope: Scope,
     seen: u64,
-    /// Ends with the entry.
-    life: Arc<()>,
+    /// From when it first was in somebody's hands; ends with the entry.
+    life: Option<Arc<()>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +87,13 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The message.
-    pub message: Arc<FedoraMessage>,
+    pub message: FedoraMessage,
     /// What its status says, or will say once it could be written.
     pub status: FedoraMessageStatus,
     /// Whether that status is still to be written.
     pub unwritten: bool,
     /// The reason that the object's own status tells.
-    pub told: Option<String>,
+    pub told: Option<Reason>,
     /// What to do: an attempt, or a report. [`Decision::Rest`] means that only the status is left
     /// to be written.
     pub decision: Decision,
@@ -157,6 +159,7 @@ impl Queue {
     pub fn new(width: usize, pods: Pods) -> Self {
         Self {
             entries: HashMap::new(),
+            origins: Origins::default(),
             lanes: BTreeMap::new(),
             due: BTreeSet::new(),
             syncs: HashMap::new(),
@@ -200,7 +203,7 @@ impl Queue {
     /// The uids of all messages whose status does not say that they are sent.
     #[must_use]
     pub fn known(&self) -> HashSet<Uid> {
-        let open = self.entries.iter().filter(|(_, entry)| entry.status.status != Some(true) || entry.unwritten);
+        let open = self.entries.iter().filter(|(_, entry)| !entry.status.is_sent() || entry.unwritten);
         open.map(|(uid, _)| uid.clone()).collect()
     }
 
@@ -216,17 +219,17 @@ impl Queue {
     }
 
     /// A watch has seen a message, new or changed.
-    pub fn observe(&mut self, scope: Scope, message: impl Into<Arc<FedoraMessage>>) {
-        let message = message.into();
-        let uid: Uid = message.uid().into();
-        let seen = self.sync(scope);
+    pub fn observe(&mut self, scope: Scope, message: &FedoraMessage) {
+        let uid: Uid =
+            self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
+        let (seen, origin) = (self.sync(scope), self.origins.share(Origin::of(message)));
+        let packed = PackedMessage::new(message, uid.clone(), origin);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            self.entries.insert(uid.clone(), Entry::new(message, scope, seen));
+            self.entries.insert(uid.clone(), Entry::new(packed, message.status.as_deref(), scope, seen));
             return self.make_ready(&uid);
         };
-        let changed =
-            entry.message.metadata.generation != message.metadata.generation || entry.message.retry != message.retry;
-        (entry.message, entry.scope, entry.seen) = (message, scope, seen);
+        let changed = entry.message.differs(&packed);
+        (entry.message, entry.scope, entry.seen) = (packed, scope, seen);
         if changed {
             self.make_ready(&uid);
         }
@@ -242,19 +245,19 @@ impl Queue {
     pub fn wake_environment(&mut self, environment: Environment) {
         self.wake(|entry| {
             let waits = matches!(entry.state, State::Busy { .. }) || awaits(entry, Then::Backoff);
-            waits && entry.message.spec.as_ref().is_ok_and(|spec| spec.env == environment)
+            waits && entry.message.origin().environment == Some(environment)
         });
     }
 
     /// A Secret has appeared or changed: whoever names it is tried again.
     pub fn wake_secret(&mut self, secret: &SecretName) {
-        self.wake(|entry| !is_finished(entry) && names(&entry.message, secret));
+        self.wake(|entry| entry.needs(secret));
     }
 
     /// Whether any message that is not finished names the Secret.
     #[must_use]
     pub fn needs(&self, secret: &SecretName) -> bool {
-        self.entries.values().any(|entry| !is_finished(entry) && names(&entry.message, secret))
+        self.entries.values().any(|entry| entry.needs(secret))
     }
 
     /// When [`take`](Self::take) may find something that it does not find now.
@@ -281,11 +284,10 @@ impl Queue {
                 entry.state = State::Waiting { due: None };
                 continue;
             }
+            let (message, status) = (entry.message.unpack(), entry.status.unpack());
             let decision = match name {
                 LaneName::Statuses => Decision::Rest,
-                LaneName::Environment(_) | LaneName::Pods | LaneName::Unreadable => {
-                    decide(&entry.message, &entry.status, now)
-                }
+                LaneName::Environment(_) | LaneName::Pods | LaneName::Unreadable => decide(&message, &status, now),
             };
             if decision == Decision::Rest && !entry.unwritten {
                 entry.state = State::Waiting { due: None };
@@ -293,7 +295,16 @@ impl Queue {
             }
             entry.state = State::Busy { again: false };
             lane.busy += 1;
-            return Some(entry.job(decision, name));
+            return Some(Job {
+                message,
+                status,
+                unwritten: entry.unwritten,
+                told: entry.told,
+                decision,
+                due: entry.due,
+                lane: name,
+                life: Arc::downgrade(entry.life.get_or_insert_default()),
+            });
         }
     }
 
@@ -313,12 +324,13 @@ impl Queue {
             entry.state = State::Waiting { due: None };
             return if again { self.make_ready(&uid) } else { self.enter(&uid, LaneName::Pods) };
         }
-        entry.status = done.status;
+        entry.status = PackedStatus::new(&done.status);
         entry.unwritten = done.record != Record::Written;
         if !entry.unwritten {
-            entry.told.clone_from(&entry.status.reason);
+            entry.told = entry.status.reason();
         }
-        let deadline = if is_finished(entry) { None } else { deadline(&entry.message, &entry.status, now) };
+        let finished = entry.status.is_finished();
+        let deadline = if finished { None } else { deadline(&job.message, &done.status, now) };
         entry.due = [done.due, deadline].into_iter().flatten().min();
         let again = entry.state == State::Busy { again: true };
         let due = match done.record {
@@ -338,7 +350,7 @@ impl Queue {
     /// How many messages are known and not finished.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.entries.values().filter(|entry| !is_finished(entry)).count()
+        self.entries.values().filter(|entry| !entry.status.is_finished()).count()
     }
 
     /// How many messages of each environment, or of none as they can't be read, wait for longer than each of
@@ -351,8 +363,10 @@ impl Queue {
     ) -> Vec<(Option<Environment>, [usize; N])> {
         let [prod, stg] = Environment::ALL;
         let mut counts = [Some(prod), Some(stg), None].map(|environment| (environment, [0; N]));
-        for entry in self.entries.values().filter(|entry| !is_finished(entry) && !is_suspended(entry)) {
-            let (environment, age) = (entry.message.environment(), entry.message.age(now));
+        let waits = |status: &PackedStatus| !status.is_finished() && status.reason() != Some(Reason::Suspended);
+        for entry in self.entries.values().filter(|entry| waits(&entry.status)) {
+            let age = entry.message.created().map_or(TimeDelta::zero(), |created| now - created);
+            let environment = entry.message.origin().environment;
             let Some((_, counts)) = counts.iter_mut().find(|(other, _)| *other == environment) else { continue };
             for (count, _) in counts.iter_mut().zip(ages).filter(|(_, than)| age >= *than) {
                 *count += 1;
@@ -390,11 +404,11 @@ impl Queue {
     }
 
     /// The lane from which a message is sent first.
-    fn lane_of(&self, message: &FedoraMessage) -> LaneName {
-        match &message.spec {
-            Ok(_) if self.pods.always => LaneName::Pods,
-            Ok(spec) => LaneName::Environment(spec.env),
-            Err(_) => LaneName::Unreadable,
+    fn lane_of(&self, message: &PackedMessage) -> LaneName {
+        match message.origin().environment {
+            Some(_) if self.pods.always => LaneName::Pods,
+            Some(environment) => LaneName::Environment(environment),
+            None => LaneName::Unreadable,
         }
     }
 
@@ -421,71 +435,38 @@ impl Queue {
             }
         }
         entry.state = State::Ready(name);
-        self.lanes.entry(name).or_default().push(entry.message.namespace(), uid.clone());
+        self.lanes.entry(name).or_default().push(&entry.message.origin().namespace, uid.clone());
     }
 }
 
 impl Entry {
-    fn new(message: Arc<FedoraMessage>, scope: Scope, seen: u64) -> Self {
-        let status = message.status.as_deref().cloned().unwrap_or_default();
+    fn new(message: PackedMessage, status: Option<&FedoraMessageStatus>, scope: Scope, seen: u64) -> Self {
+        let status = status.map(PackedStatus::new).unwrap_or_default();
         Self {
-            told: status.reason.clone(),
             message,
+            told: status.reason(),
             status,
             unwritten: false,
             due: None,
             state: State::Waiting { due: None },
             scope,
             seen,
-            life: Arc::default(),
+            life: None,
         }
     }
 
-    fn job(&self, decision: Decision, lane: LaneName) -> Job {
-        Job {
-            message: self.message.clone(),
-            status: self.status.clone(),
-            unwritten: self.unwritten,
-            told: self.told.clone(),
-            decision,
-            due: self.due,
-            lane,
-            life: Arc::downgrade(&self.life),
-        }
+    /// Whether it is not finished, and names the Secret.
+    fn needs(&self, secret: &SecretName) -> bool {
+        !self.status.is_finished() && self.message.origin().secrets.contains(secret)
     }
 }
 
 /// Whether the message was sent, and its object does not say so yet.
 fn is_unrecorded(entry: &Entry) -> bool {
-    entry.unwritten && entry.status.status == Some(true)
+    entry.unwritten && entry.status.is_sent()
 }
 
-/// Whether the message was sent, or given up.
-fn is_finished(entry: &Entry) -> bool {
-    entry.status.status == Some(true) || is_stalled(&entry.status)
-}
-
-/// Whether its user holds it back.
-fn is_suspended(entry: &Entry) -> bool {
-    entry.status.reason.as_deref() == Some(Reason::Suspended.name())
-}
-
+/// Whether what is to happen after its reason is this.
 fn awaits(entry: &Entry, then: Then) -> bool {
-    let reason = Reason::ALL.into_iter().find(|reason| Some(reason.name()) == entry.status.reason.as_deref());
-    reason.is_some_and(|reason| reason.then() == then)
-}
-
-fn names(message: &FedoraMessage, secret: &SecretName) -> bool {
-    let Ok(spec) = &message.spec else { return false };
-    let authentication = &spec.authentication;
-    let whole = [&authentication.secret_ref, &authentication.secret_ref_camel].into_iter().flatten();
-    let keys = [&authentication.ca_secret_ref, &authentication.cert_secret_ref, &authentication.key_secret_ref]
-        .into_iter()
-        .flatten();
-    whole
-        .map(|reference| (&reference.name, &reference.namespace))
-        .chain(keys.map(|reference| (&reference.name, &reference.namespace)))
-        .any(|(name, namespace)| {
-            *name == secret.name && namespace.as_deref().unwrap_or(message.namespace()) == secret.namespace
-        })
+    entry.status.reason().is_some_and(|reason| reason.then() == then)
 }

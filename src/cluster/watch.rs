@@ -1,8 +1,6 @@
 //! The watch on what is still to do: messages whose `status.status` is not true. What was sent is
 //! neither listed nor held (docs/decisions/0004).
 
-use std::sync::Arc;
-
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll, select_all};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -26,7 +24,7 @@ pub enum Event {
     /// It begins to list anew.
     Begin,
     /// This message is there, new or changed.
-    Seen(Arc<FedoraMessage>),
+    Seen(Box<FedoraMessage>),
     /// The message of this uid is sent or deleted.
     Gone(String),
     /// It has listed all there is.

@@ -19,6 +19,8 @@ use super::text::printable;
 
 /// The longest part of a decoder's words that is passed on, in characters.
 const LONGEST_WORDS: usize = 120;
+/// What is said of a resource without a spec.
+const NO_SPEC: &str = "spec is missing: add env, message and authentication";
 
 /// A `FedoraMessage` as the program holds it: what a delivery needs and nothing else.
 #[derive(Clone, Debug, Deserialize)]
@@ -145,7 +147,7 @@ impl From<Incoming<'_>> for FedoraMessage {
             created: incoming.metadata.creation_timestamp,
             retry: retry.map(shortened),
             last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
-            spec: decode_spec(incoming.spec),
+            spec: incoming.spec.map_or_else(|| Err(NO_SPEC.to_owned()), |raw| decode_spec(raw.get())),
             status: incoming.status.and_then(|raw| serde_json::from_str(raw.get()).ok()),
         }
     }
@@ -159,9 +161,8 @@ fn shortened(mut token: String) -> String {
 }
 
 /// Reads a spec, and names the field where that fails.
-fn decode_spec(raw: Option<&RawValue>) -> Result<Box<FedoraMessageSpec>, String> {
-    let raw = raw.ok_or("spec is missing: add env, message and authentication")?;
-    let mut json = serde_json::Deserializer::from_str(raw.get());
+pub(super) fn decode_spec(json: &str) -> Result<Box<FedoraMessageSpec>, String> {
+    let mut json = serde_json::Deserializer::from_str(json);
     let mut track = Track::new();
     object(serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|error: serde_json::Error| {
         let field = match track.path().to_string().as_str() {

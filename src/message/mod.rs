@@ -18,6 +18,7 @@ pub mod line;
 pub mod names;
 mod numbers;
 pub mod outcome;
+pub mod packed;
 pub mod pod;
 pub mod resource;
 mod schema;

@@ -243,11 +243,17 @@ pub struct AuthenticationSpec {
 }
 
 impl AuthenticationSpec {
+    /// The Secrets that it names: their names, and their namespaces where it says them.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let whole = [&self.secret_ref, &self.secret_ref_camel].into_iter().flatten();
+        let keys = [&self.ca_secret_ref, &self.cert_secret_ref, &self.key_secret_ref].into_iter().flatten();
+        let whole = whole.map(|it| (&it.name, &it.namespace));
+        whole.chain(keys.map(|it| (&it.name, &it.namespace))).map(|(name, namespace)| (&**name, namespace.as_deref()))
+    }
+
     /// The namespaces that it names.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
-        let whole = [&self.secret_ref, &self.secret_ref_camel].into_iter().flatten().map(|it| &it.namespace);
-        let keys = [&self.ca_secret_ref, &self.cert_secret_ref, &self.key_secret_ref];
-        whole.chain(keys.into_iter().flatten().map(|it| &it.namespace)).filter_map(Option::as_deref)
+        self.secrets().filter_map(|(_, namespace)| namespace)
     }
 }
 

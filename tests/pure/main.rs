@@ -10,6 +10,7 @@ mod incoming;
 mod installed;
 mod lease;
 mod lifetime;
+mod packed;
 mod pages;
 mod pod;
 mod properties;

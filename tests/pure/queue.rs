@@ -27,7 +27,7 @@ fn named(name: &str) -> Value {
 }
 
 fn observe(queue: &mut Queue, object: &Value) {
-    queue.observe(0, message(object));
+    queue.observe(0, &message(object));
 }
 
 fn names(jobs: &[Job]) -> Vec<&str> {
@@ -259,7 +259,7 @@ fn what_a_new_list_lacks_is_gone_and_what_other_watches_brought_is_not() {
     queue.begin_sync(1);
     observe(&mut queue, &named("a"));
     observe(&mut queue, &named("b"));
-    queue.observe(1, message(&named("c")));
+    queue.observe(1, &message(&named("c")));
     queue.end_sync(0);
     queue.end_sync(1);
     assert_eq!(queue.pending(), 3);
@@ -286,11 +286,11 @@ fn a_failure_is_recorded_in_its_turn_and_nobody_is_tried_before_his_time() {
     let job = queue.take(now()).expect("a job");
     finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Next, Some(in_seconds(60)));
     let job = queue.take(now()).expect("its status is to be written");
-    assert_eq!((job.decision.clone(), job.due, job.told.clone()), (Decision::Rest, Some(in_seconds(60)), None));
+    assert_eq!((job.decision.clone(), job.due, job.told), (Decision::Rest, Some(in_seconds(60)), None));
     queue.finish(&job, Done { status: job.status.clone(), record: Record::Written, due: job.due }, now());
     assert!(queue.take(in_seconds(59)).is_none());
     let job = queue.take(in_seconds(60)).expect("it is tried again");
-    assert_eq!((job.decision, job.told.as_deref()), (Decision::Attempt, Some("BrokerUnreachable")));
+    assert_eq!((job.decision, job.told), (Decision::Attempt, Some(Reason::BrokerUnreachable)));
 }
 
 #[test]

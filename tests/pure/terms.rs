@@ -67,7 +67,7 @@ async fn a_term_begins_once_the_hands_of_the_one_before_have_ended() {
     let (asker, questions) = mpsc::channel(1);
     let inputs = Inputs {
         watch: || {
-            let pending = [Event::Begin, Event::Seen(Arc::new(message(&example()))), Event::Complete];
+            let pending = [Event::Begin, Event::Seen(Box::new(message(&example()))), Event::Complete];
             stream::iter(pending.map(|event| (0, event))).chain(stream::pending()).boxed()
         },
         scopes: 1,

@@ -1,0 +1,173 @@
+//! A message and its status while nobody works on them, in few bytes: as JSON in one piece each, beside
+//! the little that is asked of those that wait (docs/decisions/0022).
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::authentication::SecretName;
+use super::incoming::{FedoraMessage, decode_spec};
+use super::outcome::Reason;
+use super::resource::{Environment, FedoraMessageStatus};
+use super::status::is_stalled;
+
+/// What messages of one application have in common, and what is held once for all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Their namespace.
+    pub namespace: String,
+    /// The environment whose broker gets them, if it can be read.
+    pub environment: Option<Environment>,
+    /// The Secrets that they name.
+    pub secrets: Vec<SecretName>,
+}
+
+impl Origin {
+    /// What `message` has in common with others.
+    #[must_use]
+    pub fn of(message: &FedoraMessage) -> Self {
+        let namespace = message.namespace().to_owned();
+        let secrets = message.spec.as_ref().map_or_else(
+            |_| Vec::new(),
+            |spec| {
+                let named = spec.authentication.secrets();
+                let name = |(name, other): (&str, Option<&str>)| SecretName {
+                    namespace: other.unwrap_or(&namespace).to_owned(),
+                    name: name.to_owned(),
+                };
+                named.map(name).collect()
+            },
+        );
+        Self { environment: message.environment(), secrets, namespace }
+    }
+}
+
+/// A [`FedoraMessage`] in few bytes, without its status.
+#[derive(Clone, Debug)]
+pub struct PackedMessage {
+    uid: Arc<str>,
+    origin: Arc<Origin>,
+    name: Box<str>,
+    resource_version: Option<Box<str>>,
+    generation: Option<i64>,
+    created: Option<DateTime<Utc>>,
+    retry: Option<Box<str>>,
+    last_applied: Option<Box<str>>,
+    /// As JSON, or why it can't be read.
+    spec: Result<Box<str>, Box<str>>,
+}
+
+impl PackedMessage {
+    /// Packs a message; `origin` is its own.
+    #[must_use]
+    pub fn new(message: &FedoraMessage, uid: Arc<str>, origin: Arc<Origin>) -> Self {
+        let spec = match &message.spec {
+            Ok(spec) => serde_json::to_string(spec).map_err(|error| error.to_string().into()),
+            Err(words) => Err(words.as_str().into()),
+        };
+        Self {
+            uid,
+            origin,
+            name: message.name().into(),
+            resource_version: message.metadata.resource_version.as_deref().map(Into::into),
+            generation: message.metadata.generation,
+            created: message.created,
+            retry: message.retry.as_deref().map(Into::into),
+            last_applied: message.last_applied.as_deref().map(Into::into),
+            spec: spec.map(String::into_boxed_str),
+        }
+    }
+
+    /// The message, as it was.
+    #[must_use]
+    pub fn unpack(&self) -> FedoraMessage {
+        FedoraMessage {
+            metadata: ObjectMeta {
+                name: Some(self.name.to_string()),
+                namespace: Some(self.origin.namespace.clone()),
+                uid: Some(self.uid.to_string()),
+                resource_version: self.resource_version.as_deref().map(str::to_owned),
+                generation: self.generation,
+                ..ObjectMeta::default()
+            },
+            created: self.created,
+            retry: self.retry.as_deref().map(str::to_owned),
+            last_applied: self.last_applied.as_deref().map(str::to_owned),
+            spec: self.spec.as_deref().map_err(ToString::to_string).and_then(decode_spec),
+            status: None,
+        }
+    }
+
+    /// What it has in common with others.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// When the API server stored it.
+    #[must_use]
+    pub fn created(&self) -> Option<DateTime<Utc>> {
+        self.created
+    }
+
+    /// Whether a user has changed the resource since it was `other`.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        self.generation != other.generation || self.retry != other.retry
+    }
+}
+
+/// A [`FedoraMessageStatus`] in few bytes.
+#[derive(Clone, Debug, Default)]
+pub struct PackedStatus {
+    /// As JSON; empty if there is none.
+    json: Box<str>,
+    reason: Option<Reason>,
+    sent: bool,
+    stalled: bool,
+}
+
+impl PackedStatus {
+    /// Packs a status.
+    #[must_use]
+    pub fn new(status: &FedoraMessageStatus) -> Self {
+        if *status == FedoraMessageStatus::default() {
+            return Self::default();
+        }
+        Self {
+            json: serde_json::to_string(status).unwrap_or_default().into_boxed_str(),
+            reason: Reason::ALL.into_iter().find(|reason| Some(reason.name()) == status.reason.as_deref()),
+            sent: status.status == Some(true),
+            stalled: is_stalled(status),
+        }
+    }
+
+    /// The status, as it was.
+    #[must_use]
+    pub fn unpack(&self) -> FedoraMessageStatus {
+        serde_json::from_str(&self.json).unwrap_or_else(|_| FedoraMessageStatus {
+            // Whatever else is lost: what was sent stays sent.
+            status: self.sent.then_some(true),
+            ..FedoraMessageStatus::default()
+        })
+    }
+
+    /// Its reason, if it is one of the operator's.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// Whether it says that the message was sent.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.sent
+    }
+
+    /// Whether it says that the message was sent, or given up.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.sent || self.stalled
+    }
+}

@@ -1,0 +1,89 @@
+//! What waits is held packed, and comes out as it went in.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use fedora_message_operator::message::incoming::FedoraMessage;
+use fedora_message_operator::message::outcome::{Outcome, Reason};
+use fedora_message_operator::message::packed::{Origin, PackedMessage, PackedStatus};
+use fedora_message_operator::message::resource::FedoraMessageStatus;
+use fedora_message_operator::message::status::{Facts, is_stalled, next};
+use serde_json::{Value, json};
+
+use crate::fixture::{at, decode, example, message, nested, set, text_with, with, without};
+
+fn assert_same(message: FedoraMessage) {
+    let origin = Arc::new(Origin::of(&message));
+    let unpacked = PackedMessage::new(&message, message.uid().into(), origin).unpack();
+    assert_eq!(format!("{unpacked:?}"), format!("{:?}", FedoraMessage { status: None, ..message }));
+}
+
+#[test]
+fn a_message_comes_out_as_it_went_in() {
+    let reference = json!({"name": "certs", "key": "ca.crt"});
+    let three = json!({"caSecretRef": reference, "certSecretRef": reference, "keySecretRef": reference});
+    let full = json!({
+        "body": {"text": "\u{1f600}\u{0}\"\\"}, "topic": "nice.message", "severity": "Warning", "priority": 255,
+        "headers": {"a": "b", "count": 1, "flag": true, "nothing": null}, "schema": "a.v1", "schemaPackage": "a_messages",
+    });
+    let mut limits = set(example(), "/spec/activeDeadlineSeconds", 60.into());
+    for (field, value) in [("backoffLimit", json!(0)), ("ttlSecondsAfterFinished", json!(7)), ("suspend", json!(true))]
+    {
+        limits = set(limits, &format!("/spec/{field}"), value);
+    }
+    let retried = set(example(), "/metadata/annotations/apps.fedoraproject.org~1retry", "once more".into());
+    let applied = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+    for object in [
+        example(),
+        with("/spec/message", full),
+        with("/spec/authentication", three),
+        with("/spec/authentication", json!({"secretRef": {"name": "certs"}})),
+        limits,
+        retried,
+        with(applied, r#"{"spec": null}"#.into()),
+        without("/spec"),
+        without("/spec/env"),
+        with("/spec/message/headers", json!([1])),
+        with("/spec/message/priority", 256.into()),
+    ] {
+        assert_same(message(&object));
+    }
+}
+
+#[test]
+fn a_body_keeps_its_very_bytes_however_deep() {
+    assert_same(decode(&text_with("/spec/message/body", r#"{ "b" : 1.0e+2, "b": 18446744073709551616,"a":-0.0}"#)));
+    assert_same(decode(&text_with("/spec/message/body", &nested(9_000))));
+}
+
+#[test]
+fn what_messages_have_in_common_does_not_tell_them_apart() {
+    let origin = |object: &Value| Origin::of(&message(object));
+    let other = set(with("/metadata/name", "other".into()), "/spec/message/topic", "another.topic".into());
+    assert_eq!(origin(&example()), origin(&other));
+    for apart in [
+        with("/metadata/namespace", "others".into()),
+        with("/spec/env", "stg".into()),
+        with("/spec/authentication/secret_ref/name", "other".into()),
+        without("/spec"),
+    ] {
+        assert_ne!(origin(&example()), origin(&apart), "{apart}");
+    }
+}
+
+#[test]
+fn a_status_comes_out_as_it_went_in_and_answers_what_is_asked_of_it() {
+    let (now, message) = (at("2026-01-01T12:00:00Z"), message(&example()));
+    assert_eq!(PackedStatus::default().unpack(), FedoraMessageStatus::default());
+    for reason in Reason::ALL {
+        let outcome = Outcome { reason, message: "words \u{1f600}\n".to_owned() };
+        let next_attempt = Some(now + TimeDelta::seconds(5));
+        let facts = Facts { routing_key: Some("a.topic"), attempts: 3, next_attempt, delivery_mode: "direct" };
+        let status = next(&message, &FedoraMessageStatus::default(), &outcome, &facts, now);
+        let packed = PackedStatus::new(&status);
+        assert_eq!(packed.unpack(), status);
+        assert_eq!(packed.reason(), Some(reason));
+        assert_eq!(packed.is_sent(), reason == Reason::Sent);
+        assert_eq!(packed.is_finished(), reason == Reason::Sent || is_stalled(&status), "{reason}");
+    }
+}
