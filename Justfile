@@ -80,6 +80,10 @@ schemas FILE="schemas/catalogue.json":
 bench:
     cargo bench --quiet --bench rates
 
+# Measure what messages cost that are not sent by it: memory of those that wait, time at the start beside sent ones
+bench-waiting COUNT="10000":
+    WAITING={{COUNT}} cargo bench --quiet --bench waiting
+
 # Measure delivery by Pods beside direct delivery, on a node (Linux, root)
 bench-modes:
     cargo bench --quiet --bench modes

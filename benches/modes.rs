@@ -3,21 +3,21 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+#[expect(dead_code, reason = "only some of it is needed here")]
 mod common;
 
 use std::fs::read_to_string;
 use std::time::{Duration, Instant};
 
 use fedora_message_operator::message::resource::FedoraMessageDefinition;
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{ListParams, PostParams};
+use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
-use rig::port::Port;
-use rig::{Cluster, Guard, wait_until};
+use rig::{Cluster, wait_until};
 use tokio::runtime::Runtime;
 
-use crate::common::{NAMESPACE, PROGRAM, Result, client, machine, manifest, resident};
+use crate::common::operator::{Operator, create, is_done};
+use crate::common::{NAMESPACE, Result, client, machine, manifest};
 
 /// Messages one after another, in each mode and each round.
 const DIRECT: usize = 100;
@@ -115,21 +115,21 @@ impl Bench {
 
     /// Sends messages one after another.
     fn measure(&self, name: &str, mode: &str, count: usize, cost: &mut Cost) -> Result<()> {
-        let (operator, pid) = self.operator(&["--delivery-mode", mode])?;
+        let operator = self.operator(&["--delivery-mode", mode])?;
         // The first connection, and the first look at the Secret, are not a message's.
         self.runtime.block_on(self.send(&format!("{name}-first"), 0))?;
         std::fs::write(self.pods("memory", "memory.max_usage_in_bytes"), "0")?;
-        let before = self.cpu(pid)?;
+        let before = self.cpu(operator.pid)?;
         for number in 0..count {
             cost.times.push(self.runtime.block_on(self.send(name, number))?);
         }
-        for (total, (after, before)) in cost.cpu.iter_mut().zip(self.cpu(pid)?.into_iter().zip(before)) {
+        for (total, (after, before)) in cost.cpu.iter_mut().zip(self.cpu(operator.pid)?.into_iter().zip(before)) {
             *total += after - before;
         }
-        cost.resident = resident(pid)? as f64 / 1024.0;
+        cost.resident = operator.resident()?;
         let pods: f64 = read_to_string(self.pods("memory", "memory.max_usage_in_bytes"))?.trim().parse()?;
         cost.pods = cost.pods.max(pods / 1024.0 / 1024.0);
-        operator.stop("operator", LONG)?;
+        operator.stop()?;
         Ok(())
     }
 
@@ -148,37 +148,18 @@ impl Bench {
 
     /// How many messages a minute an operator sends that finds them waiting.
     fn drain(&self, name: &str, arguments: &[&str], count: usize) -> Result<f64> {
-        let api: Api<FedoraMessageDefinition> = Api::namespaced(self.client.clone(), NAMESPACE);
-        self.runtime.block_on(async {
-            let create = async |number| {
-                let object = serde_json::from_value(manifest(name, number)).map_err(kube::Error::SerdeError)?;
-                api.create(&PostParams::default(), &object).await
-            };
-            stream::iter(0..count).map(create).buffer_unordered(32).try_for_each(|_| async { Ok(()) }).await
-        })?;
-        let waiting = ListParams::default().fields("status.status!=true").limit(1);
-        let (operator, _) = self.operator(arguments)?;
+        self.runtime.block_on(create(&self.client, count, |number| manifest(name, number)))?;
+        let operator = self.operator(arguments)?;
         let start = Instant::now();
-        wait_until(LONG, "all are sent", || {
-            self.runtime.block_on(api.list(&waiting)).is_ok_and(|list| list.items.is_empty())
-        })?;
+        wait_until(LONG, "all are sent", || self.runtime.block_on(is_done(&self.client, "")))?;
         let rate = count as f64 * 60.0 / start.elapsed().as_secs_f64();
-        operator.stop("operator", LONG)?;
+        operator.stop()?;
         Ok(rate)
     }
 
-    fn operator(&self, arguments: &[&str]) -> Result<(Guard, u32)> {
-        let (guard, port) = (Guard::new("operator")?, Port::reserve()?);
-        let mut command = std::process::Command::new(PROGRAM);
-        command
-            .args(["run", "--admin-address", &format!("127.0.0.1:{}", port.number())])
-            .args(["--cli-image-pull-policy", "Never"])
-            .args(arguments)
-            .env("KUBECONFIG", self.cluster.kube.kubeconfig())
-            .env("PROD_AMQP_URL", self.cluster.broker.url())
-            .env("RUST_LOG", "warn");
-        let pid = guard.start("operator", &command)?;
-        Ok((guard, pid))
+    fn operator(&self, arguments: &[&str]) -> Result<Operator> {
+        let arguments = [&["--cli-image-pull-policy", "Never"], arguments].concat();
+        Operator::start(&self.cluster.kube, &self.cluster.broker, &arguments)
     }
 
     /// A file of the control group of all Pods.

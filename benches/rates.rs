@@ -4,6 +4,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+#[expect(dead_code, reason = "only some of it is needed here")]
 mod common;
 #[path = "../tests/real/raw.rs"]
 #[expect(dead_code, reason = "only some of it is needed here")]
@@ -15,16 +16,15 @@ use std::time::{Duration, Instant};
 
 use fedora_message_operator::cluster::status::StatusWriter;
 use fedora_message_operator::message::incoming::FedoraMessage;
-use fedora_message_operator::message::resource::{FedoraMessageDefinition, FedoraMessageStatus};
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
-use rig::port::Port;
+use fedora_message_operator::message::resource::FedoraMessageStatus;
+use futures::{StreamExt, stream};
+use kube::Client;
 use rig::{Guard, Publisher, Rig, wait_until};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::common::{NAMESPACE, PROGRAM, Result, client, machine, manifest, resident};
+use crate::common::operator::{CONCURRENCY, Operator, create, is_done};
+use crate::common::{NAMESPACE, PROGRAM, Result, client, machine, manifest};
 use crate::raw::RawConsumer;
 
 /// Messages of a backlog, in each of the rounds.
@@ -33,15 +33,13 @@ const ROUNDS: usize = 2;
 /// Messages for `publish`, and for the Python library.
 const PUBLISHED: usize = 20_000;
 const PYTHON: usize = 300;
-/// Requests and messages under way at a time: the operator's default.
-const CONCURRENCY: usize = 64;
 const LONG: Duration = Duration::from_mins(5);
 
 fn main() -> Result<()> {
     let bench = Bench::start()?;
     let first_message = bench.first_message()?;
     let (mut drains, mut writes) = (Vec::new(), Vec::new());
-    let mut resident = 0;
+    let mut resident = 0.0;
     for round in 0..ROUNDS {
         writes.push(bench.bare_writes(round)?);
         let (drain, memory) = bench.drain(round)?;
@@ -68,7 +66,7 @@ fn main() -> Result<()> {
     println!(
         "Start to first confirmed message: {first_message:.0?} (goal: under 200 ms beyond the API server's answers)"
     );
-    println!("Resident after the drain, idle: {:.1} MiB (goal: under 25)", resident as f64 / 1024.0);
+    println!("Resident after the drain, idle: {:.1} MiB (goal: under 25)", resident);
     Ok(())
 }
 
@@ -97,10 +95,11 @@ impl Bench {
     fn first_message(&self) -> Result<Duration> {
         self.create("first", 1)?;
         let start = Instant::now();
-        let (operator, _) = self.operator()?;
+        let operator = self.operator()?;
         self.consumer.take(1, LONG);
         let took = start.elapsed();
-        operator.stop("operator", LONG)?;
+        wait_until(LONG, "it is sent", || self.runtime.block_on(is_done(&self.client, "")))?;
+        operator.stop()?;
         Ok(took)
     }
 
@@ -124,15 +123,15 @@ impl Bench {
     }
 
     /// How many messages a second an operator sends that finds them waiting, and its memory after.
-    fn drain(&self, round: usize) -> Result<(f64, u64)> {
+    fn drain(&self, round: usize) -> Result<(f64, f64)> {
         self.create(&format!("drain{round}"), BACKLOG)?;
-        let (operator, pid) = self.operator()?;
+        let operator = self.operator()?;
         let start = Instant::now();
-        wait_until(LONG, "all are sent", || self.pending().is_ok_and(|pending| pending == 0))?;
+        wait_until(LONG, "all are sent", || self.runtime.block_on(is_done(&self.client, "")))?;
         let rate = rate(BACKLOG, start);
         self.consumer.take(BACKLOG, LONG);
-        let resident = resident(pid)?;
-        operator.stop("operator", LONG)?;
+        let resident = operator.resident()?;
+        operator.stop()?;
         Ok((rate, resident))
     }
 
@@ -178,39 +177,12 @@ impl Bench {
         Ok(rate(PYTHON, start))
     }
 
-    fn operator(&self) -> Result<(Guard, u32)> {
-        let (guard, port) = (Guard::new("operator")?, Port::reserve()?);
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(["run", "--admin-address", &format!("127.0.0.1:{}", port.number())])
-            .env("KUBECONFIG", self.rig.kube.kubeconfig())
-            .env("PROD_AMQP_URL", self.rig.broker.url())
-            .env("RUST_LOG", "warn");
-        let pid = guard.start("operator", &command)?;
-        Ok((guard, pid))
+    fn operator(&self) -> Result<Operator> {
+        Operator::start(&self.rig.kube, &self.rig.broker, &[])
     }
 
     fn create(&self, name: &str, count: usize) -> Result<Vec<FedoraMessage>> {
-        let api: Api<FedoraMessageDefinition> = Api::namespaced(self.client.clone(), NAMESPACE);
-        self.runtime.block_on(async {
-            let create = |n| {
-                let api = api.clone();
-                async move {
-                    let object = serde_json::from_value(manifest(name, n)).map_err(kube::Error::SerdeError)?;
-                    api.create(&PostParams::default(), &object).await
-                }
-            };
-            stream::iter(0..count).map(create).buffer_unordered(CONCURRENCY).try_for_each(|_| async { Ok(()) }).await
-        })?;
-        let api: Api<FedoraMessage> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let list = self.runtime.block_on(api.list(&ListParams::default().fields("status.status!=true")))?;
-        Ok(list.items.into_iter().filter(|message| message.name_any().starts_with(name)).collect())
-    }
-
-    fn pending(&self) -> Result<usize> {
-        let api: Api<FedoraMessage> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let parameters = ListParams::default().fields("status.status!=true").limit(1);
-        Ok(self.runtime.block_on(api.list(&parameters))?.items.len())
+        self.runtime.block_on(create(&self.client, count, |number| manifest(name, number)))
     }
 }
 

@@ -13,7 +13,7 @@ use fedora_message_operator::message::fitting::value;
 use rig::schemas;
 use serde_json::{Value, json};
 
-use crate::machine::{Result, machine, resident};
+use crate::machine::{Result, machine, memory};
 
 /// How often each body is checked here, and by the library.
 const ROUNDS: u32 = 20;
@@ -22,17 +22,17 @@ const LIBRARY_ROUNDS: u32 = 2;
 fn main() -> Result<()> {
     let bytes = fs::read(schemas::catalogue()?)?;
     let cases = fs::read_to_string(schemas::cases()?)?;
-    let before = resident(std::process::id())?;
+    let before = memory(std::process::id(), "VmRSS")?;
     let begun = Instant::now();
     let catalogue = Catalogue::read(&bytes)?;
     let read = begun.elapsed();
-    let idle = resident(std::process::id())? - before;
+    let idle = memory(std::process::id(), "VmRSS")? - before;
     let begun = Instant::now();
     for schema in &catalogue.schemas {
         catalogue.test(schema)?;
     }
     let compiled = begun.elapsed();
-    let all = resident(std::process::id())? - before;
+    let all = memory(std::process::id(), "VmRSS")? - before;
 
     let messages = cases.lines().map(|line| case(&catalogue, line)).collect::<Result<Vec<_>>>()?;
     let messages: Vec<_> = messages.into_iter().flatten().collect();
@@ -48,8 +48,8 @@ fn main() -> Result<()> {
         library.as_secs_f64() / ours.as_secs_f64()
     );
     println!("| a schema compiled, once | {:.1?} | mean of {number} |", compiled / number);
-    println!("| the catalogue read, {} KiB | {read:.1?} | {idle} KiB resident |", bytes.len() / 1024);
-    println!("| with all schemas compiled | {compiled:.1?} | {all} KiB resident |");
+    println!("| the catalogue read, {} KiB | {read:.1?} | {idle:.1} MiB resident |", bytes.len() / 1024);
+    println!("| with all schemas compiled | {compiled:.1?} | {all:.1} MiB resident |");
     Ok(())
 }
 

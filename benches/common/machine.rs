@@ -3,11 +3,11 @@
 /// Whatever goes wrong ends a benchmark.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Resident memory of a process, in KiB.
-pub fn resident(pid: u32) -> Result<u64> {
+/// Memory of a process, in MiB: `VmRSS`, what is resident, or `VmHWM`, the most that ever was.
+pub fn memory(pid: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).ok_or("no such field")?;
+    Ok(value.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// Where and with what it was measured.

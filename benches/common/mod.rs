@@ -1,13 +1,14 @@
 //! What the benchmarks share.
 
 mod machine;
+pub mod operator;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rig::Kube;
 use serde_json::{Value, json};
 
-pub use self::machine::{Result, machine, resident};
+pub use self::machine::{Result, machine, memory};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fedora-message-operator");
