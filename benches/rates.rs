@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     println!(
         "Start to first confirmed message: {first_message:.0?} (goal: under 200 ms beyond the API server's answers)"
     );
-    println!("Resident after the drain, idle: {:.1} MiB (goal: under 25)", resident);
+    println!("Resident after the drain, idle: {resident:.1} MiB (goal: under 25)");
     Ok(())
 }
 

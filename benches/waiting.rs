@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let count = std::env::var("WAITING").map_or(Ok(10_000), |count| count.parse())?;
     let bench = Bench::start()?;
     let (idle, before) = bench.start_with_few("alone")?;
-    let waiting = bench.runtime.block_on(create(&bench.client, count, |number| in_vain(number)))?;
+    let waiting = bench.runtime.block_on(create(&bench.client, count, in_vain))?;
     let (fresh, told, most) = bench.wait_in_vain()?;
     bench.mark_sent(waiting)?;
     let (_, after) = bench.start_with_few("beside")?;
@@ -38,10 +38,10 @@ fn main() -> Result<()> {
     println!("{}", machine());
     println!("| {count} messages with bodies of {BODY} bytes | | goal |");
     println!("|---|---|---|");
-    println!("| resident, nothing pending | {:.1} MiB | 20 |", idle);
+    println!("| resident, nothing pending | {idle:.1} MiB | 20 |");
     println!("| resident, all wait and their statuses say so | {:.1} MiB | {:.0} |", told, 2.0 * size + 30.0);
-    println!("| the most until then | {:.1} MiB | |", most);
-    println!("| resident after another start, which finds them so | {:.1} MiB | |", fresh);
+    println!("| the most until then | {most:.1} MiB | |");
+    println!("| resident after another start, which finds them so | {fresh:.1} MiB | |");
     println!("| start until {FEW} are sent, beside none that are sent | {before:.0?} | |");
     println!(
         "| start until {FEW} are sent, beside all of them sent | {after:.0?}, {:.2} times as long | 1.5 |",

@@ -108,7 +108,7 @@ where
             Ok(()) = tenure.changed(), if end.is_none() => {}
             Some(finished) = hands.join_next() => {
                 let (job, done) = finished?;
-                pending.queue.finish(&job, done, Utc::now());
+                pending.queue.finish(&job, &done, Utc::now());
             }
             Some((scope, event)) = pending.events.next() => pending.observe(scope, event),
             Some(wake) = wakes.recv() => match wake {

@@ -309,7 +309,7 @@ impl Queue {
     }
 
     /// Somebody has done what [`take`](Self::take) gave out.
-    pub fn finish(&mut self, job: &Job, done: Done, now: DateTime<Utc>) {
+    pub fn finish(&mut self, job: &Job, done: &Done, now: DateTime<Utc>) {
         if let Some(lane) = self.lanes.get_mut(&job.lane) {
             lane.busy = lane.busy.saturating_sub(1);
         }

@@ -46,7 +46,7 @@ fn outcome(reason: Reason) -> Outcome {
 fn finish(queue: &mut Queue, job: &Job, reason: Reason, record: Record, due: Option<DateTime<Utc>>) {
     let facts = Facts { routing_key: None, attempts: 1, next_attempt: due, delivery_mode: "direct" };
     let status = next(&job.message, &job.status, &outcome(reason), &facts, now());
-    queue.finish(job, Done { status, record, due }, now());
+    queue.finish(job, &Done { status, record, due }, now());
 }
 
 /// A queue that gives out up to `width` messages of an environment.
@@ -93,7 +93,7 @@ fn a_status_that_could_not_be_written_is_written_again_and_nothing_is_sent() {
     let job = queue.take(in_seconds(2)).expect("the write is due");
     assert_eq!((job.decision.clone(), job.unwritten), (Decision::Rest, true));
     assert_eq!(job.status.reason.as_deref(), Some("Sent"));
-    queue.finish(&job, Done { status: job.status.clone(), record: Record::Written, due: None }, now());
+    queue.finish(&job, &Done { status: job.status.clone(), record: Record::Written, due: None }, now());
     assert!(queue.take(in_seconds(1_000_000)).is_none());
 }
 
@@ -105,7 +105,7 @@ fn a_message_that_is_deleted_while_it_is_under_way_is_not_wanted_any_more() {
     assert!(job.is_wanted());
     queue.forget("uid-of-a");
     assert!(!job.is_wanted());
-    queue.finish(&job, Done::without_attempt(&job, Record::Withdrawn), now());
+    queue.finish(&job, &Done::without_attempt(&job, Record::Withdrawn), now());
     assert_eq!((queue.pending(), queue.is_at_rest()), (0, true));
 
     // A list that lagged behind did not have it, but it is there.
@@ -116,7 +116,7 @@ fn a_message_that_is_deleted_while_it_is_under_way_is_not_wanted_any_more() {
     queue.forget("uid-of-a");
     observe(&mut queue, &named("a"));
     let second = queue.take(now()).expect("it is new to the queue");
-    queue.finish(&job, Done::without_attempt(&job, Record::Withdrawn), now());
+    queue.finish(&job, &Done::without_attempt(&job, Record::Withdrawn), now());
     assert!(second.is_wanted());
     assert!(queue.take(now()).is_some(), "it is tried");
 }
@@ -287,7 +287,7 @@ fn a_failure_is_recorded_in_its_turn_and_nobody_is_tried_before_his_time() {
     finish(&mut queue, &job, Reason::BrokerUnreachable, Record::Next, Some(in_seconds(60)));
     let job = queue.take(now()).expect("its status is to be written");
     assert_eq!((job.decision.clone(), job.due, job.told), (Decision::Rest, Some(in_seconds(60)), None));
-    queue.finish(&job, Done { status: job.status.clone(), record: Record::Written, due: job.due }, now());
+    queue.finish(&job, &Done { status: job.status.clone(), record: Record::Written, due: job.due }, now());
     assert!(queue.take(in_seconds(59)).is_none());
     let job = queue.take(in_seconds(60)).expect("it is tried again");
     assert_eq!((job.decision, job.told), (Decision::Attempt, Some(Reason::BrokerUnreachable)));
@@ -398,7 +398,7 @@ fn what_was_sent_is_recorded_and_not_sent_again_also_by_one_who_no_longer_leads_
     queue.follow();
     let job = queue.take(in_seconds(2)).expect("its status is to be written");
     assert_eq!((job.decision.clone(), job.status.reason.as_deref()), (Decision::Rest, Some("Sent")));
-    queue.finish(&job, Done { status: job.status.clone(), record: Record::Written, due: None }, now());
+    queue.finish(&job, &Done { status: job.status.clone(), record: Record::Written, due: None }, now());
     assert!(queue.is_at_rest());
     assert!(queue.take(in_seconds(1_000_000)).is_none());
 }
