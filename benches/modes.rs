@@ -17,7 +17,7 @@ use rig::{Cluster, wait_until};
 use tokio::runtime::Runtime;
 
 use crate::common::operator::{Operator, create, is_done};
-use crate::common::{NAMESPACE, Result, client, machine, manifest};
+use crate::common::{NAMESPACE, Result, machine, manifest, prepare};
 
 /// Messages one after another, in each mode and each round.
 const DIRECT: usize = 100;
@@ -102,14 +102,9 @@ struct Bench {
 
 impl Bench {
     fn start() -> Result<Self> {
-        // Fails only where a provider is installed already.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::start()?;
-        cluster.kube.apply(&["crds/fedoramessages.yaml".into(), "manifests/base/admission-policy.yaml".into()])?;
-        cluster.kube.create_namespace(NAMESPACE)?;
-        cluster.kube.apply_text(&cluster.broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
-        let runtime = Runtime::new()?;
-        let client = runtime.block_on(client(&cluster.kube))?;
+        let (runtime, client) = prepare(&cluster.kube, &cluster.broker)?;
+        cluster.kube.apply(&["manifests/base/admission-policy.yaml".into()])?;
         Ok(Self { cluster, runtime, client })
     }
 

@@ -24,7 +24,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::common::operator::{CONCURRENCY, Operator, create, is_done};
-use crate::common::{NAMESPACE, PROGRAM, Result, client, machine, manifest};
+use crate::common::{PROGRAM, Result, machine, manifest, prepare};
 use crate::raw::RawConsumer;
 
 /// Messages of a backlog, in each of the rounds.
@@ -79,14 +79,8 @@ struct Bench {
 
 impl Bench {
     fn start() -> Result<Self> {
-        // Fails only where a provider is installed already.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let rig = Rig::start()?;
-        rig.kube.apply(&["crds/fedoramessages.yaml".into()])?;
-        rig.kube.create_namespace(NAMESPACE)?;
-        rig.kube.apply_text(&rig.broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
-        let runtime = Runtime::new()?;
-        let client = runtime.block_on(client(&rig.kube))?;
+        let (runtime, client) = prepare(&rig.kube, &rig.broker)?;
         let consumer = RawConsumer::start(&rig.broker, "#");
         Ok(Self { rig, runtime, client, consumer })
     }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::common::operator::{CONCURRENCY, Operator, create, is_done};
-use crate::common::{NAMESPACE, Result, client, machine, manifest};
+use crate::common::{Result, machine, manifest, prepare};
 
 /// How large the body of a message is that waits.
 const BODY: usize = 1024;
@@ -66,14 +66,8 @@ struct Bench {
 
 impl Bench {
     fn start() -> Result<Self> {
-        // Fails only where a provider is installed already.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let rig = Rig::start()?;
-        rig.kube.apply(&["crds/fedoramessages.yaml".into()])?;
-        rig.kube.create_namespace(NAMESPACE)?;
-        rig.kube.apply_text(&rig.broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
-        let runtime = Runtime::new()?;
-        let client = runtime.block_on(client(&rig.kube))?;
+        let (runtime, client) = prepare(&rig.kube, &rig.broker)?;
         Ok(Self { rig, runtime, client })
     }
 

@@ -5,8 +5,9 @@ pub mod operator;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use rig::Kube;
+use rig::{Broker, Kube};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 pub use self::machine::{Result, machine, memory};
 
@@ -15,8 +16,20 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fedora-message-operator");
 /// Where messages and certificate are.
 pub const NAMESPACE: &str = "bench";
 
+/// Installs the CRD, makes the namespace and the Secret in it, and gives a client to go on with.
+pub fn prepare(kube: &Kube, broker: &Broker) -> Result<(Runtime, Client)> {
+    // Fails only where a provider is installed already.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    kube.apply(&["crds/fedoramessages.yaml".into()])?;
+    kube.create_namespace(NAMESPACE)?;
+    kube.apply_text(&broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
+    let runtime = Runtime::new()?;
+    let client = runtime.block_on(client(kube))?;
+    Ok((runtime, client))
+}
+
 /// A client of the API server, as the operator's own.
-pub async fn client(kube: &Kube) -> Result<Client> {
+async fn client(kube: &Kube) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(kube.kubeconfig())?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(fedora_message_operator::cluster::client::connect(config)?)
