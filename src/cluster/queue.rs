@@ -225,7 +225,8 @@ impl Queue {
         let (seen, origin) = (self.sync(scope), self.origins.share(Origin::of(message)));
         let packed = PackedMessage::new(message, uid.clone(), origin);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            self.entries.insert(uid.clone(), Entry::new(packed, message.status.as_deref(), scope, seen));
+            let status = PackedStatus::new(message.status.as_deref().unwrap_or(&FedoraMessageStatus::default()));
+            self.entries.insert(uid.clone(), Entry::new(packed, status, scope, seen));
             return self.make_ready(&uid);
         };
         let changed = entry.message.differs(&packed);
@@ -365,8 +366,7 @@ impl Queue {
         let mut counts = [Some(prod), Some(stg), None].map(|environment| (environment, [0; N]));
         let waits = |status: &PackedStatus| !status.is_finished() && status.reason() != Some(Reason::Suspended);
         for entry in self.entries.values().filter(|entry| waits(&entry.status)) {
-            let age = entry.message.created().map_or(TimeDelta::zero(), |created| now - created);
-            let environment = entry.message.origin().environment;
+            let (environment, age) = (entry.message.origin().environment, entry.message.age(now));
             let Some((_, counts)) = counts.iter_mut().find(|(other, _)| *other == environment) else { continue };
             for (count, _) in counts.iter_mut().zip(ages).filter(|(_, than)| age >= *than) {
                 *count += 1;
@@ -440,8 +440,7 @@ impl Queue {
 }
 
 impl Entry {
-    fn new(message: PackedMessage, status: Option<&FedoraMessageStatus>, scope: Scope, seen: u64) -> Self {
-        let status = status.map(PackedStatus::new).unwrap_or_default();
+    fn new(message: PackedMessage, status: PackedStatus, scope: Scope, seen: u64) -> Self {
         Self {
             message,
             told: status.reason(),

@@ -69,8 +69,13 @@ impl FedoraMessage {
     /// How old it is.
     #[must_use]
     pub fn age(&self, now: DateTime<Utc>) -> TimeDelta {
-        self.created.map_or(TimeDelta::zero(), |created| now - created)
+        age(self.created, now)
     }
+}
+
+/// The age of what was created then; nothing, if that is not known.
+pub(super) fn age(created: Option<DateTime<Utc>>, now: DateTime<Utc>) -> TimeDelta {
+    created.map_or(TimeDelta::zero(), |created| now - created)
 }
 
 impl kube::Resource for FedoraMessage {

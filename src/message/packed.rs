@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::authentication::SecretName;
-use super::incoming::{FedoraMessage, decode_spec};
+use super::incoming::{FedoraMessage, age, decode_spec};
 use super::outcome::Reason;
 use super::resource::{Environment, FedoraMessageStatus};
 use super::status::is_stalled;
@@ -105,10 +105,10 @@ impl PackedMessage {
         &self.origin
     }
 
-    /// When the API server stored it.
+    /// How old it is.
     #[must_use]
-    pub fn created(&self) -> Option<DateTime<Utc>> {
-        self.created
+    pub fn age(&self, now: DateTime<Utc>) -> TimeDelta {
+        age(self.created, now)
     }
 
     /// Whether a user has changed the resource since it was `other`.
@@ -119,9 +119,9 @@ impl PackedMessage {
 }
 
 /// A [`FedoraMessageStatus`] in few bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PackedStatus {
-    /// As JSON; empty if there is none.
+    /// As JSON.
     json: Box<str>,
     reason: Option<Reason>,
     sent: bool,
@@ -132,9 +132,6 @@ impl PackedStatus {
     /// Packs a status.
     #[must_use]
     pub fn new(status: &FedoraMessageStatus) -> Self {
-        if *status == FedoraMessageStatus::default() {
-            return Self::default();
-        }
         Self {
             json: serde_json::to_string(status).unwrap_or_default().into_boxed_str(),
             reason: Reason::ALL.into_iter().find(|reason| Some(reason.name()) == status.reason.as_deref()),

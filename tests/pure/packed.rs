@@ -74,7 +74,8 @@ fn what_messages_have_in_common_does_not_tell_them_apart() {
 #[test]
 fn a_status_comes_out_as_it_went_in_and_answers_what_is_asked_of_it() {
     let (now, message) = (at("2026-01-01T12:00:00Z"), message(&example()));
-    assert_eq!(PackedStatus::default().unpack(), FedoraMessageStatus::default());
+    let none = FedoraMessageStatus::default();
+    assert_eq!(PackedStatus::new(&none).unpack(), none);
     for reason in Reason::ALL {
         let outcome = Outcome { reason, message: "words \u{1f600}\n".to_owned() };
         let next_attempt = Some(now + TimeDelta::seconds(5));
