@@ -2,7 +2,7 @@
 
 export PATH := env("XDG_CACHE_HOME", env("HOME") / ".cache") / "fedora-message-operator/bin:" + env("PATH")
 
-operator := "target/debug/fedora-message-operator"
+operator := env("CARGO_TARGET_DIR", "target") / "debug/fedora-message-operator"
 manifests := "--apply crds/fedoramessages.yaml --apply manifests/base/admission-policy.yaml"
 env_file := ".local/env"
 
