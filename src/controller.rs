@@ -1,5 +1,6 @@
 //! The story of one message, from its turn in the queue to its status.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tracing::info;
 use crate::broker::credentials::CredentialsError;
 use crate::broker::keyring::Keyring;
 use crate::certificates::Certificates;
+use crate::cluster::bodies::Bodies;
 use crate::cluster::events::Events;
 use crate::cluster::janitor::Janitor;
 use crate::cluster::queue::{Done, Job, Record};
@@ -29,8 +31,8 @@ use crate::schemas::SchemaFile;
 #[cfg(feature = "otlp")]
 use crate::traces::{self, Traces};
 
-/// How long after a failed write a status is written again, at least.
-const WRITE_AGAIN: TimeDelta = TimeDelta::seconds(1);
+/// How long after a request that failed it is made again, at least.
+const ASK_AGAIN: TimeDelta = TimeDelta::seconds(1);
 
 /// The Event that a certificate expires soon: no message's reason, as messages are sent all the same.
 const CERTIFICATE_EXPIRES: &str = "CertificateExpires";
@@ -42,6 +44,8 @@ const MOST_ATTEMPTS: u32 = i32::MAX.cast_unsigned();
 pub struct Controller {
     /// The statuses of messages.
     pub statuses: StatusWriter,
+    /// The bodies of messages that were left with the API server.
+    pub bodies: Bodies,
     /// What people should notice.
     pub events: Events,
     /// When their resources are deleted.
@@ -72,10 +76,13 @@ impl Controller {
         let recorded = job.status.attempts.unwrap_or_default();
         let attempt: Attempt = match &job.decision {
             Decision::Attempt => {
+                let Some(message) = self.whole(job).await else {
+                    return Done::without_attempt(job, Record::Later(soon()));
+                };
                 let turn = Turn { recorded, by_pod: job.by_pod(), is_wanted: &|| job.is_wanted() };
                 let schemas = self.schemas.current();
-                let identify = async |outgoing: &OutgoingMessage<'_>| self.identify(&job.message, outgoing).await;
-                match self.delivery.attempt(&job.message, &self.routing, &schemas, turn, identify).await {
+                let identify = async |outgoing: &OutgoingMessage<'_>| self.identify(&message, outgoing).await;
+                match self.delivery.attempt(&message, &self.routing, &schemas, turn, identify).await {
                     Delivered::Tried(attempt) => attempt,
                     Delivered::NextByPod => return Done::without_attempt(job, Record::NextByPod),
                     Delivered::Withdrawn => return Done::without_attempt(job, Record::Withdrawn),
@@ -116,6 +123,14 @@ impl Controller {
         }
     }
 
+    /// The message with its body, if it can be had.
+    async fn whole<'a>(&self, job: &'a Job) -> Option<Cow<'a, FedoraMessage>> {
+        if job.without_body {
+            return self.bodies.read(&job.message).await.map(Cow::Owned);
+        }
+        Some(Cow::Borrowed(&job.message))
+    }
+
     /// Who a message is sent as: the credentials in the Secrets that it names.
     async fn identify(&self, message: &FedoraMessage, outgoing: &OutgoingMessage<'_>) -> Result<Identity, Attempt> {
         let secrets = self.secrets.read(&outgoing.authentication).await?;
@@ -146,9 +161,7 @@ impl Controller {
                 Record::Written
             }
             Written::Gone => Record::Written,
-            Written::Changed | Written::No => {
-                Record::Again(Utc::now() + WRITE_AGAIN + backoff::delay(2, fastrand::f64()))
-            }
+            Written::Changed | Written::No => Record::Again(soon()),
         };
         Done { status, record, due }
     }
@@ -160,6 +173,11 @@ impl Controller {
             pods.clean(message).await;
         }
     }
+}
+
+/// When to ask the API server again that did not do what it was asked for.
+fn soon() -> DateTime<Utc> {
+    Utc::now() + ASK_AGAIN + backoff::delay(2, fastrand::f64())
 }
 
 /// One line for each outcome.

@@ -237,11 +237,7 @@ impl Broom {
 
     /// Looks at a message that was given up: its version if it is to be deleted, else what is to become of it.
     async fn look(&self, doomed: &Doomed) -> Result<String, Deletion> {
-        let mut found = None;
-        let path = FedoraMessage::url_path(&(), Some(&doomed.namespace));
-        // Listed, since they are listed anyway: one right less.
-        let name = format!("metadata.name={}", doomed.name);
-        pages::read(&self.client, &path, &name, |message: FedoraMessage| found = Some(message))
+        let found: Option<FedoraMessage> = pages::find(&self.client, &doomed.namespace, &doomed.name)
             .await
             .map_err(|error| Deletion::Failed(explain(&error)))?;
         let message = found.filter(|message| message.uid() == doomed.uid).ok_or(Deletion::Gone)?;

@@ -8,6 +8,8 @@ use crate::message::resource::Environment;
 /// The lane for statuses is this many times narrower than an environment's, while nobody waits there; else
 /// one is written at a time.
 const NARROWER: usize = 4;
+/// While messages of as many bytes are in hands, there is no free hand: each is there several times on its way.
+const MOST_BYTES: usize = 8 << 20;
 
 /// A lane's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +29,8 @@ pub(super) enum LaneName {
 pub(super) struct Lane {
     /// How many of its messages are in somebody's hands.
     pub(super) busy: usize,
+    /// How many bytes these have.
+    bytes: usize,
     turns: VecDeque<String>,
     ready: HashMap<String, VecDeque<Arc<str>>>,
 }
@@ -46,7 +50,20 @@ impl Lane {
             LaneName::Pods => pods,
             LaneName::Environment(_) | LaneName::Unreadable => width,
         };
-        !self.turns.is_empty() && self.busy < width && (sending || name == LaneName::Statuses)
+        let is_free = self.busy < width && self.bytes < MOST_BYTES;
+        !self.turns.is_empty() && is_free && (sending || name == LaneName::Statuses)
+    }
+
+    /// Somebody has taken a message of this size.
+    pub(super) fn add(&mut self, size: usize) {
+        self.busy += 1;
+        self.bytes += size;
+    }
+
+    /// Somebody is done with a message of this size.
+    pub(super) fn remove(&mut self, size: usize) {
+        self.busy = self.busy.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size);
     }
 
     /// A message joins the others of its namespace.

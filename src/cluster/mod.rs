@@ -1,5 +1,6 @@
 //! How the operator lives in Kubernetes. The only room that knows a `kube::Client`.
 
+pub mod bodies;
 pub mod client;
 pub mod complaints;
 pub mod events;
@@ -8,12 +9,12 @@ pub mod janitor;
 mod lanes;
 mod latest;
 pub mod lease;
-mod origins;
 pub mod pages;
 pub mod pods;
 pub mod queue;
 pub mod rights;
 pub mod schedule;
 pub mod secrets;
+mod shared;
 pub mod status;
 pub mod watch;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::Request;
 use http_body_util::BodyExt;
-use kube::Client;
 use kube::api::ListParams;
 use kube::client::Body;
+use kube::{Client, Resource};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -70,6 +70,16 @@ pub async fn read<K: DeserializeOwned>(
             None => return Ok(read),
         }
     }
+}
+
+/// The object of this name, if there is one. It is listed: whoever reads pages needs no other right.
+pub async fn find<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, Unread>
+where
+    K: DeserializeOwned + Resource<DynamicType = ()>,
+{
+    let (path, mut found) = (K::url_path(&(), Some(namespace)), None);
+    read(client, &path, &format!("metadata.name={name}"), |object| found = Some(object)).await?;
+    Ok(found)
 }
 
 /// Reads one page; the token of the next, if there is one.

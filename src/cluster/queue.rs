@@ -13,16 +13,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lanes::{Lane, LaneName};
 use super::latest::Latest;
-use super::origins::Origins;
+use super::shared::Shared;
 use crate::message::authentication::SecretName;
 use crate::message::decide::{Decision, deadline, decide};
 use crate::message::incoming::FedoraMessage;
 use crate::message::outcome::{Reason, Then};
 use crate::message::packed::{Origin, PackedMessage, PackedStatus};
 use crate::message::resource::{Environment, FedoraMessageStatus};
+
+/// How many bytes of large bodies wait here; others are left with the API server (docs/decisions/0025).
+pub const ROOM: usize = 64 << 20;
+/// Up to how many bytes a body is not large: one read of it costs more than its memory.
+pub const SMALL: usize = 4 << 10;
 
 /// A message's identity: its resource's uid.
 pub type Uid = Arc<str>;
@@ -31,7 +37,10 @@ pub type Uid = Arc<str>;
 #[derive(Debug)]
 pub struct Queue {
     entries: HashMap<Uid, Entry>,
-    origins: Origins,
+    origins: Shared<Origin>,
+    statuses: Shared<str>,
+    /// Room for the bodies of those that wait.
+    room: Arc<Semaphore>,
     lanes: BTreeMap<LaneName, Lane>,
     due: BTreeSet<(DateTime<Utc>, Uid)>,
     syncs: HashMap<Scope, u64>,
@@ -58,6 +67,8 @@ pub type Scope = usize;
 #[derive(Debug)]
 struct Entry {
     message: PackedMessage,
+    /// The room that its body takes, if it is large and here.
+    room: Option<OwnedSemaphorePermit>,
     /// What the status says, or will say once it could be written.
     status: PackedStatus,
     /// Whether the object does not have this status yet.
@@ -88,6 +99,8 @@ enum State {
 pub struct Job {
     /// The message.
     pub message: FedoraMessage,
+    /// Whether it has no body, as that was left with the API server.
+    pub without_body: bool,
     /// What its status says, or will say once it could be written.
     pub status: FedoraMessageStatus,
     /// Whether that status is still to be written.
@@ -100,6 +113,7 @@ pub struct Job {
     /// When the message is to be looked at again.
     pub due: Option<DateTime<Utc>>,
     lane: LaneName,
+    size: usize,
     life: Weak<()>,
 }
 
@@ -149,6 +163,8 @@ pub enum Record {
     Withdrawn,
     /// It could not be written, and is to be written again at this time.
     Again(DateTime<Utc>),
+    /// Nothing is to be written: the message could not be tried, and is to be at this time.
+    Later(DateTime<Utc>),
 }
 
 impl Queue {
@@ -159,7 +175,9 @@ impl Queue {
     pub fn new(width: usize, pods: Pods) -> Self {
         Self {
             entries: HashMap::new(),
-            origins: Origins::default(),
+            origins: Shared::default(),
+            statuses: Shared::default(),
+            room: Arc::new(Semaphore::new(ROOM)),
             lanes: BTreeMap::new(),
             due: BTreeSet::new(),
             syncs: HashMap::new(),
@@ -219,21 +237,41 @@ impl Queue {
     }
 
     /// A watch has seen a message, new or changed.
-    pub fn observe(&mut self, scope: Scope, message: &FedoraMessage) {
+    pub fn observe(&mut self, scope: Scope, mut message: FedoraMessage) {
         let uid: Uid =
             self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
-        let (seen, origin) = (self.sync(scope), self.origins.share(Origin::of(message)));
-        let packed = PackedMessage::new(message, uid.clone(), origin);
+        let (seen, status) = (self.sync(scope), message.status.take());
+        let (message, room) = self.pack(message, &uid);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            let status = PackedStatus::new(message.status.as_deref().unwrap_or(&FedoraMessageStatus::default()));
-            self.entries.insert(uid.clone(), Entry::new(packed, status, scope, seen));
+            let status = self.pack_status(&status.unwrap_or_default(), &uid);
+            self.entries.insert(uid.clone(), Entry::new(message, room, status, scope, seen));
             return self.make_ready(&uid);
         };
-        let changed = entry.message.differs(&packed);
-        (entry.message, entry.scope, entry.seen) = (packed, scope, seen);
+        let changed = entry.message.differs(&message);
+        (entry.message, entry.room, entry.scope, entry.seen) = (message, room, scope, seen);
         if changed {
             self.make_ready(&uid);
         }
+    }
+
+    /// Packs a message: with its body, if that is small or there is room for it.
+    fn pack(&mut self, message: FedoraMessage, uid: &Uid) -> (PackedMessage, Option<OwnedSemaphorePermit>) {
+        let origin = self.origins.share(Origin::of(&message));
+        let size = message.spec.as_ref().map_or(0, |spec| spec.message.body.get().len());
+        if size <= SMALL {
+            return (PackedMessage::new(&message, uid.clone(), origin), None);
+        }
+        // A body does not change, so what it has is enough.
+        let known = self.entries.get_mut(uid).and_then(|entry| entry.room.take());
+        let take = || self.room.clone().try_acquire_many_owned(u32::try_from(size).ok()?).ok();
+        match known.or_else(take) {
+            None => (PackedMessage::without_body(message, uid.clone(), origin), None),
+            room => (PackedMessage::new(&message, uid.clone(), origin), room),
+        }
+    }
+
+    fn pack_status(&mut self, status: &FedoraMessageStatus, uid: &Uid) -> PackedStatus {
+        PackedStatus::new(status, uid, |common| self.statuses.share(common))
     }
 
     /// A message is gone: deleted, or known to be sent.
@@ -295,15 +333,18 @@ impl Queue {
                 continue;
             }
             entry.state = State::Busy { again: false };
-            lane.busy += 1;
+            let size = entry.message.size();
+            lane.add(size);
             return Some(Job {
                 message,
+                without_body: entry.message.is_without_body(),
                 status,
                 unwritten: entry.unwritten,
                 told: entry.told,
                 decision,
                 due: entry.due,
                 lane: name,
+                size,
                 life: Arc::downgrade(entry.life.get_or_insert_default()),
             });
         }
@@ -312,20 +353,19 @@ impl Queue {
     /// Somebody has done what [`take`](Self::take) gave out.
     pub fn finish(&mut self, job: &Job, done: &Done, now: DateTime<Utc>) {
         if let Some(lane) = self.lanes.get_mut(&job.lane) {
-            lane.busy = lane.busy.saturating_sub(1);
+            lane.remove(job.size);
         }
-        let uid: Uid = job.message.uid().into();
         // Deleted meanwhile: there is nothing more to do for it.
-        let Some(entry) = self.entries.get_mut(&uid) else {
+        let Some((uid, _)) = self.entries.get_key_value(job.message.uid()) else {
             return;
         };
-        if matches!(done.record, Record::NextByPod | Record::Withdrawn) {
-            // Whoever was forgotten and is here has come back.
-            let again = entry.state == State::Busy { again: true } || done.record == Record::Withdrawn;
-            entry.state = State::Waiting { due: None };
-            return if again { self.make_ready(&uid) } else { self.enter(&uid, LaneName::Pods) };
+        let uid = uid.clone();
+        if matches!(done.record, Record::NextByPod | Record::Withdrawn | Record::Later(_)) {
+            return self.put_back(&uid, done.record);
         }
-        entry.status = PackedStatus::new(&done.status);
+        let status = self.pack_status(&done.status, &uid);
+        let Some(entry) = self.entries.get_mut(&uid) else { return };
+        entry.status = status;
         entry.unwritten = done.record != Record::Written;
         if !entry.unwritten {
             entry.told = entry.status.reason();
@@ -335,16 +375,31 @@ impl Queue {
         entry.due = [done.due, deadline].into_iter().flatten().min();
         let again = entry.state == State::Busy { again: true };
         let due = match done.record {
-            Record::Written | Record::Next | Record::NextByPod | Record::Withdrawn => entry.due,
             Record::Again(at) => Some(entry.due.map_or(at, |due| due.min(at))),
+            _ => entry.due,
         };
         entry.state = State::Waiting { due };
         match (again, done.record) {
             (true, _) => self.make_ready(&uid),
             (false, Record::Next) => self.enter(&uid, LaneName::Statuses),
-            (false, Record::Written | Record::NextByPod | Record::Withdrawn | Record::Again(_)) => {
-                self.due.extend(due.map(|due| (due, uid)));
+            _ => self.due.extend(due.map(|due| (due, uid))),
+        }
+    }
+
+    /// A message that was given out was not tried.
+    fn put_back(&mut self, uid: &Uid, record: Record) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        // Whoever was forgotten and is here has come back.
+        let again = entry.state == State::Busy { again: true } || record == Record::Withdrawn;
+        entry.state = State::Waiting { due: None };
+        match record {
+            _ if again => self.make_ready(uid),
+            Record::Later(at) => {
+                entry.due = Some(at);
+                entry.state = State::Waiting { due: entry.due };
+                self.due.insert((at, uid.clone()));
             }
+            _ => self.enter(uid, LaneName::Pods),
         }
     }
 
@@ -440,9 +495,16 @@ impl Queue {
 }
 
 impl Entry {
-    fn new(message: PackedMessage, status: PackedStatus, scope: Scope, seen: u64) -> Self {
+    fn new(
+        message: PackedMessage,
+        room: Option<OwnedSemaphorePermit>,
+        status: PackedStatus,
+        scope: Scope,
+        seen: u64,
+    ) -> Self {
         Self {
             message,
+            room,
             told: status.reason(),
             status,
             unwritten: false,

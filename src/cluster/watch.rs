@@ -12,6 +12,8 @@ use crate::message::incoming::FedoraMessage;
 
 /// Selects what is not sent, also what has no status at all.
 const PENDING: &str = "status.status!=true";
+/// How many messages a page of a list has: all of them are in memory at a time, however large they are.
+const PAGE: u32 = 50;
 
 /// How the CRD is installed.
 pub const INSTALL: &str = "fedora-message-operator crd | kubectl apply --server-side -f -";
@@ -41,7 +43,7 @@ pub fn pending(client: &Client, namespaces: &[String]) -> SelectAll<BoxStream<'s
         some => some.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
     };
     select_all(apis.into_iter().enumerate().map(|(scope, api)| {
-        watcher(api, watcher::Config::default().fields(PENDING))
+        watcher(api, watcher::Config::default().fields(PENDING).page_size(PAGE))
             .default_backoff()
             .map(move |event| (scope, translate(event)))
             .boxed()

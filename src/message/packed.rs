@@ -1,10 +1,13 @@
 //! A message and its status while nobody works on them, in few bytes: as JSON in one piece each, beside
-//! the little that is asked of those that wait (docs/decisions/0022).
+//! the little that is asked of those that wait (docs/decisions/0022). What many have in common is there once, and
+//! a body may be left with the API server (docs/decisions/0025).
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::value::RawValue;
 
 use super::authentication::SecretName;
 use super::incoming::{FedoraMessage, age, decode_spec};
@@ -56,6 +59,8 @@ pub struct PackedMessage {
     last_applied: Option<Box<str>>,
     /// As JSON, or why it can't be read.
     spec: Result<Box<str>, Box<str>>,
+    /// How many bytes its body has, if that was left with the API server.
+    left: Option<usize>,
 }
 
 impl PackedMessage {
@@ -67,6 +72,7 @@ impl PackedMessage {
             Err(words) => Err(words.as_str().into()),
         };
         Self {
+            left: None,
             uid,
             origin,
             name: message.name().into(),
@@ -99,6 +105,26 @@ impl PackedMessage {
         }
     }
 
+    /// Packs a message without its body, for which null stands: that is sent by nobody.
+    #[must_use]
+    pub fn without_body(mut message: FedoraMessage, uid: Arc<str>, origin: Arc<Origin>) -> Self {
+        let body =
+            message.spec.as_mut().ok().map(|spec| std::mem::replace(&mut spec.message.body, RawValue::NULL.to_owned()));
+        Self { left: body.map(|body| body.get().len()), ..Self::new(&message, uid, origin) }
+    }
+
+    /// Whether its body was left with the API server.
+    #[must_use]
+    pub fn is_without_body(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// How many bytes its spec has, with the body.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.spec.as_ref().map_or(0, |spec| spec.len()) + self.left.unwrap_or_default()
+    }
+
     /// What it has in common with others.
     #[must_use]
     pub fn origin(&self) -> &Origin {
@@ -121,19 +147,36 @@ impl PackedMessage {
 /// A [`FedoraMessageStatus`] in few bytes.
 #[derive(Clone, Debug)]
 pub struct PackedStatus {
-    /// As JSON.
-    json: Box<str>,
+    /// What statuses of the same words have in common, as JSON.
+    common: Arc<str>,
+    message_id: Option<Arc<str>>,
+    routing_key: Option<Box<str>>,
+    sent_time: Option<DateTime<Utc>>,
+    next_attempt_time: Option<DateTime<Utc>>,
+    start_time: Option<DateTime<Utc>>,
+    /// When each of the conditions changed.
+    transitions: Box<[Time]>,
     reason: Option<Reason>,
     sent: bool,
     stalled: bool,
 }
 
 impl PackedStatus {
-    /// Packs a status.
+    /// Packs a status of the message with this `uid`; `share` finds what is equal and known already.
     #[must_use]
-    pub fn new(status: &FedoraMessageStatus) -> Self {
+    pub fn new(status: &FedoraMessageStatus, uid: &Arc<str>, share: impl FnOnce(String) -> Arc<str>) -> Self {
+        let mut common = status.clone();
+        let epoch = || Time(Timestamp::UNIX_EPOCH);
+        let transition = |condition: &mut Condition| std::mem::replace(&mut condition.last_transition_time, epoch());
+        let message_id = common.message_id.take();
         Self {
-            json: serde_json::to_string(status).unwrap_or_default().into_boxed_str(),
+            message_id: message_id.map(|id| if *id == **uid { uid.clone() } else { id.into() }),
+            routing_key: common.routing_key.take().map(String::into_boxed_str),
+            sent_time: common.sent_time.take(),
+            next_attempt_time: common.next_attempt_time.take(),
+            start_time: common.start_time.take(),
+            transitions: common.conditions.iter_mut().map(transition).collect(),
+            common: share(serde_json::to_string(&common).unwrap_or_default()),
             reason: Reason::ALL.into_iter().find(|reason| Some(reason.name()) == status.reason.as_deref()),
             sent: status.status == Some(true),
             stalled: is_stalled(status),
@@ -143,11 +186,22 @@ impl PackedStatus {
     /// The status, as it was.
     #[must_use]
     pub fn unpack(&self) -> FedoraMessageStatus {
-        serde_json::from_str(&self.json).unwrap_or_else(|_| FedoraMessageStatus {
+        let common = serde_json::from_str(&self.common).unwrap_or_else(|_| FedoraMessageStatus {
             // Whatever else is lost: what was sent stays sent.
             status: self.sent.then_some(true),
             ..FedoraMessageStatus::default()
-        })
+        });
+        let transition =
+            |(condition, at): (Condition, &Time)| Condition { last_transition_time: at.clone(), ..condition };
+        FedoraMessageStatus {
+            conditions: common.conditions.into_iter().zip(&self.transitions).map(transition).collect(),
+            message_id: self.message_id.as_deref().map(str::to_owned),
+            routing_key: self.routing_key.as_deref().map(str::to_owned),
+            sent_time: self.sent_time,
+            next_attempt_time: self.next_attempt_time,
+            start_time: self.start_time,
+            ..common
+        }
     }
 
     /// Its reason, if it is one of the operator's.

@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 
 use crate::fixture::{at, decode, example, message, nested, set, text_with, with, without};
 
+fn pack(status: &FedoraMessageStatus) -> PackedStatus {
+    PackedStatus::new(status, &"uid".into(), Into::into)
+}
+
 fn assert_same(message: FedoraMessage) {
     let origin = Arc::new(Origin::of(&message));
     let unpacked = PackedMessage::new(&message, message.uid().into(), origin).unpack();
@@ -57,6 +61,18 @@ fn a_body_keeps_its_very_bytes_however_deep() {
 }
 
 #[test]
+fn a_body_that_is_left_is_null_and_all_else_is_there() {
+    let whole = with("/spec/message/body", json!({"text": "x".repeat(10_000)}));
+    let (bare, whole) = (message(&with("/spec/message/body", Value::Null)), message(&whole));
+    let (uid, origin): (Arc<str>, _) = (whole.uid().into(), Arc::new(Origin::of(&whole)));
+    let with_body = PackedMessage::new(&whole, uid.clone(), origin.clone());
+    let left = PackedMessage::without_body(whole, uid, origin);
+    assert!(left.is_without_body() && !with_body.is_without_body());
+    assert!((0..8).contains(&(left.size() - with_body.size())), "{} and {}", left.size(), with_body.size());
+    assert_eq!(format!("{:?}", left.unpack()), format!("{:?}", FedoraMessage { status: None, ..bare }));
+}
+
+#[test]
 fn what_messages_have_in_common_does_not_tell_them_apart() {
     let origin = |object: &Value| Origin::of(&message(object));
     let other = set(with("/metadata/name", "other".into()), "/spec/message/topic", "another.topic".into());
@@ -75,14 +91,17 @@ fn what_messages_have_in_common_does_not_tell_them_apart() {
 fn a_status_comes_out_as_it_went_in_and_answers_what_is_asked_of_it() {
     let (now, message) = (at("2026-01-01T12:00:00Z"), message(&example()));
     let none = FedoraMessageStatus::default();
-    assert_eq!(PackedStatus::new(&none).unpack(), none);
+    assert_eq!(pack(&none).unpack(), none);
     for reason in Reason::ALL {
         let outcome = Outcome { reason, message: "words \u{1f600}\n".to_owned() };
         let next_attempt = Some(now + TimeDelta::seconds(5));
         let facts = Facts { routing_key: Some("a.topic"), attempts: 3, next_attempt, delivery_mode: "direct" };
         let status = next(&message, &FedoraMessageStatus::default(), &outcome, &facts, now);
-        let packed = PackedStatus::new(&status);
+        let packed = pack(&status);
         assert_eq!(packed.unpack(), status);
+        let own =
+            FedoraMessageStatus { message_id: Some("another".to_owned()), sent_time: Some(now), ..status.clone() };
+        assert_eq!(pack(&own).unpack(), own);
         assert_eq!(packed.reason(), Some(reason));
         assert_eq!(packed.is_sent(), reason == Reason::Sent);
         assert_eq!(packed.is_finished(), reason == Reason::Sent || is_stalled(&status), "{reason}");

@@ -1,7 +1,7 @@
 //! The work queue, step by step: what it gives out, and that nothing is sent twice or forgotten.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fedora_message_operator::cluster::queue::{Done, Job, Pods, Queue, Record};
+use fedora_message_operator::cluster::queue::{Done, Job, Pods, Queue, ROOM, Record, SMALL};
 use fedora_message_operator::message::authentication::SecretName;
 use fedora_message_operator::message::decide::Decision;
 use fedora_message_operator::message::outcome::{Outcome, Reason};
@@ -27,7 +27,7 @@ fn named(name: &str) -> Value {
 }
 
 fn observe(queue: &mut Queue, object: &Value) {
-    queue.observe(0, &message(object));
+    queue.observe(0, message(object));
 }
 
 fn names(jobs: &[Job]) -> Vec<&str> {
@@ -54,6 +54,11 @@ fn leading(width: usize) -> Queue {
     let mut queue = Queue::new(width, Pods::default());
     queue.lead();
     queue
+}
+
+/// A message whose body has this many bytes.
+fn large(name: &str, size: usize) -> Value {
+    set(named(name), "/spec/message/body", json!({"a": "x".repeat(size - r#"{"a":""}"#.len())}))
 }
 
 #[test]
@@ -259,7 +264,7 @@ fn what_a_new_list_lacks_is_gone_and_what_other_watches_brought_is_not() {
     queue.begin_sync(1);
     observe(&mut queue, &named("a"));
     observe(&mut queue, &named("b"));
-    queue.observe(1, &message(&named("c")));
+    queue.observe(1, message(&named("c")));
     queue.end_sync(0);
     queue.end_sync(1);
     assert_eq!(queue.pending(), 3);
@@ -460,4 +465,58 @@ fn pending_messages_are_counted_by_environment_and_age() {
     assert_eq!(queue.pending_by_age(now(), ages), [(prod, [2, 1, 0]), (stg, [1, 1, 1]), (None, [1, 1, 0])]);
     finish(&mut queue, sent, Reason::Sent, Record::Written, None);
     assert_eq!(queue.pending_by_age(now(), ages)[0], (prod, [1, 1, 0]));
+}
+
+#[test]
+fn a_body_for_which_there_is_no_room_is_left_and_one_that_is_small_never() {
+    let mut queue = leading(8);
+    for (name, size) in [("a", ROOM / 2), ("b", ROOM / 2), ("large", SMALL + 1), ("small", SMALL)] {
+        observe(&mut queue, &large(name, size));
+    }
+    let without_body = |queue: &mut Queue| -> Vec<(String, bool)> {
+        let mut jobs = Vec::new();
+        while let Some(job) = queue.take(now()) {
+            let body = job.message.spec.as_ref().unwrap().message.body.get();
+            assert_eq!(job.without_body, body == "null");
+            jobs.push((job.message.name().to_owned(), job.without_body));
+            queue.finish(&job, &Done::without_attempt(&job, Record::Later(now())), now());
+            queue.forget(job.message.uid());
+        }
+        jobs
+    };
+    observe(&mut queue, &large("a", ROOM / 2));
+    let jobs = without_body(&mut queue);
+    let expected = [("a", false), ("b", false), ("large", true), ("small", false)];
+    assert_eq!(jobs, expected.map(|(name, left)| (name.to_owned(), left)));
+
+    observe(&mut queue, &large("later", SMALL + 1));
+    assert_eq!(without_body(&mut queue), [("later".to_owned(), false)], "there is room again");
+}
+
+#[test]
+fn only_so_many_bytes_are_in_hands_at_a_time() {
+    let mut queue = leading(8);
+    for name in ["a", "b", "c", "d"] {
+        observe(&mut queue, &large(name, 3 << 20));
+    }
+    let jobs = take_all(&mut queue, now());
+    assert_eq!(names(&jobs), ["a", "b", "c"]);
+    finish(&mut queue, &jobs[0], Reason::Sent, Record::Written, None);
+    assert_eq!(names(&take_all(&mut queue, now())), ["d"]);
+}
+
+#[test]
+fn what_could_not_be_tried_is_tried_later_and_nothing_is_written() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = queue.take(now()).expect("a job");
+    queue.finish(&job, &Done::without_attempt(&job, Record::Later(in_seconds(2))), now());
+    assert!(queue.take(in_seconds(1)).is_none());
+    let job = queue.take(in_seconds(2)).expect("it is time");
+    assert_eq!((&job.decision, job.unwritten), (&Decision::Attempt, false));
+
+    observe(&mut queue, &set(named("a"), "/metadata/generation", 2.into()));
+    queue.finish(&job, &Done::without_attempt(&job, Record::Later(in_seconds(9))), now());
+    let job = queue.take(now()).expect("it has changed meanwhile");
+    assert_eq!(job.message.metadata.generation, Some(2));
 }

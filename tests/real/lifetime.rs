@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rig::proxy::{Answer, Way};
 use rig::{Broker, Proxy, wait_until};
-use serde_json::Value;
 
 use crate::raw::RawConsumer;
-use crate::world::{Operator, SOON, Space, message, wait_for_all_sent, world};
+use crate::world::{Operator, SOON, Space, message, requests, wait_for_all_sent, world};
 
 /// A message whose resource is to live for so many seconds.
 fn living(seconds: u32, manifest: &str) -> String {
@@ -29,20 +28,6 @@ fn names(space: &Space) -> Vec<String> {
 fn wait_for_names(operator: &Operator, space: &Space, expected: &[&str]) {
     wait_until(SOON, &format!("only {expected:?} are left"), || names(space) == expected)
         .unwrap_or_else(|error| panic!("{error}, but {:?}\n{}", names(space), operator.log()));
-}
-
-/// The operators' requests of this kind in a namespace: URI and answer.
-fn requests(space: &Space, verb: &str) -> Vec<(String, u64)> {
-    let events = world().kube.audit_events().expect("the audit log is read");
-    let of_operators = events.iter().filter(|event| {
-        event["stage"] == "ResponseComplete"
-            && event["verb"] == verb
-            && event["objectRef"]["resource"] == "fedoramessages"
-            && event["objectRef"]["namespace"] == space.name.as_str()
-            && event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("fedora-message-operator/"))
-    });
-    let uri = |event: &Value| event["requestURI"].as_str().unwrap_or_default().to_owned();
-    of_operators.map(|event| (uri(event), event["responseStatus"]["code"].as_u64().unwrap_or_default())).collect()
 }
 
 #[test]

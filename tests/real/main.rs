@@ -5,6 +5,7 @@
 //! Who breaks a part starts one for itself.
 
 mod admission;
+mod bodies;
 mod catalogue;
 mod check;
 mod cluster;

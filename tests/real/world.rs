@@ -234,8 +234,17 @@ impl Operator {
 
     /// Its resident memory, in bytes.
     pub fn resident(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub fn peak(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of kB") * 1024
     }
 
@@ -317,4 +326,18 @@ pub fn run_again(command: &mut Command, input: &str) -> Result<String, String> {
     writer.join().expect("the writer ends");
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stdout) + &text(&output.stderr)) }
+}
+
+/// The operators' requests of this kind in a namespace: URI and answer.
+pub fn requests(space: &Space, verb: &str) -> Vec<(String, u64)> {
+    let events = world().kube.audit_events().expect("the audit log is read");
+    let of_operators = events.iter().filter(|event| {
+        event["stage"] == "ResponseComplete"
+            && event["verb"] == verb
+            && event["objectRef"]["resource"] == "fedoramessages"
+            && event["objectRef"]["namespace"] == space.name.as_str()
+            && event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("fedora-message-operator/"))
+    });
+    let uri = |event: &Value| event["requestURI"].as_str().unwrap_or_default().to_owned();
+    of_operators.map(|event| (uri(event), event["responseStatus"]["code"].as_u64().unwrap_or_default())).collect()
 }
