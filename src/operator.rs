@@ -96,6 +96,8 @@ where
             break;
         }
         tokio::select! {
+            // What the watch tells goes before what has ended: who is fair has to know who waits.
+            biased;
             () = &mut shutdown, if end.is_none() => {
                 info!(under_way = hands.len(), "stopping");
                 pending.queue.follow();
@@ -106,18 +108,12 @@ where
                 break;
             }
             Ok(()) = tenure.changed(), if end.is_none() => {}
-            Some(finished) = hands.join_next() => {
-                let (job, done) = finished?;
-                pending.queue.finish(&job, &done, Utc::now());
-            }
-            Some((scope, event)) = pending.events.next() => pending.observe(scope, event),
             Some(wake) = wakes.recv() => match wake {
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),
                 Wake::Secret(secret) => pending.queue.wake_secret(&secret),
             },
             // Who does not wait for the answer any more does not miss it.
             Some(question) = questions.recv() => drop(question.send(pending.report(&controller))),
-            () = wait_for(pending.queue.next_due()) => {}
             _ = tidy.tick() => {
                 controller.secrets.release(|secret| pending.queue.needs(secret));
                 let controller = controller.clone();
@@ -129,6 +125,12 @@ where
                     }
                 });
             }
+            Some((scope, event)) = pending.events.next() => pending.observe(scope, event),
+            Some(finished) = hands.join_next() => {
+                let (job, done) = finished?;
+                pending.queue.finish(&job, &done, Utc::now());
+            }
+            () = wait_for(pending.queue.next_due()) => {}
         }
     }
     controller.delivery.close().await;
@@ -192,7 +194,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
     fn observe(&mut self, scope: Scope, event: Event) {
         match event {
             Event::Begin => self.queue.begin_sync(scope),
-            Event::Seen(message) => self.queue.observe(scope, &message),
+            Event::Seen(message) => self.queue.observe(scope, *message),
             Event::Gone(uid) => self.queue.forget(&uid),
             Event::Failed(words) => self.complain(words),
             Event::Complete => {

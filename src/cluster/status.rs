@@ -5,6 +5,7 @@
 //! "sent" tests the resource version too: it must never take the place of one that does, which
 //! another attempt, or another operator, has written since (docs/decisions/0011).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -14,6 +15,7 @@ use kube::Client;
 use kube::client::Body;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -66,18 +68,23 @@ struct Operation<'a, V: ?Sized> {
 
 /// Writes statuses.
 #[derive(Clone)]
-pub struct StatusWriter(Client);
+pub struct StatusWriter {
+    client: Client,
+    turns: Arc<Semaphore>,
+}
 
 impl StatusWriter {
-    /// Writes through this client.
+    /// Writes through this client, so many at a time. More than the API server has work for only wait there, before
+    /// whatever else it is asked for (docs/decisions/0026).
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self(client)
+    pub fn new(client: Client, at_a_time: usize) -> Self {
+        Self { client, turns: Arc::new(Semaphore::new(at_a_time)) }
     }
 
     /// Writes the status of `message`.
     pub async fn write(&self, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
-        write(&self.0, message, status).await
+        let _turn = self.turns.acquire().await;
+        write(&self.client, message, status).await
     }
 }
 

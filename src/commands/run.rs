@@ -23,6 +23,7 @@ use crate::broker::keyring::Keyring;
 use crate::broker::pool::Pool;
 use crate::certificates::Certificates;
 use crate::cli::{DeliveryMode, LogFormat, RunArgs};
+use crate::cluster::bodies::Bodies;
 use crate::cluster::client::client;
 use crate::cluster::events::Events;
 use crate::cluster::inspect::installed_crd;
@@ -101,7 +102,8 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let controller = Controller {
         secrets: Secrets::new(client.clone(), move |secret| wake_secret(Wake::Secret(secret))),
         events: Events::new(client.clone(), election.me.clone()),
-        statuses: StatusWriter::new(client.clone()),
+        statuses: StatusWriter::new(client.clone(), writes_at_a_time(&arguments)),
+        bodies: Bodies::new(client.clone()),
         janitor,
         routing: arguments.broker.routing(),
         keyring: Keyring::default(),
@@ -133,6 +135,11 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
     ended.map_err(|error| format!("stopped by a fault of its own ({error}): please report it"))
+}
+
+/// How many statuses are written at a time: a write takes longer than a confirm, and gains nothing by company.
+fn writes_at_a_time(arguments: &RunArgs) -> usize {
+    usize::from(arguments.concurrency).div_ceil(4)
 }
 
 /// Warns of a CRD that lacks something: the API server would drop what it does not know from statuses.

@@ -9,6 +9,7 @@ use fedora_message_operator::broker::gate::Gate;
 use fedora_message_operator::broker::keyring::Keyring;
 use fedora_message_operator::broker::pool::{Brokers, Pool};
 use fedora_message_operator::certificates::Certificates;
+use fedora_message_operator::cluster::bodies::Bodies;
 use fedora_message_operator::cluster::events::Events;
 use fedora_message_operator::cluster::janitor::Janitor;
 use fedora_message_operator::cluster::lease::Tenure;
@@ -42,7 +43,8 @@ fn controller(client: Client) -> Controller {
     let brokers = Brokers { prod: broker.clone(), stg: broker };
     Controller {
         janitor: Janitor::new(None, |_| {}),
-        statuses: StatusWriter::new(client.clone()),
+        statuses: StatusWriter::new(client.clone(), 8),
+        bodies: Bodies::new(client.clone()),
         events: Events::new(client.clone(), "me".to_owned()),
         routing: plain_routing(),
         secrets: Secrets::new(client, drop),
