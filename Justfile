@@ -76,13 +76,21 @@ metrics:
 schemas FILE="schemas/catalogue.json":
     cargo run --quiet --package rig -- schemas {{FILE}} --list docs/schema-list.md
 
-# Measure: the operator's rate and the publisher's, beside the API server's own and the Python library's
-bench:
-    cargo bench --quiet --bench rates
+# Measure all goals for speed in one run of some minutes, or those named: a missed ratio fails it (docs/performance.md)
+bench *ONLY:
+    cargo bench --quiet --bench goals -- {{ONLY}}
 
-# Measure what messages cost that are not sent by it: memory of those that wait, time at the start beside sent ones
-bench-waiting COUNT="10000":
-    WAITING={{COUNT}} cargo bench --quiet --bench waiting
+# The same with few messages and generous goals, in a debug build: what holds on any machine
+bench-short *ONLY:
+    cargo test --quiet --workspace --all-features --bench goals -- --short {{ONLY}}
+
+# Count the instructions of a message's way, beside the baseline (Linux, x86-64); --accept: make them the baseline
+instructions *ARGUMENTS:
+    cargo bench --quiet --workspace --all-features --config benches/instructions/profile.toml --profile dev --bench instructions -- {{ARGUMENTS}}
+
+# Measure what the API server's own rate of status writes depends on: how many at a time, which kind of request
+bench-writes:
+    cargo bench --quiet --bench writes
 
 # Measure delivery by Pods beside direct delivery, on a node (Linux, root)
 bench-modes:
@@ -123,4 +131,4 @@ tools:
     cargo run --quiet --package rig -- tools
 
 # Everything that CI checks
-ci: lint deny alerts test (fuzz "10") (demo "--once")
+ci: lint deny alerts test bench-short (fuzz "10") (demo "--once")

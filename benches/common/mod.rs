@@ -18,11 +18,17 @@ pub const NAMESPACE: &str = "bench";
 
 /// Installs the CRD, makes the namespace and the Secret in it, and gives a client to go on with.
 pub fn prepare(kube: &Kube, broker: &Broker) -> Result<(Runtime, Client)> {
+    let prepared = install(kube)?;
+    kube.apply_text(&broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
+    Ok(prepared)
+}
+
+/// Installs the CRD, makes the namespace, and gives a client to go on with.
+pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
     // Fails only where a provider is installed already.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     kube.apply(&["crds/fedoramessages.yaml".into()])?;
     kube.create_namespace(NAMESPACE)?;
-    kube.apply_text(&broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
     let runtime = Runtime::new()?;
     let client = runtime.block_on(client(kube))?;
     Ok((runtime, client))

@@ -16,8 +16,10 @@ use serde_json::Value;
 
 use super::{NAMESPACE, PROGRAM, Result, memory};
 
-/// Requests and messages under way at a time: the operator's default.
+/// Messages under way at a time: the operator's default.
 pub const CONCURRENCY: usize = 64;
+/// Statuses that it then writes at a time.
+pub const WRITES: usize = 16;
 /// Selects what is not sent.
 const PENDING: &str = "status.status!=true";
 

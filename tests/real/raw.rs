@@ -34,7 +34,7 @@ impl DurableQueue {
         // Said from the beginning: a limit alone would drop what is in the queue already.
         let arguments = [("x-overflow", json!("reject-publish"))];
         Runtime::new().expect("a runtime").block_on(async {
-            let (_connection, channel) = connect(broker).await.expect("the broker takes a connection");
+            let (_connection, channel) = connect(broker, "admin").await.expect("the broker takes a connection");
             declare(&channel, &name, binding, options, &arguments).await.expect("the queue is declared")
         });
         Self(name)
@@ -56,7 +56,7 @@ impl DurableQueue {
     /// Takes all that has come.
     pub fn read(&self, broker: &Broker) -> Vec<BasicGetMessage> {
         Runtime::new().expect("a runtime").block_on(async {
-            let (_connection, channel) = connect(broker).await.expect("the broker takes a connection");
+            let (_connection, channel) = connect(broker, "admin").await.expect("the broker takes a connection");
             let mut messages = Vec::new();
             let options = BasicGetOptions { no_ack: true };
             while let Some(message) =
@@ -128,20 +128,21 @@ impl RawConsumer {
     }
 }
 
-async fn open(
+/// Declares a queue of our own that is bound to `amq.topic`; its connection, its channel and its name.
+pub async fn open(
     broker: &Broker,
     binding: &str,
     arguments: &[(&str, Value)],
 ) -> lapin::Result<(Connection, Channel, String)> {
-    let (connection, channel) = connect(broker).await?;
+    let (connection, channel) = connect(broker, "admin").await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let queue = declare(&channel, "", binding, options, arguments).await?;
     Ok((connection, channel, queue))
 }
 
-/// A channel with all rights.
-async fn connect(broker: &Broker) -> lapin::Result<(Connection, Channel)> {
-    let certificate = broker.client("admin").expect("a certificate is issued");
+/// A channel of a user of the broker.
+pub async fn connect(broker: &Broker, user: &str) -> lapin::Result<(Connection, Channel)> {
+    let certificate = broker.client(user).expect("a certificate is issued");
     let part = |text: &'static str, bytes| Part { place: text.to_owned(), bytes };
     let material = Material {
         ca: part("ca", certificate.ca.as_bytes()),

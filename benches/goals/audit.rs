@@ -1,0 +1,95 @@
+//! What the API server says of requests in its audit log: it counts, and it has the times.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use chrono::{DateTime, Utc};
+use rig::{Kube, wait_for};
+use serde::Deserialize;
+
+use crate::common::Result;
+use crate::world::LONG;
+
+/// How the operator calls itself.
+const OPERATOR: &str = "fedora-message-operator/";
+
+/// The log, from some time on.
+pub struct Audit {
+    log: File,
+    rest: Vec<u8>,
+}
+
+/// A request that was answered.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    pub verb: String,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    pub object_ref: Object,
+    #[serde(rename = "requestReceivedTimestamp")]
+    pub received: DateTime<Utc>,
+    #[serde(rename = "stageTimestamp")]
+    pub answered: DateTime<Utc>,
+}
+
+/// What a request was about.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Object {
+    subresource: String,
+    pub namespace: String,
+}
+
+impl Audit {
+    /// The requests that are answered from now on.
+    pub fn from_now(kube: &Kube) -> Result<Self> {
+        let mut log = File::open(kube.audit_log())?;
+        log.seek(SeekFrom::End(0))?;
+        Ok(Self { log, rest: Vec::new() })
+    }
+
+    /// Those that were answered since the last look.
+    pub fn read(&mut self) -> io::Result<Vec<Request>> {
+        self.log.read_to_end(&mut self.rest)?;
+        // The last line may be under way.
+        let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let requests = serde_json::Deserializer::from_slice(&self.rest[..end]).into_iter();
+        let requests = requests.collect::<serde_json::Result<_>>()?;
+        self.rest.drain(..end);
+        Ok(requests)
+    }
+
+    /// Waits until so many statuses are written in a namespace, and returns all that was asked there meanwhile.
+    pub fn wait_for_writes(&mut self, namespace: &str, count: usize) -> Result<Vec<Request>> {
+        let mut requests = Vec::new();
+        let requests = wait_for(LONG, &format!("{count} statuses in {namespace} are written"), || {
+            requests.extend(self.read()?.into_iter().filter(|request| request.object_ref.namespace == namespace));
+            let written = requests.iter().filter(|request| request.writes_status()).count();
+            Ok((written >= count).then(|| std::mem::take(&mut requests)))
+        })?;
+        Ok(requests)
+    }
+}
+
+impl Request {
+    /// Whether the operator asked it.
+    pub fn is_operators(&self) -> bool {
+        self.user_agent.starts_with(OPERATOR)
+    }
+
+    pub fn writes_status(&self) -> bool {
+        self.verb == "patch" && self.object_ref.subresource == "status"
+    }
+
+    /// How many seconds the API server took.
+    pub fn took(&self) -> f64 {
+        seconds(self.received, self.answered)
+    }
+}
+
+/// How many seconds lie between.
+pub fn seconds(from: DateTime<Utc>, until: DateTime<Utc>) -> f64 {
+    (until - from).as_seconds_f64()
+}

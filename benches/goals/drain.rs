@@ -1,0 +1,129 @@
+//! A backlog: the operator sends what it finds waiting, beside a client that does nothing but write the
+//! same statuses. Both are timed in the API server's audit log, from the first write to the last.
+
+use chrono::Utc;
+use fedora_message_operator::cluster::status::StatusWriter;
+use fedora_message_operator::message::incoming::FedoraMessage;
+use fedora_message_operator::message::outcome::{Mode, Outcome};
+use fedora_message_operator::message::resource::FedoraMessageStatus;
+use fedora_message_operator::message::status::{Facts, next};
+use futures::{StreamExt, stream};
+
+use crate::audit::{Request, seconds};
+use crate::common::Result;
+use crate::common::operator::{Operator, WRITES};
+use crate::plot::{Line, draw};
+use crate::table::{Row, median, ratios};
+use crate::world::{Of, Space, World};
+
+/// Messages of a backlog, in each of the rounds.
+const BACKLOG: Of<usize> = Of { full: 1_500, short: 300 };
+const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
+const GOAL: Of<f64> = Of { full: 0.95, short: 0.3 };
+/// How many writes the bare client has under way, where the best number is looked for; messages for each.
+const WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];
+const EACH: usize = 400;
+const WIDTH_ROUNDS: usize = 2;
+
+pub fn measure(world: &World) -> Result<Vec<Row>> {
+    let (count, rounds) = (world.of(BACKLOG), world.of(ROUNDS));
+    let (mut drains, mut starts, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lines = [("the operator", Vec::new()), ("bare status writes", Vec::new())];
+    for round in 0..rounds {
+        // Neither of them is always the first.
+        for bare in [round % 2 == 0, round % 2 == 1] {
+            let space = world.space("drain")?;
+            if bare {
+                let requests = write_bare(world, &space, space.create(count)?, WRITES)?;
+                writes.push(rate(&requests));
+                lines[1].1 = progress(&requests);
+            } else {
+                space.create(count)?;
+                let begun = Utc::now();
+                let (requests, operator) = drain(world, &space, count)?;
+                operator.stop()?;
+                drains.push(rate(&requests));
+                lines[0].1 = progress(&requests);
+                starts.push(count as f64 / requests.last().map_or(f64::NAN, |last| seconds(begun, last.answered)));
+            }
+        }
+    }
+    if !world.short {
+        let lines = lines.map(|(name, points)| Line { name, points });
+        draw("drain", &format!("A backlog of {count} messages"), ["seconds since the first write", "sent"], &lines)?;
+    }
+    let mut rows = vec![
+        Row::ratio(format!("drain of {count} messages: rate beside bare status writes"), ratios(&drains, &writes))
+            .at_least(world.of(GOAL)),
+        Row::figure("drain, from the first write to the last", "a second", drains),
+        Row::figure("drain, from the start of the process", "a second", starts),
+        Row::figure(format!("bare status writes, {WRITES} at a time"), "a second", writes),
+    ];
+    if !world.short {
+        rows.extend(widths(world)?);
+    }
+    Ok(rows)
+}
+
+/// The bare client at each width.
+fn widths(world: &World) -> Result<Vec<Row>> {
+    let mut rates = WIDTHS.map(|_| Vec::new());
+    for _ in 0..WIDTH_ROUNDS {
+        for (width, rates) in WIDTHS.into_iter().zip(&mut rates) {
+            let space = world.space("width")?;
+            rates.push(rate(&write_bare(world, &space, space.create(EACH)?, width)?));
+        }
+    }
+    let named = WIDTHS.into_iter().zip(rates);
+    let best = named.max_by(|(_, one), (_, other)| median(one).total_cmp(&median(other)));
+    Ok(best
+        .map(|(width, rates)| Row::figure(format!("the best bare client: {width} at a time"), "a second", rates))
+        .into_iter()
+        .collect())
+}
+
+/// Starts an operator for a namespace, and waits until it has sent so many: its writes in their order, and itself.
+pub fn drain(world: &World, space: &Space, count: usize) -> Result<(Vec<Request>, Operator)> {
+    let mut audit = world.audit()?;
+    let operator = world.operator(&[space], &[])?;
+    let requests = audit.wait_for_writes(&space.name, count)?;
+    Ok((statuses(requests), operator))
+}
+
+/// Writes into the status of each that it was sent, with so many writes under way.
+pub fn write_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>, width: usize) -> Result<Vec<Request>> {
+    let count = messages.len();
+    let mut audit = world.audit()?;
+    let statuses_of = StatusWriter::new(world.client.clone(), width);
+    let write = async |message: FedoraMessage| statuses_of.write(&message, &sent(&message)).await;
+    world.runtime.block_on(stream::iter(messages).map(write).buffer_unordered(width).for_each(async |_| {}));
+    Ok(statuses(audit.wait_for_writes(&space.name, count)?))
+}
+
+/// The status that the operator would write.
+fn sent(message: &FedoraMessage) -> FedoraMessageStatus {
+    let facts =
+        Facts { routing_key: Some("bench.topic"), attempts: 1, next_attempt: None, delivery_mode: Mode::Direct.name() };
+    next(message, &FedoraMessageStatus::default(), &Outcome::sent(true), &facts, Utc::now())
+}
+
+/// The writes of statuses among requests, in the order of the answers.
+fn statuses(mut requests: Vec<Request>) -> Vec<Request> {
+    requests.retain(Request::writes_status);
+    requests.sort_by_key(|request| request.answered);
+    requests
+}
+
+/// How many were answered at each time, in seconds since the first one came.
+fn progress(requests: &[Request]) -> Vec<(f64, f64)> {
+    let begun = requests.iter().map(|request| request.received).min().unwrap_or_default();
+    requests.iter().zip(1..).map(|(request, number)| (seconds(begun, request.answered), f64::from(number))).collect()
+}
+
+/// Requests a second, from the first to the last answer.
+pub fn rate(requests: &[Request]) -> f64 {
+    let begun = requests.iter().map(|request| request.received).min();
+    let ended = requests.iter().map(|request| request.answered).max();
+    let took = begun.zip(ended).map_or(f64::NAN, |(begun, ended)| seconds(begun, ended));
+    requests.len() as f64 / took
+}

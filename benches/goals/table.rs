@@ -1,0 +1,175 @@
+//! The table of goals and figures, and whether the goals are met.
+
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
+
+/// One thing that was measured, in some rounds.
+pub struct Row {
+    what: String,
+    unit: &'static str,
+    rounds: Vec<f64>,
+    goal: Option<Goal>,
+    /// Whether it means the same on every machine.
+    portable: bool,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy)]
+enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    Exactly(f64),
+}
+
+/// How a figure stands to its goal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Met,
+    /// Not met, but by less than half of the spread of the rounds.
+    WithinNoise,
+    Missed,
+}
+
+impl Row {
+    /// A figure of this machine: it is shown beside its goal, and fails nothing.
+    pub fn figure(what: impl Into<String>, unit: &'static str, rounds: impl Into<Vec<f64>>) -> Self {
+        Self { what: what.into(), unit, rounds: rounds.into(), goal: None, portable: false }
+    }
+
+    /// A ratio, or a count: if it misses its goal, so does the run.
+    pub fn ratio(what: impl Into<String>, rounds: impl Into<Vec<f64>>) -> Self {
+        Self { portable: true, ..Self::figure(what, "", rounds) }
+    }
+
+    pub fn at_least(self, goal: f64) -> Self {
+        Self { goal: Some(Goal::AtLeast(goal)), ..self }
+    }
+
+    pub fn at_most(self, goal: f64) -> Self {
+        Self { goal: Some(Goal::AtMost(goal)), ..self }
+    }
+
+    pub fn exactly(self, goal: f64) -> Self {
+        Self { goal: Some(Goal::Exactly(goal)), ..self }
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        let (low, high) = self.range();
+        let (figure, noise) = (median(&self.rounds), (high - low) / 2.0);
+        let misses_by = match self.goal? {
+            Goal::AtLeast(goal) => goal - figure,
+            Goal::AtMost(goal) => figure - goal,
+            Goal::Exactly(goal) => (figure - goal).abs(),
+        };
+        Some(match misses_by {
+            ..=0.0 => Verdict::Met,
+            by if by <= noise => Verdict::WithinNoise,
+            _ => Verdict::Missed,
+        })
+    }
+
+    fn range(&self) -> (f64, f64) {
+        let fold = |pick: fn(f64, f64) -> f64| self.rounds.iter().copied().reduce(pick).unwrap_or(f64::NAN);
+        (fold(f64::min), fold(f64::max))
+    }
+}
+
+impl Display for Row {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (low, high) = self.range();
+        let figure = number(median(&self.rounds));
+        write!(f, "| {} | {} |", self.what, format!("{figure} {}", self.unit).trim_end())?;
+        match self.rounds.len() {
+            1 => write!(f, " |")?,
+            rounds => write!(f, " {} to {} in {rounds} |", number(low), number(high))?,
+        }
+        match self.goal {
+            None => write!(f, " |")?,
+            Some(Goal::AtLeast(goal)) => write!(f, " at least {} |", number(goal))?,
+            Some(Goal::AtMost(goal)) => write!(f, " at most {} |", number(goal))?,
+            Some(Goal::Exactly(goal)) => write!(f, " {} |", number(goal))?,
+        }
+        match self.verdict() {
+            None => write!(f, " |"),
+            Some(Verdict::Met) => write!(f, " met |"),
+            Some(Verdict::WithinNoise) => write!(f, " missed, by less than the noise |"),
+            Some(Verdict::Missed) => write!(f, " **missed** |"),
+        }
+    }
+}
+
+/// All rows, and what could not be measured.
+#[derive(Default)]
+pub struct Table {
+    rows: Vec<Row>,
+    failures: Vec<String>,
+}
+
+impl Table {
+    pub fn add(&mut self, rows: Vec<Row>) {
+        for row in &rows {
+            eprintln!("{row}");
+        }
+        self.rows.extend(rows);
+    }
+
+    /// Something could not be measured.
+    pub fn fail(&mut self, what: &str, error: &dyn Error) {
+        let failure = format!("{what} could not be measured: {error}");
+        eprintln!("{failure}");
+        self.failures.push(failure);
+    }
+
+    /// Whether everything was measured, and all that is portable met its goal or missed it by no more than noise.
+    pub fn holds(&self) -> bool {
+        let missed = |row: &Row| row.portable && row.verdict() == Some(Verdict::Missed);
+        self.failures.is_empty() && !self.rows.iter().any(missed)
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| what | median | rounds | goal | |")?;
+        writeln!(f, "|---|---|---|---|---|")?;
+        for row in &self.rows {
+            writeln!(f, "{row}")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "\n{failure}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Half of the values are no larger.
+pub fn median(values: &[f64]) -> f64 {
+    quantile(values, 50)
+}
+
+/// So many per cent of the values are no larger; between two values it is between them.
+pub fn quantile(values: &[f64], per_cent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    let place = last * per_cent;
+    let at = |place: usize| sorted.get(place.min(last)).copied().unwrap_or(f64::NAN);
+    let (low, high) = (at(place / 100), at(place / 100 + 1));
+    low + (high - low) * (place % 100) as f64 / 100.0
+}
+
+/// The quotient of each two.
+pub fn ratios(above: &[f64], below: &[f64]) -> Vec<f64> {
+    above.iter().zip(below).map(|(above, below)| above / below).collect()
+}
+
+/// In three digits, or more where it is a whole number that needs them.
+fn number(value: f64) -> String {
+    let digits = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        0.1.. | 0.0 => 2,
+        _ => 4,
+    };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}

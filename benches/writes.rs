@@ -1,0 +1,164 @@
+//! What the API server's own rate of status writes depends on: the kind of the request, its options, the status
+//! and how many are under way at a time. In turns, each on messages of its own; only the ratios mean anything
+//! elsewhere.
+
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+#[expect(dead_code, reason = "only some of it is needed here")]
+mod common;
+
+use std::time::Instant;
+
+use fedora_message_operator::message::incoming::FedoraMessage;
+use futures::{StreamExt, stream};
+use http::Request;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use rig::Kube;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::common::operator::{WRITES, create};
+use crate::common::{NAMESPACE, Result, machine, manifest};
+
+const JSON: &str = "application/json";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+/// Statuses that are written in each way, in each of the rounds.
+const COUNT: usize = 1_000;
+const ROUNDS: usize = 3;
+
+/// One way to write a status.
+#[derive(Clone, Copy)]
+struct Way {
+    name: &'static str,
+    concurrency: usize,
+    kind: &'static str,
+    accept: &'static str,
+    options: &'static str,
+    status: fn(&FedoraMessage) -> Value,
+}
+
+/// The operator's.
+const OURS: Way = Way {
+    name: "as the operator writes",
+    concurrency: WRITES,
+    kind: JSON_PATCH,
+    accept: METADATA,
+    options: "",
+    status: full,
+};
+
+const WAYS: [Way; 13] = [
+    OURS,
+    Way { name: "8 at a time", concurrency: 8, ..OURS },
+    Way { name: "32 at a time", concurrency: 32, ..OURS },
+    Way { name: "64 at a time", concurrency: 64, ..OURS },
+    Way { name: "128 at a time", concurrency: 128, ..OURS },
+    Way { name: "merge patch", kind: MERGE_PATCH, ..OURS },
+    Way { name: "PUT", kind: JSON, ..OURS },
+    Way { name: "server-side apply", kind: APPLY_PATCH, options: "&force=true", ..OURS },
+    Way { name: "answered with the object", accept: JSON, ..OURS },
+    Way { name: "fieldValidation=Ignore", options: "&fieldValidation=Ignore", ..OURS },
+    Way { name: "fieldValidation=Strict", options: "&fieldValidation=Strict", ..OURS },
+    Way { name: "no conditions", status: few, ..OURS },
+    Way { name: "status.status alone", status: least, ..OURS },
+];
+
+fn full(message: &FedoraMessage) -> Value {
+    let mut status = few(message);
+    status["conditions"] = json!([{
+        "type": "FedoraMessageSent", "status": "True", "reason": "Sent", "message": "Message was sent successfully",
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T12:00:00Z",
+    }]);
+    status
+}
+
+fn few(message: &FedoraMessage) -> Value {
+    json!({
+        "type": "FedoraMessageSent", "status": true, "reason": "Sent", "message": "Message was sent successfully",
+        "observedGeneration": 1, "messageId": message.uid(), "sentTime": "2026-01-01T12:00:00Z",
+        "routingKey": "bench.topic", "attempts": 1, "deliveryMode": "direct",
+    })
+}
+
+fn least(_: &FedoraMessage) -> Value {
+    json!({"status": true})
+}
+
+fn main() -> Result<()> {
+    let kube = Kube::start()?;
+    let (runtime, client) = common::install(&kube)?;
+    let mut rates = WAYS.map(|_| Vec::new());
+    for round in 0..ROUNDS {
+        for (number, (way, rates)) in WAYS.into_iter().zip(&mut rates).enumerate() {
+            rates.push(measure(&runtime, &client, way, &format!("w{round}-{number}"))?);
+        }
+    }
+    println!("{}", machine());
+    println!("| way | writes a second | ratio | lowest | highest |\n|---|---|---|---|---|");
+    let ours = median(&mut rates[0].clone());
+    for (way, rates) in WAYS.iter().zip(&mut rates) {
+        let rate = median(rates);
+        println!("| {} | {rate:.0} | {:.2} | {:.0} | {:.0} |", way.name, rate / ours, rates[0], rates[rates.len() - 1]);
+    }
+    Ok(())
+}
+
+/// How many writes a second it comes to, with new messages of this name.
+fn measure(runtime: &Runtime, client: &Client, way: Way, name: &str) -> Result<f64> {
+    let messages = runtime.block_on(create(client, COUNT, |number| manifest(name, number)))?;
+    let start = Instant::now();
+    runtime.block_on(async {
+        let write = |message: FedoraMessage| async move {
+            let response = client.send(request(&message, way)?).await?;
+            let (code, body) = (response.status(), response.into_body().collect().await?.to_bytes());
+            if code.is_success() { Ok(()) } else { Err(String::from_utf8_lossy(&body).into()) }
+        };
+        let mut writes = stream::iter(messages).map(write).buffer_unordered(way.concurrency);
+        while let Some(written) = writes.next().await {
+            written.map_err(|error: Box<dyn std::error::Error>| format!("{}: {error}", way.name))?;
+        }
+        Ok::<(), Box<dyn std::error::Error>>(())
+    })?;
+    Ok(COUNT as f64 / start.elapsed().as_secs_f64())
+}
+
+fn request(message: &FedoraMessage, way: Way) -> Result<Request<Body>> {
+    let (name, status, uid) = (message.name(), (way.status)(message), message.uid());
+    let path = format!(
+        "/apis/apps.fedoraproject.org/v1alpha1/namespaces/{NAMESPACE}/fedoramessages/{name}/status?fieldManager=bench{}",
+        way.options
+    );
+    let body = match way.kind {
+        JSON_PATCH => json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]),
+        kind => {
+            let mut object = json!({"metadata": {"name": name, "namespace": NAMESPACE, "uid": uid}, "status": status});
+            if kind != MERGE_PATCH {
+                object["apiVersion"] = "apps.fedoraproject.org/v1alpha1".into();
+                object["kind"] = "FedoraMessage".into();
+            }
+            if kind == JSON {
+                object["metadata"]["resourceVersion"] = json!(message.metadata.resource_version);
+                object["spec"] = manifest(name, 0)["spec"].clone();
+            }
+            object
+        }
+    };
+    let request = if way.kind == JSON { Request::put(path) } else { Request::patch(path) };
+    let request = request.header(CONTENT_TYPE, way.kind).header(ACCEPT, way.accept);
+    Ok(request.body(Body::from(serde_json::to_vec(&body)?))?)
+}
+
+fn median(rates: &mut [f64]) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
