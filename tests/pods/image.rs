@@ -28,6 +28,7 @@ fn the_image_is_small_and_holds_the_program_and_its_licence() {
     let listed = String::from_utf8(layer.expect("tar starts").stdout).expect("names");
     assert_eq!(listed, "LICENSE\nfedora-message-operator\n");
     let program = fs::read(path("fedora-message-operator")).expect("a program");
+    assert!(program.len() < 10_000_000, "{} bytes", program.len());
     assert_eq!(interpreter(&program), None, "it needs no loader, and so no library");
     let labels = &manifest["annotations"];
     for (label, value) in [
