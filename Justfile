@@ -131,4 +131,4 @@ tools:
     cargo run --quiet --package rig -- tools
 
 # Everything that CI checks
-ci: lint deny alerts test bench-short (fuzz "10") (demo "--once")
+ci: lint deny alerts test bench-short instructions (fuzz "10") (demo "--once")

@@ -39,7 +39,7 @@ impl Bodies {
 
 /// Whether the resource is still the one that it was, nobody has changed what it asks for, and it is not sent.
 fn is_same(found: &FedoraMessage, message: &FedoraMessage) -> bool {
-    let asks = |message: &FedoraMessage| (message.metadata.generation, message.retry.clone());
+    let unchanged = found.metadata.generation == message.metadata.generation && found.retry == message.retry;
     let sent = found.status.as_ref().is_some_and(|status| status.status == Some(true));
-    found.uid() == message.uid() && asks(found) == asks(message) && !sent
+    found.uid() == message.uid() && unchanged && !sent
 }

@@ -3,11 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::status::at_a_time;
 use crate::message::resource::Environment;
 
-/// The lane for statuses is this many times narrower than an environment's, while nobody waits there; else
-/// one is written at a time.
-const NARROWER: usize = 4;
 /// While messages of as many bytes are in hands, there is no free hand: each is there several times on its way.
 const MOST_BYTES: usize = 8 << 20;
 
@@ -45,8 +43,9 @@ impl Lane {
     /// Given are the widths of an environment's lane and of that for Pods.
     pub(super) fn has_work(&self, name: LaneName, sending: bool, crowded: bool, [width, pods]: [usize; 2]) -> bool {
         let width = match name {
+            // Who can be sent goes first.
             LaneName::Statuses if crowded => 1,
-            LaneName::Statuses => (width / NARROWER).max(1),
+            LaneName::Statuses => at_a_time(width),
             LaneName::Pods => pods,
             LaneName::Environment(_) | LaneName::Unreadable => width,
         };

@@ -66,6 +66,13 @@ struct Operation<'a, V: ?Sized> {
     value: &'a V,
 }
 
+/// How many statuses are written at a time where so many messages are under way: a write takes longer than a
+/// confirm, and gains nothing by company.
+#[must_use]
+pub fn at_a_time(under_way: usize) -> usize {
+    (under_way / 4).max(1)
+}
+
 /// Writes statuses.
 #[derive(Clone)]
 pub struct StatusWriter {

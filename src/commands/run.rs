@@ -32,7 +32,7 @@ use crate::cluster::lease::{Candidate, Tells, Tenure};
 use crate::cluster::pods::Pods;
 use crate::cluster::queue::{self, Queue};
 use crate::cluster::secrets::Secrets;
-use crate::cluster::status::StatusWriter;
+use crate::cluster::status::{StatusWriter, at_a_time};
 use crate::cluster::watch::{INSTALL, pending};
 use crate::controller::Controller;
 use crate::delivery::{ByPod, Delivery, Fallback};
@@ -102,7 +102,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let controller = Controller {
         secrets: Secrets::new(client.clone(), move |secret| wake_secret(Wake::Secret(secret))),
         events: Events::new(client.clone(), election.me.clone()),
-        statuses: StatusWriter::new(client.clone(), writes_at_a_time(&arguments)),
+        statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into())),
         bodies: Bodies::new(client.clone()),
         janitor,
         routing: arguments.broker.routing(),
@@ -135,11 +135,6 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
     ended.map_err(|error| format!("stopped by a fault of its own ({error}): please report it"))
-}
-
-/// How many statuses are written at a time: a write takes longer than a confirm, and gains nothing by company.
-fn writes_at_a_time(arguments: &RunArgs) -> usize {
-    usize::from(arguments.concurrency).div_ceil(4)
 }
 
 /// Warns of a CRD that lacks something: the API server would drop what it does not know from statuses.
