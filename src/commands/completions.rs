@@ -12,5 +12,5 @@ use crate::cli::Cli;
 pub fn main(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut script);
-    super::print(&String::from_utf8_lossy(&script))
+    super::print(script)
 }

@@ -11,7 +11,7 @@ const HEADER: &str = "# Generated from src/message/resource.rs by `just crds`; d
 #[must_use]
 pub fn main() -> ExitCode {
     match yaml() {
-        Ok(yaml) => super::print(&yaml),
+        Ok(yaml) => super::print(yaml),
         Err(error) => super::fail(&format!("can't write the CRD as YAML: {error}")),
     }
 }

@@ -1,21 +1,27 @@
 //! Reads manifests from text: `FedoraMessages`, and the Secrets that they name.
 
+mod yaml;
+
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use serde_saphyr::Error as Yaml;
 use uuid::Uuid;
 
+use self::yaml::from_yaml;
 use crate::message::authentication::SecretName;
 use crate::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use crate::message::incoming::FedoraMessage;
-use crate::message::resource::{FedoraMessageSpec, GROUP, KIND, VERSION};
+use crate::message::resource::{GROUP, KIND, VERSION};
 use crate::message::secret::Secret;
 use crate::message::text::{printable, quoted};
 
@@ -25,12 +31,10 @@ const DEFAULT_NAMESPACE: &str = "default";
 const MAX_DEPTH: usize = MAX_BODY_DEPTH + 32;
 /// The YAML decoder works by recursion, with much stack for each level.
 const STACK: usize = 64 * 1024 * 1024;
-/// How many values a YAML document may have.
-const MAX_NODES: usize = 2_000_000;
-/// How many values aliases may stand for, all together.
-const MAX_REPEATED: usize = 20_000;
-/// How many times as long as a document its texts may become through aliases.
-const MAX_EXPANSION: usize = 16;
+/// How many threads read at a time, at most.
+const MOST_THREADS: usize = 8;
+/// From how many parts on another thread is worth its start.
+const FEWEST_PARTS: usize = 100;
 /// The longest part of a decoder's words that is passed on, in characters.
 const LONGEST_WORDS: usize = 300;
 /// The longest kind, version or field of a manifest that is passed on, in characters.
@@ -50,46 +54,46 @@ pub struct Manifests {
 impl Manifests {
     /// Adds all documents of `text`, which came from `place`. The error names the document.
     pub fn add(&mut self, text: &str, place: &str) -> Result<(), String> {
-        on_large_stack(|| {
-            (1..).zip(documents(text)).try_for_each(|(number, document)| {
-                self.add_document(document).map_err(|words| format!("{place}, document {number}: {words}"))
-            })
-        })
-        .unwrap_or_else(|words| Err(format!("{place} can't be read: {words}")))
+        let parts = parts(text).map_err(|words| format!("{place}, {words}"))?;
+        let read = on_large_stacks(&parts, |parts| {
+            let mut read = Self::default();
+            parts.iter().try_for_each(|part| read.add_part(part)).map(|()| read)
+        });
+        for read in read {
+            let read = read.map_err(|words| format!("{place} can't be read: {words}"))?;
+            let Self { messages, secrets } = read.map_err(|words| format!("{place}, {words}"))?;
+            self.messages.extend(messages);
+            self.secrets.extend(secrets);
+        }
+        Ok(())
     }
 
-    fn add_document(&mut self, document: &str) -> Result<(), String> {
-        if document.trim_start().starts_with('{') {
-            return self.add_json(document);
-        }
-        match from_yaml(document)? {
-            Value::Null => Ok(()),
-            value => self.add_object(value),
-        }
-    }
-
-    /// Adds objects in JSON, one or several after one another.
-    fn add_json(&mut self, document: &str) -> Result<(), String> {
-        if depth(document) > MAX_DEPTH {
-            return Err(format!("is nested deeper than {MAX_DEPTH} levels: flatten it"));
-        }
-        let mut json = serde_json::Deserializer::from_str(document);
-        json.disable_recursion_limit();
-        json.into_iter::<Value>().try_for_each(|value| {
-            self.add_object(value.map_err(|error| format!("is not valid JSON: {}: correct it", words(&error)))?)
-        })
-    }
-
-    fn add_object(&mut self, mut object: Value) -> Result<(), String> {
-        let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (version, kind) = (text("apiVersion"), text("kind"));
-        match (version.as_str(), kind.as_str()) {
-            ("v1", "Secret") => self.add_secret(object),
-            ("v1", "List") => match object.get_mut("items").map(Value::take) {
-                Some(Value::Array(items)) => items.into_iter().try_for_each(|item| self.add_object(item)),
-                _ => Err("is a List without items: add them".to_owned()),
+    fn add_part(&mut self, part: &Part<'_>) -> Result<(), String> {
+        let added = match part.text {
+            Text::Json(json) => not_too_deep(json).and_then(|()| self.add_object(json)),
+            Text::Yaml(yaml) => match from_yaml(yaml) {
+                Ok(Value::Null) => Ok(()),
+                Ok(value) => self.add_object(&value.to_string()),
+                Err(words) => Err(words),
             },
-            (version, KIND) if version == format!("{GROUP}/{VERSION}") => self.add_message(object),
+        };
+        added.map_err(|words| in_document(part.document, &words))
+    }
+
+    fn add_object(&mut self, json: &str) -> Result<(), String> {
+        let object = match json.as_bytes() {
+            [b'{', ..] => decode(json).map_err(|error| invalid(&error))?,
+            _ => Object::default(),
+        };
+        let text = |field: &Option<Value>| field.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (version, kind) = (text(&object.api_version), text(&object.kind));
+        match (version.as_str(), kind.as_str()) {
+            ("v1", "Secret") => self.add_secret(json),
+            ("v1", "List") => match object.items.and_then(|items| decode::<Vec<&RawValue>>(items.get()).ok()) {
+                Some(items) => items.into_iter().try_for_each(|item| self.add_object(item.get())),
+                None => Err("is a List without items: add them".to_owned()),
+            },
+            (version, KIND) if version == format!("{GROUP}/{VERSION}") => self.add_message(&object),
             ("", "") => Err(format!("is no manifest: write apiVersion: {GROUP}/{VERSION} and kind: {KIND}")),
             ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, LONGEST_NAME))),
             (version, "") => Err(format!("is of {} without kind: add the line", printable(version, LONGEST_NAME))),
@@ -101,9 +105,9 @@ impl Manifests {
         }
     }
 
-    fn add_secret(&mut self, object: Value) -> Result<(), String> {
+    fn add_secret(&mut self, json: &str) -> Result<(), String> {
         // The decoder's own words could quote the data.
-        let mut secret = KubeSecret::deserialize(object)
+        let mut secret: KubeSecret = decode(json)
             .map_err(|_| "is not a valid Secret: data must be base64; put text under stringData".to_owned())?;
         let plain = secret.string_data.take().unwrap_or_default();
         let data = secret.data.get_or_insert_default();
@@ -114,71 +118,100 @@ impl Manifests {
         Ok(())
     }
 
-    fn add_message(&mut self, mut object: Value) -> Result<(), String> {
-        refuse_unknown_fields(&object)?;
-        stand_in_for_the_api_server(&mut object)?;
-        let json = object.to_string();
-        let message = serde_json::from_str(&json).map_err(|error| format!("can't be read: {}", words(&error)))?;
+    fn add_message(&mut self, object: &Object<'_>) -> Result<(), String> {
+        let metadata = stand_in_for_the_api_server(object.metadata)?;
+        let (message, unknown) = FedoraMessage::from_manifest(metadata, object.spec)
+            .map_err(|error| format!("can't be read: {}", words(&error)))?;
+        refuse_unknown_fields(&unknown)?;
         self.messages.push(message);
         Ok(())
     }
 }
 
-/// Does `work` on a stack that is large enough for the deepest document. The error is that of the
-/// operating system, or a decoder's that gave up.
-fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
-    let done = std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-        worker.map(std::thread::ScopedJoinHandle::join)
-    });
-    match done {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(_)) => Err("write it more simply, or as JSON".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+/// A part of a file that is read by itself: a document in YAML, or one of the objects of one in JSON.
+struct Part<'a> {
+    /// The document's number, from 1.
+    document: usize,
+    text: Text<'a>,
 }
 
-/// What is wrong with a document, and where. The decoder's own words quote its source, which may be a
-/// key's, and speak of its options.
-fn mistake(error: &serde_saphyr::Error, document: &str) -> String {
-    let error = error.without_snippet();
-    let mistake = match error {
-        Yaml::DuplicateMappingKey { .. } => "a key stands there twice: remove one".to_owned(),
-        Yaml::NullIntoString { .. } => "a key is null: put it in quotes".to_owned(),
-        Yaml::Budget { .. } => "it is nested too deep, or too large: write it more simply".to_owned(),
-        Yaml::UnknownAnchor { .. } => "an alias (*name) has no anchor (&name): write the value out".to_owned(),
-        Yaml::AliasError { .. } | Yaml::AliasReplayLimitExceeded { .. } | Yaml::AliasExpansionLimitExceeded { .. } => {
-            "its aliases (*name) stand for too much: write the values out".to_owned()
+enum Text<'a> {
+    Yaml(&'a str),
+    Json(&'a str),
+}
+
+/// Takes a file apart. A document in JSON may have several objects after one another.
+fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
+    let mut parts = Vec::new();
+    for (document, text) in (1..).zip(documents(text)) {
+        if text.trim_start().starts_with('{') {
+            for object in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
+                let object = object.map_err(|error| {
+                    let words = not_too_deep(text).err().unwrap_or_else(|| invalid(&error));
+                    in_document(document, &words)
+                })?;
+                parts.push(Part { document, text: Text::Json(object.get()) });
+            }
+        } else {
+            parts.push(Part { document, text: Text::Yaml(text) });
         }
-        _ if ["Secret", "PRIVATE KEY"].iter().any(|sign| document.contains(sign)) => "correct it".to_owned(),
-        error => format!("{}: correct it", printable(plain(&error.to_string()), LONGEST_WORDS)),
-    };
-    match error.location() {
-        Some(at) => format!("line {}, column {} of this document: {mistake}", at.line(), at.column()),
-        None => mistake,
     }
+    Ok(parts)
 }
 
-/// A decoder's words without the place that they end with.
-fn plain(words: &str) -> &str {
-    words.split_once(" at line ").map_or(words, |(words, _)| words)
+/// The decoder of JSON works by recursion.
+fn not_too_deep(json: &str) -> Result<(), String> {
+    if depth(json) > MAX_DEPTH {
+        return Err(format!("is nested deeper than {MAX_DEPTH} levels: flatten it"));
+    }
+    Ok(())
 }
 
-/// Decodes a YAML document.
-fn from_yaml(document: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
-            max_nodes: MAX_NODES,
-            max_events: 2 * MAX_NODES,
-            max_total_scalar_bytes: MAX_EXPANSION * document.len(),
-        },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
-        // The lines around a mistake may be those of a private key.
-        with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options(document, options)
-        .map_err(|error| format!("is not valid YAML: {}", mistake(&error, document)))
+fn in_document(number: usize, words: &str) -> String {
+    format!("document {number}: {words}")
+}
+
+/// An object in a manifest, so far as all kinds have the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Object<'a> {
+    api_version: Option<Value>,
+    kind: Option<Value>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    /// As it stands there: the bytes of a body are those that are sent.
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(borrow)]
+    items: Option<&'a RawValue>,
+}
+
+/// Decodes JSON whose depth was looked at before.
+fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    json.disable_recursion_limit();
+    T::deserialize(&mut json)
+}
+
+fn invalid(error: &serde_json::Error) -> String {
+    format!("is not valid JSON: {}: correct it", words(error))
+}
+
+/// Does `work` with all parts, some each on all cores, on stacks that are large enough for the deepest document. An
+/// error is that of the operating system, or a decoder's that gave up.
+fn on_large_stacks<T: Send>(parts: &[Part<'_>], work: impl Fn(&[Part<'_>]) -> T + Sync) -> Vec<Result<T, String>> {
+    let threads = available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+    thread::scope(|scope| {
+        let work = &work;
+        let start = |parts| thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || work(parts));
+        let end = |started: io::Result<ScopedJoinHandle<'_, T>>| {
+            let thread = started.map_err(|error| error.to_string())?;
+            thread.join().map_err(|_| "write it more simply, or as JSON".to_owned())
+        };
+        let share = parts.len().div_ceil(threads).max(FEWEST_PARTS);
+        let started: Vec<_> = parts.chunks(share).map(start).collect();
+        started.into_iter().map(end).collect()
+    })
 }
 
 /// A decoder's words, on one line.
@@ -186,15 +219,8 @@ fn words(error: &impl Display) -> String {
     printable(&error.to_string(), LONGEST_WORDS)
 }
 
-/// A field that the API server would warn of, and drop.
-fn refuse_unknown_fields(object: &Value) -> Result<(), String> {
-    let Some(spec) = object.get("spec") else { return Ok(()) };
-    let mut unknown = Vec::new();
-    let spec = spec.to_string();
-    let mut json = serde_json::Deserializer::from_str(&spec);
-    // What else is wrong with the spec is said in the message's status.
-    let _ =
-        serde_ignored::deserialize::<_, _, FedoraMessageSpec>(&mut json, |path| unknown.push(format!("spec.{path}")));
+/// Fields that the API server would warn of, and drop.
+fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
     if unknown.is_empty() {
         return Ok(());
     }
@@ -224,14 +250,14 @@ fn refuse_strange_names(metadata: &Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// Fills in what the API server gives to an object that it stores, and drops the status, which is
-/// that of another delivery.
-fn stand_in_for_the_api_server(object: &mut Value) -> Result<(), String> {
-    let fields = object.as_object_mut().ok_or("is no object")?;
-    fields.remove("status");
-    let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
-    let metadata = metadata.as_object_mut().ok_or("has metadata that are no object: write metadata: {name: NAME}")?;
-    refuse_strange_names(metadata)?;
+/// An object's metadata, with what the API server gives to an object that it stores.
+fn stand_in_for_the_api_server(metadata: Option<&RawValue>) -> Result<Map<String, Value>, String> {
+    let mut metadata: Map<String, Value> = match metadata {
+        Some(metadata) => decode(metadata.get())
+            .map_err(|_| "has metadata that are no object: write metadata: {name: NAME}".to_owned())?,
+        None => Map::new(),
+    };
+    refuse_strange_names(&metadata)?;
     if let Some(Value::String(time)) = metadata.get("creationTimestamp")
         && time.parse::<DateTime<Utc>>().is_err()
     {
@@ -251,7 +277,7 @@ fn stand_in_for_the_api_server(object: &mut Value) -> Result<(), String> {
             }
         })
         .or_insert_with(now);
-    Ok(())
+    Ok(metadata)
 }
 
 /// The documents of a YAML stream. A line that begins with the word `---` ends one wherever it stands:
@@ -315,6 +341,34 @@ spec:
     }
 
     #[test]
+    fn many_messages_are_read_in_their_order_and_the_first_mistake_is_named() {
+        let object = from_yaml(MESSAGE).unwrap().to_string();
+        let numbered = |number: usize| object.replace("hello-world", &format!("message-{number}"));
+        let many: Vec<_> = (0..3 * FEWEST_PARTS).map(numbered).collect();
+        let messages = read(&many.join("\n")).unwrap().messages;
+        let names: Vec<_> = messages.iter().map(FedoraMessage::name).collect();
+        assert_eq!(names, (0..many.len()).map(|number| format!("message-{number}")).collect::<Vec<_>>());
+
+        let mistaken = |at: &[(usize, &str)]| {
+            let mut documents = many.clone();
+            for (number, kind) in at {
+                documents[*number] = documents[*number].replace("FedoraMessage", kind);
+            }
+            read(&documents.join("\n---\n")).err().unwrap()
+        };
+        let words = mistaken(&[(FEWEST_PARTS + 5, "Second"), (2, "First")]);
+        assert!(words.starts_with("file, document 3: is a First of"), "{words}");
+    }
+
+    #[test]
+    fn what_json_says_of_a_body_is_sent_as_it_stands() {
+        let body = r#"{"a": 12345678901234567890123, "b": 1.0, "c": "\u00e9"}"#;
+        let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, body);
+        let messages = read(&json).unwrap().messages;
+        assert_eq!(messages[0].spec.as_ref().unwrap().message.body.get(), body);
+    }
+
+    #[test]
     fn a_message_has_an_id_of_its_own_unless_it_brings_one() {
         let uid = "8f0c1d5e-7d53-4c0c-9f5b-0d0f64f6b3c1";
         let own = MESSAGE.replace("{name: hello-world}", &format!("{{name: hello-world, uid: {uid}}}"));
@@ -348,7 +402,8 @@ spec:
     fn a_body_may_nest_as_deep_as_is_sent() {
         let body = "{a: ".repeat(127) + "{}" + &"}".repeat(127);
         let yaml = MESSAGE.replace("{a: 1}", &body);
-        let json = serde_json::to_string(&on_large_stack(|| from_yaml(&yaml)).unwrap().unwrap()).unwrap();
+        let body = r#"{"a":"#.repeat(127) + "{}" + &"}".repeat(127);
+        let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, &body);
         for text in [yaml, json] {
             assert!(read(&text).unwrap().messages[0].spec.is_ok());
         }

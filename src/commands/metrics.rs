@@ -7,5 +7,5 @@ use crate::metrics::page;
 /// Prints the page.
 #[must_use]
 pub fn main() -> ExitCode {
-    super::print(&page())
+    super::print(page())
 }

@@ -16,14 +16,14 @@ pub mod run;
 /// The command line, or a file it names, is wrong; clap exits with it too.
 pub const USAGE: u8 = 2;
 
-/// Runs a command's asynchronous part on all cores.
+/// Runs a command's asynchronous part on this thread alone: what is one task only gets handed over by more.
 fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
 }
 
 /// Prints what a command was asked for. A reader that has closed the pipe has read enough.
-fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+fn print(text: impl AsRef<[u8]>) -> ExitCode {
+    match io::stdout().write_all(text.as_ref()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             fail(&format!("can't write to standard output: {error}"))
         }

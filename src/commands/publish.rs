@@ -1,15 +1,17 @@
 //! `publish`: sends messages from files, by the same code as the operator but without a cluster.
 
+use std::cell::RefCell;
 use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use chrono::Utc;
-use futures::{StreamExt, stream};
+use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::manifests::Manifests;
 use crate::broker::credentials::Credentials;
@@ -31,6 +33,8 @@ use crate::schemas::SchemaFile;
 
 /// From this many messages on, a terminal is shown a progress bar.
 const MANY: usize = 20;
+/// How many messages that ended are printed at a time, at most.
+const MOST_TOGETHER: usize = 100;
 
 /// Publishes the messages in the files; succeeds only if all were sent.
 #[must_use]
@@ -107,6 +111,9 @@ fn certificate(arguments: &OptionalCertificateArgs) -> Result<Option<Arc<Credent
     }
 }
 
+/// Messages as they end, with their status.
+type Ended<'a> = mpsc::UnboundedReceiver<(&'a FedoraMessage, FedoraMessageStatus)>;
+
 struct Publisher {
     schemas: Arc<Schemas>,
     routing: Routing,
@@ -121,17 +128,20 @@ impl Publisher {
     /// Publishes all messages, and prints what becomes of each; true if all were sent.
     async fn publish_all(&self, concurrency: usize, output: Output) -> bool {
         let messages = &self.manifests.messages;
-        let bar = progress(messages.len(), output);
-        let mut results = stream::iter(messages)
-            .map(async |message| (message, self.publish(message).await))
-            .buffer_unordered(concurrency);
-        let mut all_sent = true;
-        while let Some((message, status)) = results.next().await {
-            all_sent &= status.status == Some(true);
-            bar.inc(1);
-            bar.suspend(|| super::print(&line(message, &status, output)));
-        }
-        bar.finish_and_clear();
+        let waiting = RefCell::new(messages.iter());
+        let next = || waiting.borrow_mut().next();
+        let (sender, ended) = mpsc::unbounded_channel();
+        let publish = async {
+            let hands = (0..concurrency.min(messages.len())).map(async |_| {
+                while let Some(message) = next() {
+                    // Who prints is there until there is no sender.
+                    let _ = sender.send((message, self.publish(message).await));
+                }
+            });
+            join_all(hands).await;
+            drop(sender);
+        };
+        let ((), all_sent) = tokio::join!(publish, report(ended, messages.len(), output));
         self.delivery.close().await;
         all_sent
     }
@@ -193,6 +203,24 @@ impl Publisher {
     }
 }
 
+/// Prints what becomes of each message; true if all were sent.
+async fn report(mut ended: Ended<'_>, messages: usize, output: Output) -> bool {
+    let bar = progress(messages, output);
+    let (mut all_sent, mut together, mut lines) = (true, Vec::new(), Vec::new());
+    // What ended together is printed together: a call of the system costs as much as a message.
+    while ended.recv_many(&mut together, MOST_TOGETHER).await > 0 {
+        bar.inc(together.len() as u64);
+        for (message, status) in together.drain(..) {
+            all_sent &= status.status == Some(true);
+            write_line(&mut lines, message, &status, output);
+        }
+        bar.suspend(|| super::print(&lines));
+        lines.clear();
+    }
+    bar.finish_and_clear();
+    all_sent
+}
+
 /// A bar where it helps: for many messages, on a terminal that is not read by a program.
 fn progress(messages: usize, output: Output) -> ProgressBar {
     if messages < MANY || output == Output::Json || !io::stderr().is_terminal() {
@@ -202,8 +230,8 @@ fn progress(messages: usize, output: Output) -> ProgressBar {
     ProgressBar::new(messages as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// What is printed of one message.
-fn line(message: &FedoraMessage, status: &FedoraMessageStatus, output: Output) -> String {
+/// Writes what is printed of one message.
+fn write_line(lines: &mut Vec<u8>, message: &FedoraMessage, status: &FedoraMessageStatus, output: Output) {
     #[derive(Serialize)]
     struct Line<'a> {
         namespace: &'a str,
@@ -211,15 +239,15 @@ fn line(message: &FedoraMessage, status: &FedoraMessageStatus, output: Output) -
         status: &'a FedoraMessageStatus,
     }
     let (namespace, name) = (message.namespace(), message.name());
-    match output {
-        Output::Json => match serde_json::to_string(&Line { namespace, name, status }) {
-            Ok(line) => line + "\n",
-            Err(error) => format!("{{\"error\":\"{error}\"}}\n"),
-        },
+    // Memory takes all that is written.
+    let _ = match output {
+        Output::Json => serde_json::to_writer(&mut *lines, &Line { namespace, name, status }).map_err(Into::into),
         Output::Text => {
-            let text = |field: &Option<String>| field.clone().unwrap_or_default();
             let name = if name.is_empty() { "(no name)" } else { name };
-            format!("{name}  {}  {}: {}\n", text(&status.message_id), text(&status.reason), text(&status.message))
+            let [id, reason, words] =
+                [&status.message_id, &status.reason, &status.message].map(|field| field.as_deref().unwrap_or_default());
+            write!(lines, "{name}  {id}  {reason}: {words}")
         }
-    }
+    };
+    lines.push(b'\n');
 }

@@ -11,6 +11,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use serde_path_to_error::Track;
 
 use super::resource::{Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
@@ -42,6 +43,44 @@ pub struct FedoraMessage {
 }
 
 impl FedoraMessage {
+    /// A message that stands in a file, from its metadata, filled in as an API server would, and its spec; and
+    /// the paths of the fields that no spec has.
+    pub fn from_manifest(
+        metadata: Map<String, Value>,
+        spec: Option<&RawValue>,
+    ) -> serde_json::Result<(Self, Vec<String>)> {
+        let metadata = IncomingMetadata::deserialize(Value::Object(metadata))?;
+        let mut unknown = Vec::new();
+        let spec = spec.map(|raw| decode_spec_strictly(raw.get(), |path| unknown.push(path)));
+        Ok((Self::new(metadata, spec, None), unknown))
+    }
+
+    fn new(
+        metadata: IncomingMetadata,
+        spec: Option<Result<Box<FedoraMessageSpec>, String>>,
+        status: Option<Box<FedoraMessageStatus>>,
+    ) -> Self {
+        let (retry, last_applied) = match metadata.annotations {
+            Some(annotations) => (annotations.retry, annotations.last_applied),
+            None => (None, None),
+        };
+        Self {
+            metadata: ObjectMeta {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                resource_version: metadata.resource_version,
+                generation: metadata.generation,
+                ..ObjectMeta::default()
+            },
+            created: metadata.creation_timestamp,
+            retry: retry.map(shortened),
+            last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
+            spec: spec.unwrap_or_else(|| Err(NO_SPEC.to_owned())),
+            status,
+        }
+    }
+
     /// The resource's name, for people.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -136,25 +175,9 @@ struct IncomingAnnotations {
 
 impl From<Incoming<'_>> for FedoraMessage {
     fn from(incoming: Incoming<'_>) -> Self {
-        let (retry, last_applied) = match incoming.metadata.annotations {
-            Some(annotations) => (annotations.retry, annotations.last_applied),
-            None => (None, None),
-        };
-        Self {
-            metadata: ObjectMeta {
-                name: incoming.metadata.name,
-                namespace: incoming.metadata.namespace,
-                uid: incoming.metadata.uid,
-                resource_version: incoming.metadata.resource_version,
-                generation: incoming.metadata.generation,
-                ..ObjectMeta::default()
-            },
-            created: incoming.metadata.creation_timestamp,
-            retry: retry.map(shortened),
-            last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
-            spec: incoming.spec.map_or_else(|| Err(NO_SPEC.to_owned()), |raw| decode_spec(raw.get())),
-            status: incoming.status.and_then(|raw| serde_json::from_str(raw.get()).ok()),
-        }
+        let spec = incoming.spec.map(|raw| decode_spec(raw.get()));
+        let status = incoming.status.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        Self::new(incoming.metadata, spec, status)
     }
 }
 
@@ -169,13 +192,25 @@ fn shortened(mut token: String) -> String {
 pub(super) fn decode_spec(json: &str) -> Result<Box<FedoraMessageSpec>, String> {
     let mut json = serde_json::Deserializer::from_str(json);
     let mut track = Track::new();
-    object(serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|error: serde_json::Error| {
-        let field = match track.path().to_string().as_str() {
-            "." => "spec".to_owned(),
-            path => format!("spec.{path}"),
-        };
-        plain(&printable(&field, LONGEST_WORDS), &without_position(&error))
-    })
+    object(serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|error| unread(track, &error))
+}
+
+/// The same, and gives `unknown` the path of every field that no spec has.
+fn decode_spec_strictly(json: &str, mut unknown: impl FnMut(String)) -> Result<Box<FedoraMessageSpec>, String> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let mut track = Track::new();
+    let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let mut ignored = |path: serde_ignored::Path<'_>| unknown(format!("spec.{path}"));
+    object(serde_ignored::Deserializer::new(json, &mut ignored)).map_err(|error| unread(track, &error))
+}
+
+/// Why a spec can't be read, and which field of it.
+fn unread(track: Track, error: &serde_json::Error) -> String {
+    let field = match track.path().to_string().as_str() {
+        "." => "spec".to_owned(),
+        path => format!("spec.{path}"),
+    };
+    plain(&printable(&field, LONGEST_WORDS), &without_position(error))
 }
 
 /// A decoder's words as a user's: without names of Rust's types, and with what to do.

@@ -41,7 +41,7 @@ struct Report {
 impl Report {
     #[expect(clippy::unused_self, reason = "who may tell what is found has the report")]
     fn found(&mut self, what: &str, words: &str) {
-        print(&format!("{what:<14}{words}\n"));
+        print(format!("{what:<14}{words}\n"));
     }
 
     fn failed(&mut self, what: &str, words: &str) {

@@ -52,7 +52,7 @@ fn list(catalogue: &Catalogue) -> ExitCode {
     }
     let Catalogue { schemas, library, .. } = catalogue;
     lines.push(format!("{} schemas, exported with fedora-messaging {library}\n", schemas.len()));
-    let printed = print(&lines.join("\n"));
+    let printed = print(lines.join("\n"));
     match broken {
         0 => printed,
         broken => fail(&format!("{broken} of the schemas can't be used: tell their packages' maintainers")),
@@ -78,7 +78,7 @@ fn check(arguments: &SchemaCheckArgs, name: &str, catalogue: Arc<Catalogue>) -> 
         }
         let title = if message.name().is_empty() { "(no name)" } else { message.name() };
         match fits(&message, &schemas) {
-            Ok(()) => drop(print(&format!("{title} fits {name}\n"))),
+            Ok(()) => drop(print(format!("{title} fits {name}\n"))),
             Err(invalid) => {
                 complain(&format!("{title}: {invalid}"));
                 all_fit = false;
