@@ -15,7 +15,7 @@ use crate::table::{Row, ratios};
 use crate::world::{Count, Of, World};
 
 /// Messages of each round.
-const PUBLISHED: Count = Count { variable: "PUBLISHED", usual: Of { full: 30_000, short: 3_000 } };
+const PUBLISHED: Count = Count { variable: "PUBLISHED", usual: Of { full: 100_000, short: 3_000 } };
 const PYTHON: Of<usize> = Of { full: 500, short: 100 };
 const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
 /// Channels of the bare client: as many as the program has.

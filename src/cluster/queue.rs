@@ -9,26 +9,27 @@
 //! narrow lane of their own, so that failures don't take the API server away from the messages that
 //! can be sent (docs/decisions/0010).
 
+mod entry;
+mod job;
+mod packer;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::entry::{Entry, State};
+pub use self::job::{Done, Job, Record};
+use self::packer::Packer;
+pub use self::packer::{ROOM, SMALL};
 use super::lanes::{Lane, LaneName};
 use super::latest::Latest;
-use super::shared::Shared;
 use crate::message::authentication::SecretName;
 use crate::message::decide::{Decision, deadline, decide};
 use crate::message::incoming::FedoraMessage;
 use crate::message::outcome::{Reason, Then};
-use crate::message::packed::{Origin, PackedMessage, PackedStatus};
-use crate::message::resource::{Environment, FedoraMessageStatus};
-
-/// How many bytes of large bodies wait here; others are left with the API server (docs/decisions/0025).
-pub const ROOM: usize = 64 << 20;
-/// Up to how many bytes a body is not large: one read of it costs more than its memory.
-pub const SMALL: usize = 4 << 10;
+use crate::message::packed::{PackedMessage, PackedStatus};
+use crate::message::resource::Environment;
 
 /// A message's identity: its resource's uid.
 pub type Uid = Arc<str>;
@@ -37,10 +38,7 @@ pub type Uid = Arc<str>;
 #[derive(Debug)]
 pub struct Queue {
     entries: HashMap<Uid, Entry>,
-    origins: Shared<Origin>,
-    statuses: Shared<str>,
-    /// Room for the bodies of those that wait.
-    room: Arc<Semaphore>,
+    packer: Packer,
     lanes: BTreeMap<LaneName, Lane>,
     due: BTreeSet<(DateTime<Utc>, Uid)>,
     syncs: HashMap<Scope, u64>,
@@ -64,109 +62,6 @@ pub struct Pods {
 /// Which of several watches an event came from.
 pub type Scope = usize;
 
-#[derive(Debug)]
-struct Entry {
-    message: PackedMessage,
-    /// The room that its body takes, if it is large and here.
-    room: Option<OwnedSemaphorePermit>,
-    /// What the status says, or will say once it could be written.
-    status: PackedStatus,
-    /// Whether the object does not have this status yet.
-    unwritten: bool,
-    /// The reason that the object's own status tells.
-    told: Option<Reason>,
-    /// When the message is to be looked at again, if nothing changes before.
-    due: Option<DateTime<Utc>>,
-    state: State,
-    scope: Scope,
-    seen: u64,
-    /// From when it first was in somebody's hands; ends with the entry.
-    life: Option<Arc<()>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// In this lane, for the next free hand.
-    Ready(LaneName),
-    /// In somebody's hands. `again`: something changed meanwhile.
-    Busy { again: bool },
-    /// Nothing to do before this time, or before something changes.
-    Waiting { due: Option<DateTime<Utc>> },
-}
-
-/// A message that somebody is to work on; [`Queue::finish`] ends it.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The message.
-    pub message: FedoraMessage,
-    /// Whether it has no body, as that was left with the API server.
-    pub without_body: bool,
-    /// What its status says, or will say once it could be written.
-    pub status: FedoraMessageStatus,
-    /// Whether that status is still to be written.
-    pub unwritten: bool,
-    /// The reason that the object's own status tells.
-    pub told: Option<Reason>,
-    /// What to do: an attempt, or a report. [`Decision::Rest`] means that only the status is left
-    /// to be written.
-    pub decision: Decision,
-    /// When the message is to be looked at again.
-    pub due: Option<DateTime<Utc>>,
-    lane: LaneName,
-    size: usize,
-    life: Weak<()>,
-}
-
-impl Job {
-    /// Whether the message is to be sent by a Pod.
-    #[must_use]
-    pub fn by_pod(&self) -> bool {
-        self.lane == LaneName::Pods
-    }
-
-    /// Whether the message is still there: neither deleted, nor sent by somebody else.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.life.strong_count() > 0
-    }
-}
-
-/// What became of a [`Job`].
-#[derive(Clone, Debug)]
-pub struct Done {
-    /// The status that follows.
-    pub status: FedoraMessageStatus,
-    /// Whether it has been written.
-    pub record: Record,
-    /// When to look at the message again, if nothing changes before.
-    pub due: Option<DateTime<Utc>>,
-}
-
-impl Done {
-    /// It was not tried.
-    #[must_use]
-    pub fn without_attempt(job: &Job, record: Record) -> Self {
-        Self { status: job.status.clone(), record, due: None }
-    }
-}
-
-/// Whether a status has been written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// The object has it.
-    Written,
-    /// It is to be written, once it is its turn.
-    Next,
-    /// Nothing is to be written: the message is to be sent by a Pod, once it is its turn there.
-    NextByPod,
-    /// Nothing is to be written: the message is not known any more.
-    Withdrawn,
-    /// It could not be written, and is to be written again at this time.
-    Again(DateTime<Utc>),
-    /// Nothing is to be written: the message could not be tried, and is to be at this time.
-    Later(DateTime<Utc>),
-}
-
 impl Queue {
     /// An empty queue, which gives out at most `width` messages of an environment at a time, and as many
     /// for Pods as these allow, as soon
@@ -175,9 +70,7 @@ impl Queue {
     pub fn new(width: usize, pods: Pods) -> Self {
         Self {
             entries: HashMap::new(),
-            origins: Shared::default(),
-            statuses: Shared::default(),
-            room: Arc::new(Semaphore::new(ROOM)),
+            packer: Packer::default(),
             lanes: BTreeMap::new(),
             due: BTreeSet::new(),
             syncs: HashMap::new(),
@@ -193,7 +86,7 @@ impl Queue {
     #[must_use]
     pub fn may_lead(&self) -> bool {
         let sends = |(name, lane): (&LaneName, &Lane)| *name != LaneName::Statuses && lane.busy > 0;
-        let tells = |entry: &Entry| matches!(entry.state, State::Busy { .. }) && !is_unrecorded(entry);
+        let tells = |entry: &Entry| entry.is_busy() && !entry.is_unrecorded();
         !self.lanes.iter().any(sends) && !self.entries.values().any(tells)
     }
 
@@ -201,7 +94,7 @@ impl Queue {
     /// work on, or was sent and not recorded, is still known.
     pub fn lead(&mut self) {
         self.sending = true;
-        self.entries.retain(|_, entry| matches!(entry.state, State::Busy { .. }) || is_unrecorded(entry));
+        self.entries.retain(|_, entry| entry.is_busy() || entry.is_unrecorded());
         self.due.retain(|(_, uid)| self.entries.contains_key(uid));
     }
 
@@ -215,7 +108,7 @@ impl Queue {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let idle = |(name, lane): (&LaneName, &Lane)| *name == LaneName::Pods || lane.busy == 0;
-        !self.entries.values().any(is_unrecorded) && self.lanes.iter().all(idle)
+        !self.entries.values().any(Entry::is_unrecorded) && self.lanes.iter().all(idle)
     }
 
     /// The uids of all messages whose status does not say that they are sent.
@@ -241,9 +134,10 @@ impl Queue {
         let uid: Uid =
             self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
         let (seen, status) = (self.sync(scope), message.status.take());
-        let (message, room) = self.pack(message, &uid);
+        let known = self.entries.get_mut(&uid).and_then(|entry| entry.room.take());
+        let (message, room) = self.packer.message(message, &uid, known);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            let status = self.pack_status(&status.unwrap_or_default(), &uid);
+            let status = self.packer.status(&status.unwrap_or_default(), &uid);
             self.entries.insert(uid.clone(), Entry::new(message, room, status, scope, seen));
             return self.make_ready(&uid);
         };
@@ -252,26 +146,6 @@ impl Queue {
         if changed {
             self.make_ready(&uid);
         }
-    }
-
-    /// Packs a message: with its body, if that is small or there is room for it.
-    fn pack(&mut self, message: FedoraMessage, uid: &Uid) -> (PackedMessage, Option<OwnedSemaphorePermit>) {
-        let origin = self.origins.share(Origin::of(&message));
-        let size = message.spec.as_ref().map_or(0, |spec| spec.message.body.get().len());
-        if size <= SMALL {
-            return (PackedMessage::new(&message, uid.clone(), origin), None);
-        }
-        // A body does not change, so what it has is enough.
-        let known = self.entries.get_mut(uid).and_then(|entry| entry.room.take());
-        let take = || self.room.clone().try_acquire_many_owned(u32::try_from(size).ok()?).ok();
-        match known.or_else(take) {
-            None => (PackedMessage::without_body(message, uid.clone(), origin), None),
-            room => (PackedMessage::new(&message, uid.clone(), origin), room),
-        }
-    }
-
-    fn pack_status(&mut self, status: &FedoraMessageStatus, uid: &Uid) -> PackedStatus {
-        PackedStatus::new(status, uid, |common| self.statuses.share(common))
     }
 
     /// A message is gone: deleted, or known to be sent.
@@ -283,7 +157,7 @@ impl Queue {
     /// also of those that are about to begin it.
     pub fn wake_environment(&mut self, environment: Environment) {
         self.wake(|entry| {
-            let waits = matches!(entry.state, State::Busy { .. }) || awaits(entry, Then::Backoff);
+            let waits = entry.is_busy() || entry.awaits(Then::Backoff);
             waits && entry.message.origin().environment == Some(environment)
         });
     }
@@ -319,7 +193,7 @@ impl Queue {
             let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.state == State::Ready(name)) else {
                 continue;
             };
-            if !sending && !is_unrecorded(entry) {
+            if !sending && !entry.is_unrecorded() {
                 entry.state = State::Waiting { due: None };
                 continue;
             }
@@ -363,7 +237,7 @@ impl Queue {
         if matches!(done.record, Record::NextByPod | Record::Withdrawn | Record::Later(_)) {
             return self.put_back(&uid, done.record);
         }
-        let status = self.pack_status(&done.status, &uid);
+        let status = self.packer.status(&done.status, &uid);
         let Some(entry) = self.entries.get_mut(&uid) else { return };
         entry.status = status;
         entry.unwritten = done.record != Record::Written;
@@ -470,7 +344,7 @@ impl Queue {
     /// Puts a message into the lane that it has to go through next.
     fn make_ready(&mut self, uid: &Uid) {
         if let Some(entry) = self.entries.get(uid) {
-            let lane = if is_unrecorded(entry) { LaneName::Statuses } else { self.lane_of(&entry.message) };
+            let lane = if entry.is_unrecorded() { LaneName::Statuses } else { self.lane_of(&entry.message) };
             self.enter(uid, lane);
         }
     }
@@ -492,42 +366,4 @@ impl Queue {
         entry.state = State::Ready(name);
         self.lanes.entry(name).or_default().push(&entry.message.origin().namespace, uid.clone());
     }
-}
-
-impl Entry {
-    fn new(
-        message: PackedMessage,
-        room: Option<OwnedSemaphorePermit>,
-        status: PackedStatus,
-        scope: Scope,
-        seen: u64,
-    ) -> Self {
-        Self {
-            message,
-            room,
-            told: status.reason(),
-            status,
-            unwritten: false,
-            due: None,
-            state: State::Waiting { due: None },
-            scope,
-            seen,
-            life: None,
-        }
-    }
-
-    /// Whether it is not finished, and names the Secret.
-    fn needs(&self, secret: &SecretName) -> bool {
-        !self.status.is_finished() && self.message.origin().secrets.contains(secret)
-    }
-}
-
-/// Whether the message was sent, and its object does not say so yet.
-fn is_unrecorded(entry: &Entry) -> bool {
-    entry.unwritten && entry.status.is_sent()
-}
-
-/// Whether what is to happen after its reason is this.
-fn awaits(entry: &Entry, then: Then) -> bool {
-    entry.status.reason().is_some_and(|reason| reason.then() == then)
 }
