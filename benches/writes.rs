@@ -32,6 +32,8 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 /// Statuses that are written in each way, in each of the rounds.
 const COUNT: usize = 1_000;
 const ROUNDS: usize = 3;
+/// A user of the rig who is no administrator.
+const USER: &str = "operator";
 
 /// One way to write a status.
 #[derive(Clone, Copy)]
@@ -41,6 +43,9 @@ struct Way {
     kind: &'static str,
     accept: &'static str,
     options: &'static str,
+    header: Option<(&'static str, &'static str)>,
+    /// Somebody whom priority and fairness holds back, and rights are looked up for; else the administrator.
+    user: bool,
     status: fn(&FedoraMessage) -> Value,
 }
 
@@ -51,10 +56,12 @@ const OURS: Way = Way {
     kind: JSON_PATCH,
     accept: METADATA,
     options: "",
+    header: None,
+    user: false,
     status: full,
 };
 
-const WAYS: [Way; 13] = [
+const WAYS: [Way; 16] = [
     OURS,
     Way { name: "8 at a time", concurrency: 8, ..OURS },
     Way { name: "32 at a time", concurrency: 32, ..OURS },
@@ -66,6 +73,9 @@ const WAYS: [Way; 13] = [
     Way { name: "answered with the object", accept: JSON, ..OURS },
     Way { name: "fieldValidation=Ignore", options: "&fieldValidation=Ignore", ..OURS },
     Way { name: "fieldValidation=Strict", options: "&fieldValidation=Strict", ..OURS },
+    Way { name: "a new connection for each", header: Some(("connection", "close")), ..OURS },
+    Way { name: "answers may be compressed", header: Some(("accept-encoding", "gzip")), ..OURS },
+    Way { name: "not exempt from priority and fairness", user: true, ..OURS },
     Way { name: "no conditions", status: few, ..OURS },
     Way { name: "status.status alone", status: least, ..OURS },
 ];
@@ -94,10 +104,13 @@ fn least(_: &FedoraMessage) -> Value {
 fn main() -> Result<()> {
     let kube = Kube::start()?;
     let (runtime, client) = common::install(&kube)?;
+    kube.run(&["create", "clusterrolebinding", USER, "--clusterrole=cluster-admin", &format!("--user={USER}")])?;
+    let user = runtime.block_on(common::client(&kube.kubeconfig_for(USER)?))?;
     let mut rates = WAYS.map(|_| Vec::new());
     for round in 0..ROUNDS {
         for (number, (way, rates)) in WAYS.into_iter().zip(&mut rates).enumerate() {
-            rates.push(measure(&runtime, &client, way, &format!("w{round}-{number}"))?);
+            let client = if way.user { &user } else { &client };
+            rates.push(measure(&runtime, client, way, &format!("w{round}-{number}"))?);
         }
     }
     println!("{}", machine());
@@ -154,7 +167,10 @@ fn request(message: &FedoraMessage, way: Way) -> Result<Request<Body>> {
         }
     };
     let request = if way.kind == JSON { Request::put(path) } else { Request::patch(path) };
-    let request = request.header(CONTENT_TYPE, way.kind).header(ACCEPT, way.accept);
+    let mut request = request.header(CONTENT_TYPE, way.kind).header(ACCEPT, way.accept);
+    if let Some((name, value)) = way.header {
+        request = request.header(name, value);
+    }
     Ok(request.body(Body::from(serde_json::to_vec(&body)?))?)
 }
 

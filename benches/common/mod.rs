@@ -3,6 +3,8 @@
 mod machine;
 pub mod operator;
 
+use std::path::Path;
+
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rig::{Broker, Kube};
@@ -30,13 +32,13 @@ pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
     kube.apply(&["crds/fedoramessages.yaml".into()])?;
     kube.create_namespace(NAMESPACE)?;
     let runtime = Runtime::new()?;
-    let client = runtime.block_on(client(kube))?;
+    let client = runtime.block_on(client(&kube.kubeconfig()))?;
     Ok((runtime, client))
 }
 
-/// A client of the API server, as the operator's own.
-async fn client(kube: &Kube) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(kube.kubeconfig())?;
+/// A client of the API server, as the operator's own, by this kubeconfig.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(fedora_message_operator::cluster::client::connect(config)?)
 }
