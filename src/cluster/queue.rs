@@ -37,7 +37,8 @@ pub type Uid = Arc<str>;
 /// All messages that are not known to be sent.
 #[derive(Debug)]
 pub struct Queue {
-    entries: HashMap<Uid, Entry>,
+    /// Each in a place of its own: a map has room for up to twice as many as it holds.
+    entries: HashMap<Uid, Box<Entry>>,
     packer: Packer,
     lanes: BTreeMap<LaneName, Lane>,
     due: BTreeSet<(DateTime<Utc>, Uid)>,
@@ -87,7 +88,7 @@ impl Queue {
     pub fn may_lead(&self) -> bool {
         let sends = |(name, lane): (&LaneName, &Lane)| *name != LaneName::Statuses && lane.busy > 0;
         let tells = |entry: &Entry| entry.is_busy() && !entry.is_unrecorded();
-        !self.lanes.iter().any(sends) && !self.entries.values().any(tells)
+        !self.lanes.iter().any(sends) && !self.entries.values().any(|entry| tells(entry))
     }
 
     /// From now on messages are sent. What is pending is to be listed anew: only what somebody is at
@@ -108,7 +109,7 @@ impl Queue {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let idle = |(name, lane): (&LaneName, &Lane)| *name == LaneName::Pods || lane.busy == 0;
-        !self.entries.values().any(Entry::is_unrecorded) && self.lanes.iter().all(idle)
+        !self.entries.values().any(|entry| entry.is_unrecorded()) && self.lanes.iter().all(idle)
     }
 
     /// The uids of all messages whose status does not say that they are sent.
@@ -134,11 +135,17 @@ impl Queue {
         let uid: Uid =
             self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
         let (seen, status) = (self.sync(scope), message.status.take());
+        if let Some(entry) = self.entries.get_mut(&uid)
+            && entry.message.update(&message)
+        {
+            (entry.scope, entry.seen) = (scope, seen);
+            return;
+        }
         let known = self.entries.get_mut(&uid).and_then(|entry| entry.room.take());
         let (message, room) = self.packer.message(message, &uid, known);
         let Some(entry) = self.entries.get_mut(&uid) else {
             let status = self.packer.status(&status.unwrap_or_default(), &uid);
-            self.entries.insert(uid.clone(), Entry::new(message, room, status, scope, seen));
+            self.entries.insert(uid.clone(), Box::new(Entry::new(message, room, status, scope, seen)));
             return self.make_ready(&uid);
         };
         let changed = entry.message.differs(&message);

@@ -142,6 +142,18 @@ impl PackedMessage {
     pub fn differs(&self, other: &Self) -> bool {
         self.generation != other.generation || self.retry != other.retry
     }
+
+    /// Takes over the version of `message`, if it is this one and else the same; whether it did.
+    pub fn update(&mut self, message: &FedoraMessage) -> bool {
+        let same = self.left.is_none()
+            && self.generation == message.metadata.generation
+            && self.retry.as_deref() == message.retry.as_deref()
+            && self.last_applied.as_deref() == message.last_applied.as_deref();
+        if same {
+            self.resource_version = message.metadata.resource_version.as_deref().map(Into::into);
+        }
+        same
+    }
 }
 
 /// A [`FedoraMessageStatus`] in few bytes.
@@ -150,7 +162,8 @@ pub struct PackedStatus {
     /// What statuses of the same words have in common, as JSON.
     common: Arc<str>,
     message_id: Option<Arc<str>>,
-    routing_key: Option<Box<str>>,
+    /// As many messages have it.
+    routing_key: Option<Arc<str>>,
     sent_time: Option<DateTime<Utc>>,
     next_attempt_time: Option<DateTime<Utc>>,
     start_time: Option<DateTime<Utc>>,
@@ -164,14 +177,14 @@ pub struct PackedStatus {
 impl PackedStatus {
     /// Packs a status of the message with this `uid`; `share` finds what is equal and known already.
     #[must_use]
-    pub fn new(status: &FedoraMessageStatus, uid: &Arc<str>, share: impl FnOnce(String) -> Arc<str>) -> Self {
+    pub fn new(status: &FedoraMessageStatus, uid: &Arc<str>, mut share: impl FnMut(String) -> Arc<str>) -> Self {
         let mut common = status.clone();
         let epoch = || Time(Timestamp::UNIX_EPOCH);
         let transition = |condition: &mut Condition| std::mem::replace(&mut condition.last_transition_time, epoch());
         let message_id = common.message_id.take();
         Self {
             message_id: message_id.map(|id| if *id == **uid { uid.clone() } else { id.into() }),
-            routing_key: common.routing_key.take().map(String::into_boxed_str),
+            routing_key: common.routing_key.take().map(&mut share),
             sent_time: common.sent_time.take(),
             next_attempt_time: common.next_attempt_time.take(),
             start_time: common.start_time.take(),
