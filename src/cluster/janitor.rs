@@ -37,6 +37,9 @@ const PACE: Duration = Duration::from_millis(10);
 const WIDTH: usize = 4;
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long nothing is deleted or listed at the beginning of a term: what waits to be sent is listed then, and each
+/// of the two lists has the API server look at all there is.
+const HEAD_START: Duration = Duration::from_secs(2);
 /// Another look is taken after this time, in case the clock was set.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -83,7 +86,7 @@ impl Janitor {
             tokio::select! {
                 biased;
                 () = over(&mut tenure, term) => {}
-                () = broom.sweep() => {}
+                () = sleep(HEAD_START).then(|()| broom.sweep()) => {}
             }
         }
     }
