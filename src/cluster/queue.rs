@@ -226,7 +226,7 @@ impl Queue {
                 due: entry.due,
                 lane: name,
                 size,
-                life: Arc::downgrade(entry.life.get_or_insert_default()),
+                life: Arc::downgrade(&entry.life),
             });
         }
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::value::RawValue;
 
@@ -52,7 +52,7 @@ pub struct PackedMessage {
     uid: Arc<str>,
     origin: Arc<Origin>,
     name: Box<str>,
-    resource_version: Option<Box<str>>,
+    resource_version: Version,
     generation: Option<i64>,
     created: Option<DateTime<Utc>>,
     retry: Option<Box<str>>,
@@ -76,7 +76,7 @@ impl PackedMessage {
             uid,
             origin,
             name: message.name().into(),
-            resource_version: message.metadata.resource_version.as_deref().map(Into::into),
+            resource_version: Version::new(message),
             generation: message.metadata.generation,
             created: message.created,
             retry: message.retry.as_deref().map(Into::into),
@@ -93,7 +93,7 @@ impl PackedMessage {
                 name: Some(self.name.to_string()),
                 namespace: Some(self.origin.namespace.clone()),
                 uid: Some(self.uid.to_string()),
-                resource_version: self.resource_version.as_deref().map(str::to_owned),
+                resource_version: self.resource_version.text(),
                 generation: self.generation,
                 ..ObjectMeta::default()
             },
@@ -150,9 +150,35 @@ impl PackedMessage {
             && self.retry.as_deref() == message.retry.as_deref()
             && self.last_applied.as_deref() == message.last_applied.as_deref();
         if same {
-            self.resource_version = message.metadata.resource_version.as_deref().map(Into::into);
+            self.resource_version = Version::new(message);
         }
         same
+    }
+}
+
+/// A resource version: opaque to clients, and so kept as it is where it is not the number that API servers give.
+#[derive(Clone, Debug)]
+enum Version {
+    None,
+    Number(u64),
+    Text(Box<str>),
+}
+
+impl Version {
+    fn new(message: &FedoraMessage) -> Self {
+        let Some(text) = message.metadata.resource_version.as_deref() else { return Self::None };
+        match text.parse::<u64>() {
+            Ok(number) if number.to_string() == text => Self::Number(number),
+            _ => Self::Text(text.into()),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Number(number) => Some(number.to_string()),
+            Self::Text(text) => Some(text.to_string()),
+        }
     }
 }
 
@@ -167,8 +193,9 @@ pub struct PackedStatus {
     sent_time: Option<DateTime<Utc>>,
     next_attempt_time: Option<DateTime<Utc>>,
     start_time: Option<DateTime<Utc>>,
-    /// When each of the conditions changed.
-    transitions: Box<[Time]>,
+    /// When each of the first conditions changed; the operator's own statuses have no more. Not in an allocation of
+    /// its own, as nothing small of a message's is: between what is used and given back, these break up memory.
+    transitions: [Time; 2],
     reason: Option<Reason>,
     sent: bool,
     stalled: bool,
@@ -180,7 +207,10 @@ impl PackedStatus {
     pub fn new(status: &FedoraMessageStatus, uid: &Arc<str>, mut share: impl FnMut(String) -> Arc<str>) -> Self {
         let mut common = status.clone();
         let epoch = || Time(Timestamp::UNIX_EPOCH);
-        let transition = |condition: &mut Condition| std::mem::replace(&mut condition.last_transition_time, epoch());
+        let mut transitions = [epoch(), epoch()];
+        for (condition, at) in common.conditions.iter_mut().zip(&mut transitions) {
+            std::mem::swap(&mut condition.last_transition_time, at);
+        }
         let message_id = common.message_id.take();
         Self {
             message_id: message_id.map(|id| if *id == **uid { uid.clone() } else { id.into() }),
@@ -188,7 +218,7 @@ impl PackedStatus {
             sent_time: common.sent_time.take(),
             next_attempt_time: common.next_attempt_time.take(),
             start_time: common.start_time.take(),
-            transitions: common.conditions.iter_mut().map(transition).collect(),
+            transitions,
             common: share(serde_json::to_string(&common).unwrap_or_default()),
             reason: Reason::ALL.into_iter().find(|reason| Some(reason.name()) == status.reason.as_deref()),
             sent: status.status == Some(true),
@@ -199,15 +229,15 @@ impl PackedStatus {
     /// The status, as it was.
     #[must_use]
     pub fn unpack(&self) -> FedoraMessageStatus {
-        let common = serde_json::from_str(&self.common).unwrap_or_else(|_| FedoraMessageStatus {
+        let mut common = serde_json::from_str(&self.common).unwrap_or_else(|_| FedoraMessageStatus {
             // Whatever else is lost: what was sent stays sent.
             status: self.sent.then_some(true),
             ..FedoraMessageStatus::default()
         });
-        let transition =
-            |(condition, at): (Condition, &Time)| Condition { last_transition_time: at.clone(), ..condition };
+        for (condition, at) in common.conditions.iter_mut().zip(&self.transitions) {
+            condition.last_transition_time = at.clone();
+        }
         FedoraMessageStatus {
-            conditions: common.conditions.into_iter().zip(&self.transitions).map(transition).collect(),
             message_id: self.message_id.as_deref().map(str::to_owned),
             routing_key: self.routing_key.as_deref().map(str::to_owned),
             sent_time: self.sent_time,

@@ -27,8 +27,8 @@ pub(super) struct Entry {
     pub(super) state: State,
     pub(super) scope: Scope,
     pub(super) seen: u64,
-    /// From when it first was in somebody's hands; ends with the entry.
-    pub(super) life: Option<Arc<()>>,
+    /// Ends with the entry; who works on it sees so.
+    pub(super) life: Arc<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Entry {
             state: State::Waiting { due: None },
             scope,
             seen,
-            life: None,
+            life: Arc::default(),
         }
     }
 
