@@ -16,9 +16,10 @@ pub mod run;
 /// The command line, or a file it names, is wrong; clap exits with it too.
 pub const USAGE: u8 = 2;
 
-/// Runs a command's asynchronous part on this thread alone: what is one task only gets handed over by more.
+/// Runs a command's asynchronous part on all cores. This thread alone would do, but not while it waits for somebody
+/// who reads slowly what is printed: a broker's heartbeats are answered meanwhile.
 fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
 }
 
 /// Prints what a command was asked for. A reader that has closed the pipe has read enough.

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kube::Client;
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -59,7 +58,7 @@ pub fn main(arguments: RunArgs) -> ExitCode {
         Ok(schemas) => Arc::new(schemas),
         Err(words) => return super::misused(&words),
     };
-    match Runtime::new().map(|runtime| runtime.block_on(run(arguments, schemas))) {
+    match super::block_on(run(arguments, schemas)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(words)) => super::fail(&words),
         Err(error) => super::fail(&format!("can't start: {error}")),
