@@ -12,6 +12,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
+use parking_lot::Mutex;
 use rig::Broker;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -25,6 +26,8 @@ const SOON: Duration = Duration::from_mins(1);
 /// A connection with channels, each of which has one message in flight at most.
 pub struct BarePublisher {
     channels: Vec<Channel>,
+    /// Those on which nothing is in flight, for [`publish_on_any`](Self::publish_on_any).
+    idle: Mutex<Vec<Channel>>,
     _connection: Connection,
 }
 
@@ -36,12 +39,21 @@ impl BarePublisher {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             lapin::Result::Ok(channel)
         });
-        Ok(Self { channels: try_join_all(opened).await?, _connection: connection })
+        let channels = try_join_all(opened).await?;
+        Ok(Self { idle: Mutex::new(channels.clone()), channels, _connection: connection })
     }
 
     /// Publishes a message and awaits its confirm.
     pub async fn publish(&self, topic: &str, body: &[u8]) -> Result<()> {
         publish(&self.channels[0], topic, body).await
+    }
+
+    /// The same on whichever channel is idle; no more may call it at a time than there are channels.
+    pub async fn publish_on_any(&self, topic: &str, body: &[u8]) -> Result<()> {
+        let channel = self.idle.lock().pop().ok_or("no channel is idle")?;
+        publish(&channel, topic, body).await?;
+        self.idle.lock().push(channel);
+        Ok(())
     }
 
     /// Publishes all, on all channels.

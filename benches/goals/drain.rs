@@ -1,5 +1,6 @@
 //! A backlog: the operator sends what it finds waiting, beside a client that does nothing but write the
-//! same statuses. Both are timed in the API server's audit log, from the first write to the last.
+//! same statuses, and one that watches and publishes too. All are timed in the API server's audit log, from the first
+//! write to the last.
 
 use chrono::Utc;
 use fedora_message_operator::cluster::status::StatusWriter;
@@ -7,11 +8,14 @@ use fedora_message_operator::message::incoming::FedoraMessage;
 use fedora_message_operator::message::outcome::{Mode, Outcome};
 use fedora_message_operator::message::resource::FedoraMessageStatus;
 use fedora_message_operator::message::status::{Facts, next};
-use futures::{StreamExt, stream};
+use futures::future::try_join;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::audit::{Request, seconds};
+use crate::broker::BarePublisher;
 use crate::common::Result;
 use crate::common::operator::{Operator, WRITES};
+use crate::latency::Events;
 use crate::plot::{Line, draw};
 use crate::table::{Row, median, ratios};
 use crate::world::{Of, Space, World};
@@ -20,31 +24,50 @@ use crate::world::{Of, Space, World};
 const BACKLOG: Of<usize> = Of { full: 1_500, short: 300 };
 const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
 const GOAL: Of<f64> = Of { full: 0.95, short: 0.3 };
+/// Channels of the bare client, as many as the program has.
+const CHANNELS: usize = 64;
 /// How many writes the bare client has under way, where the best number is looked for; messages for each.
 const WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];
 const EACH: usize = 400;
 const WIDTH_ROUNDS: usize = 2;
 
+/// Who writes the statuses of a backlog.
+#[derive(Clone, Copy)]
+enum Way {
+    Operator,
+    /// A client that does nothing else.
+    Writes,
+    /// A client that watches and publishes too.
+    Parts,
+}
+
+const WAYS: [Way; 3] = [Way::Operator, Way::Writes, Way::Parts];
+
 pub fn measure(world: &World) -> Result<Vec<Row>> {
     let (count, rounds) = (world.of(BACKLOG), world.of(ROUNDS));
-    let (mut drains, mut starts, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut drains, mut starts, mut writes, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut lines = [("the operator", Vec::new()), ("bare status writes", Vec::new())];
     for round in 0..rounds {
-        // Neither of them is always the first.
-        for bare in [round % 2 == 0, round % 2 == 1] {
+        // None of them is always the first.
+        for turn in 0..WAYS.len() {
+            let way = WAYS[(round + turn) % WAYS.len()];
             let space = world.space("drain")?;
-            if bare {
-                let requests = write_bare(world, &space, space.create(count)?, WRITES)?;
-                writes.push(rate(&requests));
-                lines[1].1 = progress(&requests);
-            } else {
-                space.create(count)?;
-                let begun = Utc::now();
-                let (requests, operator) = drain(world, &space, count)?;
-                operator.stop()?;
-                drains.push(rate(&requests));
-                lines[0].1 = progress(&requests);
-                starts.push(count as f64 / requests.last().map_or(f64::NAN, |last| seconds(begun, last.answered)));
+            let messages = space.create(count)?;
+            match way {
+                Way::Operator => {
+                    let begun = Utc::now();
+                    let (requests, operator) = drain(world, &space, count)?;
+                    operator.stop()?;
+                    drains.push(rate(&requests));
+                    lines[0].1 = progress(&requests);
+                    starts.push(count as f64 / requests.last().map_or(f64::NAN, |last| seconds(begun, last.answered)));
+                }
+                Way::Writes => {
+                    let requests = write_bare(world, &space, messages, WRITES)?;
+                    writes.push(rate(&requests));
+                    lines[1].1 = progress(&requests);
+                }
+                Way::Parts => parts.push(rate(&work_bare(world, &space, messages)?)),
             }
         }
     }
@@ -55,9 +78,11 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
     let mut rows = vec![
         Row::ratio(format!("drain of {count} messages: rate beside bare status writes"), ratios(&drains, &writes))
             .at_least(world.of(GOAL)),
+        Row::ratio("drain: rate beside a bare client that watches, publishes and writes", ratios(&drains, &parts)),
         Row::figure("drain, from the first write to the last", "a second", drains),
         Row::figure("drain, from the start of the process", "a second", starts),
         Row::figure(format!("bare status writes, {WRITES} at a time"), "a second", writes),
+        Row::figure("the same by a client that watches and publishes too", "a second", parts),
     ];
     if !world.short {
         rows.extend(widths(world)?);
@@ -97,6 +122,38 @@ pub fn write_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>, wi
     let statuses_of = StatusWriter::new(world.client.clone(), width);
     let write = async |message: FedoraMessage| statuses_of.write(&message, &sent(&message)).await;
     world.runtime.block_on(stream::iter(messages).map(write).buffer_unordered(width).for_each(async |_| {}));
+    Ok(statuses(audit.wait_for_writes(&space.name, count)?))
+}
+
+/// The same by a client that does what no operator can do without: it watches what is pending, and publishes each
+/// message before it writes its status.
+fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Result<Vec<Request>> {
+    let count = messages.len();
+    let mut audit = world.audit()?;
+    let statuses_of = StatusWriter::new(world.client.clone(), WRITES);
+    let topic = format!("bench.{}", space.name);
+    world.runtime.block_on(async {
+        let mut events = Events::pending(world, space).await?;
+        let publisher = BarePublisher::open(&world.rig.broker, CHANNELS).await?;
+        let publish = async |message: FedoraMessage| {
+            let body = message.spec.as_ref().map_or("{}", |spec| spec.message.body.get());
+            publisher.publish_on_any(&topic, body.as_bytes()).await.map(|()| message)
+        };
+        let write = async |message: Result<FedoraMessage>| {
+            let message = message?;
+            statuses_of.write(&message, &sent(&message)).await;
+            Result::Ok(())
+        };
+        let published = stream::iter(messages).map(publish).buffer_unordered(CHANNELS);
+        let work = published.map(write).buffer_unordered(WRITES).try_collect::<()>();
+        let watch = async {
+            for _ in 0..count {
+                events.gone().await?;
+            }
+            Result::Ok(())
+        };
+        try_join(work, watch).await
+    })?;
     Ok(statuses(audit.wait_for_writes(&space.name, count)?))
 }
 

@@ -151,17 +151,35 @@ pub struct Events(Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<FedoraMessag
 impl Events {
     /// Watches from now on.
     pub async fn watch(world: &World, space: &Space<'_>) -> Result<Self> {
+        Self::selected(world, space, WatchParams::default()).await
+    }
+
+    /// Watches from now on what is not sent, as the operator does.
+    pub async fn pending(world: &World, space: &Space<'_>) -> Result<Self> {
+        Self::selected(world, space, WatchParams::default().fields("status.status!=true")).await
+    }
+
+    async fn selected(world: &World, space: &Space<'_>, selected: WatchParams) -> Result<Self> {
         let api: Api<FedoraMessage> = Api::namespaced(world.client.clone(), &space.name);
         let version = api.list(&ListParams::default().limit(1)).await?.metadata.resource_version.unwrap_or_default();
-        Ok(Self(api.watch(&WatchParams::default().disable_bookmarks(), &version).await?.boxed()))
+        Ok(Self(api.watch(&selected.disable_bookmarks(), &version).await?.boxed()))
     }
 
     /// When it tells of the next new message.
     pub async fn next(&mut self) -> Result<Instant> {
+        self.told(|event| matches!(event, WatchEvent::Added(_))).await
+    }
+
+    /// When it tells that the next one is gone.
+    pub async fn gone(&mut self) -> Result<Instant> {
+        self.told(|event| matches!(event, WatchEvent::Deleted(_))).await
+    }
+
+    async fn told(&mut self, awaited: impl Fn(&WatchEvent<FedoraMessage>) -> bool) -> Result<Instant> {
         loop {
             match self.0.next().await.ok_or("the watch has ended")?? {
-                WatchEvent::Added(_) => return Ok(Instant::now()),
                 WatchEvent::Error(status) => return Err(status.message.into()),
+                event if awaited(&event) => return Ok(Instant::now()),
                 _ => {}
             }
         }
