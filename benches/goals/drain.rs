@@ -144,8 +144,8 @@ fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Resu
             statuses_of.write(&message, &sent(&message)).await;
             Result::Ok(())
         };
-        let published = stream::iter(messages).map(publish).buffer_unordered(CHANNELS);
-        let work = published.map(write).buffer_unordered(WRITES).try_collect::<()>();
+        let confirmed = stream::iter(messages).map(publish).buffer_unordered(CHANNELS);
+        let work = confirmed.map(write).buffer_unordered(WRITES).try_collect::<()>();
         let watch = async {
             for _ in 0..count {
                 events.gone().await?;

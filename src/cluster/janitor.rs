@@ -134,6 +134,10 @@ struct Broom {
 impl Broom {
     /// Deletes and lists, each at its time.
     async fn sweep(&self) {
+        // Before anything is deleted: what is noted already would be found once more, and deleted twice.
+        if self.notes.schedule.lock().begin_list(Utc::now()) {
+            self.settle_list(self.list().await);
+        }
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut deletions = FuturesUnordered::new();
