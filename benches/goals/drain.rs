@@ -12,7 +12,7 @@ use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::audit::{Request, seconds};
-use crate::broker::BarePublisher;
+use crate::broker::{BarePublisher, Inbox};
 use crate::common::Result;
 use crate::common::operator::{Operator, WRITES};
 use crate::latency::Events;
@@ -53,6 +53,7 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
             let way = WAYS[(round + turn) % WAYS.len()];
             let space = world.space("drain")?;
             let messages = space.create(count)?;
+            let _inbox = world.runtime.block_on(Inbox::bind(&world.rig.broker, &topic(&space)))?;
             match way {
                 Way::Operator => {
                     let begun = Utc::now();
@@ -131,7 +132,7 @@ fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Resu
     let count = messages.len();
     let mut audit = world.audit()?;
     let statuses_of = StatusWriter::new(world.client.clone(), WRITES);
-    let topic = format!("bench.{}", space.name);
+    let topic = topic(space);
     world.runtime.block_on(async {
         let mut events = Events::pending(world, space).await?;
         let publisher = BarePublisher::open(&world.rig.broker, CHANNELS).await?;
@@ -155,6 +156,11 @@ fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Resu
         try_join(work, watch).await
     })?;
     Ok(statuses(audit.wait_for_writes(&space.name, count)?))
+}
+
+/// The topic of a namespace's messages.
+fn topic(space: &Space) -> String {
+    format!("bench.{}", space.name)
 }
 
 /// The status that the operator would write.

@@ -168,7 +168,8 @@ impl Version {
     fn new(message: &FedoraMessage) -> Self {
         let Some(text) = message.metadata.resource_version.as_deref() else { return Self::None };
         match text.parse::<u64>() {
-            Ok(number) if number.to_string() == text => Self::Number(number),
+            // Others would not be the same text again.
+            Ok(number) if text.starts_with(|first| ('1'..='9').contains(&first)) => Self::Number(number),
             _ => Self::Text(text.into()),
         }
     }
