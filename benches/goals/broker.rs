@@ -20,13 +20,15 @@ use uuid::Uuid;
 use crate::common::Result;
 use crate::raw::{connect, open};
 
+/// Channels of a bare client that is to be as fast as the program: as many as that has.
+pub const CHANNELS: usize = 64;
 /// A delivery or a confirm takes no longer.
 const SOON: Duration = Duration::from_mins(1);
 
 /// A connection with channels, each of which has one message in flight at most.
 pub struct BarePublisher {
     channels: Vec<Channel>,
-    /// Those on which nothing is in flight, for [`publish_on_any`](Self::publish_on_any).
+    /// Those on which nothing is in flight, for [`publish`](Self::publish).
     idle: Mutex<Vec<Channel>>,
     _connection: Connection,
 }
@@ -43,13 +45,9 @@ impl BarePublisher {
         Ok(Self { idle: Mutex::new(channels.clone()), channels, _connection: connection })
     }
 
-    /// Publishes a message and awaits its confirm.
+    /// Publishes a message on whichever channel is idle, and awaits its confirm; no more may call it at a time than
+    /// there are channels.
     pub async fn publish(&self, topic: &str, body: &[u8]) -> Result<()> {
-        publish(&self.channels[0], topic, body).await
-    }
-
-    /// The same on whichever channel is idle; no more may call it at a time than there are channels.
-    pub async fn publish_on_any(&self, topic: &str, body: &[u8]) -> Result<()> {
         let channel = self.idle.lock().pop().ok_or("no channel is idle")?;
         publish(&channel, topic, body).await?;
         self.idle.lock().push(channel);

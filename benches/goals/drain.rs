@@ -12,7 +12,7 @@ use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::audit::{Request, seconds};
-use crate::broker::{BarePublisher, Inbox};
+use crate::broker::{BarePublisher, CHANNELS, Inbox};
 use crate::common::Result;
 use crate::common::operator::{Operator, WRITES};
 use crate::latency::Events;
@@ -24,8 +24,6 @@ use crate::world::{Of, Space, World};
 const BACKLOG: Of<usize> = Of { full: 1_500, short: 300 };
 const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
 const GOAL: Of<f64> = Of { full: 0.95, short: 0.3 };
-/// Channels of the bare client, as many as the program has.
-const CHANNELS: usize = 64;
 /// How many writes the bare client has under way, where the best number is looked for; messages for each.
 const WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];
 const EACH: usize = 400;
@@ -53,7 +51,7 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
             let way = WAYS[(round + turn) % WAYS.len()];
             let space = world.space("drain")?;
             let messages = space.create(count)?;
-            let _inbox = world.runtime.block_on(Inbox::bind(&world.rig.broker, &topic(&space)))?;
+            let _inbox = world.runtime.block_on(Inbox::bind(&world.rig.broker, &space.topic()))?;
             match way {
                 Way::Operator => {
                     let begun = Utc::now();
@@ -132,13 +130,13 @@ fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Resu
     let count = messages.len();
     let mut audit = world.audit()?;
     let statuses_of = StatusWriter::new(world.client.clone(), WRITES);
-    let topic = topic(space);
+    let topic = space.topic();
     world.runtime.block_on(async {
         let mut events = Events::pending(world, space).await?;
         let publisher = BarePublisher::open(&world.rig.broker, CHANNELS).await?;
         let publish = async |message: FedoraMessage| {
             let body = message.spec.as_ref().map_or("{}", |spec| spec.message.body.get());
-            publisher.publish_on_any(&topic, body.as_bytes()).await.map(|()| message)
+            publisher.publish(&topic, body.as_bytes()).await.map(|()| message)
         };
         let write = async |message: Result<FedoraMessage>| {
             let message = message?;
@@ -156,11 +154,6 @@ fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Resu
         try_join(work, watch).await
     })?;
     Ok(statuses(audit.wait_for_writes(&space.name, count)?))
-}
-
-/// The topic of a namespace's messages.
-fn topic(space: &Space) -> String {
-    format!("bench.{}", space.name)
 }
 
 /// The status that the operator would write.

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::time::Instant;
 
+use fedora_message_operator::cluster::watch::PENDING;
 use fedora_message_operator::message::incoming::FedoraMessage;
 use futures::{Stream, StreamExt, future};
 use kube::Api;
@@ -99,7 +100,7 @@ pub struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     pub async fn start(world: &World, space: Space<'a>) -> Result<Self> {
-        let inbox = Inbox::bind(&world.rig.broker, &format!("bench.{}", space.name)).await?;
+        let inbox = Inbox::bind(&world.rig.broker, &space.topic()).await?;
         let api = Api::namespaced(world.client.clone(), &space.name);
         Ok(Self { space, api, receipts: inbox.consume().await?, _inbox: inbox, number: 0 })
     }
@@ -156,7 +157,7 @@ impl Events {
 
     /// Watches from now on what is not sent, as the operator does.
     pub async fn pending(world: &World, space: &Space<'_>) -> Result<Self> {
-        Self::selected(world, space, WatchParams::default().fields("status.status!=true")).await
+        Self::selected(world, space, WatchParams::default().fields(PENDING)).await
     }
 
     async fn selected(world: &World, space: &Space<'_>, selected: WatchParams) -> Result<Self> {
@@ -198,7 +199,7 @@ struct Bare<'a> {
 
 impl<'a> Bare<'a> {
     async fn start(world: &World, space: Space<'a>) -> Result<Self> {
-        let topic = format!("bench.{}", space.name);
+        let topic = space.topic();
         Ok(Self {
             events: Events::watch(world, &space).await?,
             publisher: BarePublisher::open(&world.rig.broker, 1).await?,

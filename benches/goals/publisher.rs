@@ -9,7 +9,7 @@ use lapin::message::Delivery;
 use rig::{Guard, Publisher};
 use serde_json::{Value, json};
 
-use crate::broker::{BarePublisher, Inbox};
+use crate::broker::{BarePublisher, CHANNELS, Inbox};
 use crate::common::{PROGRAM, Result, manifest};
 use crate::table::{Row, ratios};
 use crate::world::{Count, Of, World};
@@ -18,8 +18,6 @@ use crate::world::{Count, Of, World};
 const PUBLISHED: Count = Count { variable: "PUBLISHED", usual: Of { full: 100_000, short: 3_000 } };
 const PYTHON: Of<usize> = Of { full: 500, short: 100 };
 const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
-/// Channels of the bare client: as many as the program has.
-const CHANNELS: usize = 64;
 const OF_BARE: Of<f64> = Of { full: 0.9, short: 0.2 };
 const OF_PYTHON: Of<f64> = Of { full: 15.0, short: 2.0 };
 const TOPIC: &str = "bench.published";

@@ -102,6 +102,11 @@ pub struct Space<'a> {
 }
 
 impl Space<'_> {
+    /// The topic of its messages.
+    pub fn topic(&self) -> String {
+        format!("bench.{}", self.name)
+    }
+
     /// A message in it, of about 300 bytes.
     pub fn message(&self, number: usize) -> Value {
         let mut message = manifest(&self.name, number);

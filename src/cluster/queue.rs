@@ -135,21 +135,21 @@ impl Queue {
         let uid: Uid =
             self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
         let (seen, status) = (self.sync(scope), message.status.take());
-        if let Some(entry) = self.entries.get_mut(&uid)
-            && entry.message.update(&message)
-        {
+        let (mut changed, mut room) = (false, None);
+        if let Some(entry) = self.entries.get_mut(&uid) {
             (entry.scope, entry.seen) = (scope, seen);
-            return;
+            if entry.message.update(&message) {
+                return;
+            }
+            (changed, room) = (entry.message.differs(&message), entry.room.take());
         }
-        let known = self.entries.get_mut(&uid).and_then(|entry| entry.room.take());
-        let (message, room) = self.packer.message(message, &uid, known);
+        let (message, room) = self.packer.message(message, &uid, room);
         let Some(entry) = self.entries.get_mut(&uid) else {
             let status = self.packer.status(&status.unwrap_or_default(), &uid);
             self.entries.insert(uid.clone(), Box::new(Entry::new(message, room, status, scope, seen)));
             return self.make_ready(&uid);
         };
-        let changed = entry.message.differs(&message);
-        (entry.message, entry.room, entry.scope, entry.seen) = (message, room, scope, seen);
+        (entry.message, entry.room) = (message, room);
         if changed {
             self.make_ready(&uid);
         }

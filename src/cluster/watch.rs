@@ -11,7 +11,7 @@ use super::queue::Scope;
 use crate::message::incoming::FedoraMessage;
 
 /// Selects what is not sent, also what has no status at all.
-const PENDING: &str = "status.status!=true";
+pub const PENDING: &str = "status.status!=true";
 /// How many messages a page of a list has: all of them are in memory at a time, however large they are.
 const PAGE: u32 = 50;
 

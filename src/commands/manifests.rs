@@ -1,13 +1,11 @@
 //! Reads manifests from text: `FedoraMessages`, and the Secrets that they name.
 
+mod parts;
 mod yaml;
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::io;
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use k8s_openapi::ByteString;
@@ -17,6 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use self::parts::{Part, Text, on_large_stacks, parts};
 use self::yaml::from_yaml;
 use crate::message::authentication::SecretName;
 use crate::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
@@ -29,12 +28,6 @@ use crate::message::text::{printable, quoted};
 const DEFAULT_NAMESPACE: &str = "default";
 /// The deepest nesting of a document that is read: that of a body, and what it stands in.
 const MAX_DEPTH: usize = MAX_BODY_DEPTH + 32;
-/// The YAML decoder works by recursion, with much stack for each level.
-const STACK: usize = 64 * 1024 * 1024;
-/// How many threads read at a time, at most.
-const MOST_THREADS: usize = 8;
-/// From how many parts on another thread is worth its start.
-const FEWEST_PARTS: usize = 100;
 /// The longest part of a decoder's words that is passed on, in characters.
 const LONGEST_WORDS: usize = 300;
 /// The longest kind, version or field of a manifest that is passed on, in characters.
@@ -128,37 +121,6 @@ impl Manifests {
     }
 }
 
-/// A part of a file that is read by itself: a document in YAML, or one of the objects of one in JSON.
-struct Part<'a> {
-    /// The document's number, from 1.
-    document: usize,
-    text: Text<'a>,
-}
-
-enum Text<'a> {
-    Yaml(&'a str),
-    Json(&'a str),
-}
-
-/// Takes a file apart. A document in JSON may have several objects after one another.
-fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
-    let mut parts = Vec::new();
-    for (document, text) in (1..).zip(documents(text)) {
-        if text.trim_start().starts_with('{') {
-            for object in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
-                let object = object.map_err(|error| {
-                    let words = not_too_deep(text).err().unwrap_or_else(|| invalid(&error));
-                    in_document(document, &words)
-                })?;
-                parts.push(Part { document, text: Text::Json(object.get()) });
-            }
-        } else {
-            parts.push(Part { document, text: Text::Yaml(text) });
-        }
-    }
-    Ok(parts)
-}
-
 /// The decoder of JSON works by recursion.
 fn not_too_deep(json: &str) -> Result<(), String> {
     if depth(json) > MAX_DEPTH {
@@ -195,23 +157,6 @@ fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
 
 fn invalid(error: &serde_json::Error) -> String {
     format!("is not valid JSON: {}: correct it", words(error))
-}
-
-/// Does `work` with all parts, some each on all cores, on stacks that are large enough for the deepest document. An
-/// error is that of the operating system, or a decoder's that gave up.
-fn on_large_stacks<T: Send>(parts: &[Part<'_>], work: impl Fn(&[Part<'_>]) -> T + Sync) -> Vec<Result<T, String>> {
-    let threads = available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
-    thread::scope(|scope| {
-        let work = &work;
-        let start = |parts| thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || work(parts));
-        let end = |started: io::Result<ScopedJoinHandle<'_, T>>| {
-            let thread = started.map_err(|error| error.to_string())?;
-            thread.join().map_err(|_| "write it more simply, or as JSON".to_owned())
-        };
-        let share = parts.len().div_ceil(threads).max(FEWEST_PARTS);
-        let started: Vec<_> = parts.chunks(share).map(start).collect();
-        started.into_iter().map(end).collect()
-    })
 }
 
 /// A decoder's words, on one line.
@@ -280,25 +225,9 @@ fn stand_in_for_the_api_server(metadata: Option<&RawValue>) -> Result<Map<String
     Ok(metadata)
 }
 
-/// The documents of a YAML stream. A line that begins with the word `---` ends one wherever it stands:
-/// YAML forbids it within a document. `-----BEGIN` is another word.
-fn documents(text: &str) -> impl Iterator<Item = &str> {
-    let is_mark = |start: usize| {
-        (start == 0 || text[..start].ends_with('\n')) && !text[start + 3..].starts_with(|c: char| !c.is_whitespace())
-    };
-    let marks = text.match_indices("---").filter(|(start, _)| is_mark(*start));
-    let mut begin = 0;
-    let mut parts = Vec::new();
-    for (start, mark) in marks {
-        parts.push(&text[begin..start]);
-        begin = start + mark.len();
-    }
-    parts.push(&text[begin..]);
-    parts.into_iter().filter(|part| !part.trim().is_empty())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::parts::FEWEST_PARTS;
     use super::*;
 
     const MESSAGE: &str = "

@@ -137,17 +137,16 @@ impl PackedMessage {
         age(self.created, now)
     }
 
-    /// Whether a user has changed the resource since it was `other`.
+    /// Whether a user has changed the resource, as it is in `message`, since this was packed.
     #[must_use]
-    pub fn differs(&self, other: &Self) -> bool {
-        self.generation != other.generation || self.retry != other.retry
+    pub fn differs(&self, message: &FedoraMessage) -> bool {
+        self.generation != message.metadata.generation || self.retry.as_deref() != message.retry.as_deref()
     }
 
-    /// Takes over the version of `message`, if it is this one and else the same; whether it did.
+    /// Takes over the resource version of `message`, if all else is the same and here; whether it was.
     pub fn update(&mut self, message: &FedoraMessage) -> bool {
         let same = self.left.is_none()
-            && self.generation == message.metadata.generation
-            && self.retry.as_deref() == message.retry.as_deref()
+            && !self.differs(message)
             && self.last_applied.as_deref() == message.last_applied.as_deref();
         if same {
             self.resource_version = Version::new(message);
