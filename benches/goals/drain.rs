@@ -10,6 +10,7 @@ use fedora_message_operator::message::resource::FedoraMessageStatus;
 use fedora_message_operator::message::status::{Facts, next};
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
+use rig::Apart;
 
 use crate::audit::{Request, seconds};
 use crate::broker::{BarePublisher, CHANNELS, Inbox};
@@ -18,11 +19,11 @@ use crate::common::operator::{Operator, WRITES};
 use crate::latency::Events;
 use crate::plot::{Line, draw};
 use crate::table::{Row, median, ratios};
-use crate::world::{Of, Space, World};
+use crate::world::{Count, Of, Space, World};
 
 /// Messages of a backlog, in each of the rounds.
-const BACKLOG: Of<usize> = Of { full: 1_500, short: 300 };
-const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
+const BACKLOG: Count = Count { variable: "BACKLOG", usual: Of { full: 1_500, short: 300 } };
+const ROUNDS: Of<usize> = Of { full: 6, short: 2 };
 const GOAL: Of<f64> = Of { full: 0.95, short: 0.3 };
 /// How many writes the bare client has under way, where the best number is looked for; messages for each.
 const WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];
@@ -42,7 +43,20 @@ enum Way {
 const WAYS: [Way; 3] = [Way::Operator, Way::Writes, Way::Parts];
 
 pub fn measure(world: &World) -> Result<Vec<Row>> {
-    let (count, rounds) = (world.of(BACKLOG), world.of(ROUNDS));
+    let mut rows = compare(world, "all on the same cores", None)?;
+    if !world.short {
+        rows.extend(widths(world)?);
+    }
+    // As in a cluster, where the API server has machines of its own. With a single core they can't be apart.
+    if let Some(_apart) = Apart::new(&world.rig)? {
+        rows.extend(compare(world, "the API server on cores of its own", Some(world.of(GOAL)))?);
+    }
+    Ok(rows)
+}
+
+/// All ways in turns.
+fn compare(world: &World, cores: &str, goal: Option<f64>) -> Result<Vec<Row>> {
+    let (count, rounds) = (world.count(BACKLOG)?, world.of(ROUNDS));
     let (mut drains, mut starts, mut writes, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut lines = [("the operator", Vec::new()), ("bare status writes", Vec::new())];
     for round in 0..rounds {
@@ -72,21 +86,25 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
     }
     if !world.short {
         let lines = lines.map(|(name, points)| Line { name, points });
-        draw("drain", &format!("A backlog of {count} messages"), ["seconds since the first write", "sent"], &lines)?;
+        let title = format!("A backlog of {count} messages, {cores}");
+        draw("drain", &title, ["seconds since the first write", "sent"], &lines)?;
     }
-    let mut rows = vec![
-        Row::ratio(format!("drain of {count} messages: rate beside bare status writes"), ratios(&drains, &writes))
-            .at_least(world.of(GOAL)),
-        Row::ratio("drain: rate beside a bare client that watches, publishes and writes", ratios(&drains, &parts)),
-        Row::figure("drain, from the first write to the last", "a second", drains),
-        Row::figure("drain, from the start of the process", "a second", starts),
-        Row::figure(format!("bare status writes, {WRITES} at a time"), "a second", writes),
-        Row::figure("the same by a client that watches and publishes too", "a second", parts),
-    ];
-    if !world.short {
-        rows.extend(widths(world)?);
-    }
-    Ok(rows)
+    let beside_writes =
+        Row::ratio(format!("drain of {count}, {cores}: rate beside bare status writes"), ratios(&drains, &writes));
+    Ok(vec![
+        match goal {
+            Some(goal) => beside_writes.at_least(goal),
+            None => beside_writes,
+        },
+        Row::ratio(
+            format!("drain, {cores}: rate beside a bare client that watches, publishes and writes"),
+            ratios(&drains, &parts),
+        ),
+        Row::figure(format!("drain, {cores}, from the first write to the last"), "a second", drains),
+        Row::figure(format!("drain, {cores}, from the start of the process"), "a second", starts),
+        Row::figure(format!("bare status writes, {WRITES} at a time, {cores}"), "a second", writes),
+        Row::figure(format!("the same by a client that watches and publishes too, {cores}"), "a second", parts),
+    ])
 }
 
 /// The bare client at each width.

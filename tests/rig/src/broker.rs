@@ -160,6 +160,11 @@ impl Broker {
         self.guard.signal(NODE, Signal::Thaw)
     }
 
+    /// Leaves it these cores of the machine, and no others.
+    pub fn confine(&self, cores: &[usize]) -> Result<()> {
+        self.guard.confine(NODE, cores)
+    }
+
     /// Starts it again with the same data on the same port and waits until it accepts connections.
     /// After [`Broker::stop`] or [`Broker::kill`].
     pub fn restart(&self) -> Result<()> {

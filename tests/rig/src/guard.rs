@@ -110,6 +110,11 @@ impl Guard {
         self.ask(&json!({"do": "signal", "name": name, "number": signal as u8})).map(drop)
     }
 
+    /// Leaves `name` and its helpers these cores of the machine, and no others.
+    pub fn confine(&self, name: &str, cores: &[usize]) -> Result<()> {
+        self.ask(&json!({"do": "confine", "name": name, "cores": cores})).map(drop)
+    }
+
     /// Ends `name` politely (SIGTERM) and returns when it is gone. False: it did not go within `grace`
     /// and was killed.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<bool> {

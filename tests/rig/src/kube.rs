@@ -233,6 +233,11 @@ impl Kube {
         self.guard.signal(process.name(), Signal::Thaw)
     }
 
+    /// Leaves a process these cores of the machine, and no others.
+    pub fn confine(&self, process: Process, cores: &[usize]) -> Result<()> {
+        self.guard.confine(process.name(), cores)
+    }
+
     /// Starts a process again with the same data on the same port, killing it first if it runs, and
     /// waits until the API server is ready.
     pub fn restart(&self, process: Process) -> Result<()> {

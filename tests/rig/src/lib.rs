@@ -10,6 +10,7 @@
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
 //! | [`schemas`] | the schemas of Fedora's messages, and bodies that fit them or not |
 //! | [`proxy`], [`tls_server`] | a network that fails, and a broker that no broker is |
+//! | [`cores`] | who may run on which of the machine's cores |
 //! | [`clock`] | a system clock that can be set, for one process |
 //! | [`guard`] | nothing outlives the process that started it |
 //! | [`cache`], [`port`], [`wait`] | what the others stand on |
@@ -24,6 +25,7 @@ pub mod broker;
 pub mod cache;
 pub mod clock;
 pub mod consumer;
+pub mod cores;
 pub mod guard;
 pub mod images;
 pub mod kube;
@@ -42,6 +44,7 @@ pub mod wait;
 pub use broker::Broker;
 pub use clock::Clock;
 pub use consumer::Consumer;
+pub use cores::Apart;
 pub use guard::Guard;
 pub use kube::Kube;
 pub use node::Cluster;

@@ -114,6 +114,19 @@ fn a_server_that_ends_while_starting_is_told_with_its_last_words() {
 }
 
 #[test]
+fn a_confined_server_runs_on_no_other_core() {
+    let guard = Guard::new("confine-test").unwrap();
+    let mut command = Command::new("sleep");
+    command.arg("1000");
+    let process = guard.start("server", &command).unwrap();
+
+    guard.confine("server", &[0]).unwrap();
+
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    assert!(status.contains("\nCpus_allowed_list:\t0\n"), "{status}");
+}
+
+#[test]
 fn a_missing_program_is_named() {
     let guard = Guard::new("missing-test").unwrap();
     let error = guard.start("server", &Command::new("no-such-program")).unwrap_err();
