@@ -23,7 +23,7 @@ use crate::world::{Count, Of, Space, World};
 
 /// Messages of a backlog, in each of the rounds.
 const BACKLOG: Count = Count { variable: "BACKLOG", usual: Of { full: 1_500, short: 300 } };
-const ROUNDS: Of<usize> = Of { full: 6, short: 2 };
+const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
 const GOAL: Of<f64> = Of { full: 0.95, short: 0.3 };
 /// How many writes the bare client has under way, where the best number is looked for; messages for each.
 const WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];

@@ -99,6 +99,27 @@ impl FedoraMessage {
         self.metadata.uid.as_deref().unwrap_or_default()
     }
 
+    /// Takes out what may be large: the body, for which null stands then, the headers, and what was applied last.
+    pub(super) fn without_bulk(mut self) -> Self {
+        self.last_applied = None;
+        if let Ok(spec) = &mut self.spec {
+            RawValue::NULL.clone_into(&mut spec.message.body);
+            spec.message.headers.clear();
+        }
+        self
+    }
+
+    /// How many bytes that has.
+    #[must_use]
+    pub fn bulk(&self) -> usize {
+        let message = self.spec.as_ref().map(|spec| &spec.message);
+        let parts = message.map_or(0, |message| {
+            let headers = message.headers.iter().map(|(name, value)| name.len() + value.get().len());
+            message.body.get().len() + headers.sum::<usize>()
+        });
+        parts + self.last_applied.as_ref().map_or(0, String::len)
+    }
+
     /// The environment whose broker gets it, if it can be read.
     #[must_use]
     pub fn environment(&self) -> Option<Environment> {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use serde_json::value::RawValue;
 
 use super::authentication::SecretName;
 use super::incoming::{FedoraMessage, age, decode_spec};
@@ -59,7 +58,7 @@ pub struct PackedMessage {
     last_applied: Option<Box<str>>,
     /// As JSON, or why it can't be read.
     spec: Result<Box<str>, Box<str>>,
-    /// How many bytes its body has, if that was left with the API server.
+    /// How many bytes its body, headers and annotation have, if they were left with the API server.
     left: Option<usize>,
 }
 
@@ -105,12 +104,10 @@ impl PackedMessage {
         }
     }
 
-    /// Packs a message without its body, for which null stands: that is sent by nobody.
+    /// Packs a message without its body, for which null stands, and what else of it may be large: that is sent by nobody.
     #[must_use]
-    pub fn without_body(mut message: FedoraMessage, uid: Arc<str>, origin: Arc<Origin>) -> Self {
-        let body =
-            message.spec.as_mut().ok().map(|spec| std::mem::replace(&mut spec.message.body, RawValue::NULL.to_owned()));
-        Self { left: body.map(|body| body.get().len()), ..Self::new(&message, uid, origin) }
+    pub fn without_body(message: FedoraMessage, uid: Arc<str>, origin: Arc<Origin>) -> Self {
+        Self { left: Some(message.bulk()), ..Self::new(&message.without_bulk(), uid, origin) }
     }
 
     /// Whether its body was left with the API server.
@@ -119,10 +116,11 @@ impl PackedMessage {
         self.left.is_some()
     }
 
-    /// How many bytes its spec has, with the body.
+    /// How many bytes it has, with what was left.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.spec.as_ref().map_or(0, |spec| spec.len()) + self.left.unwrap_or_default()
+        let here = [self.spec.as_deref().ok(), self.last_applied.as_deref()];
+        here.into_iter().flatten().map(str::len).sum::<usize>() + self.left.unwrap_or_default()
     }
 
     /// What it has in common with others.

@@ -58,7 +58,8 @@ fn leading(width: usize) -> Queue {
 
 /// A message whose body has this many bytes.
 fn large(name: &str, size: usize) -> Value {
-    set(named(name), "/spec/message/body", json!({"a": "x".repeat(size - r#"{"a":""}"#.len())}))
+    let bare = set(named(name), "/spec/message/headers", json!({}));
+    set(bare, "/spec/message/body", json!({"a": "x".repeat(size - r#"{"a":""}"#.len())}))
 }
 
 #[test]
@@ -467,30 +468,46 @@ fn pending_messages_are_counted_by_environment_and_age() {
     assert_eq!(queue.pending_by_age(now(), ages)[0], (prod, [1, 1, 0]));
 }
 
+/// The names of those to work on, each taken and forgotten; and whether their bodies were left.
+fn take_one_by_one(queue: &mut Queue) -> Vec<(String, bool)> {
+    let mut jobs = Vec::new();
+    while let Some(job) = queue.take(now()) {
+        let body = job.message.spec.as_ref().unwrap().message.body.get();
+        assert_eq!(job.without_body, body == "null");
+        jobs.push((job.message.name().to_owned(), job.without_body));
+        queue.finish(&job, &Done::without_attempt(&job, Record::Later(now())), now());
+        queue.forget(job.message.uid());
+    }
+    jobs
+}
+
 #[test]
 fn a_body_for_which_there_is_no_room_is_left_and_one_that_is_small_never() {
     let mut queue = leading(8);
     for (name, size) in [("a", ROOM / 2), ("b", ROOM / 2), ("large", SMALL + 1), ("small", SMALL)] {
         observe(&mut queue, &large(name, size));
     }
-    let without_body = |queue: &mut Queue| -> Vec<(String, bool)> {
-        let mut jobs = Vec::new();
-        while let Some(job) = queue.take(now()) {
-            let body = job.message.spec.as_ref().unwrap().message.body.get();
-            assert_eq!(job.without_body, body == "null");
-            jobs.push((job.message.name().to_owned(), job.without_body));
-            queue.finish(&job, &Done::without_attempt(&job, Record::Later(now())), now());
-            queue.forget(job.message.uid());
-        }
-        jobs
-    };
     observe(&mut queue, &large("a", ROOM / 2));
-    let jobs = without_body(&mut queue);
+    let jobs = take_one_by_one(&mut queue);
     let expected = [("a", false), ("b", false), ("large", true), ("small", false)];
     assert_eq!(jobs, expected.map(|(name, left)| (name.to_owned(), left)));
 
     observe(&mut queue, &large("later", SMALL + 1));
-    assert_eq!(without_body(&mut queue), [("later".to_owned(), false)], "there is room again");
+    assert_eq!(take_one_by_one(&mut queue), [("later".to_owned(), false)], "there is room again");
+}
+
+#[test]
+fn headers_and_what_was_applied_last_take_room_as_bodies_do() {
+    let header = |name: &str| set(named(name), "/spec/message/headers", json!({"large": "x".repeat(SMALL)}));
+    let annotation = json!({"kubectl.kubernetes.io/last-applied-configuration": format!("null{}", "x".repeat(SMALL))});
+    let applied = |name: &str| set(named(name), "/metadata/annotations", annotation.clone());
+    let mut queue = leading(8);
+    observe(&mut queue, &large("full", ROOM - 3 * SMALL));
+    for object in [header("header"), applied("applied"), header("no-room"), applied("none-either")] {
+        observe(&mut queue, &object);
+    }
+    let expected = [("full", false), ("header", false), ("applied", false), ("no-room", true), ("none-either", true)];
+    assert_eq!(take_one_by_one(&mut queue), expected.map(|(name, left)| (name.to_owned(), left)));
 }
 
 #[test]

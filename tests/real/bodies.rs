@@ -1,8 +1,9 @@
-//! Large bodies: more than there is room for in the operator.
+//! Large messages: more than there is room for in the operator.
 
 use fedora_message_operator::cluster::queue::ROOM;
 
 use lapin::message::BasicGetMessage;
+use lapin::types::AMQPValue;
 
 use crate::raw::RawConsumer;
 use crate::world::{Operator, SOON, Space, message, requests, wait_for_all_sent, world};
@@ -12,13 +13,13 @@ const SIZE: usize = 900_000;
 const COUNT: usize = ROOM / SIZE + 16;
 
 #[test]
-fn more_bodies_than_there_is_room_for_arrive_once_each_as_they_are() {
+fn more_large_messages_than_there_is_room_for_arrive_once_each_as_they_are() {
     let space = Space::new("bodies");
     space.certificate(&world().broker, "publisher");
     let consumer = RawConsumer::start(&world().broker, "bodies.#");
     let text = |n: usize| format!("{n:04}").repeat(SIZE / 4);
     let large = |n: usize| {
-        let small = message(&format!("m{n}"), &format!("bodies.{n}"), "");
+        let small = message(&format!("m{n}"), &format!("bodies.{n}"), &format!(", headers: {{number: \"{n}\"}}"));
         small.replace(&format!("body: {{name: m{n}}}"), &format!("body: {{text: \"{}\"}}", text(n)))
     };
     for some in (0..COUNT).collect::<Vec<_>>().chunks(16) {
@@ -35,6 +36,9 @@ fn more_bodies_than_there_is_room_for_arrive_once_each_as_they_are() {
     assert_eq!(received.iter().map(number).collect::<Vec<_>>(), (0..COUNT).collect::<Vec<_>>());
     for (n, message) in received.iter().enumerate() {
         assert!(message.data == format!("{{\"text\":\"{}\"}}", text(n)).into_bytes(), "{n}");
+        let headers = message.properties.headers().as_ref().expect("headers").inner();
+        let number = headers.get("number").and_then(AMQPValue::as_long_string).expect("the header");
+        assert_eq!(number.to_string(), n.to_string());
     }
     let again = requests(&space, "list").iter().filter(|(uri, _)| uri.contains("metadata.name")).count();
     println!("{COUNT} bodies of {SIZE} bytes, {again} of them read again, {} MiB at most", operator.peak() >> 20);

@@ -14,7 +14,7 @@ use crate::message::packed::{PackedMessage, PackedStatus};
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) message: PackedMessage,
-    /// The room that its body takes, if it is large and here.
+    /// The room that it takes, if it is large and whole.
     pub(super) room: Option<OwnedSemaphorePermit>,
     /// What the status says, or will say once it could be written.
     pub(super) status: PackedStatus,

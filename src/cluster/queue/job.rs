@@ -15,7 +15,7 @@ use crate::message::resource::FedoraMessageStatus;
 pub struct Job {
     /// The message.
     pub message: FedoraMessage,
-    /// Whether it has no body, as that was left with the API server.
+    /// Whether its body was left with the API server, and what else of it may be large.
     pub without_body: bool,
     /// What its status says, or will say once it could be written.
     pub status: FedoraMessageStatus,

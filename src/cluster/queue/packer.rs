@@ -1,4 +1,4 @@
-//! Packs what waits: what many have in common is there once, and there is room for so many large bodies only
+//! Packs what waits: what many have in common is there once, and there is room for so many large ones only
 //! (docs/decisions/0022 and 0025).
 
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::message::incoming::FedoraMessage;
 use crate::message::packed::{Origin, PackedMessage, PackedStatus};
 use crate::message::resource::FedoraMessageStatus;
 
-/// How many bytes of large bodies wait here; others are left with the API server (docs/decisions/0025).
+/// How many bytes of large messages wait here; the bodies of others are left with the API server (docs/decisions/0025).
 pub const ROOM: usize = 64 << 20;
-/// Up to how many bytes a body is not large: one read of it costs more than its memory.
+/// Up to how many bytes a message is not large: one read of it costs more than its memory.
 pub const SMALL: usize = 4 << 10;
 
 /// Packs messages and statuses, and knows what they have in common.
@@ -21,7 +21,7 @@ pub const SMALL: usize = 4 << 10;
 pub(super) struct Packer {
     origins: Shared<Origin>,
     statuses: Shared<str>,
-    /// Room for the bodies of those that wait.
+    /// Room for the large ones of those that wait.
     room: Arc<Semaphore>,
 }
 
@@ -32,7 +32,7 @@ impl Default for Packer {
 }
 
 impl Packer {
-    /// Packs a message: with its body, if that is small or there is room for it. `known` is the room that it has already.
+    /// Packs a message: with its body, if it is small or there is room for it. `known` is the room that it has already.
     pub(super) fn message(
         &mut self,
         message: FedoraMessage,
@@ -40,13 +40,13 @@ impl Packer {
         known: Option<OwnedSemaphorePermit>,
     ) -> (PackedMessage, Option<OwnedSemaphorePermit>) {
         let origin = self.origins.share(Origin::of(&message));
-        let size = message.spec.as_ref().map_or(0, |spec| spec.message.body.get().len());
+        let size = message.bulk();
         if size <= SMALL {
             return (PackedMessage::new(&message, uid.clone(), origin), None);
         }
-        // A body does not change, so what it has is enough.
+        // Another annotation may make it larger.
         let take = || self.room.clone().try_acquire_many_owned(u32::try_from(size).ok()?).ok();
-        match known.or_else(take) {
+        match known.filter(|room| room.num_permits() >= size).or_else(take) {
             None => (PackedMessage::without_body(message, uid.clone(), origin), None),
             room => (PackedMessage::new(&message, uid.clone(), origin), room),
         }
