@@ -63,11 +63,20 @@ impl Audit {
 
     /// Waits until so many statuses are written in a namespace, and returns all that was asked there meanwhile.
     pub fn wait_for_writes(&mut self, namespace: &str, count: usize) -> Result<Vec<Request>> {
+        self.wait_for(namespace, count, Request::writes_status)
+    }
+
+    /// Waits until the operator has made so many lists in a namespace.
+    pub fn wait_for_lists(&mut self, namespace: &str, count: usize) -> Result<Vec<Request>> {
+        self.wait_for(namespace, count, |request| request.is_operators() && request.verb == "list")
+    }
+
+    fn wait_for(&mut self, namespace: &str, count: usize, is: impl Fn(&Request) -> bool) -> Result<Vec<Request>> {
         let mut requests = Vec::new();
-        let requests = wait_for(LONG, &format!("{count} statuses in {namespace} are written"), || {
+        let requests = wait_for(LONG, &format!("{count} requests in {namespace} are answered"), || {
             requests.extend(self.read()?.into_iter().filter(|request| request.object_ref.namespace == namespace));
-            let written = requests.iter().filter(|request| request.writes_status()).count();
-            Ok((written >= count).then(|| std::mem::take(&mut requests)))
+            let found = requests.iter().filter(|request| is(request)).count();
+            Ok((found >= count).then(|| std::mem::take(&mut requests)))
         })?;
         Ok(requests)
     }
