@@ -43,19 +43,19 @@ enum Way {
 const WAYS: [Way; 3] = [Way::Operator, Way::Writes, Way::Parts];
 
 pub fn measure(world: &World) -> Result<Vec<Row>> {
-    let mut rows = compare(world, "all on the same cores", None)?;
+    let mut rows = compare(world, "all on the same cores")?;
     if !world.short {
         rows.extend(widths(world)?);
     }
     // As in a cluster, where the API server has machines of its own. With a single core they can't be apart.
     if let Some(_apart) = Apart::new(&world.rig)? {
-        rows.extend(compare(world, "the API server on cores of its own", Some(world.of(GOAL)))?);
+        rows.extend(compare(world, "the API server on cores of its own")?);
     }
     Ok(rows)
 }
 
 /// All ways in turns.
-fn compare(world: &World, cores: &str, goal: Option<f64>) -> Result<Vec<Row>> {
+fn compare(world: &World, cores: &str) -> Result<Vec<Row>> {
     let (count, rounds) = (world.count(BACKLOG)?, world.of(ROUNDS));
     let (mut drains, mut starts, mut writes, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut lines = [("the operator", Vec::new()), ("bare status writes", Vec::new())];
@@ -89,13 +89,9 @@ fn compare(world: &World, cores: &str, goal: Option<f64>) -> Result<Vec<Row>> {
         let title = format!("A backlog of {count} messages, {cores}");
         draw("drain", &title, ["seconds since the first write", "sent"], &lines)?;
     }
-    let beside_writes =
-        Row::ratio(format!("drain of {count}, {cores}: rate beside bare status writes"), ratios(&drains, &writes));
     Ok(vec![
-        match goal {
-            Some(goal) => beside_writes.at_least(goal),
-            None => beside_writes,
-        },
+        Row::ratio(format!("drain of {count}, {cores}: rate beside bare status writes"), ratios(&drains, &writes))
+            .at_least(world.of(GOAL)),
         Row::ratio(
             format!("drain, {cores}: rate beside a bare client that watches, publishes and writes"),
             ratios(&drains, &parts),

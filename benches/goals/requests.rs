@@ -11,12 +11,12 @@ const LISTS: usize = 2;
 pub fn measure(world: &World) -> Result<Vec<Row>> {
     let count = world.of(MESSAGES);
     let space = world.space("requests")?;
-    let (mut audit, mut lists) = (world.audit()?, world.audit()?);
+    let mut audit = world.audit()?;
     let operator = world.operator(&[&space], &[])?;
+    audit.wait_for_lists(&space.name, LISTS)?;
     // The first one has the Secret read.
     space.create(1)?;
     audit.wait_for_writes(&space.name, 1)?;
-    lists.wait_for_lists(&space.name, LISTS)?;
     let mut audit = world.audit()?;
     space.create_all((1..=count).map(|number| space.message(number)))?;
     let mut requests = audit.wait_for_writes(&space.name, count)?;

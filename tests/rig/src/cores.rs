@@ -41,7 +41,7 @@ impl<'a> Apart<'a> {
         self.rig.kube.confine(Etcd, servers)?;
         self.rig.kube.confine(ApiServer, servers)?;
         self.rig.broker.confine(others)?;
-        confine_self(others)
+        confine(std::process::id(), others)
     }
 }
 
@@ -57,13 +57,13 @@ fn own_cores() -> Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|core| cores.is_set(*core)).collect())
 }
 
-/// All threads of this process, and so those that they start.
-fn confine_self(cores: &[usize]) -> Result<()> {
+/// Leaves all threads of a process, and so what they start, these cores and no others.
+pub(crate) fn confine(process: u32, cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     for core in cores {
         set.set(*core);
     }
-    for thread in fs::read_dir("/proc/self/task")? {
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         let name = thread?.file_name();
         let thread = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)).context("no thread's number")?;
         match sched_setaffinity(Some(thread), &set) {

@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use crate::wait::wait_for;
+use crate::{cores::confine, wait::wait_for};
 
 const KEEPER: &str = include_str!("keeper.py");
 
@@ -112,7 +112,8 @@ impl Guard {
 
     /// Leaves `name` and its helpers these cores of the machine, and no others.
     pub fn confine(&self, name: &str, cores: &[usize]) -> Result<()> {
-        self.ask(&json!({"do": "confine", "name": name, "cores": cores})).map(drop)
+        let processes: Vec<u32> = serde_json::from_value(self.ask(&json!({"do": "members", "name": name}))?)?;
+        processes.into_iter().try_for_each(|process| confine(process, cores))
     }
 
     /// Ends `name` politely (SIGTERM) and returns when it is gone. False: it did not go within `grace`

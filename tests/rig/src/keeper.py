@@ -107,15 +107,6 @@ class Keeper:
     def signal(self, name, number):
         kill(self.members(name), number)
 
-    def confine(self, name, cores):
-        """Leaves the server these cores: all of its threads, and so all that they start."""
-        for pid in self.members(name):
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                try:
-                    os.sched_setaffinity(int(thread), cores)
-                except ProcessLookupError:
-                    pass
-
     def exited(self, name):
         """The exit code (negative: the signal), or null while it runs."""
         return self.servers[name].poll()
