@@ -48,7 +48,7 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
         rows.extend(widths(world)?);
     }
     // As in a cluster, where the API server has machines of its own. With a single core they can't be apart.
-    if let Some(_apart) = Apart::new(&world.rig)? {
+    if let Some(_apart) = Apart::new(&world.rig.kube, &world.rig.broker)? {
         rows.extend(compare(world, "the API server on cores of its own")?);
     }
     Ok(rows)

@@ -10,14 +10,15 @@ use rustix::{
 };
 
 use crate::{
-    Rig,
+    Broker, Kube,
     kube::Process::{ApiServer, Etcd},
 };
 
 /// Who runs where, until it is dropped: then all have all cores again.
 #[derive(Debug)]
 pub struct Apart<'a> {
-    rig: &'a Rig,
+    kube: &'a Kube,
+    broker: &'a Broker,
     all: Vec<usize>,
 }
 
@@ -26,21 +27,21 @@ impl<'a> Apart<'a> {
     /// other half is left to the broker and this process, with all that it starts from now on.
     ///
     /// None on a machine with a single core.
-    pub fn new(rig: &'a Rig) -> Result<Option<Self>> {
+    pub fn new(kube: &'a Kube, broker: &'a Broker) -> Result<Option<Self>> {
         let all = own_cores()?;
         let (servers, others) = all.split_at(all.len() / 2);
         if servers.is_empty() {
             return Ok(None);
         }
-        let apart = Self { rig, all: all.clone() };
+        let apart = Self { kube, broker, all: all.clone() };
         apart.confine(servers, others)?;
         Ok(Some(apart))
     }
 
     fn confine(&self, servers: &[usize], others: &[usize]) -> Result<()> {
-        self.rig.kube.confine(Etcd, servers)?;
-        self.rig.kube.confine(ApiServer, servers)?;
-        self.rig.broker.confine(others)?;
+        self.kube.confine(Etcd, servers)?;
+        self.kube.confine(ApiServer, servers)?;
+        self.broker.confine(others)?;
         confine(std::process::id(), others)
     }
 }
