@@ -88,7 +88,7 @@ pub struct RunArgs {
     /// Whose messages, and which way.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// How many messages of an environment are under way at a time; a quarter as many statuses are written at a time
+    /// How many messages of an environment are under way at a time; an eighth as many statuses are written at a time
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = concurrency)]
     pub concurrency: u16,
     /// After how many seconds messages are deleted that were sent or given up, unless they say so

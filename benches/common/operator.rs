@@ -6,20 +6,25 @@ use std::process::Command;
 use std::time::Duration;
 
 use fedora_message_operator::message::incoming::FedoraMessage;
-use fedora_message_operator::message::resource::FedoraMessageDefinition;
+use fedora_message_operator::message::resource::{API_VERSION, FedoraMessageDefinition, PLURAL};
 use futures::{StreamExt, TryStreamExt, stream};
+use http::Request;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http_body_util::BodyExt;
 use kube::api::{ListParams, PostParams};
+use kube::client::Body;
 use kube::{Api, Client};
 use rig::port::Port;
 use rig::{Broker, Guard, Kube};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{NAMESPACE, PROGRAM, Result, memory};
 
 /// Messages under way at a time: the operator's default.
 pub const CONCURRENCY: usize = 64;
 /// Statuses that it then writes at a time.
-pub const WRITES: usize = 16;
+pub const WRITES: usize = 8;
 /// Selects what is not sent.
 const PENDING: &str = "status.status!=true";
 
@@ -93,4 +98,20 @@ pub async fn is_done(client: &Client, selector: &str) -> bool {
     let api: Api<FedoraMessage> = Api::namespaced(client.clone(), NAMESPACE);
     let pending = ListParams::default().fields(&format!("{PENDING}{selector}")).limit(1);
     api.list(&pending).await.is_ok_and(|list| list.items.is_empty())
+}
+
+/// Patches the status of a message, in one request that tests its uid: what else there is but to update it.
+pub async fn patch(client: &Client, message: &FedoraMessage, status: &impl Serialize) -> Result<()> {
+    let patch = serde_json::to_vec(&json!([
+        {"op": "test", "path": "/metadata/uid", "value": message.uid()},
+        {"op": "add", "path": "/status", "value": status},
+    ]))?;
+    let (namespace, name) = (message.namespace(), message.name());
+    let request = Request::patch(format!("/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"))
+        .header(CONTENT_TYPE, "application/json-patch+json")
+        .header(ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+        .body(Body::from(patch))?;
+    let response = client.send(request).await?;
+    let (code, body) = (response.status(), response.into_body().collect().await?.to_bytes());
+    if code.is_success() { Ok(()) } else { Err(String::from_utf8_lossy(&body).into()) }
 }

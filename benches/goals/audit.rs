@@ -89,7 +89,7 @@ impl Request {
     }
 
     pub fn writes_status(&self) -> bool {
-        self.verb == "patch" && self.object_ref.subresource == "status"
+        ["update", "patch"].contains(&self.verb.as_str()) && self.object_ref.subresource == "status"
     }
 
     /// How many seconds the API server took.

@@ -1,6 +1,6 @@
-//! A backlog: the operator sends what it finds waiting, beside a client that does nothing but write the
-//! same statuses, and one that watches and publishes too. All are timed in the API server's audit log, from the first
-//! write to the last.
+//! A backlog: the operator sends what it finds waiting, beside a client that does nothing but patch the
+//! same statuses, one that writes them as the operator does, and one that watches and publishes too. All are timed in
+//! the API server's audit log, from the first write to the last.
 
 use chrono::Utc;
 use fedora_message_operator::cluster::status::StatusWriter;
@@ -15,7 +15,7 @@ use rig::Apart;
 use crate::audit::{Request, seconds};
 use crate::broker::{BarePublisher, CHANNELS, Inbox};
 use crate::common::Result;
-use crate::common::operator::{Operator, WRITES};
+use crate::common::operator::{Operator, WRITES, patch};
 use crate::latency::Events;
 use crate::plot::{Line, draw};
 use crate::table::{Row, median, ratios};
@@ -34,13 +34,15 @@ const WIDTH_ROUNDS: usize = 2;
 #[derive(Clone, Copy)]
 enum Way {
     Operator,
-    /// A client that does nothing else.
+    /// A client that does nothing but patch statuses.
+    Patches,
+    /// A client that does nothing but write statuses as the operator writes them.
     Writes,
     /// A client that watches and publishes too.
     Parts,
 }
 
-const WAYS: [Way; 3] = [Way::Operator, Way::Writes, Way::Parts];
+const WAYS: [Way; 4] = [Way::Operator, Way::Patches, Way::Writes, Way::Parts];
 
 pub fn measure(world: &World) -> Result<Vec<Row>> {
     let mut rows = compare(world, "all on the same cores")?;
@@ -57,8 +59,9 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
 /// All ways in turns.
 fn compare(world: &World, cores: &str) -> Result<Vec<Row>> {
     let (count, rounds) = (world.count(BACKLOG)?, world.of(ROUNDS));
-    let (mut drains, mut starts, mut writes, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut lines = [("the operator", Vec::new()), ("bare status writes", Vec::new())];
+    let (mut drains, mut starts) = (Vec::new(), Vec::new());
+    let (mut patches, mut writes, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lines = [("the operator", Vec::new()), ("bare patches", Vec::new())];
     for round in 0..rounds {
         // None of them is always the first.
         for turn in 0..WAYS.len() {
@@ -75,11 +78,12 @@ fn compare(world: &World, cores: &str) -> Result<Vec<Row>> {
                     lines[0].1 = progress(&requests);
                     starts.push(count as f64 / requests.last().map_or(f64::NAN, |last| seconds(begun, last.answered)));
                 }
-                Way::Writes => {
-                    let requests = write_bare(world, &space, messages, WRITES)?;
-                    writes.push(rate(&requests));
+                Way::Patches => {
+                    let requests = patch_bare(world, &space, messages)?;
+                    patches.push(rate(&requests));
                     lines[1].1 = progress(&requests);
                 }
+                Way::Writes => writes.push(rate(&write_bare(world, &space, messages, WRITES)?)),
                 Way::Parts => parts.push(rate(&work_bare(world, &space, messages)?)),
             }
         }
@@ -90,15 +94,20 @@ fn compare(world: &World, cores: &str) -> Result<Vec<Row>> {
         draw("drain", &title, ["seconds since the first write", "sent"], &lines)?;
     }
     Ok(vec![
-        Row::ratio(format!("drain of {count}, {cores}: rate beside bare status writes"), ratios(&drains, &writes))
-            .at_least(world.of(GOAL)),
+        Row::ratio(
+            format!("drain of {count}, {cores}: rate beside bare patches of statuses"),
+            ratios(&drains, &patches),
+        )
+        .at_least(world.of(GOAL)),
+        Row::ratio(format!("drain, {cores}: rate beside bare updates of statuses"), ratios(&drains, &writes)),
         Row::ratio(
             format!("drain, {cores}: rate beside a bare client that watches, publishes and writes"),
             ratios(&drains, &parts),
         ),
         Row::figure(format!("drain, {cores}, from the first write to the last"), "a second", drains),
         Row::figure(format!("drain, {cores}, from the start of the process"), "a second", starts),
-        Row::figure(format!("bare status writes, {WRITES} at a time, {cores}"), "a second", writes),
+        Row::figure(format!("bare patches, {WRITES} at a time, {cores}"), "a second", patches),
+        Row::figure(format!("bare updates, {WRITES} at a time, {cores}"), "a second", writes),
         Row::figure(format!("the same by a client that watches and publishes too, {cores}"), "a second", parts),
     ])
 }
@@ -128,7 +137,17 @@ pub fn drain(world: &World, space: &Space, count: usize) -> Result<(Vec<Request>
     Ok((statuses(requests), operator))
 }
 
-/// Writes into the status of each that it was sent, with so many writes under way.
+/// Patches the status of each: it was sent.
+fn patch_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Result<Vec<Request>> {
+    let count = messages.len();
+    let mut audit = world.audit()?;
+    let write = async |message: FedoraMessage| patch(&world.client, &message, &sent(&message)).await;
+    let writes = stream::iter(messages).map(write).buffer_unordered(WRITES).try_collect::<()>();
+    world.runtime.block_on(writes)?;
+    Ok(statuses(audit.wait_for_writes(&space.name, count)?))
+}
+
+/// Updates the status of each as the operator does, with so many writes under way.
 pub fn write_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>, width: usize) -> Result<Vec<Request>> {
     let count = messages.len();
     let mut audit = world.audit()?;

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::client::words;
 use crate::message::incoming::FedoraMessage;
-use crate::message::resource::{FedoraMessageStatus, GROUP, KIND, VERSION};
+use crate::message::resource::{API_VERSION, FedoraMessageStatus, KIND};
 use crate::message::status::is_warning;
 
 /// How many may wait to be written. Further ones are left out, as client-go does it.
@@ -93,7 +93,7 @@ fn event(message: &FedoraMessage, reason: &str, words: &str, instance: &str) -> 
         note: Some(words[..words.floor_char_boundary(LONGEST_NOTE)].to_owned()),
         action: Some(ACTION.to_owned()),
         regarding: Some(ObjectReference {
-            api_version: Some(format!("{GROUP}/{VERSION}")),
+            api_version: Some(API_VERSION.to_owned()),
             kind: Some(KIND.to_owned()),
             name: message.metadata.name.clone(),
             namespace: message.metadata.namespace.clone(),

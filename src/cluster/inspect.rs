@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::client::{acting_as, build, configuration, explain};
 use crate::message::installed::{InstalledCrd, POLICY_NAME, crd};
-use crate::message::resource::{GROUP, VERSION};
+use crate::message::resource::API_VERSION;
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl Cluster {
 
 /// The CRD of a cluster, beside this program's. Everybody who is known to the API server may ask.
 pub async fn installed_crd(client: &Client) -> Result<InstalledCrd, String> {
-    match look(client, &format!("/openapi/v3/apis/{GROUP}/{VERSION}")).await? {
+    match look(client, &format!("/openapi/v3/apis/{API_VERSION}")).await? {
         Seen::Is(published) => Ok(crd(&published)),
         Seen::Absent => Ok(InstalledCrd::Absent),
         Seen::Hidden => {

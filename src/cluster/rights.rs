@@ -57,7 +57,7 @@ pub struct Rule {
 /// All rules, as they stand in the manifests.
 pub const RULES: [Rule; 8] = [
     rule(Need::Always, GROUP, "fedoramessages", &["list", "watch", "delete"]),
-    rule(Need::Always, GROUP, "fedoramessages/status", &["patch"]),
+    rule(Need::Always, GROUP, "fedoramessages/status", &["update", "patch"]),
     rule(Need::Always, "", "secrets", &["get", "watch"]),
     rule(Need::Always, "events.k8s.io", "events", &["create"]),
     rule(Need::LeaderElection, "coordination.k8s.io", "leases", &["get", "create", "update", "watch"]),

@@ -20,7 +20,7 @@ use self::yaml::from_yaml;
 use crate::message::authentication::SecretName;
 use crate::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use crate::message::incoming::FedoraMessage;
-use crate::message::resource::{GROUP, KIND, VERSION};
+use crate::message::resource::{API_VERSION, KIND};
 use crate::message::secret::Secret;
 use crate::message::text::{printable, quoted};
 
@@ -86,12 +86,12 @@ impl Manifests {
                 Some(items) => items.into_iter().try_for_each(|item| self.add_object(item.get())),
                 None => Err("is a List without items: add them".to_owned()),
             },
-            (version, KIND) if version == format!("{GROUP}/{VERSION}") => self.add_message(&object),
-            ("", "") => Err(format!("is no manifest: write apiVersion: {GROUP}/{VERSION} and kind: {KIND}")),
+            (API_VERSION, KIND) => self.add_message(&object),
+            ("", "") => Err(format!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}")),
             ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, LONGEST_NAME))),
             (version, "") => Err(format!("is of {} without kind: add the line", printable(version, LONGEST_NAME))),
             (version, kind) => Err(format!(
-                "is a {} of {}: only {KIND} of {GROUP}/{VERSION} and Secret of v1 are read here; remove it",
+                "is a {} of {}: only {KIND} of {API_VERSION} and Secret of v1 are read here; remove it",
                 printable(kind, LONGEST_NAME),
                 printable(version, LONGEST_NAME)
             )),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::envelope::Envelope;
 use super::incoming::FedoraMessage;
 use super::line::line;
-use super::resource::{GROUP, KIND, VERSION};
+use super::resource::{API_VERSION, KIND};
 use super::secret::Keys;
 use super::validate::OutgoingMessage;
 
@@ -146,7 +146,7 @@ pub fn plan(
     // An owner in another namespace is none; there the operator cleans up itself.
     if object.namespace() == namespace {
         metadata["ownerReferences"] = json!([{
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": KIND, "name": object.name(), "uid": object.uid(),
+            "apiVersion": API_VERSION, "kind": KIND, "name": object.name(), "uid": object.uid(),
         }]);
     }
     let parts = if line.len() <= LONGEST_IN_ANNOTATION { Vec::new() } else { parts(&line) };

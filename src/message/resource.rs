@@ -21,6 +21,8 @@ use super::{schema, strict};
 pub const GROUP: &str = "apps.fedoraproject.org";
 /// API version of the resource.
 pub const VERSION: &str = "v1alpha1";
+/// Both, as manifests name them and API paths have them.
+pub const API_VERSION: &str = "apps.fedoraproject.org/v1alpha1";
 /// Kind of the resource.
 pub const KIND: &str = "FedoraMessage";
 /// Plural name of the resource, as in API paths.

@@ -77,7 +77,7 @@ fn a_cluster_with_all_that_is_needed_is_described_line_by_line() {
         found(&ran, "rights"),
         [
             "list, watch, delete fedoramessages (apps.fedoraproject.org) in all namespaces",
-            "patch fedoramessages/status (apps.fedoraproject.org) in all namespaces",
+            "update, patch fedoramessages/status (apps.fedoraproject.org) in all namespaces",
             "get, watch secrets in all namespaces",
             "create events (events.k8s.io) in all namespaces",
             "get, create, update, watch leases (coordination.k8s.io) in namespace default",
@@ -104,7 +104,7 @@ fn all_rights_that_are_missing_are_named_and_only_those_that_the_flags_need() {
     let elsewhere = format!("namespace {}", other.name);
     for (verbs, resource) in [
         ("list, watch, delete", "fedoramessages (apps.fedoraproject.org)"),
-        ("patch", "fedoramessages/status (apps.fedoraproject.org)"),
+        ("update, patch", "fedoramessages/status (apps.fedoraproject.org)"),
         ("get, watch", "secrets"),
         ("create", "events (events.k8s.io)"),
     ] {

@@ -28,6 +28,7 @@ mod reasons;
 mod rights;
 mod schemas;
 mod secrecy;
+mod statuses;
 mod tls;
 #[cfg(feature = "otlp")]
 mod traces;

@@ -1,8 +1,6 @@
 //! What follows each reason that direct delivery can produce: what is tried again, and when. Their words
 //! are in the [catalogue](crate::catalogue).
 
-use std::time::Duration;
-
 use rig::broker::Options;
 use rig::pki::{KeyKind, Request};
 use rig::port::Port;
@@ -330,30 +328,6 @@ fn nulls_that_kubectl_dropped_stop_the_message_and_nulls_that_it_kept_are_sent()
     let received = consumer.take(1, SOON);
     let body: Value = serde_json::from_slice(&received[0].data).expect("JSON");
     assert_eq!(body, json!({"a": {"b": null}, "c": [null]}));
-}
-
-#[test]
-fn an_object_created_anew_under_the_same_name_is_not_marked_sent_for_the_other() {
-    let space = Space::new("anew");
-    space.certificate(&world().broker, "publisher");
-    let consumer = RawConsumer::start(&world().broker, "anew.topic");
-    consumer.suspend(&world().broker);
-    let operator = Operator::start(&space, &[]);
-    space.apply(&message("twin", "anew.topic", "")).expect("it is accepted");
-    rig::wait_until(SOON, "the first is handed to the broker", || consumer.is_handed_over(&world().broker))
-        .expect("the first is handed to the broker");
-    space.kubectl(&["delete", "fmsg", "twin"], "").expect("the first is deleted");
-    let second = message("twin", "anew.topic", "").replace("  env: prod", "  env: prod\n  suspend: true");
-    space.apply(&second).expect("the second is accepted");
-    consumer.resume(&world().broker);
-    assert_eq!(consumer.take(1, SOON).len(), 1, "the first was sent");
-    let status = expect(&space, "twin", "Suspended", &[], Some("Reconciling"));
-    assert_eq!(status["status"], false);
-    rig::wait_until(Duration::from_secs(20), "the first one's status was refused", || {
-        operator.log().contains("is gone")
-    })
-    .expect("the write is over");
-    assert_eq!(space.get("twin")["status"]["reason"], "Suspended");
 }
 
 #[test]

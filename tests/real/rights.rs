@@ -12,10 +12,11 @@ use crate::world::{DEBUG, Operator, SOON, Space, install, message, project, wait
 const USER: &str = "operator";
 
 /// What the operator complains of when it lacks a verb.
-const COMPLAINTS: [(&str, &str, &str); 11] = [
+const COMPLAINTS: [(&str, &str, &str); 12] = [
     ("fedoramessages", "list", "no right to watch FedoraMessages"),
     ("fedoramessages", "watch", "no right to watch FedoraMessages"),
     ("fedoramessages", "delete", "no right to delete FedoraMessages"),
+    ("fedoramessages/status", "update", "the status could not be written"),
     ("fedoramessages/status", "patch", "the status could not be written"),
     ("secrets", "get", "no right to read and watch Secrets"),
     ("secrets", "watch", "no right to read and watch Secrets"),
@@ -109,10 +110,24 @@ fn assert_missed(rules: &[Value], resource: &str, verb: &str, words: &str) {
         return launch(&space).wait_for_words(words);
     }
     space.certificate(&world().broker, "publisher");
+    if (resource, verb) == ("fedoramessages/status", "patch") {
+        change_on_its_way(&space);
+    }
     operator.wait_for_words(words);
     if verb == "delete" {
         assert_sending_goes_on(&space, &operator, words);
     }
+}
+
+/// A message is changed after the operator has taken it, and before it is sent.
+fn change_on_its_way(space: &Space) {
+    let broker = &world().broker;
+    let consumer = RawConsumer::start(broker, "rights.changed");
+    consumer.suspend(broker);
+    space.apply(&message("changed", "rights.changed", "")).expect("it is accepted");
+    wait_until(SOON, "it is handed to the broker", || consumer.is_handed_over(broker)).expect("it is");
+    space.kubectl(&["label", "fmsg/changed", "seen=yes"], "").expect("it is changed");
+    consumer.resume(broker);
 }
 
 /// Messages are sent all the same, and the complaint comes once.
