@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use memchr::memchr2_iter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -19,7 +20,7 @@ use self::parts::{Part, Text, on_large_stacks, parts};
 use self::yaml::from_yaml;
 use crate::message::authentication::SecretName;
 use crate::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
-use crate::message::incoming::FedoraMessage;
+use crate::message::incoming::{FedoraMessage, Metadata};
 use crate::message::resource::{API_VERSION, KIND};
 use crate::message::secret::Secret;
 use crate::message::text::{printable, quoted};
@@ -112,18 +113,16 @@ impl Manifests {
     }
 
     fn add_message(&mut self, object: &Object<'_>) -> Result<(), String> {
-        let metadata = stand_in_for_the_api_server(object.metadata)?;
-        let (message, unknown) = FedoraMessage::from_manifest(metadata, object.spec)
-            .map_err(|error| format!("can't be read: {}", words(&error)))?;
+        let (message, unknown) = FedoraMessage::from_manifest(metadata(object.metadata)?, object.spec);
         refuse_unknown_fields(&unknown)?;
         self.messages.push(message);
         Ok(())
     }
 }
 
-/// The decoder of JSON works by recursion.
+/// The decoder of JSON works by recursion. Where fewer brackets open, none can be too deep.
 fn not_too_deep(json: &str) -> Result<(), String> {
-    if depth(json) > MAX_DEPTH {
+    if memchr2_iter(b'{', b'[', json.as_bytes()).nth(MAX_DEPTH).is_some() && depth(json) > MAX_DEPTH {
         return Err(format!("is nested deeper than {MAX_DEPTH} levels: flatten it"));
     }
     Ok(())
@@ -178,14 +177,12 @@ fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
 }
 
 /// Names that no API server would have, and which are printed as they are.
-fn refuse_strange_names(metadata: &Map<String, Value>) -> Result<(), String> {
+fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
     const LONGEST: usize = 253;
     let plain =
         |name: &str| name.len() <= LONGEST && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
-    for field in ["name", "namespace", "uid"] {
-        if let Some(name) = metadata.get(field).and_then(Value::as_str)
-            && !plain(name)
-        {
+    for (field, name) in [("name", &metadata.name), ("namespace", &metadata.namespace), ("uid", &metadata.uid)] {
+        if let Some(name) = name.as_deref().filter(|name| !plain(name)) {
             return Err(format!(
                 "metadata.{field} is {}, but may have only letters, digits, dashes and dots, and at most {LONGEST} of them",
                 quoted(name)
@@ -196,33 +193,32 @@ fn refuse_strange_names(metadata: &Map<String, Value>) -> Result<(), String> {
 }
 
 /// An object's metadata, with what the API server gives to an object that it stores.
-fn stand_in_for_the_api_server(metadata: Option<&RawValue>) -> Result<Map<String, Value>, String> {
-    let mut metadata: Map<String, Value> = match metadata {
-        Some(metadata) => decode(metadata.get())
-            .map_err(|_| "has metadata that are no object: write metadata: {name: NAME}".to_owned())?,
-        None => Map::new(),
-    };
+fn metadata(json: Option<&RawValue>) -> Result<Metadata, String> {
+    let mut metadata = json.map_or_else(|| Ok(Metadata::default()), read_metadata)?;
     refuse_strange_names(&metadata)?;
-    if let Some(Value::String(time)) = metadata.get("creationTimestamp")
-        && time.parse::<DateTime<Utc>>().is_err()
-    {
-        return Err(format!(
+    metadata.namespace.get_or_insert_with(|| DEFAULT_NAMESPACE.to_owned());
+    metadata.uid.get_or_insert_with(|| Uuid::new_v4().to_string());
+    metadata.creation_timestamp.get_or_insert_with(|| Utc::now().trunc_subsecs(0));
+    Ok(metadata)
+}
+
+fn read_metadata(json: &RawValue) -> Result<Metadata, String> {
+    if !json.get().starts_with('{') {
+        return Err("has metadata that are no object: write metadata: {name: NAME}".to_owned());
+    }
+    decode(json.get()).map_err(|error| unread_metadata(json.get(), error))
+}
+
+/// Why metadata can't be read, without a position: nobody knows where they begin.
+fn unread_metadata(json: &str, error: serde_json::Error) -> String {
+    let object: Map<String, Value> = decode(json).unwrap_or_default();
+    match object.get("creationTimestamp") {
+        Some(Value::String(time)) if time.parse::<DateTime<Utc>>().is_err() => format!(
             "metadata.creationTimestamp is {}, but must be a time such as 2026-01-31T12:00:00Z: correct or remove it",
             quoted(time)
-        ));
+        ),
+        _ => format!("can't be read: {}", words(&Metadata::deserialize(Value::Object(object)).err().unwrap_or(error))),
     }
-    let now = || Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true).into();
-    metadata.entry("namespace").or_insert_with(|| DEFAULT_NAMESPACE.into());
-    metadata.entry("uid").or_insert_with(|| Uuid::new_v4().to_string().into());
-    metadata
-        .entry("creationTimestamp")
-        .and_modify(|time| {
-            if time.is_null() {
-                *time = now();
-            }
-        })
-        .or_insert_with(now);
-    Ok(metadata)
 }
 
 #[cfg(test)]

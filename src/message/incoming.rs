@@ -11,7 +11,6 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use serde_path_to_error::Track;
 
 use super::resource::{Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
@@ -45,18 +44,15 @@ pub struct FedoraMessage {
 impl FedoraMessage {
     /// A message that stands in a file, from its metadata, filled in as an API server would, and its spec; and
     /// the paths of the fields that no spec has.
-    pub fn from_manifest(
-        metadata: Map<String, Value>,
-        spec: Option<&RawValue>,
-    ) -> serde_json::Result<(Self, Vec<String>)> {
-        let metadata = IncomingMetadata::deserialize(Value::Object(metadata))?;
+    #[must_use]
+    pub fn from_manifest(metadata: Metadata, spec: Option<&RawValue>) -> (Self, Vec<String>) {
         let mut unknown = Vec::new();
         let spec = spec.map(|raw| decode_spec_strictly(raw.get(), |path| unknown.push(path)));
-        Ok((Self::new(metadata, spec, None), unknown))
+        (Self::new(metadata, spec, None), unknown)
     }
 
     fn new(
-        metadata: IncomingMetadata,
+        metadata: Metadata,
         spec: Option<Result<Box<FedoraMessageSpec>, String>>,
         status: Option<Box<FedoraMessageStatus>>,
     ) -> Self {
@@ -165,22 +161,27 @@ impl kube::Resource for FedoraMessage {
 /// The JSON of a `FedoraMessage`, as far as it is read at all.
 #[derive(Deserialize)]
 struct Incoming<'a> {
-    metadata: IncomingMetadata,
+    metadata: Metadata,
     #[serde(borrow)]
     spec: Option<&'a RawValue>,
     #[serde(borrow)]
     status: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+/// The metadata of a `FedoraMessage`, as far as they are read at all.
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct IncomingMetadata {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
+pub struct Metadata {
+    /// The resource's name.
+    pub name: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its identity, which becomes the message's id.
+    pub uid: Option<String>,
     resource_version: Option<String>,
     generation: Option<i64>,
-    creation_timestamp: Option<DateTime<Utc>>,
+    /// When it was created, which becomes the message's time.
+    pub creation_timestamp: Option<DateTime<Utc>>,
     #[serde(default)]
     annotations: Option<IncomingAnnotations>,
 }

@@ -4,10 +4,13 @@ use std::io;
 use std::num::NonZero;
 use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
+use memchr::memmem;
 use serde_json::value::RawValue;
 
 use super::{in_document, invalid, not_too_deep};
 
+/// What stands between two documents.
+const MARK: &str = "---";
 /// The YAML decoder works by recursion, with much stack for each level.
 const STACK: usize = 64 * 1024 * 1024;
 /// How many threads read at a time, at most.
@@ -50,14 +53,15 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
 /// YAML forbids it within a document. `-----BEGIN` is another word.
 fn documents(text: &str) -> impl Iterator<Item = &str> {
     let is_mark = |start: usize| {
-        (start == 0 || text[..start].ends_with('\n')) && !text[start + 3..].starts_with(|c: char| !c.is_whitespace())
+        (start == 0 || text[..start].ends_with('\n'))
+            && !text[start + MARK.len()..].starts_with(|c: char| !c.is_whitespace())
     };
-    let marks = text.match_indices("---").filter(|(start, _)| is_mark(*start));
+    let marks = memmem::find_iter(text.as_bytes(), MARK).filter(|start| is_mark(*start));
     let mut begin = 0;
     let mut parts = Vec::new();
-    for (start, mark) in marks {
+    for start in marks {
         parts.push(&text[begin..start]);
-        begin = start + mark.len();
+        begin = start + MARK.len();
     }
     parts.push(&text[begin..]);
     parts.into_iter().filter(|part| !part.trim().is_empty())

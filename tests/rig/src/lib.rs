@@ -21,6 +21,7 @@
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod acceptor;
 pub mod broker;
 pub mod cache;
 pub mod clock;

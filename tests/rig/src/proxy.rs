@@ -7,13 +7,13 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
-use crate::port::Port;
+use crate::acceptor::Acceptor;
 
 /// How long the server behind may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -46,9 +46,8 @@ pub enum Way {
 /// A proxy in front of one server.
 #[derive(Debug)]
 pub struct Proxy {
-    port: Port,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 #[derive(Debug)]
@@ -90,26 +89,24 @@ impl Proxy {
     }
 
     fn listen(address: Ipv4Addr, server: u16, victim: Option<IpAddr>) -> Result<Self> {
-        let port = Port::reserve()?;
-        let listener = port.listen(address)?;
         let shared = Arc::new(Shared { server, victim, state: Mutex::default(), changed: Condvar::new() });
-        let acceptor = thread::spawn({
+        let acceptor = Acceptor::start(address, {
             let shared = shared.clone();
-            move || accept(&listener, &shared)
-        });
-        Ok(Self { port, shared, acceptor: Some(acceptor) })
+            move |listener| accept(listener, &shared)
+        })?;
+        Ok(Self { shared, acceptor })
     }
 
     /// Where clients connect, on loopback.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.acceptor.port()
     }
 
     /// A broker's URL by way of this proxy.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("amqps://localhost:{}/%2Fpubsub", self.port())
+        self.acceptor.url()
     }
 
     /// What becomes of connections from now on. Those that are open stay as they are.
@@ -163,9 +160,6 @@ impl Drop for Proxy {
         self.shared.lock().ended = true;
         self.shared.changed.notify_all();
         self.cut();
-        // Wakes the acceptor, which looks whether it is to end.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()));
-        let _ = self.acceptor.take().map(JoinHandle::join);
     }
 }
 

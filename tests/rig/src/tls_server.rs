@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::{pki::ClientCert, port::Port};
+use crate::{acceptor::Acceptor, pki::ClientCert};
 
 /// A client's connection, in TLS.
 pub type Client = StreamOwned<ServerConnection, TcpStream>;
@@ -29,9 +29,8 @@ type Serve = dyn Fn(&mut Client) -> io::Result<()> + Send + Sync;
 
 /// A running server.
 pub struct TlsServer {
-    port: Port,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 struct Shared {
@@ -48,31 +47,29 @@ impl TlsServer {
         certificate: &ClientCert,
         serve: impl Fn(&mut Client) -> io::Result<()> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let port = Port::reserve()?;
-        let listener = port.listen(Ipv4Addr::LOCALHOST)?;
         let shared = Arc::new(Shared {
             config: Arc::new(config(certificate)?),
             serve: Box::new(serve),
             sockets: Mutex::default(),
             ended: AtomicBool::new(false),
         });
-        let acceptor = thread::spawn({
+        let acceptor = Acceptor::start(Ipv4Addr::LOCALHOST, {
             let shared = shared.clone();
-            move || accept(&listener, &shared)
-        });
-        Ok(Self { port, shared, acceptor: Some(acceptor) })
+            move |listener| accept(listener, &shared)
+        })?;
+        Ok(Self { shared, acceptor })
     }
 
     /// Its port on loopback.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.acceptor.port()
     }
 
     /// Its URL, as if it were a broker.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("amqps://localhost:{}/%2Fpubsub", self.port())
+        self.acceptor.url()
     }
 }
 
@@ -82,15 +79,12 @@ impl Drop for TlsServer {
         for (_, socket) in self.shared.lock().iter() {
             let _ = socket.shutdown(Shutdown::Both);
         }
-        // Wakes the acceptor, which looks whether it is to end.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()));
-        let _ = self.acceptor.take().map(JoinHandle::join);
     }
 }
 
 impl fmt::Debug for TlsServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsServer").field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("TlsServer").field("port", &self.port()).finish_non_exhaustive()
     }
 }
 
