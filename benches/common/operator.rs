@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use fedora_message_operator::cluster::client::words;
 use fedora_message_operator::message::incoming::FedoraMessage;
 use fedora_message_operator::message::resource::{API_VERSION, FedoraMessageDefinition, PLURAL};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -111,7 +112,7 @@ pub async fn patch(client: &Client, message: &FedoraMessage, status: &impl Seria
         .header(CONTENT_TYPE, "application/json-patch+json")
         .header(ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
         .body(Body::from(patch))?;
-    let response = client.send(request).await?;
+    let response = client.send(request).await.map_err(|error| words(&error))?;
     let (code, body) = (response.status(), response.into_body().collect().await?.to_bytes());
     if code.is_success() { Ok(()) } else { Err(String::from_utf8_lossy(&body).into()) }
 }

@@ -24,6 +24,8 @@ pub struct Audit {
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     pub verb: String,
+    #[serde(rename = "requestURI")]
+    uri: String,
     #[serde(default)]
     user_agent: String,
     #[serde(default)]
@@ -66,9 +68,9 @@ impl Audit {
         self.wait_for(namespace, count, Request::writes_status)
     }
 
-    /// Waits until the operator has made so many lists in a namespace.
-    pub fn wait_for_lists(&mut self, namespace: &str, count: usize) -> Result<Vec<Request>> {
-        self.wait_for(namespace, count, |request| request.is_operators() && request.verb == "list")
+    /// Waits until an operator has sent a first message, so watches, and has looked once for what has a time to live.
+    pub fn wait_for_steady_state(&mut self, namespace: &str) -> Result<()> {
+        self.wait_for(namespace, 2, |request| request.writes_status() || request.looks_for_lifetimes()).map(drop)
     }
 
     fn wait_for(&mut self, namespace: &str, count: usize, is: impl Fn(&Request) -> bool) -> Result<Vec<Request>> {
@@ -86,6 +88,11 @@ impl Request {
     /// Whether the operator asked it.
     pub fn is_operators(&self) -> bool {
         self.user_agent.starts_with(OPERATOR)
+    }
+
+    /// Whether the operator lists what has a time to live.
+    fn looks_for_lifetimes(&self) -> bool {
+        self.is_operators() && self.verb == "list" && self.uri.contains("ttlSecondsAfterFinished")
     }
 
     pub fn writes_status(&self) -> bool {

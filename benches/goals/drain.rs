@@ -22,7 +22,7 @@ use crate::table::{Row, median, ratios};
 use crate::world::{Count, Of, Space, World};
 
 /// Messages of a backlog, in each of the rounds.
-const BACKLOG: Count = Count { variable: "BACKLOG", usual: Of { full: 1_500, short: 300 } };
+const BACKLOG: Count = Count { variable: "BACKLOG", usual: Of { full: 1_000, short: 300 } };
 const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
 const GOAL: Of<f64> = Of { full: 0.95, short: 0.3 };
 /// How many writes the bare client has under way, where the best number is looked for; messages for each.

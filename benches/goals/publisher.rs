@@ -17,7 +17,7 @@ use crate::world::{Count, Of, World};
 /// Messages of each round.
 const PUBLISHED: Count = Count { variable: "PUBLISHED", usual: Of { full: 100_000, short: 3_000 } };
 const PYTHON: Of<usize> = Of { full: 500, short: 100 };
-const ROUNDS: Of<usize> = Of { full: 4, short: 2 };
+const ROUNDS: Of<usize> = Of { full: 3, short: 2 };
 const OF_BARE: Of<f64> = Of { full: 0.9, short: 0.2 };
 const OF_PYTHON: Of<f64> = Of { full: 15.0, short: 2.0 };
 const TOPIC: &str = "bench.published";

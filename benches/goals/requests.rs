@@ -5,18 +5,15 @@ use crate::table::Row;
 use crate::world::{Of, World};
 
 const MESSAGES: Of<usize> = Of { full: 500, short: 100 };
-/// What a start lists: what waits, and two seconds later what has a time to live.
-const LISTS: usize = 2;
 
 pub fn measure(world: &World) -> Result<Vec<Row>> {
     let count = world.of(MESSAGES);
     let space = world.space("requests")?;
     let mut audit = world.audit()?;
     let operator = world.operator(&[&space], &[])?;
-    audit.wait_for_lists(&space.name, LISTS)?;
     // The first one has the Secret read.
     space.create(1)?;
-    audit.wait_for_writes(&space.name, 1)?;
+    audit.wait_for_steady_state(&space.name)?;
     let mut audit = world.audit()?;
     space.create_all((1..=count).map(|number| space.message(number)))?;
     let mut requests = audit.wait_for_writes(&space.name, count)?;

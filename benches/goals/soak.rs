@@ -10,7 +10,7 @@ use crate::table::Row;
 use crate::world::{Count, Of, World};
 
 /// Messages in all, and at a time.
-const SOAK: Count = Count { variable: "SOAK", usual: Of { full: 12_000, short: 1_000 } };
+const SOAK: Count = Count { variable: "SOAK", usual: Of { full: 16_000, short: 1_000 } };
 const BATCH: usize = 250;
 /// How much more there may be at the end than in the middle.
 const GOAL: Of<f64> = Of { full: 1.1, short: 1.3 };
