@@ -13,19 +13,16 @@ use fedora_message_operator::message::incoming::FedoraMessage;
 use futures::{StreamExt, stream};
 use http::Request;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
 use rig::Kube;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::common::operator::{WRITES, create};
+use crate::common::operator::{JSON_PATCH, METADATA, WRITES, create, patch, send};
 use crate::common::{NAMESPACE, Result, machine, manifest};
 
 const JSON: &str = "application/json";
-const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
@@ -128,11 +125,7 @@ fn measure(runtime: &Runtime, client: &Client, way: Way, name: &str) -> Result<f
     let messages = runtime.block_on(create(client, COUNT, |number| manifest(name, number)))?;
     let start = Instant::now();
     runtime.block_on(async {
-        let write = |message: FedoraMessage| async move {
-            let response = client.send(request(&message, way)?).await?;
-            let (code, body) = (response.status(), response.into_body().collect().await?.to_bytes());
-            if code.is_success() { Ok(()) } else { Err(String::from_utf8_lossy(&body).into()) }
-        };
+        let write = |message: FedoraMessage| async move { send(client, request(&message, way)?).await };
         let mut writes = stream::iter(messages).map(write).buffer_unordered(way.concurrency);
         while let Some(written) = writes.next().await {
             written.map_err(|error: Box<dyn std::error::Error>| format!("{}: {error}", way.name))?;
@@ -149,10 +142,7 @@ fn request(message: &FedoraMessage, way: Way) -> Result<Request<Body>> {
         way.options
     );
     let body = match way.kind {
-        JSON_PATCH => json!([
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]),
+        JSON_PATCH => patch(message, &status),
         kind => {
             let mut object = json!({"metadata": {"name": name, "namespace": NAMESPACE, "uid": uid}, "status": status});
             if kind != MERGE_PATCH {

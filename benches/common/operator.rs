@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use fedora_message_operator::cluster::client::words;
 use fedora_message_operator::message::incoming::FedoraMessage;
-use fedora_message_operator::message::resource::{API_VERSION, FedoraMessageDefinition, PLURAL};
+use fedora_message_operator::message::resource::FedoraMessageDefinition;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
-use http::header::{ACCEPT, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use kube::api::{ListParams, PostParams};
 use kube::client::Body;
@@ -26,6 +25,10 @@ use super::{NAMESPACE, PROGRAM, Result, memory};
 pub const CONCURRENCY: usize = 64;
 /// Statuses that it then writes at a time.
 pub const WRITES: usize = 8;
+/// The type of a JSON patch.
+pub const JSON_PATCH: &str = "application/json-patch+json";
+/// Asks for an answer without the object's other parts.
+pub const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// Selects what is not sent.
 const PENDING: &str = "status.status!=true";
 
@@ -101,17 +104,16 @@ pub async fn is_done(client: &Client, selector: &str) -> bool {
     api.list(&pending).await.is_ok_and(|list| list.items.is_empty())
 }
 
-/// Patches the status of a message, in one request that tests its uid: what else there is but to update it.
-pub async fn patch(client: &Client, message: &FedoraMessage, status: &impl Serialize) -> Result<()> {
-    let patch = serde_json::to_vec(&json!([
+/// A JSON patch of a message's status that tests its uid: what else there is but to update it.
+pub fn patch(message: &FedoraMessage, status: &impl Serialize) -> Value {
+    json!([
         {"op": "test", "path": "/metadata/uid", "value": message.uid()},
         {"op": "add", "path": "/status", "value": status},
-    ]))?;
-    let (namespace, name) = (message.namespace(), message.name());
-    let request = Request::patch(format!("/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"))
-        .header(CONTENT_TYPE, "application/json-patch+json")
-        .header(ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
-        .body(Body::from(patch))?;
+    ])
+}
+
+/// Makes a request that is to succeed.
+pub async fn send(client: &Client, request: Request<Body>) -> Result<()> {
     let response = client.send(request).await.map_err(|error| words(&error))?;
     let (code, body) = (response.status(), response.into_body().collect().await?.to_bytes());
     if code.is_success() { Ok(()) } else { Err(String::from_utf8_lossy(&body).into()) }

@@ -6,16 +6,18 @@ use chrono::Utc;
 use fedora_message_operator::cluster::status::StatusWriter;
 use fedora_message_operator::message::incoming::FedoraMessage;
 use fedora_message_operator::message::outcome::{Mode, Outcome};
-use fedora_message_operator::message::resource::FedoraMessageStatus;
+use fedora_message_operator::message::resource::{API_VERSION, FedoraMessageStatus, PLURAL};
 use fedora_message_operator::message::status::{Facts, next};
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use kube::client::Body;
 use rig::Apart;
 
 use crate::audit::{Request, seconds};
 use crate::broker::{BarePublisher, CHANNELS, Inbox};
 use crate::common::Result;
-use crate::common::operator::{Operator, WRITES, patch};
+use crate::common::operator::{JSON_PATCH, METADATA, Operator, WRITES, patch, send};
 use crate::latency::Events;
 use crate::plot::{Line, draw};
 use crate::table::{Row, median, ratios};
@@ -139,21 +141,38 @@ pub fn drain(world: &World, space: &Space, count: usize) -> Result<(Vec<Request>
 
 /// Patches the status of each: it was sent.
 fn patch_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Result<Vec<Request>> {
-    let count = messages.len();
-    let mut audit = world.audit()?;
-    let write = async |message: FedoraMessage| patch(&world.client, &message, &sent(&message)).await;
-    let writes = stream::iter(messages).map(write).buffer_unordered(WRITES).try_collect::<()>();
-    world.runtime.block_on(writes)?;
-    Ok(statuses(audit.wait_for_writes(&space.name, count)?))
+    write_all(world, space, messages, WRITES, async |message| {
+        let body = serde_json::to_vec(&patch(&message, &sent(&message)))?;
+        let (namespace, name) = (message.namespace(), message.name());
+        let request =
+            http::Request::patch(format!("/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"))
+                .header(CONTENT_TYPE, JSON_PATCH)
+                .header(ACCEPT, METADATA)
+                .body(Body::from(body))?;
+        send(&world.client, request).await
+    })
 }
 
 /// Updates the status of each as the operator does, with so many writes under way.
 pub fn write_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>, width: usize) -> Result<Vec<Request>> {
+    let statuses_of = StatusWriter::new(world.client.clone(), width);
+    write_all(world, space, messages, width, async |message| {
+        statuses_of.write(&message, &sent(&message)).await;
+        Ok(())
+    })
+}
+
+/// Writes the status of each message in some way, so many at a time.
+fn write_all<W: Future<Output = Result<()>>>(
+    world: &World,
+    space: &Space,
+    messages: Vec<FedoraMessage>,
+    width: usize,
+    write: impl Fn(FedoraMessage) -> W,
+) -> Result<Vec<Request>> {
     let count = messages.len();
     let mut audit = world.audit()?;
-    let statuses_of = StatusWriter::new(world.client.clone(), width);
-    let write = async |message: FedoraMessage| statuses_of.write(&message, &sent(&message)).await;
-    world.runtime.block_on(stream::iter(messages).map(write).buffer_unordered(width).for_each(async |_| {}));
+    world.runtime.block_on(stream::iter(messages).map(write).buffer_unordered(width).try_collect::<()>())?;
     Ok(statuses(audit.wait_for_writes(&space.name, count)?))
 }
 

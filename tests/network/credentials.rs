@@ -55,8 +55,7 @@ fn a_rotated_secret_opens_a_new_connection_while_the_old_one_awaits_its_confirms
     store(&space, &publisher());
     consumer.suspend(broker);
     ledger.send(&names("in-flight", 20));
-    wait_until(SOON, "messages are handed to the broker", || consumer.is_handed_over(broker))
-        .expect("messages are handed to the broker");
+    consumer.wait_for_hand_over(broker);
     store(&space, &publisher());
     let mut probes = 0..;
     wait_until(SOON, "the new connection is used", || {

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use rig::proxy::{Answer, Way};
-use rig::{Proxy, TlsServer, tls_server, wait_until};
+use rig::{Proxy, TlsServer, tls_server};
 
 use crate::ledger::{Ledger, names};
 use crate::raw::RawConsumer;
-use crate::world::{Operator, SOON, Space, world};
+use crate::world::{Operator, Space, world};
 
 /// A namespace whose operator reaches the broker through a proxy.
 struct Site {
@@ -70,8 +70,7 @@ fn a_connection_that_is_cut_before_its_confirms_is_opened_anew_and_repeats_only_
     site.consumer.suspend(&world().broker);
     let in_flight = names("during", 20);
     ledger.send(&in_flight);
-    wait_until(SOON, "messages are handed to the broker", || site.consumer.is_handed_over(&world().broker))
-        .expect("messages are handed to the broker");
+    site.consumer.wait_for_hand_over(&world().broker);
     site.proxy.answer(Answer::Close);
     site.proxy.cut();
     site.expect(&in_flight, "the broker localhost:");

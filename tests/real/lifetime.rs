@@ -112,7 +112,7 @@ fn a_message_that_is_tried_once_more_is_not_deleted_before_that_has_ended() {
     space.kubectl(&["annotate", "fmsg/again", "apps.fedoraproject.org/retry=1"], "").expect("it is annotated");
     consumer.suspend(&world().broker);
     let operator = Operator::start(&space, &["--default-ttl-seconds-after-finished", "0"]);
-    wait_until(SOON, "it is under way", || consumer.is_handed_over(&world().broker)).expect("it is");
+    consumer.wait_for_hand_over(&world().broker);
     operator.wait_for_words("looked for FedoraMessages with a time to live");
     assert_eq!(names(&space), ["again"]);
     consumer.resume(&world().broker);
@@ -214,7 +214,7 @@ fn a_message_can_be_deleted_at_every_stage_and_is_forgotten_without_a_word() {
     // Under way: the broker has it, and has not confirmed it.
     consumer.suspend(&broker);
     space.apply(&message("under-way", "nice.under-way", "")).expect("it is accepted");
-    wait_until(SOON, "it is under way", || consumer.is_handed_over(&broker)).expect("it is");
+    consumer.wait_for_hand_over(&broker);
     delete(&space, "under-way");
     consumer.resume(&broker);
     assert_eq!(consumer.take(1, SOON).len(), 1, "what the broker has can't be taken back");

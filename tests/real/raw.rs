@@ -11,9 +11,12 @@ use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
-use rig::Broker;
+use rig::{Broker, wait_until};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+
+/// How long a broker may take to be handed a message.
+const HANDED_OVER_WITHIN: Duration = Duration::from_mins(1);
 
 /// A queue of its own, bound to the topics of one test.
 pub struct RawConsumer {
@@ -106,8 +109,13 @@ impl RawConsumer {
         self.eval(broker, "ok = sys:resume(P)");
     }
 
-    /// Whether a message lies before the suspended queue.
-    pub fn is_handed_over(&self, broker: &Broker) -> bool {
+    /// Waits until a message lies before the suspended queue: the broker has it, and can't confirm it.
+    pub fn wait_for_hand_over(&self, broker: &Broker) {
+        wait_until(HANDED_OVER_WITHIN, "a message is handed to the broker", || self.is_handed_over(broker))
+            .expect("the broker has it");
+    }
+
+    fn is_handed_over(&self, broker: &Broker) -> bool {
         let waiting = "{messages, M} = process_info(P, messages), \
                        length([1 || {'$gen_cast', {deliver, _, _}} <- M]) > 0";
         self.eval(broker, waiting).trim() == "true"

@@ -125,7 +125,7 @@ fn change_on_its_way(space: &Space) {
     let consumer = RawConsumer::start(broker, "rights.changed");
     consumer.suspend(broker);
     space.apply(&message("changed", "rights.changed", "")).expect("it is accepted");
-    wait_until(SOON, "it is handed to the broker", || consumer.is_handed_over(broker)).expect("it is");
+    consumer.wait_for_hand_over(broker);
     space.kubectl(&["label", "fmsg/changed", "seen=yes"], "").expect("it is changed");
     consumer.resume(broker);
 }

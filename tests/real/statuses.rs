@@ -1,6 +1,5 @@
 //! A status is written into the very object that was sent, and changes nothing else of it.
 
-use rig::wait_until;
 use serde_json::Value;
 
 use crate::raw::RawConsumer;
@@ -10,10 +9,10 @@ use crate::world::{Operator, SOON, Space, message, requests, world};
 fn hold(space: &Space, consumer: &RawConsumer, manifest: &str) {
     consumer.suspend(&world().broker);
     space.apply(manifest).expect("it is accepted");
-    wait_until(SOON, "it is handed to the broker", || consumer.is_handed_over(&world().broker)).expect("it is");
+    consumer.wait_for_hand_over(&world().broker);
 }
 
-/// The managed fields that are not of the status, without the time of each.
+/// The managed fields that are not of the status.
 fn managers(object: &Value) -> Vec<Value> {
     let fields = object["metadata"]["managedFields"].as_array().expect("managed fields");
     fields.iter().filter(|field| field["subresource"] != "status").cloned().collect()
