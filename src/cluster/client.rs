@@ -1,8 +1,9 @@
 //! The connection to the API server: kube's own, but with `TCP_NODELAY`, without which the first
-//! request on each connection waits some 40 ms for the peer's delayed acknowledgement; and without
-//! hidden retries, as everybody here retries in his own way.
+//! request on each connection waits some 40 ms for the peer's delayed acknowledgement; with idle connections
+//! closed before the API server closes them; and without hidden retries, as everybody here retries in his own way.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
@@ -18,6 +19,10 @@ use tracing::debug;
 
 /// Who asks, in the API server's audit log and for its priority and fairness.
 const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
+/// After this time without a request a connection is not used again. API servers close it after 90 seconds, as hyper
+/// would by itself: a request that is made at that moment is lost.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client for the cluster of `KUBECONFIG`, or of the pod's service account. The error says what
 /// to do.
@@ -76,7 +81,8 @@ pub fn connect(config: Config) -> Result<Client, kube::Error> {
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    let http: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new()).build(connector);
+    let http: HyperClient<_, Body> =
+        HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
