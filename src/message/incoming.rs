@@ -212,27 +212,28 @@ fn shortened(mut token: String) -> String {
 
 /// Reads a spec, and names the field where that fails.
 pub(super) fn decode_spec(json: &str) -> Result<Box<FedoraMessageSpec>, String> {
-    let mut json = serde_json::Deserializer::from_str(json);
-    let mut track = Track::new();
-    object(serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|error| unread(track, &error))
+    object(&mut serde_json::Deserializer::from_str(json)).map_err(|error| unread(json, error))
 }
 
 /// The same, and gives `unknown` the path of every field that no spec has.
 fn decode_spec_strictly(json: &str, mut unknown: impl FnMut(String)) -> Result<Box<FedoraMessageSpec>, String> {
-    let mut json = serde_json::Deserializer::from_str(json);
-    let mut track = Track::new();
-    let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
     let mut ignored = |path: serde_ignored::Path<'_>| unknown(format!("spec.{path}"));
-    object(serde_ignored::Deserializer::new(json, &mut ignored)).map_err(|error| unread(track, &error))
+    let mut raw = serde_json::Deserializer::from_str(json);
+    object(serde_ignored::Deserializer::new(&mut raw, &mut ignored)).map_err(|error| unread(json, error))
 }
 
-/// Why a spec can't be read, and which field of it.
-fn unread(track: Track, error: &serde_json::Error) -> String {
+/// Why a spec can't be read, and which field of it. It is read once more for that, as to keep track of where one is costs
+/// as much again, and most can be read.
+fn unread(json: &str, error: serde_json::Error) -> String {
+    let mut track = Track::new();
+    let mut raw = serde_json::Deserializer::from_str(json);
+    let again = object::<_, FedoraMessageSpec>(serde_path_to_error::Deserializer::new(&mut raw, &mut track));
+    let error = again.err().unwrap_or(error);
     let field = match track.path().to_string().as_str() {
         "." => "spec".to_owned(),
         path => format!("spec.{path}"),
     };
-    plain(&printable(&field, LONGEST_WORDS), &without_position(error))
+    plain(&printable(&field, LONGEST_WORDS), &without_position(&error))
 }
 
 /// A decoder's words as a user's: without names of Rust's types, and with what to do.
