@@ -5,6 +5,7 @@ pub mod operator;
 
 use std::path::Path;
 
+use fedora_message_operator::message::resource::{API_VERSION, PLURAL};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rig::{Broker, Kube};
@@ -31,6 +32,8 @@ pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     kube.apply(&["crds/fedoramessages.yaml".into()])?;
     kube.create_namespace(NAMESPACE)?;
+    // For a moment the API server answers requests for a new kind with 429. kubectl asks again then.
+    kube.run(&["get", "--raw", &format!("/apis/{API_VERSION}/{PLURAL}")])?;
     let runtime = Runtime::new()?;
     let client = runtime.block_on(client(&kube.kubeconfig()))?;
     Ok((runtime, client))

@@ -1,32 +1,38 @@
 //! Messages come, are sent and deleted, over and over: memory must not grow.
 
-use fedora_message_operator::message::incoming::FedoraMessage;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use rig::wait_for;
 
 use crate::common::Result;
 use crate::plot::{Line, draw};
 use crate::table::Row;
-use crate::world::{Count, Of, World};
+use crate::world::{Count, LONG, Of, World};
 
 /// Messages in all, and at a time.
 const SOAK: Count = Count { variable: "SOAK", usual: Of { full: 16_000, short: 1_000 } };
 const BATCH: usize = 250;
 /// How much more there may be at the end than in the middle.
 const GOAL: Of<f64> = Of { full: 1.1, short: 1.3 };
+/// After so many it is told how far it has come: a million take more than an hour.
+const TOLD: usize = 50_000;
 
+/// While some messages are created, others are sent, and those that were sent are deleted.
 pub fn measure(world: &World) -> Result<Vec<Row>> {
     let (space, count) = (world.space("soak")?, world.count(SOAK)?);
-    let api: Api<FedoraMessage> = Api::namespaced(world.client.clone(), &space.name);
-    let all = (DeleteParams::default(), ListParams::default());
     let mut audit = world.audit()?;
     let operator = world.operator(&[&space], &[])?;
-    let mut memory = Vec::new();
-    for _ in 0..count.div_ceil(BATCH) {
-        space.create(BATCH)?;
-        audit.wait_for_writes(&space.name, BATCH)?;
-        world.runtime.block_on(api.delete_collection(&all.0, &all.1))?;
-        memory.push(operator.resident()?);
+    let (mut memory, mut sent) = (Vec::new(), 0);
+    for first in (0..count).step_by(BATCH) {
+        let create = space.create_each((first..first + BATCH).map(|number| space.message(number)));
+        world.runtime.block_on(async { tokio::try_join!(create, space.delete_sent()) })?;
+        wait_for(LONG, "those before are sent", || {
+            sent += audit.read()?.iter().filter(|request| request.writes_status()).count();
+            Ok((sent >= first).then_some(()))
+        })?;
+        let resident = operator.resident()?;
+        if (first + BATCH).is_multiple_of(TOLD) {
+            eprintln!("after {} messages: {resident:.1} MiB", first + BATCH);
+        }
+        memory.push(resident);
     }
     operator.stop()?;
     let messages = (1..).map(|batch| (batch * BATCH) as f64);

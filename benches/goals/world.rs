@@ -7,7 +7,8 @@ use fedora_message_operator::message::incoming::FedoraMessage;
 use fedora_message_operator::message::resource::{GROUP, PLURAL, VERSION};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
-use kube::Client;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
 use rig::Rig;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -121,11 +122,21 @@ impl Space<'_> {
 
     /// Creates these messages.
     pub fn create_all(&self, messages: impl IntoIterator<Item = Value>) -> Result<Vec<FedoraMessage>> {
-        let created = stream::iter(messages)
-            .map(|message| async move { self.create_one(&message).await })
-            .buffer_unordered(CONCURRENCY)
-            .try_collect();
-        self.world.runtime.block_on(created)
+        self.world.runtime.block_on(self.create_each(messages))
+    }
+
+    /// Creates these messages, while something else is done.
+    pub async fn create_each(&self, messages: impl IntoIterator<Item = Value>) -> Result<Vec<FedoraMessage>> {
+        let creations = messages.into_iter().map(async |message| self.create_one(&message).await);
+        stream::iter(creations).buffer_unordered(CONCURRENCY).try_collect().await
+    }
+
+    /// Deletes the messages in it that are sent.
+    pub async fn delete_sent(&self) -> Result<()> {
+        let api: Api<FedoraMessage> = Api::namespaced(self.world.client.clone(), &self.name);
+        let sent = ListParams::default().fields("status.status=true");
+        api.delete_collection(&DeleteParams::default(), &sent).await?;
+        Ok(())
     }
 
     /// Creates one message.

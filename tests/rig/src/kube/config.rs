@@ -148,6 +148,7 @@ impl Files {
             format!("--audit-policy-file={}", file("audit-policy.yaml")),
             format!("--audit-log-path={}", file("audit.log")),
             "--audit-log-maxsize=4096".into(),
+            "--delete-collection-workers=8".into(),
         ];
         flags.extend(self.node_flags(node));
         flags
