@@ -44,6 +44,7 @@ pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
     namespaced,
     status = "FedoraMessageStatus",
     doc = "A message for Fedora's message bus. The operator publishes it to the RabbitMQ broker of its environment, as the fedora-messaging library would, and records in the status what became of it.",
+    validation = schema::only_suspend_changes(),
     selectable = ".spec.env",
     selectable = ".spec.ttlSecondsAfterFinished",
     selectable = ".status.status",
@@ -58,14 +59,6 @@ pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
     printcolumn = r#"{"name":"Age", "type":"date", "jsonPath":".metadata.creationTimestamp", "description":"Since when the message exists"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("self.env == oldSelf.env").message("spec.env can't be changed: create another FedoraMessage").field_path(".env"),
-    validation = Rule::new("self.message == oldSelf.message").message("spec.message can't be changed, as it may have been sent already: create another FedoraMessage").field_path(".message"),
-    validation = Rule::new("self.authentication == oldSelf.authentication").message("spec.authentication can't be changed: create another FedoraMessage").field_path(".authentication"),
-    validation = Rule::new("has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds)").message("spec.activeDeadlineSeconds can't be changed: create another FedoraMessage").field_path(".activeDeadlineSeconds"),
-    validation = Rule::new("has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)").message("spec.backoffLimit can't be changed: create another FedoraMessage").field_path(".backoffLimit"),
-    validation = Rule::new("has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished)").message("spec.ttlSecondsAfterFinished can't be changed: create another FedoraMessage").field_path(".ttlSecondsAfterFinished")
-)]
 pub struct FedoraMessageSpec {
     /// The environment whose broker gets the message: `prod` or `stg`.
     pub env: Environment,

@@ -4,7 +4,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// The fields of the spec that are always there and never change.
+const FIXED: [&str; 3] = ["env", "message", "authentication"];
+/// Those that may be left out.
+const FIXED_OR_ABSENT: [&str; 3] = ["activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"];
 
 pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
@@ -92,6 +98,29 @@ pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
             "message": "must be a key of a Secret: at most 253 letters, digits, dashes, dots and underscores"
         }]
     })
+}
+
+/// The rule that nothing of the spec changes but `suspend`, for the whole resource.
+///
+/// API servers apply every rule to every write, and to compare two large bodies takes longer than all else about a
+/// status. Whoever has a new status does not come with a new spec, as a status is written by a request of its own:
+/// so nothing is compared then (docs/decisions/0030).
+pub(super) fn only_suspend_changes() -> Rule {
+    let fixed = FIXED.map(|field| (field, format!("self.spec.{field} == oldSelf.spec.{field}")));
+    let absent = FIXED_OR_ABSENT.map(|field| {
+        let (now, before) = (format!("self.spec.{field}"), format!("oldSelf.spec.{field}"));
+        (field, format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})"))
+    });
+    let fields = [fixed, absent].concat();
+    let same: Vec<_> = fields.iter().map(|(_, same)| same.as_str()).collect();
+    let changed = fields
+        .iter()
+        .rfold("'spec'".to_owned(), |others, (field, same)| format!("!({same}) ? 'spec.{field}' : {others}"));
+    let other_status = "has(self.status) && (!has(oldSelf.status) || self.status != oldSelf.status)";
+    let words = "can't be changed, as the message may have been sent already: create another FedoraMessage";
+    Rule::new(format!("{other_status} || {}", same.join(" && ")))
+        .message(Message::Expression(format!("({changed}) + \" {words}\"")))
+        .field_path(".spec")
 }
 
 /// Takes `nullable` from every schema but that of header values.

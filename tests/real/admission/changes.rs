@@ -94,6 +94,27 @@ fn nothing_of_a_stored_message_may_change_but_suspend() {
 }
 
 #[test]
+fn a_new_status_is_no_way_around_that() {
+    let space = Space::new("around");
+    space.kubectl(&["create", "-f", "-"], &hello().to_string()).expect("it is accepted");
+    let spec = space.get("hello")["spec"].take();
+    for status in [false, true] {
+        let change = json!([
+            {"op": "add", "path": "/status", "value": {"status": status}},
+            {"op": "replace", "path": "/spec/env", "value": "stg"},
+        ])
+        .to_string();
+        said(patch(&space, &change), &["spec.env can't be changed", MEND])
+            .expect("of the resource only its spec counts");
+        space
+            .kubectl(&["patch", "fmsg", "hello", "--subresource=status", "--type=json", "-p", &change], "")
+            .expect("of a status nothing else counts");
+        let stored = space.get("hello");
+        assert_eq!((&stored["spec"], &stored["status"]["status"]), (&spec, &json!(status)));
+    }
+}
+
+#[test]
 fn editing_a_manifest_and_applying_it_again_says_that_the_message_cannot_change() {
     let space = Space::new("edited");
     let manifest = message("hello", "a.topic", "");
@@ -101,7 +122,8 @@ fn editing_a_manifest_and_applying_it_again_says_that_the_message_cannot_change(
         space.kubectl(way, &manifest).expect("it is accepted");
         space.kubectl(way, &manifest).expect("it is accepted again");
         let edited = space.kubectl(way, &manifest.replace("a.topic", "another.topic"));
-        said(edited, &["spec.message can't be changed, as it may have been sent already", MEND]).expect("the words");
+        said(edited, &["spec.message can't be changed, as the message may have been sent already", MEND])
+            .expect("the words");
         space.kubectl(&["delete", "fmsg", "hello"], "").expect("it is deleted");
     }
 }
