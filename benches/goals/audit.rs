@@ -63,6 +63,12 @@ impl Audit {
         Ok(requests)
     }
 
+    /// How many statuses were written in a namespace since the last look.
+    pub fn writes(&mut self, namespace: &str) -> io::Result<usize> {
+        let is = |request: &&Request| request.writes_status() && request.object_ref.namespace == namespace;
+        Ok(self.read()?.iter().filter(is).count())
+    }
+
     /// Waits until so many statuses are written in a namespace, and returns all that was asked there meanwhile.
     pub fn wait_for_writes(&mut self, namespace: &str, count: usize) -> Result<Vec<Request>> {
         self.wait_for(namespace, count, Request::writes_status)

@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use crate::audit::Request;
 use crate::common::Result;
 use crate::latency::{Events, Probe};
 use crate::table::{Row, median};
@@ -43,8 +42,7 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
         created.push(create * 1000.0);
         seen.push(event.duration_since(start).as_secs_f64() * 1000.0);
         beside.push(receive * 1000.0);
-        let written = |request: &&Request| request.writes_status() && request.object_ref.namespace == flood.name;
-        sent += audit.read()?.iter().filter(written).count();
+        sent += audit.writes(&flood.name)?;
     }
     let took = begun.elapsed();
     operator.stop()?;

@@ -25,7 +25,7 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
         let create = space.create_each((first..first + BATCH).map(|number| space.message(number)));
         world.runtime.block_on(async { tokio::try_join!(create, space.delete_sent()) })?;
         wait_for(LONG, "those before are sent", || {
-            sent += audit.read()?.iter().filter(|request| request.writes_status()).count();
+            sent += audit.writes(&space.name)?;
             Ok((sent >= first).then_some(()))
         })?;
         let resident = operator.resident()?;

@@ -222,8 +222,8 @@ fn decode_spec_strictly(json: &str, mut unknown: impl FnMut(String)) -> Result<B
     object(serde_ignored::Deserializer::new(&mut raw, &mut ignored)).map_err(|error| unread(json, error))
 }
 
-/// Why a spec can't be read, and which field of it. It is read once more for that, as to keep track of where one is costs
-/// as much again, and most can be read.
+/// Why a spec can't be read, and which field of it. It is read once more for that: most can be read, and for them nobody
+/// needs to keep track of fields, which costs (docs/performance.md).
 fn unread(json: &str, error: serde_json::Error) -> String {
     let mut track = Track::new();
     let mut raw = serde_json::Deserializer::from_str(json);

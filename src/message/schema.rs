@@ -102,9 +102,9 @@ pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
 
 /// The rule that nothing of the spec changes but `suspend`, for the whole resource.
 ///
-/// API servers apply every rule to every write, and to compare two large bodies takes longer than all else about a
-/// status. Whoever has a new status does not come with a new spec, as a status is written by a request of its own:
-/// so nothing is compared then (docs/decisions/0030).
+/// API servers apply every rule to every write, and to compare two large bodies takes them milliseconds. Whoever has
+/// a new status does not come with a new spec, as a status is written by a request of its own: so nothing is compared
+/// then (docs/decisions/0030).
 pub(super) fn only_suspend_changes() -> Rule {
     let fixed = FIXED.map(|field| (field, format!("self.spec.{field} == oldSelf.spec.{field}")));
     let absent = FIXED_OR_ABSENT.map(|field| {
