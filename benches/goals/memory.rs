@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::common::Result;
 use crate::common::operator::Operator;
 use crate::drain::drain;
+use crate::process::age;
 use crate::table::Row;
 use crate::world::{Count, LONG, Of, Space, World};
 
@@ -28,13 +29,14 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
     audit.wait_for_writes(&space.name, count)?;
     let (told, most) = (operator.resident()?, operator.peak()?);
     operator.stop()?;
-    let fresh = found(&world.operator(&[&space], &[])?)?;
+    let (fresh, found) = find(&world.operator(&[&space], &[])?)?;
     let goal = 2.0 * (count * BODY) as f64 / 1024.0 / 1024.0 + BESIDE_TWICE;
     Ok(vec![
         Row::figure(format!("resident, idle after {FEW} messages, one connection open"), "MiB", idle).at_most(IDLE),
         Row::figure(format!("resident, {count} messages of 1 KiB wait"), "MiB", [told]).at_most(goal),
         Row::figure("the most until then", "MiB", [most]),
         Row::figure("resident after another start, which finds them so", "MiB", [fresh]).at_most(goal),
+        Row::figure("that start, until it is ready", "ms", [found * 1000.0]),
     ])
 }
 
@@ -48,10 +50,11 @@ fn idle(world: &World) -> Result<f64> {
     Ok(resident)
 }
 
-/// Resident memory once all that waits is known.
-fn found(operator: &Operator) -> Result<f64> {
+/// Resident memory once all that waits is known, and how many seconds after its start an operator knew it.
+fn find(operator: &Operator) -> Result<(f64, f64)> {
     wait_until(LONG, "it is ready", || operator.is_ready())?;
-    operator.resident()
+    let took = age(operator.pid)?;
+    Ok((operator.resident()?, took))
 }
 
 /// A message that names a Secret that is not there.

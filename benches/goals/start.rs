@@ -1,6 +1,8 @@
 //! What a start takes: until the first message is sent, and beside many messages that are sent already.
 
-use chrono::Utc;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
 use rig::wait_until;
 
 use crate::audit::{Request, seconds};
@@ -64,24 +66,29 @@ fn beside_many(world: &World) -> Result<Vec<Row>> {
     let count = world.count(SENT)?;
     let (alone, beside) = (world.space("alone")?, world.space("beside")?);
     write_bare(world, &beside, beside.create(count)?, WRITES)?;
-    let (mut few, mut many) = (Vec::new(), Vec::new());
+    let (mut few, mut many, mut lists) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..world.of(ROUNDS) {
-        few.push(send_few(world, &alone, count + round * FEW)?);
-        many.push(send_few(world, &beside, count + round * FEW)?);
+        few.push(send_few(world, &alone, count + round * FEW)?.0);
+        let (took, list) = send_few(world, &beside, count + round * FEW)?;
+        many.push(took);
+        lists.push(list);
     }
     Ok(vec![
         Row::ratio(format!("start until {FEW} are sent beside {count} sent: beside none sent"), ratios(&many, &few))
             .at_most(world.of(GOAL)),
         Row::figure(format!("start until {FEW} are sent, beside {count} sent"), "ms", many),
+        Row::figure("of that, the API server's answer to the list of what is pending", "ms", lists),
         Row::figure(format!("start until {FEW} are sent, beside none sent"), "ms", few),
     ])
 }
 
-/// Milliseconds from the start of an operator until it has sent a few messages, and is ready.
-fn send_few(world: &World, space: &Space, first: usize) -> Result<f64> {
+/// Milliseconds from the start of an operator until it has sent a few messages, and is ready; and those that the API
+/// server took to list them.
+fn send_few(world: &World, space: &Space, first: usize) -> Result<(f64, f64)> {
     space.create_all((first..first + FEW).map(|number| space.message(number)))?;
-    let (mut audit, begun) = (world.audit()?, Utc::now());
+    let mut audit = world.audit()?;
     let operator = world.operator(&[space], &[])?;
+    let begun = Utc::now() - TimeDelta::from_std(Duration::from_secs_f64(age(operator.pid)?))?;
     let requests = audit.wait_for_writes(&space.name, FEW)?;
     let sent = requests.last().map_or(f64::NAN, |last| seconds(begun, last.answered));
     let took = if operator.is_ready() {
@@ -91,5 +98,6 @@ fn send_few(world: &World, space: &Space, first: usize) -> Result<f64> {
         seconds(begun, Utc::now())
     };
     operator.stop()?;
-    Ok(took * 1000.0)
+    let list = requests.iter().filter(|request| request.is_operators() && request.verb == "list").map(Request::took);
+    Ok((took * 1000.0, list.sum::<f64>() * 1000.0))
 }

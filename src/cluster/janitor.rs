@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::client::words;
 use super::lease::Tenure;
-use super::pages::{self, Read, Unread};
+use super::pages::{self, Listing, Read, Unread};
 use super::schedule::{Deletion, Doomed, Schedule};
 use super::status::{Answer, answer};
 use crate::message::incoming::FedoraMessage;
@@ -210,14 +210,15 @@ impl Broom {
         let mut all = Read::default();
         for scope in scopes {
             let path = FedoraMessage::url_path(&(), scope);
-            let read = pages::read(&self.client, &path, fields, |message: FedoraMessage| {
+            let mut listing = Listing::<FedoraMessage>::new(self.client.clone(), path, fields);
+            while let Some(message) = listing.next().await? {
                 let status = message.status.as_deref().cloned().unwrap_or_default();
                 if let Some(end) = ends_at(&message, &status, self.notes.default) {
                     self.notes.schedule.lock().add(doomed(&message, &status), end);
                 }
-            })
-            .await?;
-            (all.pages, all.objects) = (all.pages + read.pages, all.objects + read.objects);
+            }
+            let Read { pages, objects } = listing.read();
+            (all.pages, all.objects) = (all.pages + pages, all.objects + objects);
         }
         Ok(all)
     }
@@ -287,12 +288,13 @@ impl Broom {
 /// What is wrong with a list, and what to do.
 fn explain(error: &Unread) -> String {
     match error {
-        Unread::Refused { code: 403, words } => {
-            format!("the operator has no right to list FedoraMessages: bind its ServiceAccount to its role ({words})")
+        Unread::Failed(kube::Error::Api(status)) if status.code == 403 => format!(
+            "the operator has no right to list FedoraMessages: bind its ServiceAccount to its role ({})",
+            status.message
+        ),
+        Unread::Failed(kube::Error::Api(status)) if status.code == 400 => {
+            format!("the CRD is older than the operator: install the operator's ({})", status.message)
         }
-        Unread::Refused { code: 400, words } => {
-            format!("the CRD is older than the operator: install the operator's ({words})")
-        }
-        Unread::Refused { .. } | Unread::Failed(_) | Unread::Silent => error.to_string(),
+        Unread::Failed(_) | Unread::Silent => error.to_string(),
     }
 }

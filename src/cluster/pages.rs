@@ -1,18 +1,23 @@
-//! Reads lists page by page, and each page object by object: no more than one object is in memory at a time,
-//! however large they are and however many.
+//! Reads lists page by page, and each page object by object: no more is in memory at a time than one object and what
+//! the connection has read ahead, however large they are and however many.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use http::Request;
 use http_body_util::BodyExt;
 use kube::api::ListParams;
 use kube::client::Body;
-use kube::{Client, Resource};
+use kube::core::Request;
+use kube::core::response::Status;
+use kube::{Client, Error, Resource};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-/// How many objects a page has.
+use super::client::words;
+
+/// How many objects a page has. For each page an API server looks at all objects that are still to come: with few on
+/// a page a long list costs it many times what the objects do.
 const PAGE: u32 = 500;
 /// How long the API server may be silent.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -29,46 +34,100 @@ pub struct Read {
 /// Why a list could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
-    /// The API server refuses it.
-    #[error("the API server says: {words} ({code})")]
-    Refused {
-        /// The HTTP status code.
-        code: u16,
-        /// What it says.
-        words: String,
-    },
-    /// It can't be asked, or its answer is not a list.
-    #[error("the API server can't be asked: {0}")]
-    Failed(String),
+    /// The API server refuses it, or can't be asked, or its answer is not a list.
+    #[error("{}", words(.0))]
+    Failed(#[from] Error),
     /// It does not answer.
     #[error("the API server does not answer")]
     Silent,
 }
 
-/// Gives each object of the list at `path` that the field selector matches to `each`. What can't be decoded is left
-/// out. Reads what is up to date: API servers serve that from memory where they can, and else a page at a time.
-pub async fn read<K: DeserializeOwned>(
-    client: &Client,
-    path: &str,
-    fields: &str,
-    mut each: impl FnMut(K),
-) -> Result<Read, Unread> {
-    let mut read = Read::default();
-    let mut parameters = ListParams::default().fields(fields).limit(PAGE);
-    loop {
-        let request = kube::core::Request::new(path).list(&parameters).map_err(failed)?;
-        let next = page(client, request.map(Body::from), |json| {
-            read.objects += 1;
-            if let Ok(object) = serde_json::from_slice(json) {
-                each(object);
-            }
-        })
-        .await?;
-        read.pages += 1;
-        match next {
-            Some(token) => parameters.continue_token = Some(token),
-            None => return Ok(read),
+/// A list that is read. What can't be decoded is left out. It tells what is up to date: API servers serve that from
+/// memory where they can, and else a page at a time.
+pub struct Listing<K> {
+    client: Client,
+    path: String,
+    parameters: ListParams,
+    place: Place,
+    /// What has come, and was not taken yet.
+    objects: VecDeque<K>,
+    read: Read,
+    version: String,
+}
+
+/// How far a list is read.
+enum Place {
+    BeforePage,
+    InPage(Body, Splitter),
+    End,
+}
+
+impl<K: DeserializeOwned> Listing<K> {
+    /// The list at `path` of all objects that the field selector matches.
+    #[must_use]
+    pub fn new(client: Client, path: String, fields: &str) -> Self {
+        Self {
+            client,
+            path,
+            parameters: ListParams::default().fields(fields).limit(PAGE),
+            place: Place::BeforePage,
+            objects: VecDeque::new(),
+            read: Read::default(),
+            version: String::new(),
         }
+    }
+
+    /// The next object, if there is one.
+    pub async fn next(&mut self) -> Result<Option<K>, Unread> {
+        loop {
+            if let Some(object) = self.objects.pop_front() {
+                return Ok(Some(object));
+            }
+            match &mut self.place {
+                Place::BeforePage => self.place = Place::InPage(self.ask().await?, Splitter::default()),
+                Place::InPage(body, splitter) => {
+                    let Some(frame) = patient(body.frame()).await?.transpose()? else {
+                        let List { metadata } = serde_json::from_slice(splitter.rest()).map_err(Error::SerdeError)?;
+                        self.read.pages += 1;
+                        self.version = metadata.resource_version;
+                        self.parameters.continue_token = metadata.next.filter(|token| !token.is_empty());
+                        let more = self.parameters.continue_token.is_some();
+                        self.place = if more { Place::BeforePage } else { Place::End };
+                        continue;
+                    };
+                    splitter.feed(frame.data_ref().map_or(&[], |bytes| bytes), |json| {
+                        self.read.objects += 1;
+                        self.objects.extend(serde_json::from_slice(json));
+                    });
+                }
+                Place::End => return Ok(None),
+            }
+        }
+    }
+
+    /// How much of it was read.
+    #[must_use]
+    pub fn read(&self) -> Read {
+        self.read
+    }
+
+    /// The version of what it told, once all of it was read: a watch tells what has changed since.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Asks for the next page.
+    async fn ask(&mut self) -> Result<Body, Unread> {
+        let request = Request::new(&self.path).list(&self.parameters).map_err(Error::BuildRequest)?;
+        let response = patient(self.client.send(request.map(Body::from))).await??;
+        let (code, body) = (response.status(), response.into_body());
+        if code.is_success() {
+            return Ok(body);
+        }
+        let text = patient(body.collect()).await??.to_bytes();
+        let status: Status = serde_json::from_slice(&text).unwrap_or_default();
+        Err(Error::Api(status.with_code(code.as_u16()).boxed()).into())
     }
 }
 
@@ -77,33 +136,18 @@ pub async fn find<K>(client: &Client, namespace: &str, name: &str) -> Result<Opt
 where
     K: DeserializeOwned + Resource<DynamicType = ()>,
 {
-    let (path, mut found) = (K::url_path(&(), Some(namespace)), None);
-    read(client, &path, &format!("metadata.name={name}"), |object| found = Some(object)).await?;
+    let path = K::url_path(&(), Some(namespace));
+    let mut listing = Listing::new(client.clone(), path, &format!("metadata.name={name}"));
+    let mut found = None;
+    while let Some(object) = listing.next().await? {
+        found = Some(object);
+    }
     Ok(found)
 }
 
-/// Reads one page; the token of the next, if there is one.
-async fn page(client: &Client, request: Request<Body>, mut each: impl FnMut(&[u8])) -> Result<Option<String>, Unread> {
-    let response = timeout(TIMEOUT, client.send(request)).await.map_err(|_| Unread::Silent)?.map_err(failed)?;
-    let code = response.status();
-    let mut body = response.into_body();
-    if !code.is_success() {
-        let text = timeout(TIMEOUT, body.collect()).await.map_err(|_| Unread::Silent)?.map_err(failed)?.to_bytes();
-        let refusal: Refusal = serde_json::from_slice(&text).unwrap_or_default();
-        return Err(Unread::Refused { code: code.as_u16(), words: refusal.message });
-    }
-    let mut splitter = Splitter::default();
-    while let Some(frame) = timeout(TIMEOUT, body.frame()).await.map_err(|_| Unread::Silent)? {
-        if let Some(bytes) = frame.map_err(failed)?.data_ref() {
-            splitter.feed(bytes, &mut each);
-        }
-    }
-    let list: List = serde_json::from_slice(splitter.rest()).map_err(failed)?;
-    Ok(list.metadata.next.filter(|token| !token.is_empty()))
-}
-
-fn failed(error: impl std::fmt::Display) -> Unread {
-    Unread::Failed(error.to_string())
+/// What comes of it, unless the API server is silent for too long.
+pub(super) async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, Unread> {
+    timeout(TIMEOUT, answer).await.map_err(|_| Unread::Silent)
 }
 
 /// What a list is beside its items.
@@ -113,15 +157,12 @@ struct List {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ListMetadata {
+    #[serde(default)]
+    resource_version: String,
     #[serde(rename = "continue")]
     next: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    message: String,
 }
 
 /// Cuts the JSON of a list into its items, in whatever pieces it comes. Nothing is decoded, so that no depth of

@@ -1,19 +1,23 @@
 //! The watch on what is still to do: messages whose `status.status` is not true. What was sent is
 //! neither listed nor held (docs/decisions/0004).
 
-use futures::StreamExt;
-use futures::stream::{BoxStream, SelectAll, select_all};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use futures::stream::{self, BoxStream, SelectAll, select_all};
+use futures::{StreamExt, TryStreamExt};
+use kube::api::WatchParams;
+use kube::core::{Request, WatchEvent};
+use kube::{Client, Error, Resource};
+use tokio::time::sleep;
 
 use super::client;
+use super::pages::{Listing, Unread, patient};
 use super::queue::Scope;
+use crate::message::backoff;
 use crate::message::incoming::FedoraMessage;
 
 /// Selects what is not sent, also what has no status at all.
 pub const PENDING: &str = "status.status!=true";
-/// How many messages a page of a list has: all of them are in memory at a time, however large they are.
-const PAGE: u32 = 50;
+/// After so many attempts in vain the pauses grow no more: they are half a minute at most.
+const MOST_IN_VAIN: u32 = 6;
 
 /// How the CRD is installed.
 pub const INSTALL: &str = "fedora-message-operator crd | kubectl apply --server-side -f -";
@@ -35,56 +39,145 @@ pub enum Event {
     Failed(String),
 }
 
-/// Watches the given namespaces, or all if there are none. A watch that fails is begun again, with
-/// a pause that grows.
+/// Watches the given namespaces, or all if there are none. What fails is tried again, with a pause that grows.
 pub fn pending(client: &Client, namespaces: &[String]) -> SelectAll<BoxStream<'static, (Scope, Event)>> {
-    let apis = match namespaces {
-        [] => vec![Api::all(client.clone())],
-        some => some.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
+    let paths = match namespaces {
+        [] => vec![FedoraMessage::url_path(&(), None)],
+        some => some.iter().map(|namespace| FedoraMessage::url_path(&(), Some(namespace))).collect(),
     };
-    select_all(apis.into_iter().enumerate().map(|(scope, api)| {
-        watcher(api, watcher::Config::default().fields(PENDING).page_size(PAGE))
-            .default_backoff()
-            .map(move |event| (scope, translate(event)))
-            .boxed()
+    select_all(paths.into_iter().enumerate().map(|(scope, path)| {
+        let watch = Watch { client: client.clone(), path, place: Place::Unlisted, in_vain: 0 };
+        stream::unfold(watch, move |mut watch| async move { Some(((scope, watch.next().await), watch)) }).boxed()
     }))
 }
 
-fn translate(event: Result<watcher::Event<FedoraMessage>, watcher::Error>) -> Event {
-    match event {
-        Ok(watcher::Event::Init) => Event::Begin,
-        Ok(watcher::Event::InitApply(message) | watcher::Event::Apply(message)) => Event::Seen(message.into()),
-        Ok(watcher::Event::Delete(message)) => Event::Gone(message.metadata.uid.unwrap_or_default()),
-        Ok(watcher::Event::InitDone) => Event::Complete,
-        Err(error) => Event::Failed(explain(&error)),
+/// Lists what is pending, and then watches what changes.
+struct Watch {
+    client: Client,
+    path: String,
+    place: Place,
+    /// How many lists and watches in a row were begun, of which nothing has come yet.
+    in_vain: u32,
+}
+
+/// How far it is.
+enum Place {
+    Unlisted,
+    Listing(Box<Listing<FedoraMessage>>),
+    /// All is known up to this version.
+    Listed(String),
+    /// The same, and what comes after it.
+    Watching(String, BoxStream<'static, kube::Result<WatchEvent<FedoraMessage>>>),
+}
+
+impl Watch {
+    /// What it tells next.
+    async fn next(&mut self) -> Event {
+        loop {
+            match self.step().await {
+                Ok(Some(event)) => return event,
+                Ok(None) => {}
+                Err(error) => {
+                    self.fall_back(&error);
+                    return Event::Failed(explain(&error));
+                }
+            }
+        }
+    }
+
+    /// Goes one step further, which may tell something.
+    async fn step(&mut self) -> Result<Option<Event>, Unread> {
+        match &mut self.place {
+            Place::Unlisted => {
+                self.pause().await;
+                let listing = Listing::new(self.client.clone(), self.path.clone(), PENDING);
+                self.place = Place::Listing(listing.into());
+                Ok(Some(Event::Begin))
+            }
+            Place::Listing(listing) => {
+                if let Some(message) = listing.next().await? {
+                    return Ok(Some(Event::Seen(message.into())));
+                }
+                self.place = Place::Listed(listing.version().to_owned());
+                self.in_vain = 0;
+                Ok(Some(Event::Complete))
+            }
+            Place::Listed(version) => {
+                let version = version.clone();
+                self.pause().await;
+                let parameters = WatchParams::default().fields(PENDING);
+                let request = Request::new(&self.path).watch(&parameters, &version).map_err(Error::BuildRequest)?;
+                let events = patient(self.client.request_events::<FedoraMessage>(request)).await??;
+                self.place = Place::Watching(version, events.boxed());
+                Ok(None)
+            }
+            Place::Watching(version, events) => {
+                let Some(event) = events.try_next().await? else {
+                    self.place = Place::Listed(std::mem::take(version));
+                    return Ok(None);
+                };
+                let (now, event) = match event {
+                    WatchEvent::Added(message) | WatchEvent::Modified(message) => {
+                        (message.metadata.resource_version.clone(), Some(Event::Seen(message.into())))
+                    }
+                    WatchEvent::Deleted(message) => {
+                        (message.metadata.resource_version, Some(Event::Gone(message.metadata.uid.unwrap_or_default())))
+                    }
+                    WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
+                    WatchEvent::Error(status) => return Err(Error::Api(status).into()),
+                };
+                *version = now.unwrap_or_default();
+                self.in_vain = 0;
+                Ok(event)
+            }
+        }
+    }
+
+    /// Waits before a list or a watch, unless something has come of the last one.
+    async fn pause(&mut self) {
+        if self.in_vain > 0 {
+            let delay = backoff::delay(self.in_vain.min(MOST_IN_VAIN), fastrand::f64());
+            sleep(delay.to_std().unwrap_or_default()).await;
+        }
+        self.in_vain += 1;
+    }
+
+    /// A watch is begun again where it was, unless the API server does not know what was there any more; a list from
+    /// its beginning.
+    fn fall_back(&mut self, error: &Unread) {
+        let expired = matches!(error, Unread::Failed(Error::Api(status)) if status.code == 410);
+        self.place = match std::mem::replace(&mut self.place, Place::Unlisted) {
+            Place::Listed(version) | Place::Watching(version, _) if !expired => Place::Listed(version),
+            _ => Place::Unlisted,
+        };
     }
 }
 
-/// What is wrong with a watch, and what to do. It is tried again, so whoever mends it need not restart
+/// What is wrong with a list or a watch, and what to do. It is tried again, so whoever mends it need not restart
 /// anything.
-fn explain(error: &watcher::Error) -> String {
-    use watcher::Error;
-    let (Error::InitialListFailed(cause) | Error::WatchStartFailed(cause) | Error::WatchFailed(cause)) = error else {
-        return error.to_string();
+fn explain(error: &Unread) -> String {
+    let cause = match error {
+        Unread::Failed(cause) => cause,
+        Unread::Silent => return error.to_string(),
     };
     match cause {
-        kube::Error::Api(status) if status.code == 404 => {
+        Error::Api(status) if status.code == 404 => {
             format!("the API server does not know FedoraMessages: install the CRD ({INSTALL})")
         }
-        kube::Error::Api(status) if status.code == 403 => {
+        Error::Api(status) if status.code == 403 => {
             format!(
                 "the operator has no right to watch FedoraMessages: bind its ServiceAccount to its role; {TELLS_ALL} ({})",
                 status.message
             )
         }
-        kube::Error::Api(status) if status.code == 400 => {
+        Error::Api(status) if status.code == 400 => {
             format!(
                 "the API server can't select pending FedoraMessages: its CRD is older than the operator, install the operator's ({INSTALL}; the API server says: {})",
                 status.message
             )
         }
-        kube::Error::Api(status) if status.code == 401 => client::explain(cause),
-        kube::Error::Api(status) => {
+        Error::Api(status) if status.code == 401 => client::explain(cause),
+        Error::Api(status) => {
             format!("the API server can't be watched yet: {} ({})", status.message, status.code)
         }
         _ => client::explain(cause),

@@ -45,7 +45,7 @@ use crate::{cli::BrokerArgs, traces::Traces};
 
 /// The kube client would log whole answers that it can't read, which may be Secrets; lapin reports
 /// at error what the operator reports itself.
-const LOG: &str = "info,kube_client=off,kube_runtime=off,lapin=off";
+const LOG: &str = "info,kube_client=off,lapin=off";
 
 /// How many may wait for an answer to how it is going.
 const QUESTIONS: usize = 16;

@@ -10,7 +10,7 @@ use crate::raw::RawConsumer;
 use crate::world::{Operator, SOON, Space, message, world};
 
 /// Every crate, also those that the program's own filter keeps quiet.
-const LOUD: &str = "trace,kube_client=trace,kube_runtime=trace,lapin=trace,rustls=trace,tokio_rustls=trace,hyper=trace,\
+const LOUD: &str = "trace,kube_client=trace,lapin=trace,rustls=trace,tokio_rustls=trace,hyper=trace,\
                     hyper_util=trace,tower=trace,h2=trace,amq_protocol=trace,async_rs=trace";
 
 /// What would give a key away, each in the forms that programs print bytes in.
