@@ -126,7 +126,8 @@ impl<K: DeserializeOwned> Listing<K> {
             return Ok(body);
         }
         let text = patient(body.collect()).await??.to_bytes();
-        let status: Status = serde_json::from_slice(&text).unwrap_or_default();
+        let status: Status = serde_json::from_slice(&text)
+            .unwrap_or_else(|_| Status::failure(code.canonical_reason().unwrap_or_default(), ""));
         Err(Error::Api(status.with_code(code.as_u16()).boxed()).into())
     }
 }
