@@ -96,9 +96,14 @@ impl Request {
         self.user_agent.starts_with(OPERATOR)
     }
 
+    /// Whether the operator lists something.
+    pub fn lists(&self) -> bool {
+        self.is_operators() && self.verb == "list"
+    }
+
     /// Whether the operator lists what has a time to live.
     fn looks_for_lifetimes(&self) -> bool {
-        self.is_operators() && self.verb == "list" && self.uri.contains("ttlSecondsAfterFinished")
+        self.lists() && self.uri.contains("ttlSecondsAfterFinished")
     }
 
     pub fn writes_status(&self) -> bool {

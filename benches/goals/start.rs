@@ -116,6 +116,6 @@ fn send_few(world: &World, space: &Space, first: usize) -> Result<Start> {
         seconds(begun, Utc::now())
     };
     operator.stop()?;
-    let list = requests.iter().filter(|request| request.is_operators() && request.verb == "list").map(Request::took);
+    let list = requests.iter().filter(|request| request.lists()).map(Request::took);
     Ok(Start { took: took * 1000.0, list: list.sum::<f64>() * 1000.0 })
 }

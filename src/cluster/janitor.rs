@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::client::words;
 use super::lease::Tenure;
-use super::pages::{self, Listing, Read, Unread};
+use super::pages::{self, Listing, Read, Unread, paths};
 use super::schedule::{Deletion, Doomed, Schedule};
 use super::status::{Answer, answer};
 use crate::message::incoming::FedoraMessage;
@@ -203,13 +203,8 @@ impl Broom {
     /// Notes all resources that are finished and whose time is limited.
     async fn list(&self) -> Result<Read, Unread> {
         let fields = if self.notes.default.is_some() { ANY_TIME } else { OWN_TIME };
-        let scopes: Vec<_> = match self.namespaces.as_slice() {
-            [] => vec![None],
-            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
-        };
         let mut all = Read::default();
-        for scope in scopes {
-            let path = FedoraMessage::url_path(&(), scope);
+        for path in paths::<FedoraMessage>(&self.namespaces) {
             let mut listing = Listing::<FedoraMessage>::new(self.client.clone(), path, fields);
             while let Some(message) = listing.next().await? {
                 let status = message.status.as_deref().cloned().unwrap_or_default();

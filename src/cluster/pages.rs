@@ -2,13 +2,12 @@
 //! the connection has read ahead, however large they are and however many.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use futures::{AsyncBufRead, AsyncBufReadExt};
 use kube::api::ListParams;
-use kube::client::Body;
 use kube::core::Request;
-use kube::core::response::Status;
 use kube::{Client, Error, Resource};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -58,7 +57,7 @@ pub struct Listing<K> {
 /// How far a list is read.
 enum Place {
     BeforePage,
-    InPage(Body, Splitter),
+    InPage(Pin<Box<dyn AsyncBufRead + Send>>, Splitter),
     End,
 }
 
@@ -84,9 +83,14 @@ impl<K: DeserializeOwned> Listing<K> {
                 return Ok(Some(object));
             }
             match &mut self.place {
-                Place::BeforePage => self.place = Place::InPage(self.ask().await?, Splitter::default()),
-                Place::InPage(body, splitter) => {
-                    let Some(frame) = patient(body.frame()).await?.transpose()? else {
+                Place::BeforePage => {
+                    let request = Request::new(&self.path).list(&self.parameters).map_err(Error::BuildRequest)?;
+                    let page = patient(self.client.request_stream(request)).await??;
+                    self.place = Place::InPage(Box::pin(page), Splitter::default());
+                }
+                Place::InPage(page, splitter) => {
+                    let piece = patient(page.fill_buf()).await?.map_err(Error::ReadEvents)?;
+                    if piece.is_empty() {
                         let List { metadata } = serde_json::from_slice(splitter.rest()).map_err(Error::SerdeError)?;
                         self.read.pages += 1;
                         self.version = metadata.resource_version;
@@ -94,11 +98,13 @@ impl<K: DeserializeOwned> Listing<K> {
                         let more = self.parameters.continue_token.is_some();
                         self.place = if more { Place::BeforePage } else { Place::End };
                         continue;
-                    };
-                    splitter.feed(frame.data_ref().map_or(&[], |bytes| bytes), |json| {
+                    }
+                    splitter.feed(piece, |json| {
                         self.read.objects += 1;
                         self.objects.extend(serde_json::from_slice(json));
                     });
+                    let length = piece.len();
+                    page.consume_unpin(length);
                 }
                 Place::End => return Ok(None),
             }
@@ -116,19 +122,13 @@ impl<K: DeserializeOwned> Listing<K> {
     pub fn version(&self) -> &str {
         &self.version
     }
+}
 
-    /// Asks for the next page.
-    async fn ask(&mut self) -> Result<Body, Unread> {
-        let request = Request::new(&self.path).list(&self.parameters).map_err(Error::BuildRequest)?;
-        let response = patient(self.client.send(request.map(Body::from))).await??;
-        let (code, body) = (response.status(), response.into_body());
-        if code.is_success() {
-            return Ok(body);
-        }
-        let text = patient(body.collect()).await??.to_bytes();
-        let status: Status = serde_json::from_slice(&text)
-            .unwrap_or_else(|_| Status::failure(code.canonical_reason().unwrap_or_default(), ""));
-        Err(Error::Api(status.with_code(code.as_u16()).boxed()).into())
+/// The path of the list of these objects in each of the given namespaces, or of the one in all if there are none.
+pub(super) fn paths<K: Resource<DynamicType = ()>>(namespaces: &[String]) -> Vec<String> {
+    match namespaces {
+        [] => vec![K::url_path(&(), None)],
+        some => some.iter().map(|namespace| K::url_path(&(), Some(namespace))).collect(),
     }
 }
 

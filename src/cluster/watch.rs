@@ -5,11 +5,11 @@ use futures::stream::{self, BoxStream, SelectAll, select_all};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::WatchParams;
 use kube::core::{Request, WatchEvent};
-use kube::{Client, Error, Resource};
+use kube::{Client, Error};
 use tokio::time::sleep;
 
 use super::client;
-use super::pages::{Listing, Unread, patient};
+use super::pages::{Listing, Unread, paths, patient};
 use super::queue::Scope;
 use crate::message::backoff;
 use crate::message::incoming::FedoraMessage;
@@ -41,11 +41,7 @@ pub enum Event {
 
 /// Watches the given namespaces, or all if there are none. What fails is tried again, with a pause that grows.
 pub fn pending(client: &Client, namespaces: &[String]) -> SelectAll<BoxStream<'static, (Scope, Event)>> {
-    let paths = match namespaces {
-        [] => vec![FedoraMessage::url_path(&(), None)],
-        some => some.iter().map(|namespace| FedoraMessage::url_path(&(), Some(namespace))).collect(),
-    };
-    select_all(paths.into_iter().enumerate().map(|(scope, path)| {
+    select_all(paths::<FedoraMessage>(namespaces).into_iter().enumerate().map(|(scope, path)| {
         let watch = Watch { client: client.clone(), path, place: Place::Unlisted, in_vain: 0 };
         stream::unfold(watch, move |mut watch| async move { Some(((scope, watch.next().await), watch)) }).boxed()
     }))
