@@ -46,7 +46,16 @@ lint:
     cargo fmt --manifest-path fuzz/Cargo.toml --check
     cargo clippy --workspace --all-targets --all-features -- --deny warnings
 
-# Check licences, sources and duplicates of dependencies; and known vulnerabilities, where their list can be had
+# Check the language of documents, comments and texts: one vocabulary (Vale, .vale/House), spelling (typos)
+prose:
+    typos
+    git grep --untracked --files-with-matches --null '' -- '*.md' '*.rs' '*.yaml' '*.toml' | xargs -0 vale --output=line
+
+# What to run before each commit: it needs no Kubernetes, no RabbitMQ, no root
+check: lint prose
+    cargo test
+
+# Check licenses, sources and duplicates of dependencies; and known vulnerabilities, where their list can be had
 deny:
     cargo deny check bans licenses sources
     @if git ls-remote --quiet https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; then cargo deny check advisories; else echo "not checked: vulnerabilities, as their list can't be reached from here"; fi
@@ -131,4 +140,4 @@ tools:
     cargo run --quiet --package rig -- tools
 
 # Everything that CI checks
-ci: lint deny alerts test bench-short instructions (fuzz "10") (demo "--once")
+ci: lint prose deny alerts test bench-short instructions (fuzz "10") (demo "--once")
