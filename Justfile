@@ -25,11 +25,15 @@ down:
     @test -e {{env_file}} || { echo "nothing is up"; exit 1; }
     . ./{{env_file}} && kill "$RIG_PID"
 
+# Build all tests, and the program that they test
+build-tests:
+    cargo test --workspace --all-features --no-run
+
 # Run all tests, on real parts
 test:
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo test --workspace --all-features --no-run
+    just build-tests
     # Some need the image, which takes minutes to build, and most wait more than they work.
     mkdir -p target
     setsid nice -n 19 images/build operator target/operator.tar > target/operator.log 2>&1 &
@@ -37,8 +41,8 @@ test:
     cargo test --workspace --all-features
 
 # Break real parts in full flow; FAULTS_MESSAGES=10000 for a large run, FAULTS_SEED for another one
-faults:
-    cargo test --test faults --test network --test spread -- --nocapture
+faults: build-tests
+    cargo test --workspace --all-features --test faults --test network --test spread -- --nocapture
 
 # Check style and common mistakes
 lint:
@@ -53,7 +57,8 @@ prose:
 
 # What to run before each commit: it needs no Kubernetes, no RabbitMQ, no root
 check: lint prose
-    cargo test
+    cargo check --quiet --package fedora-message
+    cargo test --quiet
 
 # Check licenses, sources and duplicates of dependencies; and known vulnerabilities, where their list can be had
 deny:
@@ -66,7 +71,7 @@ fuzz SECONDS="60" *TARGETS:
 
 # Test the alerts, and check the dashboard's queries (builds promtool if there is none: some minutes, once)
 alerts:
-    tests/alerts/run
+    e2e/alerts/run
 
 # Format the code
 fmt:
@@ -82,32 +87,32 @@ metrics:
     cargo run --quiet -- metrics > docs/metrics.md
 
 # Export the schemas of the packages in schemas/packages.txt, for --schema-catalog; and the page that lists them
-schemas FILE="schemas/catalogue.json":
+schemas FILE="schemas/catalog.json":
     cargo run --quiet --package rig -- schemas {{FILE}} --list docs/schema-list.md
 
 # Measure all goals for speed in one run of some minutes, or those named: a missed ratio fails it (docs/performance.md)
-bench *ONLY:
-    cargo bench --quiet --bench goals -- {{ONLY}}
+bench *ONLY: build
+    cargo bench --quiet --package e2e --bench goals -- {{ONLY}}
 
 # The same with few messages and generous goals, in a debug build: what holds on any machine
-bench-short *ONLY:
+bench-short *ONLY: build-tests
     cargo test --quiet --workspace --all-features --bench goals -- --short {{ONLY}}
 
 # Count the instructions of a message's way, beside the baseline (Linux, x86-64); --accept: make them the baseline
 instructions *ARGUMENTS:
-    cargo bench --quiet --workspace --all-features --config benches/instructions/profile.toml --profile dev --bench instructions -- {{ARGUMENTS}}
+    cargo bench --quiet --workspace --all-features --config e2e/benches/instructions/profile.toml --profile dev --bench instructions -- {{ARGUMENTS}}
 
 # Measure what the API server's own rate of status writes depends on: how many at a time, which kind of request
-bench-writes:
-    cargo bench --quiet --bench writes
+bench-writes: build
+    cargo bench --quiet --package e2e --bench writes
 
 # Measure delivery by Pods beside direct delivery, on a node (Linux, root)
-bench-modes:
-    cargo bench --quiet --bench modes
+bench-modes: build
+    cargo bench --quiet --package e2e --bench modes
 
 # Measure what a check against a schema costs, beside the Python library
 bench-schemas:
-    cargo bench --quiet --bench schemas
+    cargo bench --quiet --package e2e --bench schemas
 
 # Build the program as it is shipped
 build:

@@ -1,4 +1,4 @@
-"""Writes bodies and headers for each schema of a catalogue, with what the library says of them.
+"""Writes bodies and headers for each schema of a catalog, with what the library says of them.
 
     python cases.py CATALOGUE CASES
 
@@ -214,8 +214,8 @@ def shipped(distribution):
     return bodies
 
 
-def main(catalogue, cases):
-    content = json.loads(Path(catalogue).read_text())
+def main(catalog, cases):
+    content = json.loads(Path(catalog).read_text())
     classes = {(entry.name, entry.dist.name): entry for entry in entry_points(group=GROUP)}
     examples = {}
     with open(cases, "w") as out:

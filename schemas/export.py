@@ -1,7 +1,7 @@
-"""Writes the schemas of all installed packages of message classes as one JSON file, the catalogue.
+"""Writes the schemas of all installed packages of message classes as one JSON file, the catalog.
 
-    python export.py CATALOGUE            writes the catalogue
-    python export.py --table CATALOGUE    prints a catalogue as a table of Markdown
+    python export.py CATALOGUE            writes the catalog
+    python export.py --table CATALOGUE    prints a catalog as a table of Markdown
 
 Classes are found by the entry point group `fedora.messages`, as the library fedora-messaging finds
 them. A class that can't be exported is named, on standard error and in the file.
@@ -46,7 +46,7 @@ def plain(schema, what):
 
 
 def exported(entry, package, base):
-    """What the catalogue says of one class."""
+    """What the catalog says of one class."""
     try:
         message = entry.load()
     except Exception as error:  # whatever the package's code raises
@@ -64,7 +64,7 @@ def exported(entry, package, base):
     }
 
 
-def catalogue():
+def catalog():
     """All classes, in the order of their names."""
     from fedora_messaging import message
 
@@ -97,7 +97,7 @@ def catalogue():
 
 
 def text(content):
-    """JSON with a line for each class, so that two catalogues can be compared by lines."""
+    """JSON with a line for each class, so that two catalogs can be compared by lines."""
 
     def lines(values):
         return "[\n" + ",\n".join(json.dumps(value, sort_keys=True) for value in values) + "\n]"
@@ -110,7 +110,7 @@ def text(content):
 
 
 def table(content):
-    """The catalogue for people: a row for each package."""
+    """The catalog for people: a row for each package."""
     packages = {}
     for schema in content["schemas"]:
         packages.setdefault((schema["distribution"], schema["version"]), []).append(schema)
@@ -128,7 +128,7 @@ def main(arguments):
         case ["--table", file]:
             print(table(json.loads(Path(file).read_text())), end="")
         case [file]:
-            content = catalogue()
+            content = catalog()
             Path(file).write_text(text(content))
             packages = {schema["distribution"] for schema in content["schemas"]}
             print(f"{len(content['schemas'])} schemas of {len(packages)} packages", file=sys.stderr)

@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use crate::controller::Question;
 use crate::metrics::{self, Metrics, Report};
-use crate::operator::Question;
 
 /// How long the operator's loop may take for an answer. A turn of it takes microseconds; ending connections
 /// takes two seconds.
@@ -76,9 +76,9 @@ impl Admin {
                 response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the operator's loop does not turn")
             }
             "/livez" => response(StatusCode::OK, TEXT, "ok"),
-            "/readyz" => match self.obstacle() {
+            "/readyz" => match self.not_ready_reason() {
                 None => response(StatusCode::OK, TEXT, "ok"),
-                Some(obstacle) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, obstacle),
+                Some(not_ready_reason) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, not_ready_reason),
             },
             "/metrics" => {
                 let report = if listed { self.report().await } else { None };
@@ -90,7 +90,7 @@ impl Admin {
     }
 
     /// What keeps the operator from being ready.
-    fn obstacle(&self) -> Option<String> {
+    fn not_ready_reason(&self) -> Option<String> {
         self.unelected.borrow().clone().or_else(|| self.unlisted.borrow().clone())
     }
 
@@ -105,8 +105,8 @@ impl Admin {
     }
 }
 
-fn response(code: StatusCode, content_type: HeaderValue, words: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(words.into()));
+fn response(code: StatusCode, content_type: HeaderValue, detail: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(detail.into()));
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response

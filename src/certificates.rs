@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
-use crate::message::authentication::SecretName;
+use fedora_message::message::authentication::SecretName;
 
 /// How long a certificate counts as in use after a message named it, and how often people are told of one
 /// that expires soon.
@@ -16,16 +16,16 @@ const CAPACITY: usize = 1000;
 
 /// The certificates that messages have named of late, by the Secret that holds them.
 #[derive(Debug, Default)]
-pub struct Certificates(Mutex<HashMap<SecretName, Certificate>>);
+pub struct CertificateTracker(Mutex<HashMap<SecretName, Certificate>>);
 
 #[derive(Debug)]
 struct Certificate {
     not_after: DateTime<Utc>,
     used: DateTime<Utc>,
-    told: Option<DateTime<Utc>>,
+    last_reported: Option<DateTime<Utc>>,
 }
 
-impl Certificates {
+impl CertificateTracker {
     /// A message names, at `now`, a certificate that is valid until `not_after`.
     pub fn note(&self, secret: &SecretName, not_after: DateTime<Utc>, now: DateTime<Utc>) {
         let mut known = self.0.lock();
@@ -37,15 +37,17 @@ impl Certificates {
             known.retain(|_, certificate| now - certificate.used < DAY);
         }
         if known.len() < CAPACITY {
-            known.insert(secret.clone(), Certificate { not_after, used: now, told: None });
+            known.insert(secret.clone(), Certificate { not_after, used: now, last_reported: None });
         }
     }
 
     /// Whether people are to be told that this one expires soon: once a day.
     pub fn is_to_tell(&self, secret: &SecretName, now: DateTime<Utc>) -> bool {
         let mut known = self.0.lock();
-        let due = known.get_mut(secret).filter(|certificate| certificate.told.is_none_or(|told| now - told >= DAY));
-        due.map(|certificate| certificate.told = Some(now)).is_some()
+        let due = known
+            .get_mut(secret)
+            .filter(|certificate| certificate.last_reported.is_none_or(|last_reported| now - last_reported >= DAY));
+        due.map(|certificate| certificate.last_reported = Some(now)).is_some()
     }
 
     /// Until when each one in use is valid.
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn people_are_told_once_a_day() {
-        let (certificates, now) = (Certificates::default(), Utc::now());
+        let (certificates, now) = (CertificateTracker::default(), Utc::now());
         assert!(!certificates.is_to_tell(&secret(1), now), "no message has named it");
         certificates.note(&secret(1), now, now);
         assert!(certificates.is_to_tell(&secret(1), now));
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_certificate_that_no_message_has_named_for_a_day_is_forgotten() {
-        let (certificates, now) = (Certificates::default(), Utc::now());
+        let (certificates, now) = (CertificateTracker::default(), Utc::now());
         certificates.note(&secret(1), now, now);
         certificates.note(&secret(2), now, now + TimeDelta::hours(2));
         assert_eq!(certificates.in_use(now + TimeDelta::hours(25)), [(secret(2), now)]);
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn any_number_of_secrets_makes_a_bounded_number_of_series() {
-        let (certificates, now) = (Certificates::default(), Utc::now());
+        let (certificates, now) = (CertificateTracker::default(), Utc::now());
         for number in 0..2 * CAPACITY {
             certificates.note(&secret(number), now, now);
         }

@@ -1,17 +1,16 @@
 //! fedora-message-operator: a `FedoraMessage` applied to a Kubernetes cluster becomes a message on
 //! Fedora's RabbitMQ brokers, exactly as the fedora-messaging library would have sent it.
 //!
-//! The map of the crate, which docs/architecture.md draws:
+//! What a message is stands in the crate `fedora_message`, which is pure. This crate is the shell
+//! around it; docs/architecture.md draws the map:
 //!
-//! - [`message`]: what a message is; pure.
-//! - [`broker`]: how it reaches RabbitMQ; the only room that knows AMQP and TLS.
-//! - [`cluster`]: how the operator lives in Kubernetes; the only room that knows a `kube::Client`.
-//! - [`delivery`], [`controller`], [`operator`]: join them; the story of one message is in
-//!   [`controller`].
-//! - [`metrics`], [`certificates`], [`admin`]: what can be seen of it from outside.
-//! - [`schemas`]: the file with the schemas of messages.
-//! - `traces`: what a collector gets, in a build with the feature `otlp`.
-//! - [`cli`], [`commands`]: the program, wired from these parts.
+//! - `broker`: how a message reaches RabbitMQ; the only module that uses AMQP and TLS.
+//! - `cluster`: how the operator lives in Kubernetes; the only module that uses a `kube::Client`.
+//! - `delivery`: one attempt to send a message, directly or by a Pod.
+//! - `reconciler`: the story of one message. `controller`: the loop and the work queue around it.
+//! - `ttl`: deletes finished resources.
+//! - `metrics`, `certificates`, `admin`, `traces`: what can be seen of the operator from outside.
+//! - `cli`, `commands`: the program.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -23,9 +22,16 @@ pub mod cluster;
 pub mod commands;
 pub mod controller;
 pub mod delivery;
-pub mod message;
+pub mod log_throttle;
 pub mod metrics;
-pub mod operator;
-pub mod schemas;
+pub mod reconciler;
+pub mod schema_file;
 #[cfg(feature = "otlp")]
 pub mod traces;
+pub mod ttl;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod hostile;

@@ -13,10 +13,10 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 use uuid::Uuid;
 
-use crate::message::incoming::FedoraMessage;
-use crate::message::outcome::{Outcome, Reason};
-use crate::message::resource::FedoraMessageStatus;
-use crate::message::trace::Trace;
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::FedoraMessageStatus;
+use fedora_message::message::trace_context::Trace;
+use fedora_message::policy::outcome::{Outcome, Reason};
 
 /// How long the last spans may take, at the end of the process.
 const END: Duration = Duration::from_secs(2);

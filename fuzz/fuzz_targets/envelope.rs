@@ -4,9 +4,9 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use fedora_message_operator::message::envelope::Routing;
-use fedora_message_operator::message::incoming::FedoraMessage;
-use fedora_message_operator::message::validate::valid_topic;
+use fedora_message::message::envelope::Routing;
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::message::validate::valid_topic;
 use fedora_message_operator_fuzz::input::{Nulls, Object, Text};
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::check_message;

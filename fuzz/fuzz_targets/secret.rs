@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arbitrary::Arbitrary;
-use fedora_message_operator::message::authentication::{Authentication, SecretKey, SecretName};
-use fedora_message_operator::message::secret::{CONSENT_ANNOTATION, Material, Secret, select};
+use fedora_message::message::authentication::{Authentication, SecretKey, SecretName};
+use fedora_message::message::secret::{CONSENT_ANNOTATION, Material, Secret, select};
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::check_words;
 use k8s_openapi::ByteString;

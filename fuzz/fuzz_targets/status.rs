@@ -4,11 +4,11 @@
 
 use arbitrary::Arbitrary;
 use chrono::{DateTime, Utc};
-use fedora_message_operator::message::decide::{Decision, deadline, decide, limit};
-use fedora_message_operator::message::incoming::FedoraMessage;
-use fedora_message_operator::message::outcome::{Outcome, Reason, Then};
-use fedora_message_operator::message::resource::FedoraMessageStatus;
-use fedora_message_operator::message::status::{Facts, RECONCILING, SENT, STALLED, next, since};
+use fedora_message::policy::retry::{Decision, deadline, decide, limit};
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::policy::outcome::{Outcome, Reason, Then};
+use fedora_message::api::v1alpha1::FedoraMessageStatus;
+use fedora_message::state::{Facts, RECONCILING, SENT, STALLED, next, since};
 use fedora_message_operator_fuzz::memory::within;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};

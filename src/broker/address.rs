@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn refuses_plain_amqp_and_nonsense() {
         for url in ["amqp://localhost/%2Fpubsub", "http://localhost", "", "localhost:5671"] {
-            let words = url.parse::<BrokerAddress>().unwrap_err();
-            assert!(words.contains("amqps://"), "{url}: {words}");
+            let detail = url.parse::<BrokerAddress>().unwrap_err();
+            assert!(detail.contains("amqps://"), "{url}: {detail}");
         }
     }
 }

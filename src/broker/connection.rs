@@ -23,12 +23,12 @@ use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::credentials::Credentials;
-use super::errors::{BrokerError, Peers, answer};
-use super::gate::Gate;
-use super::handshake::handshake;
-use super::transport::{Plug, Transport};
-use crate::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue};
-use crate::message::outcome::Took;
+use super::errors::{BrokerError, ErrorContext, answer};
+use super::fence::Fence;
+use super::login::handshake;
+use super::transport::{ShutdownHandle, Transport};
+use fedora_message::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue};
+use fedora_message::policy::outcome::Timing;
 
 /// How long the AMQP handshake may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub struct Confirmed {
     /// Whether at least one queue has it; else the broker dropped it, as none is bound to its topic.
     pub routed: bool,
     /// How long that took.
-    pub took: Took,
+    pub took: Timing,
 }
 
 /// What came of a message, where nothing went wrong.
@@ -68,10 +68,10 @@ pub enum Published {
 type Answer = Pin<Box<dyn Future<Output = lapin::Result<(Confirmation, Instant)>> + Send>>;
 
 /// An open AMQP connection.
-pub struct Link {
+pub struct BrokerConnection {
     connection: Connection,
-    plug: Plug,
-    peers: Peers,
+    shutdown_handle: ShutdownHandle,
+    peers: ErrorContext,
     idle: Mutex<Vec<Channel>>,
     /// How many channels can still be opened.
     numbers: Mutex<u16>,
@@ -85,16 +85,16 @@ pub struct Link {
     events: AbortHandle,
 }
 
-impl Link {
+impl BrokerConnection {
     /// Connects, logs in and opens the virtual host. `on_unblocked` is called whenever the broker
     /// takes messages again after an alarm.
     pub async fn open(
         address: &BrokerAddress,
         credentials: &Credentials,
-        gate: Gate,
+        gate: Fence,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
-        let peers = Peers { broker: address.clone(), user: credentials.user.clone() };
+        let peers = ErrorContext { broker: address.clone(), user: credentials.user.clone() };
         let transport =
             Transport::open(address, credentials.tls.clone(), gate).await.map_err(|error| peers.transport(&error))?;
         Self::log_in(peers, transport, on_unblocked).await
@@ -102,21 +102,21 @@ impl Link {
 
     /// The second half of [`open`](Self::open), on a transport that is open already.
     pub async fn log_in(
-        peers: Peers,
+        peers: ErrorContext,
         transport: Transport,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
-        let (stream, plug) = transport.into_parts();
+        let (stream, shutdown_handle) = transport.into_parts();
         let connection = match timeout(OPEN_TIMEOUT, handshake(&peers.broker, stream)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                plug.pull();
+                shutdown_handle.shut_down();
                 return Err(peers.login(&error));
             }
             Err(_) => {
-                plug.pull();
-                let words = format!("it does not answer in AMQP for {} s", OPEN_TIMEOUT.as_secs());
-                return Err(BrokerError::Unreachable { broker: peers.broker.to_string(), words });
+                shutdown_handle.shut_down();
+                let detail = format!("it does not answer in AMQP for {} s", OPEN_TIMEOUT.as_secs());
+                return Err(BrokerError::Unreachable { broker: peers.broker.to_string(), detail });
             }
         };
         let (sender, blocked) = watch::channel(None);
@@ -128,7 +128,7 @@ impl Link {
         let channels = MAX_CHANNELS.min((numbers / 2).max(1));
         Ok(Self {
             connection,
-            plug,
+            shutdown_handle,
             peers,
             idle: Mutex::default(),
             numbers: Mutex::new(numbers),
@@ -196,7 +196,7 @@ impl Link {
             self.idle.lock().push(channel);
         }
         let (confirmation, handed_over) = confirmation.map_err(|error| self.failed(&error, envelope))?;
-        let took = Took {
+        let took = Timing {
             // A message that was handed over before the broker blocked was so before this attempt.
             publish: handed_over.saturating_duration_since(begun),
             confirm: handed_over.elapsed(),
@@ -237,13 +237,13 @@ impl Link {
         }
     }
 
-    fn blocked(&self, words: &str) -> BrokerError {
-        BrokerError::Blocked { broker: self.peers.broker.to_string(), words: answer(words) }
+    fn blocked(&self, detail: &str) -> BrokerError {
+        BrokerError::Blocked { broker: self.peers.broker.to_string(), detail: answer(detail) }
     }
 
     fn refuse_while_blocked(&self) -> Result<(), BrokerError> {
         match self.blocked.borrow().as_deref() {
-            Some(words) => Err(self.blocked(words)),
+            Some(detail) => Err(self.blocked(detail)),
             None => Ok(()),
         }
     }
@@ -251,12 +251,12 @@ impl Link {
     /// Does `work`, or stops waiting for it when the broker blocks the connection.
     async fn unless_blocked<T>(&self, work: impl Future<Output = T>) -> Result<T, BrokerError> {
         let mut blocked = self.blocked.clone();
-        let words = tokio::select! {
+        let detail = tokio::select! {
             biased;
             done = work => return Ok(done),
-            words = blocked.wait_for(Option::is_some) => words.ok().and_then(|words| words.clone()),
+            detail = blocked.wait_for(Option::is_some) => detail.ok().and_then(|detail| detail.clone()),
         };
-        Err(self.blocked(words.as_deref().unwrap_or("the connection ends")))
+        Err(self.blocked(detail.as_deref().unwrap_or("the connection ends")))
     }
 
     /// Headers that would cost everybody the connection: a frame can't be split.
@@ -265,8 +265,8 @@ impl Link {
         if most == 0 || size <= most as usize {
             return Ok(());
         }
-        let words = format!("its headers need a frame of {size} bytes, and the broker takes frames of {most}");
-        Err(BrokerError::Refused { broker: self.peers.broker.to_string(), words })
+        let detail = format!("its headers need a frame of {size} bytes, and the broker takes frames of {most}");
+        Err(BrokerError::Refused { broker: self.peers.broker.to_string(), detail })
     }
 
     fn failed(&self, error: &lapin::Error, envelope: &Envelope<'_>) -> BrokerError {
@@ -274,8 +274,8 @@ impl Link {
     }
 
     fn no_channel(&self) -> BrokerError {
-        let words = format!("it opens no channel for {} s", CHANNEL_TIMEOUT.as_secs());
-        BrokerError::Lost { broker: self.peers.broker.to_string(), words }
+        let detail = format!("it opens no channel for {} s", CHANNEL_TIMEOUT.as_secs());
+        BrokerError::Lost { broker: self.peers.broker.to_string(), detail }
     }
 
     /// A channel for one message: an idle one, or a new one, if there is one left.
@@ -317,18 +317,18 @@ impl Link {
             Confirmation::Ack(Some(_)) => Ok(false),
             Confirmation::Nack(_) => Err(BrokerError::Nacked { broker: broker() }),
             Confirmation::NotRequested => {
-                Err(BrokerError::Lost { broker: broker(), words: "the channel gives no confirms".to_owned() })
+                Err(BrokerError::Lost { broker: broker(), detail: "the channel gives no confirms".to_owned() })
             }
         }
     }
 }
 
-impl Drop for Link {
+impl Drop for BrokerConnection {
     fn drop(&mut self) {
         self.events.abort();
         if !self.is_open() {
             // The client's thread may still wait for a silent peer.
-            self.plug.pull();
+            self.shutdown_handle.shut_down();
         }
     }
 }
@@ -342,8 +342,8 @@ async fn follow(
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Event::ConnectionBlocked(words) => {
-                blocked.send_replace(Some(words));
+            Event::ConnectionBlocked(detail) => {
+                blocked.send_replace(Some(detail));
             }
             Event::ConnectionUnblocked => {
                 blocked.send_replace(None);

@@ -17,10 +17,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::mistaken::lacks;
-use crate::message::outcome::{Failure, Reason};
-use crate::message::secret::{Material, Part};
-use crate::message::text::printable;
+use super::pem_diagnostics::lacks;
+use fedora_message::message::secret::{Material, Part};
+use fedora_message::policy::outcome::{Failure, Reason};
+use fedora_message::text::printable;
 
 /// The longest PEM that is read, in bytes; real CA bundles have a few hundred thousand.
 const MAX_PEM: usize = 1024 * 1024;
@@ -95,8 +95,8 @@ impl Failure for CredentialsError {
     }
 }
 
-fn invalid<T>(words: impl Into<String>) -> Result<T, CredentialsError> {
-    Err(CredentialsError::Invalid(words.into()))
+fn invalid<T>(detail: impl Into<String>) -> Result<T, CredentialsError> {
+    Err(CredentialsError::Invalid(detail.into()))
 }
 
 impl Credentials {
@@ -306,3 +306,6 @@ pub fn fingerprint(material: &Material<'_>) -> Fingerprint {
     fingerprint.copy_from_slice(context.finish().as_ref());
     fingerprint
 }
+
+#[cfg(test)]
+mod tests;

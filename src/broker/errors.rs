@@ -9,8 +9,8 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as Rustls};
 
 use super::address::BrokerAddress;
 use super::transport::TransportError;
-use crate::message::outcome::{Failure, Reason};
-use crate::message::text::printable;
+use fedora_message::policy::outcome::{Failure, Reason};
+use fedora_message::text::printable;
 
 /// The longest part of a broker's answer that is passed on, in characters.
 const LONGEST_ANSWER: usize = 400;
@@ -19,34 +19,34 @@ const LONGEST_ANSWER: usize = 400;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// Nobody answers, or the connection ended.
-    #[error("no connection to the broker {broker}: {words}: check that it runs, its URL, and the network between")]
+    #[error("no connection to the broker {broker}: {detail}: check that it runs, its URL, and the network between")]
     Unreachable {
         /// Host and port.
         broker: String,
         /// What the operating system or the broker said.
-        words: String,
+        detail: String,
     },
     /// The connection ended after the message was handed to it.
     #[error(
-        "the connection to the broker {broker} was lost before it confirmed the message ({words}): it is sent again with the same id, so that consumers can tell"
+        "the connection to the broker {broker} was lost before it confirmed the message ({detail}): it is sent again with the same id, so that consumers can tell"
     )]
     Lost {
         /// Host and port.
         broker: String,
         /// What the operating system or the broker said.
-        words: String,
+        detail: String,
     },
     /// One side does not accept the other's certificate.
-    #[error("no TLS connection to the broker {broker}: {words}")]
+    #[error("no TLS connection to the broker {broker}: {detail}")]
     Tls {
         /// Host and port.
         broker: String,
         /// What is wrong, and what to do.
-        words: String,
+        detail: String,
     },
     /// The broker does not know the user.
     #[error(
-        "the broker {broker} refuses the user {user}, which is the client certificate's common name ({words}): ask the broker's administrators to create it, or use another certificate"
+        "the broker {broker} refuses the user {user}, which is the client certificate's common name ({detail}): ask the broker's administrators to create it, or use another certificate"
     )]
     Authentication {
         /// Host and port.
@@ -54,11 +54,11 @@ pub enum BrokerError {
         /// The certificate's common name.
         user: String,
         /// The broker's answer.
-        words: String,
+        detail: String,
     },
     /// No such virtual host, or not for this user.
     #[error(
-        "the broker {broker} refuses the virtual host {vhost} to the user {user} ({words}): check the path of its URL, or ask the broker's administrators for access"
+        "the broker {broker} refuses the virtual host {vhost} to the user {user} ({detail}): check the path of its URL, or ask the broker's administrators for access"
     )]
     Vhost {
         /// Host and port.
@@ -68,17 +68,17 @@ pub enum BrokerError {
         /// The certificate's common name.
         user: String,
         /// The broker's answer.
-        words: String,
+        detail: String,
     },
     /// The broker's memory or disk alarm.
     #[error(
-        "the broker {broker} takes no messages at present ({words}): it will take them once its administrators have made room"
+        "the broker {broker} takes no messages at present ({detail}): it will take them once its administrators have made room"
     )]
     Blocked {
         /// Host and port.
         broker: String,
         /// The broker's reason.
-        words: String,
+        detail: String,
     },
     /// No confirm came.
     #[error(
@@ -99,28 +99,30 @@ pub enum BrokerError {
         broker: String,
     },
     /// No right to publish there.
-    #[error("the user {user} may not publish this message ({words}): {advice}")]
+    #[error("the user {user} may not publish this message ({detail}): {advice}")]
     TopicForbidden {
         /// The certificate's common name.
         user: String,
         /// The broker's answer.
-        words: String,
+        detail: String,
         /// What to do.
         advice: &'static str,
     },
     /// No such exchange.
-    #[error("the exchange {exchange} does not exist at the broker {broker} ({words}): check the operator's --exchange")]
+    #[error(
+        "the exchange {exchange} does not exist at the broker {broker} ({detail}): check the operator's --exchange"
+    )]
     ExchangeNotFound {
         /// Host and port.
         broker: String,
         /// The exchange's name.
         exchange: String,
         /// The broker's answer.
-        words: String,
+        detail: String,
     },
     /// Larger than the broker allows.
     #[error(
-        "the message's body of {size} bytes is larger than the broker {broker} takes ({words}): send a reference to the data instead"
+        "the message's body of {size} bytes is larger than the broker {broker} takes ({detail}): send a reference to the data instead"
     )]
     TooLarge {
         /// Host and port.
@@ -128,17 +130,17 @@ pub enum BrokerError {
         /// Bytes of the body.
         size: usize,
         /// The broker's answer.
-        words: String,
+        detail: String,
     },
     /// The broker finds fault with the message itself.
     #[error(
-        "the broker {broker} refuses the message ({words}): create another FedoraMessage, and change what is named there"
+        "the broker {broker} refuses the message ({detail}): create another FedoraMessage, and change what is named there"
     )]
     Refused {
         /// Host and port.
         broker: String,
         /// The broker's answer.
-        words: String,
+        detail: String,
     },
 }
 
@@ -162,14 +164,14 @@ impl Failure for BrokerError {
 
 /// Who talks to whom; every error names it.
 #[derive(Clone, Debug)]
-pub struct Peers {
+pub struct ErrorContext {
     /// Where the broker listens.
     pub broker: BrokerAddress,
     /// The client certificate's common name.
     pub user: String,
 }
 
-impl Peers {
+impl ErrorContext {
     /// An error while TCP or TLS was set up.
     #[must_use]
     pub fn transport(&self, error: &TransportError) -> BrokerError {
@@ -186,22 +188,22 @@ impl Peers {
         let broker = self.broker.to_string();
         match error.kind() {
             LapinKind::ProtocolError(answer) => {
-                let words = printable(answer.get_message().as_str(), LONGEST_ANSWER);
+                let detail = printable(answer.get_message().as_str(), LONGEST_ANSWER);
                 let (user, vhost) = (self.user.clone(), self.broker.vhost.clone());
                 match answer.kind() {
                     AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-                        BrokerError::Authentication { broker, user, words }
+                        BrokerError::Authentication { broker, user, detail }
                     }
                     AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH) => {
-                        BrokerError::Vhost { broker, vhost, user, words }
+                        BrokerError::Vhost { broker, vhost, user, detail }
                     }
-                    AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BrokerError::Unreachable { broker, words },
+                    AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BrokerError::Unreachable { broker, detail },
                 }
             }
             // Under TLS 1.3 the broker judges the client's certificate after the handshake.
             LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
             LapinKind::IOError(error) => self.unreachable(error),
-            _ => BrokerError::Unreachable { broker, words: printable(&error.to_string(), LONGEST_ANSWER) },
+            _ => BrokerError::Unreachable { broker, detail: printable(&error.to_string(), LONGEST_ANSWER) },
         }
     }
 
@@ -210,46 +212,46 @@ impl Peers {
     pub fn publish(&self, error: &Lapin, exchange: &str, size: usize) -> BrokerError {
         let broker = self.broker.to_string();
         let LapinKind::ProtocolError(answer) = error.kind() else {
-            return BrokerError::Lost { broker, words: printable(&error.to_string(), LONGEST_ANSWER) };
+            return BrokerError::Lost { broker, detail: printable(&error.to_string(), LONGEST_ANSWER) };
         };
         self.answer(answer, exchange, size)
     }
 
     fn answer(&self, answer: &AMQPError, exchange: &str, size: usize) -> BrokerError {
         let (broker, user) = (self.broker.to_string(), self.user.clone());
-        let words = printable(answer.get_message().as_str(), LONGEST_ANSWER);
+        let detail = printable(answer.get_message().as_str(), LONGEST_ANSWER);
         match answer.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                 // Of an exchange that does not exist, RabbitMQ says the same to who may not write to it.
-                let advice = if words.contains("access to exchange") {
+                let advice = if detail.contains("access to exchange") {
                     "check the operator's --exchange, or ask the broker's administrators for the right"
                 } else {
                     "choose a topic the user may publish to, or ask the broker's administrators for the right"
                 };
-                BrokerError::TopicForbidden { user, words, advice }
+                BrokerError::TopicForbidden { user, detail, advice }
             }
             AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
-                BrokerError::ExchangeNotFound { broker, exchange: exchange.to_owned(), words }
+                BrokerError::ExchangeNotFound { broker, exchange: exchange.to_owned(), detail }
             }
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if words.contains("message size") => {
-                BrokerError::TooLarge { broker, size, words }
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if detail.contains("message size") => {
+                BrokerError::TooLarge { broker, size, detail }
             }
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => BrokerError::Refused { broker, words },
-            AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BrokerError::Lost { broker, words },
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => BrokerError::Refused { broker, detail },
+            AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BrokerError::Lost { broker, detail },
         }
     }
 
     /// Nobody answers.
     #[must_use]
     pub fn unreachable(&self, error: &io::Error) -> BrokerError {
-        BrokerError::Unreachable { broker: self.broker.to_string(), words: io_words(error) }
+        BrokerError::Unreachable { broker: self.broker.to_string(), detail: io_words(error) }
     }
 
     fn tls(&self, error: &io::Error) -> BrokerError {
         let advice = rustls_error(error).and_then(|error| self.advice(error));
         let advice =
             advice.unwrap_or_else(|| "check host and port in the URL, or ask the broker's administrators".to_owned());
-        BrokerError::Tls { broker: self.broker.to_string(), words: format!("{}: {advice}", io_words(error)) }
+        BrokerError::Tls { broker: self.broker.to_string(), detail: format!("{}: {advice}", io_words(error)) }
     }
 
     /// What to do about an error that people meet.
@@ -281,8 +283,8 @@ impl Peers {
 }
 
 /// What a broker said, fit for a status and a terminal.
-pub(super) fn answer(words: &str) -> String {
-    printable(words, LONGEST_ANSWER)
+pub(crate) fn answer(detail: &str) -> String {
+    printable(detail, LONGEST_ANSWER)
 }
 
 fn rustls_error(error: &io::Error) -> Option<&Rustls> {

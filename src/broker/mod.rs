@@ -2,11 +2,11 @@
 
 pub mod address;
 pub mod connection;
+pub mod credential_cache;
 pub mod credentials;
 pub mod errors;
-pub mod gate;
-mod handshake;
-pub mod keyring;
-mod mistaken;
+pub mod fence;
+mod login;
+mod pem_diagnostics;
 pub mod pool;
 pub mod transport;

@@ -14,13 +14,13 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
-use super::connection::{Confirmed, Link, Published};
+use super::connection::{BrokerConnection, Confirmed, Published};
 use super::credentials::{Credentials, Fingerprint};
 use super::errors::BrokerError;
-use super::gate::Gate;
-use crate::message::backoff;
-use crate::message::envelope::Envelope;
-use crate::message::resource::Environment;
+use super::fence::Fence;
+use fedora_message::api::v1alpha1::Environment;
+use fedora_message::message::envelope::Envelope;
+use fedora_message::policy::backoff;
 
 /// After this time without a message a connection is closed. Longer than any backoff, so that who
 /// waits for a broker keeps its probe alive.
@@ -56,8 +56,8 @@ impl Brokers {
 pub struct Pool {
     brokers: Brokers,
     confirm_timeout: Duration,
-    gate: Gate,
-    slots: Mutex<HashMap<(Environment, Fingerprint), Arc<Slot>>>,
+    gate: Fence,
+    entries: Mutex<HashMap<(Environment, Fingerprint), Arc<PoolEntry>>>,
     opening: Opening,
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
 }
@@ -79,7 +79,7 @@ impl Opening {
 
 /// What is wrong with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Health {
     /// How often in a row it could not be had, or a message was not confirmed.
     pub failures: u32,
     /// How it failed last.
@@ -101,11 +101,11 @@ pub struct Usage {
 }
 
 impl Usage {
-    fn add(&mut self, link: &Link) {
-        if link.is_open() {
+    fn add(&mut self, connection: &BrokerConnection) {
+        if connection.is_open() {
             self.connections += 1;
-            self.blocked += usize::from(link.is_blocked());
-            self.channels += link.channels();
+            self.blocked += usize::from(connection.is_blocked());
+            self.channels += connection.channels();
         }
     }
 }
@@ -119,18 +119,18 @@ struct Failures {
 }
 
 /// The place of one connection.
-struct Slot {
+struct PoolEntry {
     /// Who connects holds the lock, so that the others wait for it and share what comes of it.
-    state: tokio::sync::Mutex<State>,
+    state: tokio::sync::Mutex<ConnectionState>,
     used: Mutex<Instant>,
     failures: Mutex<Option<Failures>>,
 }
 
-enum State {
+enum ConnectionState {
     /// Nothing is known: the first who comes connects.
     New,
     /// Connected, unless it has ended since.
-    Up(Arc<Link>),
+    Up(Arc<BrokerConnection>),
     /// Not to be had. A probe is under way.
     Down(BrokerError),
 }
@@ -142,12 +142,12 @@ impl Pool {
     pub fn new(
         brokers: Brokers,
         confirm_timeout: Duration,
-        gate: Gate,
+        gate: Fence,
         on_recovery: impl Fn(Environment) + Send + Sync + 'static,
     ) -> Self {
         let permits = || Arc::new(Semaphore::new(MOST_OPENING));
         let opening = Opening { prod: permits(), stg: permits() };
-        Self { brokers, confirm_timeout, gate, slots: Mutex::default(), opening, on_recovery: Arc::new(on_recovery) }
+        Self { brokers, confirm_timeout, gate, entries: Mutex::default(), opening, on_recovery: Arc::new(on_recovery) }
     }
 
     /// Publishes a message with the given credentials, and awaits the broker's confirm; `None` if it was not
@@ -159,11 +159,11 @@ impl Pool {
         envelope: &Envelope<'_>,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Option<Confirmed>, BrokerError> {
-        let slot = self.slot(environment, credentials);
+        let entry = self.entry(environment, credentials);
         let result = loop {
             // A failure was counted by who tried to connect.
-            let link = self.link(&slot, environment, credentials, &envelope.message_id).await?;
-            match link.publish(envelope, self.confirm_timeout, &is_wanted).await {
+            let connection = self.connection(&entry, environment, credentials, &envelope.message_id).await?;
+            match connection.publish(envelope, self.confirm_timeout, &is_wanted).await {
                 Ok(Published::Confirmed(confirmed)) => break Ok(confirmed),
                 Ok(Published::Withdrawn) => return Ok(None),
                 Ok(Published::UsedUp) => {}
@@ -171,8 +171,8 @@ impl Pool {
             }
         };
         match &result {
-            Ok(_) => slot.works(),
-            Err(error @ (BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })) => slot.fails(error),
+            Ok(_) => entry.works(),
+            Err(error @ (BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })) => entry.fails(error),
             // The broker answered.
             Err(_) => {}
         }
@@ -180,9 +180,9 @@ impl Pool {
     }
 
     /// What is wrong with the connection for these credentials, if it did not work last.
-    pub fn trouble(&self, environment: Environment, credentials: &Credentials) -> Option<Trouble> {
-        let slot = self.slots.lock().get(&(environment, credentials.fingerprint))?.clone();
-        let mut failures = slot.failures.lock();
+    pub fn health(&self, environment: Environment, credentials: &Credentials) -> Option<Health> {
+        let entry = self.entries.lock().get(&(environment, credentials.fingerprint))?.clone();
+        let mut failures = entry.failures.lock();
         let failures = failures.as_mut()?;
         // The pool itself tries to connect again; but whether messages are confirmed, only one can tell.
         let ask_again = matches!(failures.error, BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })
@@ -190,31 +190,31 @@ impl Pool {
         if ask_again {
             failures.last = Instant::now();
         }
-        Some(Trouble { failures: failures.number, error: failures.error.clone(), ask_again })
+        Some(Health { failures: failures.number, error: failures.error.clone(), ask_again })
     }
 
     /// What each environment's connections are at.
     pub fn usage(&self) -> [(Environment, Usage); 2] {
         let mut usage = Environment::ALL.map(|environment| (environment, Usage::default()));
-        for ((environment, _), slot) in self.slots.lock().iter() {
+        for ((environment, _), entry) in self.entries.lock().iter() {
             // Who connects holds the lock: that is no connection yet.
-            let Ok(state) = slot.state.try_lock() else { continue };
-            if let (State::Up(link), Some((_, usage))) =
+            let Ok(state) = entry.state.try_lock() else { continue };
+            if let (ConnectionState::Up(connection), Some((_, usage))) =
                 (&*state, usage.iter_mut().find(|(other, _)| other == environment))
             {
-                usage.add(link);
+                usage.add(connection);
             }
         }
         usage
     }
 
-    fn slot(&self, environment: Environment, credentials: &Credentials) -> Arc<Slot> {
-        self.slots.lock().entry((environment, credentials.fingerprint)).or_default().clone()
+    fn entry(&self, environment: Environment, credentials: &Credentials) -> Arc<PoolEntry> {
+        self.entries.lock().entry((environment, credentials.fingerprint)).or_default().clone()
     }
 
     /// Closes connections that, at `now`, nobody has used for a while.
     pub async fn close_idle(&self, now: Instant) {
-        self.close_where(|slot| slot.is_idle(now)).await;
+        self.close_where(|entry| entry.is_idle(now)).await;
     }
 
     /// Closes all connections. Await the confirms before: an open one is lost.
@@ -222,21 +222,21 @@ impl Pool {
         self.close_where(|_| true).await;
     }
 
-    async fn link(
+    async fn connection(
         &self,
-        slot: &Arc<Slot>,
+        entry: &Arc<PoolEntry>,
         environment: Environment,
         credentials: &Arc<Credentials>,
         message_id: &Uuid,
-    ) -> Result<Arc<Link>, BrokerError> {
-        *slot.used.lock() = Instant::now();
-        let mut state = slot.state.lock().await;
+    ) -> Result<Arc<BrokerConnection>, BrokerError> {
+        *entry.used.lock() = Instant::now();
+        let mut state = entry.state.lock().await;
         match &*state {
-            State::Up(link) if link.serves(message_id) => return Ok(link.clone()),
-            State::Down(error) => return Err(error.clone()),
-            State::Up(_) | State::New => {}
+            ConnectionState::Up(connection) if connection.serves(message_id) => return Ok(connection.clone()),
+            ConnectionState::Down(error) => return Err(error.clone()),
+            ConnectionState::Up(_) | ConnectionState::New => {}
         }
-        let way = Way {
+        let connector = Connector {
             broker: self.brokers.of(environment).clone(),
             credentials: credentials.clone(),
             gate: self.gate.clone(),
@@ -246,46 +246,46 @@ impl Pool {
                 Arc::new(move || on_recovery(environment))
             },
         };
-        match way.open().await {
-            Ok(link) => {
-                *state = State::Up(link.clone());
-                Ok(link)
+        match connector.open().await {
+            Ok(connection) => {
+                *state = ConnectionState::Up(connection.clone());
+                Ok(connection)
             }
             Err(error) => {
-                slot.fails(&error);
-                *state = State::Down(error.clone());
-                tokio::spawn(probe(way, slot.clone()));
+                entry.fails(&error);
+                *state = ConnectionState::Down(error.clone());
+                tokio::spawn(probe(connector, entry.clone()));
                 Err(error)
             }
         }
     }
 
-    async fn close_where(&self, unwanted: impl Fn(&Slot) -> bool) {
+    async fn close_where(&self, unwanted: impl Fn(&PoolEntry) -> bool) {
         let mut closing = Vec::new();
-        self.slots.lock().retain(|_, slot| {
+        self.entries.lock().retain(|_, entry| {
             // A slot that is locked is in use.
-            let Ok(state) = slot.state.try_lock() else { return true };
+            let Ok(state) = entry.state.try_lock() else { return true };
             match &*state {
-                _ if !unwanted(slot) => true,
-                State::Up(link) => {
-                    closing.push(link.clone());
+                _ if !unwanted(entry) => true,
+                ConnectionState::Up(connection) => {
+                    closing.push(connection.clone());
                     false
                 }
-                State::New | State::Down(_) => false,
+                ConnectionState::New | ConnectionState::Down(_) => false,
             }
         });
-        join_all(closing.iter().map(|link| link.close())).await;
+        join_all(closing.iter().map(|connection| connection.close())).await;
     }
 }
 
-impl Default for Slot {
+impl Default for PoolEntry {
     fn default() -> Self {
-        let state = tokio::sync::Mutex::new(State::New);
+        let state = tokio::sync::Mutex::new(ConnectionState::New);
         Self { state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
     }
 }
 
-impl Slot {
+impl PoolEntry {
     fn works(&self) {
         let mut failures = self.failures.lock();
         if failures.is_some() {
@@ -306,48 +306,48 @@ impl Slot {
 }
 
 /// All it takes to connect.
-struct Way {
+struct Connector {
     broker: BrokerAddress,
     credentials: Arc<Credentials>,
-    gate: Gate,
+    gate: Fence,
     opening: Arc<Semaphore>,
     on_recovery: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Way {
-    async fn open(&self) -> Result<Arc<Link>, BrokerError> {
+impl Connector {
+    async fn open(&self) -> Result<Arc<BrokerConnection>, BrokerError> {
         let _permit = self.opening.acquire().await;
         let on_unblocked = {
             let on_recovery = self.on_recovery.clone();
             move || on_recovery()
         };
-        Link::open(&self.broker, &self.credentials, self.gate.clone(), on_unblocked).await.map(Arc::new)
+        BrokerConnection::open(&self.broker, &self.credentials, self.gate.clone(), on_unblocked).await.map(Arc::new)
     }
 }
 
 /// Tries to connect until it succeeds, or until nobody waits for it any more.
-async fn probe(way: Way, slot: Arc<Slot>) {
+async fn probe(connector: Connector, entry: Arc<PoolEntry>) {
     let mut failures = 1;
     loop {
         let pause = backoff::delay(failures, fastrand::f64()).to_std().unwrap_or_default();
         tokio::time::sleep(pause).await;
-        if slot.is_idle(Instant::now()) {
-            *slot.state.lock().await = State::New;
+        if entry.is_idle(Instant::now()) {
+            *entry.state.lock().await = ConnectionState::New;
             return;
         }
-        match way.open().await {
-            Ok(link) => {
-                slot.works();
-                *slot.state.lock().await = State::Up(link);
-                return (way.on_recovery)();
+        match connector.open().await {
+            Ok(connection) => {
+                entry.works();
+                *entry.state.lock().await = ConnectionState::Up(connection);
+                return (connector.on_recovery)();
             }
             Err(error) => {
                 failures += 1;
-                slot.fails(&error);
+                entry.fails(&error);
                 if matches!(error, BrokerError::Unreachable { .. }) {
                     failures = failures.min(MOST_FAILURES_WHILE_AWAY);
                 }
-                *slot.state.lock().await = State::Down(error);
+                *entry.state.lock().await = ConnectionState::Down(error);
             }
         }
     }

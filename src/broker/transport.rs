@@ -28,7 +28,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
-use super::gate::Gate;
+use super::fence::Fence;
 
 /// How long TCP and TLS may take, each.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An open TLS connection, before any AMQP.
 pub struct Transport {
     stream: Compat<TlsSocket>,
-    plug: Plug,
+    shutdown_handle: ShutdownHandle,
     /// What was negotiated.
     pub version: Option<ProtocolVersion>,
 }
@@ -46,11 +46,11 @@ pub struct Transport {
 /// The AMQP client reads on a thread of its own, and a peer that says nothing would hold it there
 /// for good. When the socket is shut down the thread sees the end and leaves.
 #[derive(Debug)]
-pub struct Plug(StdTcpStream);
+pub struct ShutdownHandle(StdTcpStream);
 
-impl Plug {
+impl ShutdownHandle {
     /// Shuts the connection down, in both directions. Doing so twice does no harm.
-    pub fn pull(&self) {
+    pub fn shut_down(&self) {
         // It fails only where the connection has ended already.
         let _ = self.0.shutdown(Shutdown::Both);
     }
@@ -78,7 +78,7 @@ impl TransportError {
 
 impl Transport {
     /// Connects, and proves both ends to each other.
-    pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>, gate: Gate) -> Result<Self, TransportError> {
+    pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>, gate: Fence) -> Result<Self, TransportError> {
         let tcp = |error| TransportError::Tcp(Arc::new(error));
         gate.pass().map_err(tcp)?;
         let tls_failed = |error| TransportError::Tls(Arc::new(error));
@@ -87,20 +87,20 @@ impl Transport {
         let stream =
             timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| tcp(timed_out("no answer")))?.map_err(tcp)?;
         stream.set_nodelay(true).map_err(tcp)?;
-        let (stream, plug) = plugged(stream).map_err(tcp)?;
+        let (stream, shutdown_handle) = plugged(stream).map_err(tcp)?;
         let handshake = TlsConnector::from(tls).connect(name, stream);
         let stream = timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        Ok(Self { stream: TlsSocket { stream, gate }.compat(), plug, version })
+        Ok(Self { stream: TlsSocket { stream, gate }.compat(), shutdown_handle, version })
     }
 
     /// The stream for the AMQP client, and the plug to end it by.
     #[must_use]
-    pub fn into_parts(self) -> (Compat<TlsSocket>, Plug) {
-        (self.stream, self.plug)
+    pub fn into_parts(self) -> (Compat<TlsSocket>, ShutdownHandle) {
+        (self.stream, self.shutdown_handle)
     }
 }
 
@@ -113,7 +113,7 @@ impl Transport {
 #[derive(Debug)]
 pub struct TlsSocket {
     stream: TlsStream<TcpStream>,
-    gate: Gate,
+    gate: Fence,
 }
 
 impl TlsSocket {
@@ -165,15 +165,15 @@ impl tokio::io::AsyncWrite for TlsSocket {
     }
 }
 
-fn timed_out(words: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{words} for {} s", HANDSHAKE_TIMEOUT.as_secs()))
+fn timed_out(detail: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{detail} for {} s", HANDSHAKE_TIMEOUT.as_secs()))
 }
 
 /// Makes a second handle to the socket.
-fn plugged(stream: TcpStream) -> io::Result<(TcpStream, Plug)> {
+fn plugged(stream: TcpStream) -> io::Result<(TcpStream, ShutdownHandle)> {
     let stream = stream.into_std()?;
-    let plug = Plug(stream.try_clone()?);
-    Ok((TcpStream::from_std(stream)?, plug))
+    let shutdown_handle = ShutdownHandle(stream.try_clone()?);
+    Ok((TcpStream::from_std(stream)?, shutdown_handle))
 }
 
 /// The runtime for lapin.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::values::{concurrency, object_name, seconds};
-use crate::message::pod::PodSettings;
+use fedora_message::pod::manifest::PodSettings;
 
 /// Flags of delivery by Pods. Without `--delivery-mode pod` or `fallback` they do nothing.
 #[derive(Args, Clone, Debug)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::message::conform::Unknown;
+use fedora_message::schema::check::Unknown;
 
 /// Which schemas are known, and what becomes of messages of others.
 #[derive(Args, Clone, Debug)]
@@ -41,11 +41,11 @@ impl From<UnknownSchemas> for Unknown {
 pub struct SchemaCheckArgs {
     /// Which schemas are known.
     #[command(flatten)]
-    pub catalogue: SchemaArgs,
-    /// List the schemas in the catalogue, and what is wrong with them
+    pub catalog: SchemaArgs,
+    /// List the schemas in the catalog, and what is wrong with them
     #[arg(long, requires = "schema_catalog", conflicts_with_all = ["env", "cluster", "schema"])]
     pub schemas: bool,
-    /// Check files against this schema of the catalogue, by the name of its entry point
+    /// Check files against this schema of the catalog, by the name of its entry point
     #[arg(long, value_name = "NAME", requires_all = ["schema_catalog", "files"], conflicts_with_all = ["env", "cluster"])]
     pub schema: Option<String>,
     /// With --schema: files with FedoraMessage manifests; - for standard input

@@ -8,13 +8,13 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 
 use crate::broker::address::BrokerAddress;
-use crate::message::names::{is_label, is_subdomain};
-use crate::message::resource::Environment;
-use crate::message::validate::valid_topic;
+use fedora_message::api::names::{is_label, is_subdomain};
+use fedora_message::api::v1alpha1::Environment;
+use fedora_message::message::validate::valid_topic;
 
 /// Reads a broker's URL, without quoting one that is wrong: there may be a password in it.
 #[derive(Clone)]
-pub(super) struct BrokerUrl;
+pub(crate) struct BrokerUrl;
 
 impl TypedValueParser for BrokerUrl {
     type Value = BrokerAddress;
@@ -26,15 +26,15 @@ impl TypedValueParser for BrokerUrl {
         value: &OsStr,
     ) -> Result<BrokerAddress, clap::Error> {
         let url = value.to_str().ok_or_else(|| "the URL must be text in UTF-8: write it anew".to_owned());
-        url.and_then(str::parse).map_err(|words| {
+        url.and_then(str::parse).map_err(|detail| {
             let argument = argument.map(ToString::to_string).unwrap_or_default();
-            let words = format!("invalid value for '{argument}': {words}\n");
-            clap::Error::raw(ErrorKind::ValueValidation, words).with_cmd(command)
+            let detail = format!("invalid value for '{argument}': {detail}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, detail).with_cmd(command)
         })
     }
 }
 
-pub(super) fn environment(name: &str) -> Result<Environment, String> {
+pub(crate) fn environment(name: &str) -> Result<Environment, String> {
     Environment::ALL
         .into_iter()
         .find(|environment| environment.name() == name)
@@ -42,21 +42,21 @@ pub(super) fn environment(name: &str) -> Result<Environment, String> {
 }
 
 /// A prefix is a topic, but for dots at its end, which the library allows too.
-pub(super) fn topic_prefix(prefix: &str) -> Result<String, String> {
+pub(crate) fn topic_prefix(prefix: &str) -> Result<String, String> {
     match prefix.trim_end_matches('.') {
         "" => Ok(String::new()),
-        prefix => valid_topic(prefix).map(|()| prefix.to_owned()).map_err(|words| format!("the prefix {words}")),
+        prefix => valid_topic(prefix).map(|()| prefix.to_owned()).map_err(|detail| format!("the prefix {detail}")),
     }
 }
 
-pub(super) fn exchange(name: &str) -> Result<String, String> {
+pub(crate) fn exchange(name: &str) -> Result<String, String> {
     match name.len() {
         1..=255 => Ok(name.to_owned()),
         length => Err(format!("must have 1 to 255 bytes, but has {length}: name an exchange, for example amq.topic")),
     }
 }
 
-pub(super) fn concurrency(number: &str) -> Result<u16, String> {
+pub(crate) fn concurrency(number: &str) -> Result<u16, String> {
     number
         .parse()
         .ok()
@@ -64,7 +64,7 @@ pub(super) fn concurrency(number: &str) -> Result<u16, String> {
         .ok_or_else(|| "must be a whole number from 1 to 1024: correct it".to_owned())
 }
 
-pub(super) fn seconds(number: &str) -> Result<u16, String> {
+pub(crate) fn seconds(number: &str) -> Result<u16, String> {
     number
         .parse()
         .ok()
@@ -72,7 +72,7 @@ pub(super) fn seconds(number: &str) -> Result<u16, String> {
         .ok_or_else(|| format!("must be a whole number of seconds from 1 to {}, without a unit: correct it", u16::MAX))
 }
 
-pub(super) fn time_to_live(number: &str) -> Result<u32, String> {
+pub(crate) fn time_to_live(number: &str) -> Result<u32, String> {
     let most = i32::MAX.cast_unsigned();
     number
         .parse()
@@ -81,14 +81,14 @@ pub(super) fn time_to_live(number: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("must be a whole number of seconds from 0 to {most}, without a unit: correct it"))
 }
 
-pub(super) fn admin_address(address: &str) -> Result<SocketAddr, String> {
+pub(crate) fn admin_address(address: &str) -> Result<SocketAddr, String> {
     address
         .parse()
         .map_err(|_| "must be an IP address and a port: write for example 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
 #[cfg(feature = "otlp")]
-pub(super) fn collector(url: &str) -> Result<String, String> {
+pub(crate) fn collector(url: &str) -> Result<String, String> {
     match url.parse::<http::Uri>() {
         Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {
             Ok(url.trim_end_matches('/').to_owned())
@@ -97,7 +97,7 @@ pub(super) fn collector(url: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn namespace(name: &str) -> Result<String, String> {
+pub(crate) fn namespace(name: &str) -> Result<String, String> {
     if is_label(name) {
         Ok(name.to_owned())
     } else {
@@ -106,16 +106,16 @@ pub(super) fn namespace(name: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn watched_namespace(name: &str) -> Result<String, String> {
+pub(crate) fn watched_namespace(name: &str) -> Result<String, String> {
     namespace(name)
-        .map_err(|words| format!("{words}; separate several by commas alone, and for all leave the flag out"))
+        .map_err(|detail| format!("{detail}; separate several by commas alone, and for all leave the flag out"))
 }
 
-pub(super) fn lease_name(name: &str) -> Result<String, String> {
+pub(crate) fn lease_name(name: &str) -> Result<String, String> {
     named(name, "a Lease's name")
 }
 
-pub(super) fn object_name(name: &str) -> Result<String, String> {
+pub(crate) fn object_name(name: &str) -> Result<String, String> {
     named(name, "an object's name")
 }
 

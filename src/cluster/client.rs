@@ -31,23 +31,23 @@ pub async fn client() -> Result<Client, String> {
 }
 
 /// Where that cluster is, and who asks.
-pub(super) async fn configuration() -> Result<Config, String> {
+pub(crate) async fn configuration() -> Result<Config, String> {
     let mut config = Config::infer().await.map_err(|error| {
-        let words = no_cluster(&error);
-        format!("no cluster: {words}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
+        let detail = no_cluster(&error);
+        format!("no cluster: {detail}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
     })?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
     Ok(config)
 }
 
 /// The same, but as another user.
-pub(super) fn acting_as(mut config: Config, user: &str) -> Config {
+pub(crate) fn acting_as(mut config: Config, user: &str) -> Config {
     config.auth_info.impersonate = Some(user.to_owned());
     config
 }
 
 /// A client of this configuration; the error says what to do.
-pub(super) fn build(config: Config) -> Result<Client, String> {
+pub(crate) fn build(config: Config) -> Result<Client, String> {
     let url = config.cluster_url.clone();
     let client = connect(config)
         .map_err(|error| format!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))?;
@@ -94,7 +94,7 @@ pub fn connect(config: Config) -> Result<Client, kube::Error> {
 
 /// What the API server says, or what keeps it from being asked: without the answer's other parts.
 #[must_use]
-pub fn words(error: &kube::Error) -> String {
+pub fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 401 => {
             "the API server does not know who asks (401): check the user in KUBECONFIG, or the pod's ServiceAccount"
@@ -109,8 +109,8 @@ pub fn words(error: &kube::Error) -> String {
 #[must_use]
 pub fn explain(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(_) => words(error),
-        _ => format!("{}: check that it runs, its address in KUBECONFIG, and the network between", words(error)),
+        kube::Error::Api(_) => describe(error),
+        _ => format!("{}: check that it runs, its address in KUBECONFIG, and the network between", describe(error)),
     }
 }
 

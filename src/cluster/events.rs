@@ -15,10 +15,10 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::client::words;
-use crate::message::incoming::FedoraMessage;
-use crate::message::resource::{API_VERSION, FedoraMessageStatus, KIND};
-use crate::message::status::is_warning;
+use super::client::describe;
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND};
+use fedora_message::state::is_warning;
 
 /// How many may wait to be written. Further ones are left out, as client-go does it.
 const CAPACITY: usize = 1000;
@@ -54,14 +54,14 @@ impl Events {
     /// The message's object has got this status; `before` is the reason that it told until then.
     pub fn notice(&self, message: &FedoraMessage, before: Option<&str>, status: &FedoraMessageStatus) {
         if is_warning(before, status) {
-            let words = status.message.as_deref().unwrap_or_default();
-            self.warn(message, status.reason.as_deref().unwrap_or_default(), words);
+            let detail = status.message.as_deref().unwrap_or_default();
+            self.warn(message, status.reason.as_deref().unwrap_or_default(), detail);
         }
     }
 
     /// Warns whoever looks at the message.
-    pub fn warn(&self, message: &FedoraMessage, reason: &str, words: &str) {
-        if self.sender.try_send(event(message, reason, words, &self.instance)).is_err() {
+    pub fn warn(&self, message: &FedoraMessage, reason: &str, detail: &str) {
+        if self.sender.try_send(event(message, reason, detail, &self.instance)).is_err() {
             debug!(uid = message.uid(), "an Event is left out: too many wait to be written");
         }
     }
@@ -74,14 +74,14 @@ async fn write(client: Client, mut events: Receiver<Event>) {
         let begun = Instant::now();
         match timeout(TIMEOUT, api.create(&PostParams::default(), &event)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => debug!(error = words(&error), namespace, "an Event could not be written"),
+            Ok(Err(error)) => debug!(error = describe(&error), namespace, "an Event could not be written"),
             Err(_) => debug!(namespace, "an Event could not be written: the API server does not answer"),
         }
         sleep((begun.elapsed() * PAUSE).min(LONGEST_PAUSE)).await;
     }
 }
 
-fn event(message: &FedoraMessage, reason: &str, words: &str, instance: &str) -> Event {
+fn event(message: &FedoraMessage, reason: &str, detail: &str, instance: &str) -> Event {
     Event {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", message.name())),
@@ -90,7 +90,7 @@ fn event(message: &FedoraMessage, reason: &str, words: &str, instance: &str) -> 
         },
         type_: Some("Warning".to_owned()),
         reason: Some(reason.to_owned()),
-        note: Some(words[..words.floor_char_boundary(LONGEST_NOTE)].to_owned()),
+        note: Some(detail[..detail.floor_char_boundary(LONGEST_NOTE)].to_owned()),
         action: Some(ACTION.to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some(API_VERSION.to_owned()),

@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::client::{acting_as, build, configuration, explain};
-use crate::message::installed::{InstalledCrd, POLICY_NAME, crd};
-use crate::message::resource::API_VERSION;
+use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, crd};
+use fedora_message::api::v1alpha1::API_VERSION;
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ pub struct Cluster {
 
 /// What became of a look at something.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Seen {
+pub enum Lookup {
     /// This is there.
     Is(Value),
     /// Nothing is.
@@ -57,21 +57,21 @@ impl Cluster {
     }
 
     /// What is stored under the policy's name.
-    pub async fn policy(&self) -> Result<Seen, String> {
+    pub async fn policy(&self) -> Result<Lookup, String> {
         self.admission("validatingadmissionpolicies").await
     }
 
     /// What is stored under its binding's name.
-    pub async fn binding(&self) -> Result<Seen, String> {
+    pub async fn binding(&self) -> Result<Lookup, String> {
         self.admission("validatingadmissionpolicybindings").await
     }
 
-    async fn admission(&self, plural: &str) -> Result<Seen, String> {
+    async fn admission(&self, plural: &str) -> Result<Lookup, String> {
         look(&self.client, &format!("/apis/admissionregistration.k8s.io/v1/{plural}/{POLICY_NAME}")).await
     }
 
     /// A namespace.
-    pub async fn namespace(&self, name: &str) -> Result<Seen, String> {
+    pub async fn namespace(&self, name: &str) -> Result<Lookup, String> {
         look(&self.client, &format!("/api/v1/namespaces/{name}")).await
     }
 
@@ -88,26 +88,26 @@ impl Cluster {
 /// The CRD of a cluster, beside this program's. Everybody who is known to the API server may ask.
 pub async fn installed_crd(client: &Client) -> Result<InstalledCrd, String> {
     match look(client, &format!("/openapi/v3/apis/{API_VERSION}")).await? {
-        Seen::Is(published) => Ok(crd(&published)),
-        Seen::Absent => Ok(InstalledCrd::Absent),
-        Seen::Hidden => {
+        Lookup::Is(published) => Ok(crd(&published)),
+        Lookup::Absent => Ok(InstalledCrd::Absent),
+        Lookup::Hidden => {
             Err("the API server does not let it be read: grant the ClusterRole system:discovery".to_owned())
         }
     }
 }
 
-async fn look(client: &Client, path: &str) -> Result<Seen, String> {
+async fn look(client: &Client, path: &str) -> Result<Lookup, String> {
     let request = Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
     match ask(client.request(request)).await {
-        Ok(value) => Ok(Seen::Is(value)),
-        Err(Error::Api(status)) if status.code == 404 => Ok(Seen::Absent),
-        Err(Error::Api(status)) if status.code == 403 => Ok(Seen::Hidden),
+        Ok(value) => Ok(Lookup::Is(value)),
+        Err(Error::Api(status)) if status.code == 404 => Ok(Lookup::Absent),
+        Err(Error::Api(status)) if status.code == 403 => Ok(Lookup::Hidden),
         Err(error) => Err(explain(&error)),
     }
 }
 
 /// The API server's answer; one that does not come in time is an error too.
-pub(super) async fn ask<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) async fn ask<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let late = || Error::Service(format!("no answer within {} s", TIMEOUT.as_secs()).into());
     timeout(TIMEOUT, request).await.unwrap_or_else(|_| Err(late()))
 }

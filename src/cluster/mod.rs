@@ -1,20 +1,13 @@
-//! How the operator lives in Kubernetes. The only room that knows a `kube::Client`.
+//! How the operator lives in Kubernetes: the only module that uses a `kube::Client`.
 
-pub mod bodies;
 pub mod client;
-pub mod complaints;
 pub mod events;
 pub mod inspect;
-pub mod janitor;
-mod lanes;
-mod latest;
-pub mod lease;
-pub mod pages;
+pub mod leader_election;
+pub mod list;
+pub mod permissions;
 pub mod pods;
-pub mod queue;
-pub mod rights;
-pub mod schedule;
+pub mod refetch;
 pub mod secrets;
-mod shared;
 pub mod status;
 pub mod watch;

@@ -15,10 +15,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::client::words;
-use crate::message::authentication::{Authentication, SecretName};
-use crate::message::backoff;
-use crate::message::secret::{Secret, SecretError};
+use super::client::describe;
+use fedora_message::message::authentication::{Authentication, SecretName};
+use fedora_message::message::secret::{Secret, SecretError};
+use fedora_message::policy::backoff;
 
 /// How long the first read of a Secret may take.
 const FIRST_READ: Duration = Duration::from_secs(10);
@@ -109,8 +109,10 @@ impl Secrets {
         }
         match known.borrow().clone() {
             Known::Is(secret) => Ok(secret),
-            Known::Failed(words) => Err(SecretError::Unread { secret: name.clone(), words }),
-            Known::NotYet => Err(SecretError::Unread { secret: name.clone(), words: "the watch has ended".to_owned() }),
+            Known::Failed(detail) => Err(SecretError::ListError { secret: name.clone(), detail }),
+            Known::NotYet => {
+                Err(SecretError::ListError { secret: name.clone(), detail: "the watch has ended".to_owned() })
+            }
         }
     }
 
@@ -143,12 +145,12 @@ impl Reader {
         loop {
             match self.read_and_watch().await {
                 Ok(()) => failures = 0,
-                Err(words) => {
+                Err(detail) => {
                     failures = MOST_FAILURES.min(failures + 1);
-                    debug!("Secret {} is not up to date: {words}", self.name);
+                    debug!("Secret {} is not up to date: {detail}", self.name);
                     // What was read before is still the best that is known.
                     if !matches!(*self.known.borrow(), Known::Is(_)) {
-                        self.learn(Known::Failed(words));
+                        self.learn(Known::Failed(detail));
                     }
                 }
             }
@@ -194,6 +196,6 @@ fn explain(error: &kube::Error) -> String {
             "the operator has no right to read and watch Secrets of this namespace: bind its ServiceAccount to its role there"
                 .to_owned()
         }
-        other => words(other),
+        other => describe(other),
     }
 }

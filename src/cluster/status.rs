@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::message::incoming::FedoraMessage;
-use crate::message::resource::{API_VERSION, FedoraMessageStatus, KIND, PLURAL};
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND, PLURAL};
 
 /// How long a write may take before it counts as failed. It may have succeeded all the same; it is
 /// then repeated, which changes nothing.
@@ -152,7 +152,7 @@ async fn send(client: &Client, message: &FedoraMessage, request: Result<Request<
 }
 
 /// What the API server says.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Yes or no.
     pub code: StatusCode,
     /// Why not.
@@ -161,7 +161,7 @@ pub(super) struct Answer {
 
 /// The part of a `Status` object that tells why a request was refused.
 #[derive(Default, Deserialize)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// In words.
     #[serde(default)]
     pub message: String,
@@ -231,7 +231,7 @@ fn request(
 
 /// Sends the request and reads the answer to its end, so that the connection is used again. A
 /// success is not looked into.
-pub(super) async fn answer(client: &Client, request: Request<Body>) -> Result<Answer, kube::Error> {
+pub(crate) async fn answer(client: &Client, request: Request<Body>) -> Result<Answer, kube::Error> {
     let response = client.send(request).await?;
     let code = response.status();
     let mut body = response.into_body();

@@ -9,10 +9,10 @@ use kube::{Client, Error};
 use tokio::time::sleep;
 
 use super::client;
-use super::pages::{Listing, Unread, paths, patient};
-use super::queue::Scope;
-use crate::message::backoff;
-use crate::message::incoming::FedoraMessage;
+use super::list::{ListError, ListReader, paths, patient};
+use crate::controller::queue::Scope;
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::policy::backoff;
 
 /// Selects what is not sent, also what has no status at all.
 pub const PENDING: &str = "status.status!=true";
@@ -42,7 +42,7 @@ pub enum Event {
 /// Watches the given namespaces, or all if there are none. What fails is tried again, with a pause that grows.
 pub fn pending(client: &Client, namespaces: &[String]) -> SelectAll<BoxStream<'static, (Scope, Event)>> {
     select_all(paths::<FedoraMessage>(namespaces).into_iter().enumerate().map(|(scope, path)| {
-        let watch = Watch { client: client.clone(), path, place: Place::Unlisted, in_vain: 0 };
+        let watch = Watch { client: client.clone(), path, position: Position::Unlisted, in_vain: 0 };
         stream::unfold(watch, move |mut watch| async move { Some(((scope, watch.next().await), watch)) }).boxed()
     }))
 }
@@ -51,15 +51,15 @@ pub fn pending(client: &Client, namespaces: &[String]) -> SelectAll<BoxStream<'s
 struct Watch {
     client: Client,
     path: String,
-    place: Place,
+    position: Position,
     /// How many lists and watches in a row were begun, of which nothing has come yet.
     in_vain: u32,
 }
 
 /// How far it is.
-enum Place {
+enum Position {
     Unlisted,
-    Listing(Box<Listing<FedoraMessage>>),
+    ListReader(Box<ListReader<FedoraMessage>>),
     /// All is known up to this version.
     Listed(String),
     /// The same, and what comes after it.
@@ -82,34 +82,34 @@ impl Watch {
     }
 
     /// Goes one step further, which may tell something.
-    async fn step(&mut self) -> Result<Option<Event>, Unread> {
-        match &mut self.place {
-            Place::Unlisted => {
+    async fn step(&mut self) -> Result<Option<Event>, ListError> {
+        match &mut self.position {
+            Position::Unlisted => {
                 self.pause().await;
-                let listing = Listing::new(self.client.clone(), self.path.clone(), PENDING);
-                self.place = Place::Listing(listing.into());
+                let listing = ListReader::new(self.client.clone(), self.path.clone(), PENDING);
+                self.position = Position::ListReader(listing.into());
                 Ok(Some(Event::Begin))
             }
-            Place::Listing(listing) => {
+            Position::ListReader(listing) => {
                 if let Some(message) = listing.next().await? {
                     return Ok(Some(Event::Seen(message.into())));
                 }
-                self.place = Place::Listed(listing.version().to_owned());
+                self.position = Position::Listed(listing.version().to_owned());
                 self.in_vain = 0;
                 Ok(Some(Event::Complete))
             }
-            Place::Listed(version) => {
+            Position::Listed(version) => {
                 let version = version.clone();
                 self.pause().await;
                 let parameters = WatchParams::default().fields(PENDING);
                 let request = Request::new(&self.path).watch(&parameters, &version).map_err(Error::BuildRequest)?;
                 let events = patient(self.client.request_events::<FedoraMessage>(request)).await??;
-                self.place = Place::Watching(version, events.boxed());
+                self.position = Position::Watching(version, events.boxed());
                 Ok(None)
             }
-            Place::Watching(version, events) => {
+            Position::Watching(version, events) => {
                 let Some(event) = events.try_next().await? else {
-                    self.place = Place::Listed(std::mem::take(version));
+                    self.position = Position::Listed(std::mem::take(version));
                     return Ok(None);
                 };
                 let (now, event) = match event {
@@ -140,21 +140,21 @@ impl Watch {
 
     /// A watch is begun again where it was, unless the API server does not know what was there any more; a list from
     /// its beginning.
-    fn fall_back(&mut self, error: &Unread) {
-        let expired = matches!(error, Unread::Failed(Error::Api(status)) if status.code == 410);
-        self.place = match std::mem::replace(&mut self.place, Place::Unlisted) {
-            Place::Listed(version) | Place::Watching(version, _) if !expired => Place::Listed(version),
-            _ => Place::Unlisted,
+    fn fall_back(&mut self, error: &ListError) {
+        let expired = matches!(error, ListError::Failed(Error::Api(status)) if status.code == 410);
+        self.position = match std::mem::replace(&mut self.position, Position::Unlisted) {
+            Position::Listed(version) | Position::Watching(version, _) if !expired => Position::Listed(version),
+            _ => Position::Unlisted,
         };
     }
 }
 
 /// What is wrong with a list or a watch, and what to do. It is tried again, so whoever mends it need not restart
 /// anything.
-fn explain(error: &Unread) -> String {
+fn explain(error: &ListError) -> String {
     let cause = match error {
-        Unread::Failed(cause) => cause,
-        Unread::Silent => return error.to_string(),
+        ListError::Failed(cause) => cause,
+        ListError::Silent => return error.to_string(),
     };
     match cause {
         Error::Api(status) if status.code == 404 => {

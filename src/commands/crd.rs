@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::message::resource::definition;
+use fedora_message::api::v1alpha1::definition;
 
 /// What stands above the generated text.
-const HEADER: &str = "# Generated from src/message/resource.rs by `just crds`; don't edit.\n";
+const HEADER: &str = "# Generated from crates/fedora-message/src/api/v1alpha1.rs by `just crds`; don't edit.\n";
 
 /// Prints the CRD.
 #[must_use]

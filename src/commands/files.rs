@@ -6,9 +6,9 @@ use std::sync::Arc;
 use chrono::Utc;
 use zeroize::Zeroizing;
 
+use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
-use crate::broker::keyring::Keyring;
-use crate::message::secret::{Material, Part};
+use fedora_message::message::secret::{Material, Part};
 
 /// Reads CA, certificate and key from files, or says what is wrong with which.
 pub fn credentials(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials>, String> {
@@ -19,7 +19,7 @@ pub fn credentials(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials
     let [ca, cert, key] = texts;
     let (ca, cert, key) = (ca?, cert?, key?);
     let material = Material { ca: part(&ca), cert: part(&cert), key: part(&key) };
-    Keyring::default().credentials(&material, Utc::now()).map_err(|error| error.to_string())
+    CredentialCache::default().credentials(&material, Utc::now()).map_err(|error| error.to_string())
 }
 
 fn part((place, bytes): &(String, Zeroizing<Vec<u8>>)) -> Part<'_> {

@@ -33,18 +33,18 @@ fn print(text: impl AsRef<[u8]>) -> ExitCode {
 }
 
 /// Ends a command with a sentence about what is wrong.
-fn fail(words: &str) -> ExitCode {
-    complain(words);
+fn fail(detail: &str) -> ExitCode {
+    complain(detail);
     ExitCode::FAILURE
 }
 
 /// Ends a command because of how it was called.
-fn misused(words: &str) -> ExitCode {
-    complain(words);
+fn misused(detail: &str) -> ExitCode {
+    complain(detail);
     ExitCode::from(USAGE)
 }
 
-fn complain(words: &str) {
+fn complain(detail: &str) {
     // Where nobody can be told, the exit code still tells.
-    let _ = writeln!(io::stderr(), "fedora-message-operator: {words}");
+    let _ = writeln!(io::stderr(), "fedora-message-operator: {detail}");
 }

@@ -14,22 +14,22 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::manifests::Manifests;
+use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
-use crate::broker::gate::Gate;
-use crate::broker::keyring::Keyring;
+use crate::broker::fence::Fence;
 use crate::broker::pool::Pool;
 use crate::cli::{OptionalCertificateArgs, Output, PublishArgs};
 use crate::delivery::{Delivered, Delivery, Identity, Turn};
-use crate::message::conform::Schemas;
-use crate::message::decide::{Decision, decide};
-use crate::message::envelope::Routing;
-use crate::message::incoming::FedoraMessage;
-use crate::message::outcome::{Attempt, Outcome, Reason};
-use crate::message::resource::FedoraMessageStatus;
-use crate::message::secret::select;
-use crate::message::status::{self, Facts};
-use crate::message::validate::OutgoingMessage;
-use crate::schemas::SchemaFile;
+use crate::schema_file::SchemaFile;
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::FedoraMessageStatus;
+use fedora_message::message::envelope::Routing;
+use fedora_message::message::secret::select;
+use fedora_message::message::validate::OutgoingMessage;
+use fedora_message::policy::outcome::{Attempt, Outcome, Reason};
+use fedora_message::policy::retry::{Decision, decide};
+use fedora_message::schema::check::Schemas;
+use fedora_message::state::{self, Facts};
 
 /// From this many messages on, a terminal is shown a progress bar.
 const MANY: usize = 20;
@@ -41,15 +41,15 @@ const MOST_TOGETHER: usize = 100;
 pub fn main(arguments: &PublishArgs) -> ExitCode {
     let manifests = match read(&arguments.files) {
         Ok(manifests) => manifests,
-        Err(words) => return super::misused(&words),
+        Err(detail) => return super::misused(&detail),
     };
     let certificate = match certificate(&arguments.certificate) {
         Ok(certificate) => certificate,
-        Err(words) => return super::misused(&words),
+        Err(detail) => return super::misused(&detail),
     };
     let schemas = match SchemaFile::open(&arguments.schemas) {
         Ok(file) => file.current(),
-        Err(words) => return super::misused(&words),
+        Err(detail) => return super::misused(&detail),
     };
     let publisher = Publisher {
         schemas,
@@ -57,10 +57,10 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
         delivery: Delivery::Direct(Pool::new(
             arguments.broker.brokers(),
             arguments.broker.confirm_timeout(),
-            Gate::always_open(),
+            Fence::always_open(),
             |_| {},
         )),
-        keyring: Keyring::default(),
+        credential_cache: CredentialCache::default(),
         certificate,
         manifests,
     };
@@ -72,7 +72,7 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
 }
 
 /// Reads manifests from these files, of which at least one is to hold a message.
-pub(super) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
+pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
     let mut manifests = Manifests::default();
     for file in files {
         let (place, text) = match file.as_path() {
@@ -112,13 +112,13 @@ fn certificate(arguments: &OptionalCertificateArgs) -> Result<Option<Arc<Credent
 }
 
 /// Messages as they end, with their status.
-type Ended<'a> = mpsc::UnboundedReceiver<(&'a FedoraMessage, FedoraMessageStatus)>;
+type PodResult<'a> = mpsc::UnboundedReceiver<(&'a FedoraMessage, FedoraMessageStatus)>;
 
 struct Publisher {
     schemas: Arc<Schemas>,
     routing: Routing,
     delivery: Delivery,
-    keyring: Keyring,
+    credential_cache: CredentialCache,
     /// The certificate for all messages, if one was given.
     certificate: Option<Arc<Credentials>>,
     manifests: Manifests,
@@ -170,7 +170,7 @@ impl Publisher {
             next_attempt: None,
             delivery_mode: attempt.mode.name(),
         };
-        status::next(message, &none, &attempt.outcome, &facts, Utc::now())
+        state::next(message, &none, &attempt.outcome, &facts, Utc::now())
     }
 
     fn credentials(
@@ -199,12 +199,12 @@ impl Publisher {
             }
             outcome
         })?;
-        Ok(self.keyring.credentials(&material, Utc::now())?)
+        Ok(self.credential_cache.credentials(&material, Utc::now())?)
     }
 }
 
 /// Prints what becomes of each message; true if all were sent.
-async fn report(mut ended: Ended<'_>, messages: usize, output: Output) -> bool {
+async fn report(mut ended: PodResult<'_>, messages: usize, output: Output) -> bool {
     let bar = progress(messages, output);
     let (mut all_sent, mut together, mut lines) = (true, Vec::new(), Vec::new());
     // What ended together is printed together: a call of the system costs as much as a message.
@@ -244,9 +244,9 @@ fn write_line(lines: &mut Vec<u8>, message: &FedoraMessage, status: &FedoraMessa
         Output::Json => serde_json::to_writer(&mut *lines, &Line { namespace, name, status }).map_err(Into::into),
         Output::Text => {
             let name = if name.is_empty() { "(no name)" } else { name };
-            let [id, reason, words] =
+            let [id, reason, detail] =
                 [&status.message_id, &status.reason, &status.message].map(|field| field.as_deref().unwrap_or_default());
-            write!(lines, "{name}  {id}  {reason}: {words}")
+            write!(lines, "{name}  {id}  {reason}: {detail}")
         }
     };
     lines.push(b'\n');

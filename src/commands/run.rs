@@ -18,30 +18,30 @@ use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 use crate::admin::{self, Admin};
-use crate::broker::gate::Gate;
-use crate::broker::keyring::Keyring;
+use crate::broker::credential_cache::CredentialCache;
+use crate::broker::fence::Fence;
 use crate::broker::pool::Pool;
-use crate::certificates::Certificates;
+use crate::certificates::CertificateTracker;
 use crate::cli::{DeliveryMode, LogFormat, RunArgs};
-use crate::cluster::bodies::Bodies;
 use crate::cluster::client::client;
 use crate::cluster::events::Events;
 use crate::cluster::inspect::installed_crd;
-use crate::cluster::janitor::Janitor;
-use crate::cluster::lease::{Candidate, Tells, Tenure};
+use crate::cluster::leader_election::{Elector, ElectorReports, Leadership};
 use crate::cluster::pods::Pods;
-use crate::cluster::queue::{self, Queue};
+use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::{StatusWriter, at_a_time};
 use crate::cluster::watch::{INSTALL, pending};
-use crate::controller::Controller;
-use crate::delivery::{ByPod, Delivery, Fallback};
-use crate::message::installed::InstalledCrd;
+use crate::controller::queue::{self, Queue};
+use crate::controller::{self, Inputs, NOT_LISTED, Wake};
+use crate::delivery::{Delivery, Fallback, PodDelivery};
 use crate::metrics::Metrics;
-use crate::operator::{self, Inputs, NOT_LISTED, Wake};
-use crate::schemas::SchemaFile;
+use crate::reconciler::Reconciler;
+use crate::schema_file::SchemaFile;
+use crate::ttl::TtlController;
 #[cfg(feature = "otlp")]
 use crate::{cli::BrokerArgs, traces::Traces};
+use fedora_message::api::compare::InstalledCrd;
 
 /// The kube client would log whole answers that it can't read, which may be Secrets; lapin reports
 /// at error what the operator reports itself.
@@ -56,11 +56,11 @@ pub fn main(arguments: RunArgs) -> ExitCode {
     start_log(arguments.log_format);
     let schemas = match SchemaFile::open(&arguments.schemas) {
         Ok(schemas) => Arc::new(schemas),
-        Err(words) => return super::misused(&words),
+        Err(detail) => return super::misused(&detail),
     };
     match super::block_on(run(arguments, schemas)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(words)) => super::fail(&words),
+        Ok(Err(detail)) => super::fail(&detail),
         Err(error) => super::fail(&format!("can't start: {error}")),
     }
 }
@@ -73,7 +73,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         info!(%address, version = env!("CARGO_PKG_VERSION"), "serving /metrics, /livez and /readyz");
     }
     let client = client().await?;
-    let (obstacle, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
+    let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
     let (asker, questions) = mpsc::channel(QUESTIONS);
     let metrics = Arc::new(Metrics::new());
     #[cfg(feature = "otlp")]
@@ -91,24 +91,24 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let (wake, wakes) = mpsc::unbounded_channel();
     let begun = watch::Sender::new(None);
     let counts = metrics.clone();
-    let janitor = Janitor::new(arguments.default_ttl_seconds_after_finished, move |deletion| {
+    let ttl = TtlController::new(arguments.default_ttl_seconds_after_finished, move |deletion| {
         counts.count_deletion(deletion);
     });
-    let (namespaces, tenure) = (arguments.scope.watch_namespaces.clone(), election.tenure.clone());
-    let cleaning = tokio::spawn(janitor.clone().run(client.clone(), namespaces, tenure));
+    let (namespaces, leadership) = (arguments.scope.watch_namespaces.clone(), election.leadership.clone());
+    let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces, leadership));
     // Nobody listens any more only while the program ends.
     let wake = move |event| drop(wake.send(event));
     let wake_secret = wake.clone();
-    let controller = Controller {
+    let reconciler = Reconciler {
         secrets: Secrets::new(client.clone(), move |secret| wake_secret(Wake::Secret(secret))),
         events: Events::new(client.clone(), election.me.clone()),
         statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into())),
-        bodies: Bodies::new(client.clone()),
-        janitor,
+        bodies: Refetcher::new(client.clone()),
+        ttl,
         routing: arguments.broker.routing(),
-        keyring: Keyring::default(),
-        certificates: Certificates::default(),
-        delivery: delivery(&client, &arguments, election.tenure.clone(), begun.subscribe(), wake),
+        credential_cache: CredentialCache::default(),
+        certificates: CertificateTracker::default(),
+        delivery: delivery(&client, &arguments, election.leadership.clone(), begun.subscribe(), wake),
         metrics,
         schemas,
         #[cfg(feature = "otlp")]
@@ -119,12 +119,12 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         scopes: arguments.scope.watch_namespaces.len().max(1),
         wakes,
         questions,
-        tenure: election.tenure.clone(),
+        leadership: election.leadership.clone(),
         begun,
-        obstacle,
+        not_ready_reason,
     };
     let queue = Queue::new(arguments.concurrency.into(), by_pods(&arguments));
-    let ended = operator::run(Arc::new(controller), queue, inputs, terminated).await;
+    let ended = controller::run(Arc::new(reconciler), queue, inputs, terminated).await;
     cleaning.abort();
     // Nothing is deleted once another one leads.
     let _ = cleaning.await;
@@ -147,7 +147,7 @@ async fn look_at_crd(client: Client) {
 /// Whether this process leads, and the task that sees to it.
 struct Election {
     me: String,
-    tenure: watch::Receiver<Tenure>,
+    leadership: watch::Receiver<Leadership>,
     campaign: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -155,24 +155,23 @@ impl Election {
     /// Takes part in the election, if there is to be one; what keeps it from that is told too.
     fn begin(client: &Client, arguments: &RunArgs) -> (Self, watch::Receiver<Option<String>>) {
         let me = identity();
-        let (obstacle, unelected) = watch::channel(None);
+        let (not_ready_reason, unelected) = watch::channel(None);
         if !arguments.scope.leader_elect {
-            return (Self { me, tenure: watch::channel(Tenure::Always).1, campaign: None }, unelected);
+            return (Self { me, leadership: watch::channel(Leadership::Always).1, campaign: None }, unelected);
         }
-        let (sender, tenure) = watch::channel(Tenure::Unknown);
-        let tells = Tells { tenure: sender, obstacle };
+        let (sender, leadership) = watch::channel(Leadership::Unknown);
+        let tells = ElectorReports { leadership: sender, not_ready_reason };
         let namespace = arguments.scope.lease_namespace.as_deref().unwrap_or_else(|| client.default_namespace());
-        let candidate =
-            Candidate::new(client.clone(), namespace, arguments.scope.lease_name.clone(), me.clone(), tells);
-        let (quit, told) = oneshot::channel();
-        let task = tokio::spawn(candidate.run(async move { drop(told.await) }));
-        (Self { me, tenure, campaign: Some((quit, task)) }, unelected)
+        let candidate = Elector::new(client.clone(), namespace, arguments.scope.lease_name.clone(), me.clone(), tells);
+        let (quit, last_reported) = oneshot::channel();
+        let task = tokio::spawn(candidate.run(async move { drop(last_reported.await) }));
+        (Self { me, leadership, campaign: Some((quit, task)) }, unelected)
     }
 
     /// Waits until it is known who leads, so that what is pending is listed once.
     async fn decided(&mut self) {
         // It fails only where nobody decides any more.
-        let _ = self.tenure.wait_for(|tenure| *tenure != Tenure::Unknown).await;
+        let _ = self.leadership.wait_for(|leadership| *leadership != Leadership::Unknown).await;
     }
 
     /// Lets another one lead.
@@ -204,11 +203,11 @@ fn by_pods(arguments: &RunArgs) -> queue::Pods {
 fn delivery(
     client: &Client,
     arguments: &RunArgs,
-    tenure: watch::Receiver<Tenure>,
+    leadership: watch::Receiver<Leadership>,
     begun: watch::Receiver<Option<u64>>,
     wake: impl Fn(Wake) + Send + Sync + 'static,
 ) -> Delivery {
-    let gate = Gate::new(move || tenure.borrow().admits(*begun.borrow(), Instant::now()));
+    let gate = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Instant::now()));
     let brokers = arguments.broker.brokers();
     let pool = || {
         let wake = move |environment| wake(Wake::Environment(environment));
@@ -217,7 +216,7 @@ fn delivery(
     let pods = || {
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
         let (pods, settings) = (Pods::new(client.clone(), keep_failed), arguments.pods.settings());
-        ByPod::new(pods, settings, brokers.clone(), gate.clone(), arguments.scope.watch_namespaces.clone())
+        PodDelivery::new(pods, settings, brokers.clone(), gate.clone(), arguments.scope.watch_namespaces.clone())
     };
     match arguments.scope.delivery_mode {
         DeliveryMode::Direct => Delivery::Direct(pool()),

@@ -3,25 +3,25 @@
 //! The pool knows of each connection how often in a row it has failed, so what one message has found out
 //! serves all with the same credentials; and once it is back, the next message goes directly again.
 
-use super::by_pod::ByPod;
-use super::{Delivered, Parcel, direct};
+use super::pod::PodDelivery;
+use super::{Delivered, DeliveryRequest, direct};
 use crate::broker::errors::BrokerError;
-use crate::broker::pool::{Pool, Trouble};
-use crate::message::outcome::{Attempt, Failure, Outcome, Reason};
+use crate::broker::pool::{Health, Pool};
+use fedora_message::policy::outcome::{Attempt, Failure, Outcome, Reason};
 
 /// Both ways, and when to take which.
 pub struct Fallback {
     /// The direct way.
     pub pool: Pool,
     /// The way by Pods.
-    pub pods: ByPod,
+    pub pods: PodDelivery,
     /// How often in a row the direct way has to fail before Pods are tried.
     pub after: u32,
 }
 
 /// The next step of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Route {
     /// Try to send it directly.
     Direct,
     /// Send it by a Pod, because direct delivery failed so.
@@ -33,12 +33,12 @@ pub enum Way {
 /// A connection that can't be had is tried by the pool, so it costs nothing to ask for it. A broker that
 /// does not confirm is asked by one message at a time: whoever asks may have sent its message.
 #[must_use]
-pub fn way(trouble: Option<&Trouble>, after: u32) -> Way {
-    match trouble {
-        Some(trouble) if trouble.failures >= after && may_help(trouble.error.reason()) && !trouble.ask_again => {
-            Way::Pod(trouble.error.clone())
+pub fn route(health: Option<&Health>, after: u32) -> Route {
+    match health {
+        Some(health) if health.failures >= after && may_help(health.error.reason()) && !health.ask_again => {
+            Route::Pod(health.error.clone())
         }
-        _ => Way::Direct,
+        _ => Route::Direct,
     }
 }
 
@@ -67,25 +67,28 @@ pub fn may_help(reason: Reason) -> bool {
 
 impl Fallback {
     /// Delivers a message the one way or the other.
-    pub(super) async fn deliver(&self, parcel: &Parcel<'_>) -> Delivered {
-        let trouble = || self.pool.trouble(parcel.message.environment, &parcel.identity.credentials);
-        let failed = match way(trouble().as_ref(), self.after) {
-            Way::Pod(error) => Attempt::from(error),
-            Way::Direct => match direct(&self.pool, parcel).await {
+    pub(crate) async fn deliver(&self, request: &DeliveryRequest<'_>) -> Delivered {
+        let health = || self.pool.health(request.message.environment, &request.identity.credentials);
+        let failed = match route(health().as_ref(), self.after) {
+            Route::Pod(error) => Attempt::from(error),
+            Route::Direct => match direct(&self.pool, request).await {
                 Delivered::Tried(attempt) => attempt,
                 other => return other,
             },
         };
         // Whether the failure that it has just met was one too many.
-        let Way::Pod(error) = way(trouble().as_ref(), self.after) else { return Delivered::Tried(failed) };
+        let Route::Pod(error) = route(health().as_ref(), self.after) else { return Delivered::Tried(failed) };
         if !may_help(failed.outcome.reason) {
             return Delivered::Tried(failed);
         }
-        if !parcel.turn.by_pod {
+        if !request.turn.by_pod {
             // A message that no Pod can carry waits for the direct way.
-            return if self.pods.plan(parcel).is_ok() { Delivered::NextByPod } else { Delivered::Tried(failed) };
+            return if self.pods.plan(request).is_ok() { Delivered::NextByPod } else { Delivered::Tried(failed) };
         }
         let direct = Outcome::from(error);
-        Delivered::Tried(self.pods.send(parcel, Some(&direct)).await)
+        Delivered::Tried(self.pods.send(request, Some(&direct)).await)
     }
 }
+
+#[cfg(test)]
+mod tests;

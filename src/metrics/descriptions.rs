@@ -3,12 +3,12 @@
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{AGES, UNKNOWN};
-use crate::message::outcome::Reason;
+use fedora_message::policy::outcome::Reason;
 
 /// What every metric's name begins with.
-pub(super) const PREFIX: &str = "fedora_message_operator";
+pub(crate) const PREFIX: &str = "fedora_message_operator";
 /// What a metric is called, for its users.
-pub(super) struct Description {
+pub(crate) struct Description {
     /// Without the [`PREFIX`] and without what follows from its unit and kind.
     name: &'static str,
     kind: Kind,
@@ -26,82 +26,82 @@ enum Kind {
     Histogram,
 }
 
-pub(super) const BUILD_INFO: Description = Description {
+pub(crate) const BUILD_INFO: Description = Description {
     name: "build_info",
     kind: Kind::Gauge,
     labels: "version, commit",
     help: "Always 1: the labels tell which program this is",
 };
-pub(super) const LEADER: Description = Description {
+pub(crate) const LEADER: Description = Description {
     name: "leader",
     kind: Kind::Gauge,
     labels: "",
     help: "1 where this replica sends messages, 0 where it stands by",
 };
-pub(super) const ATTEMPTS: Description = Description {
+pub(crate) const ATTEMPTS: Description = Description {
     name: "attempts",
     kind: Kind::Counter,
     labels: "env, mode, reason",
     help: "How often a message had its turn, by what came of it",
 };
-pub(super) const FINISHED: Description = Description {
+pub(crate) const FINISHED: Description = Description {
     name: "messages_finished",
     kind: Kind::Counter,
     labels: "env, mode, reason",
     help: "Messages that were sent or given up",
 };
-pub(super) const PENDING: Description = Description {
+pub(crate) const PENDING: Description = Description {
     name: "messages_pending",
     kind: Kind::Gauge,
     labels: "env, older_than",
     help: "Messages neither sent nor given up nor suspended, older than the label says; only the replica that sends knows",
 };
-pub(super) const PUBLISH: Description = Description {
+pub(crate) const PUBLISH: Description = Description {
     name: "publish_duration",
     kind: Kind::Histogram,
     labels: "env",
     help: "How long sent messages took until they were handed to the connection: the wait for a channel, and for room in it",
 };
-pub(super) const CONFIRM: Description = Description {
+pub(crate) const CONFIRM: Description = Description {
     name: "confirm_duration",
     kind: Kind::Histogram,
     labels: "env",
     help: "How long the broker then took to confirm them",
 };
-pub(super) const DELIVERY: Description = Description {
+pub(crate) const DELIVERY: Description = Description {
     name: "delivery_duration",
     kind: Kind::Histogram,
     labels: "env, mode",
     help: "How old messages were when they were sent, since creationTimestamp, which is a whole second",
 };
-pub(super) const CONNECTIONS: Description = Description {
+pub(crate) const CONNECTIONS: Description = Description {
     name: "connections",
     kind: Kind::Gauge,
     labels: "env",
     help: "Open connections to the environment's broker: one for each client certificate",
 };
-pub(super) const CHANNELS: Description =
+pub(crate) const CHANNELS: Description =
     Description { name: "channels", kind: Kind::Gauge, labels: "env", help: "Open channels on these" };
-pub(super) const BLOCKED: Description = Description {
+pub(crate) const BLOCKED: Description = Description {
     name: "broker_blocked",
     kind: Kind::Gauge,
     labels: "env",
     help: "Connections of these that the broker blocks, by its memory or disk alarm",
 };
-pub(super) const CERTIFICATES: Description = Description {
+pub(crate) const CERTIFICATES: Description = Description {
     name: "certificate_not_after_timestamp",
     kind: Kind::GaugeOfSeconds,
     labels: "namespace, secret",
     help: "Until when the client certificate in this Secret is valid, in seconds since 1970; of those that messages named in the last day",
 };
-pub(super) const STATUS_WRITES: Description = Description {
+pub(crate) const STATUS_WRITES: Description = Description {
     name: "status_writes",
     kind: Kind::Counter,
     labels: "result",
     help: "Writes of a status: written, gone (the resource was deleted), changed (it was changed meanwhile) or failed",
 };
 
-pub(super) const DELETIONS: Description = Description {
+pub(crate) const DELETIONS: Description = Description {
     name: "deletions",
     kind: Kind::Counter,
     labels: "result",
@@ -109,13 +109,13 @@ pub(super) const DELETIONS: Description = Description {
            time is not over any more), denied (no right to) or failed",
 };
 
-pub(super) const SCHEMAS: Description = Description {
+pub(crate) const SCHEMAS: Description = Description {
     name: "schemas",
     kind: Kind::Gauge,
     labels: "",
     help: "Message schemas in use, of the file --schema-catalog; none without one",
 };
-pub(super) const SCHEMAS_IN_STEP: Description = Description {
+pub(crate) const SCHEMAS_IN_STEP: Description = Description {
     name: "schemas_in_step",
     kind: Kind::Gauge,
     labels: "",
@@ -144,7 +144,7 @@ const ALL: [&Description; 16] = [
 
 impl Description {
     /// Has the registry tell this metric under its name.
-    pub(super) fn register(&self, registry: &mut Registry, metric: impl Metric) {
+    pub(crate) fn register(&self, registry: &mut Registry, metric: impl Metric) {
         match self.kind {
             Kind::Counter | Kind::Gauge => registry.register(self.name, self.help, metric),
             Kind::GaugeOfSeconds | Kind::Histogram => {

@@ -6,7 +6,7 @@
 #
 # What is there already stays. They are for one's own machine only: any user of it can read the keys,
 # since the broker in its container runs under another user id than who wants to use the others.
-# (The tests make theirs themselves: tests/rig/src/pki.rs.)
+# (The tests make theirs themselves: e2e/rig/src/pki.rs.)
 set -eu
 
 cd "$1"

@@ -16,7 +16,7 @@ fn read(file: &str) -> String {
 fn every_function_that_a_step_names_is_there() {
     for function in Act::all().into_iter().flat_map(Act::functions) {
         let (file, owner, name) = function;
-        let source = read(&format!("src/{file}"));
+        let source = read(file);
         assert!(source.contains(&format!("fn {name}(")), "{file} has no function {name}");
         let is_owned = owner.is_empty() || source.contains(&format!("impl {owner} {{"));
         assert!(is_owned, "{file} has no impl of {owner}");

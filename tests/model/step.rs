@@ -65,23 +65,40 @@ impl Act {
     pub fn functions(self) -> &'static [Function] {
         match self {
             Self::Suffer | Self::CarryOut(_) => &[],
-            Self::List => &[("cluster/watch.rs", "", "pending"), ("cluster/queue.rs", "Queue", "begin_sync")],
-            Self::Hear(Event::Seen(_)) => &[("cluster/queue.rs", "Queue", "observe")],
-            Self::Hear(Event::Gone(_)) => &[("cluster/queue.rs", "Queue", "forget")],
-            Self::Hear(Event::Complete) => &[("cluster/queue.rs", "Queue", "end_sync")],
-            Self::TakeToSend(_) => &[("cluster/queue.rs", "Queue", "take"), ("message/decide.rs", "", "decide")],
-            Self::TakeToRecord(_) => &[("cluster/queue.rs", "Queue", "take")],
-            Self::Publish(_) => &[("broker/connection.rs", "Link", "publish"), ("broker/gate.rs", "Gate", "pass")],
-            Self::Judge(_) => &[("controller.rs", "Controller", "process"), ("cluster/queue.rs", "Queue", "finish")],
-            Self::Write(_) => {
-                &[("cluster/status.rs", "StatusWriter", "write"), ("cluster/queue.rs", "Queue", "finish")]
+            Self::List => {
+                &[("src/cluster/watch.rs", "", "pending"), ("src/controller/queue/mod.rs", "Queue", "begin_sync")]
             }
-            Self::Elect => &[("cluster/lease.rs", "", "decide"), ("cluster/lease.rs", "Candidate", "take")],
-            Self::Lead => &[("cluster/queue.rs", "Queue", "may_lead"), ("cluster/queue.rs", "Queue", "lead")],
-            Self::Follow => &[("cluster/queue.rs", "Queue", "follow")],
-            Self::Release => {
-                &[("cluster/queue.rs", "Queue", "is_at_rest"), ("cluster/lease.rs", "Candidate", "release")]
+            Self::Hear(Event::Seen(_)) => &[("src/controller/queue/mod.rs", "Queue", "observe")],
+            Self::Hear(Event::Gone(_)) => &[("src/controller/queue/mod.rs", "Queue", "forget")],
+            Self::Hear(Event::Complete) => &[("src/controller/queue/mod.rs", "Queue", "end_sync")],
+            Self::TakeToSend(_) => &[
+                ("src/controller/queue/mod.rs", "Queue", "take"),
+                ("crates/fedora-message/src/policy/retry.rs", "", "decide"),
+            ],
+            Self::TakeToRecord(_) => &[("src/controller/queue/mod.rs", "Queue", "take")],
+            Self::Publish(_) => {
+                &[("src/broker/connection.rs", "BrokerConnection", "publish"), ("src/broker/fence.rs", "Fence", "pass")]
             }
+            Self::Judge(_) => {
+                &[("src/reconciler.rs", "Reconciler", "reconcile"), ("src/controller/queue/mod.rs", "Queue", "finish")]
+            }
+            Self::Write(_) => &[
+                ("src/cluster/status.rs", "StatusWriter", "write"),
+                ("src/controller/queue/mod.rs", "Queue", "finish"),
+            ],
+            Self::Elect => &[
+                ("src/cluster/leader_election.rs", "", "decide"),
+                ("src/cluster/leader_election.rs", "Elector", "take"),
+            ],
+            Self::Lead => &[
+                ("src/controller/queue/mod.rs", "Queue", "may_lead"),
+                ("src/controller/queue/mod.rs", "Queue", "lead"),
+            ],
+            Self::Follow => &[("src/controller/queue/mod.rs", "Queue", "follow")],
+            Self::Release => &[
+                ("src/controller/queue/mod.rs", "Queue", "is_at_rest"),
+                ("src/cluster/leader_election.rs", "Elector", "release"),
+            ],
         }
     }
 }

@@ -5,34 +5,34 @@ use std::path::Path;
 use tokio_rustls::rustls::ProtocolVersion;
 
 use super::Report;
-use crate::broker::connection::Link;
-use crate::broker::errors::{BrokerError, Peers};
-use crate::broker::gate::Gate;
+use crate::broker::connection::BrokerConnection;
+use crate::broker::errors::{BrokerError, ErrorContext};
+use crate::broker::fence::Fence;
 use crate::broker::transport::{Transport, TransportError};
 use crate::cli::BrokerArgs;
 use crate::commands::files;
-use crate::message::resource::Environment;
+use fedora_message::api::v1alpha1::Environment;
 
 /// The step that looks at files only.
 const CERTIFICATE: &str = "certificate";
 
 struct Failed {
     step: &'static str,
-    words: String,
+    detail: String,
 }
 
 impl Failed {
     fn at(step: &'static str) -> impl Fn(String) -> Self {
-        move |words| Self { step, words }
+        move |detail| Self { step, detail }
     }
 }
 
 /// Checks one environment's broker, as the one whose CA, certificate and key are in these files.
-pub(super) async fn check(arguments: &BrokerArgs, environment: Environment, files: [&Path; 3], report: &mut Report) {
+pub(crate) async fn check(arguments: &BrokerArgs, environment: Environment, files: [&Path; 3], report: &mut Report) {
     match go(arguments, environment, files, report).await {
         Ok(()) => {}
-        Err(Failed { step: CERTIFICATE, words }) => report.misused(CERTIFICATE, &words),
-        Err(Failed { step, words }) => report.failed(step, &words),
+        Err(Failed { step: CERTIFICATE, detail }) => report.misused(CERTIFICATE, &detail),
+        Err(Failed { step, detail }) => report.failed(step, &detail),
     }
 }
 
@@ -50,21 +50,21 @@ async fn go(
         CERTIFICATE,
         &format!("of {}, valid until {}", credentials.user, credentials.not_after.format("%Y-%m-%d %H:%M:%S UTC")),
     );
-    let peers = Peers { broker: broker.clone(), user: credentials.user.clone() };
-    let transport = Transport::open(broker, credentials.tls.clone(), Gate::always_open()).await;
+    let peers = ErrorContext { broker: broker.clone(), user: credentials.user.clone() };
+    let transport = Transport::open(broker, credentials.tls.clone(), Fence::always_open()).await;
     if !matches!(transport, Err(TransportError::Tcp(_))) {
         report.found("address", &format!("{broker} answers"));
     }
     let transport =
-        transport.map_err(|error| Failed { step: error.step(), words: peers.transport(&error).to_string() })?;
+        transport.map_err(|error| Failed { step: error.step(), detail: peers.transport(&error).to_string() })?;
     report.found("TLS", &format!("{} with {}, whose certificate the CA issued", version(&transport), broker.host));
-    let link = Link::log_in(peers, transport, || {}).await;
+    let link = BrokerConnection::log_in(peers, transport, || {}).await;
     if matches!(link, Ok(_) | Err(BrokerError::Vhost { .. })) {
         report.found("login", &format!("as {}", credentials.user));
     }
-    let link = link.map_err(|error| Failed { step: login_step(&error), words: error.to_string() })?;
+    let link = link.map_err(|error| Failed { step: login_step(&error), detail: error.to_string() })?;
     report.found("virtual host", &broker.vhost);
-    link.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", words: error.to_string() })?;
+    link.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", detail: error.to_string() })?;
     report.found("exchange", &format!("{exchange} exists"));
     link.close().await;
     Ok(())

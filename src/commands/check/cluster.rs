@@ -8,10 +8,10 @@ use kube::Client;
 
 use super::Report;
 use crate::cli::{CheckArgs, DeliveryMode, ScopeArgs};
-use crate::cluster::inspect::{Cluster, Seen, installed_crd};
-use crate::cluster::rights::{Need, RULES, Rule};
+use crate::cluster::inspect::{Cluster, Lookup, installed_crd};
+use crate::cluster::permissions::{Need, RULES, Rule};
 use crate::cluster::watch::INSTALL;
-use crate::message::installed::{InstalledCrd, POLICY_NAME, enforces, is_same_policy};
+use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, enforces, is_same_policy};
 
 /// The oldest Kubernetes with all that is used.
 const OLDEST: [u32; 2] = [1, 32];
@@ -19,25 +19,25 @@ const OLDEST: [u32; 2] = [1, 32];
 const APPLY: &str = "kubectl apply --server-side -f manifests/base/admission-policy.yaml";
 
 /// Checks all of it; what fails keeps nothing else from being looked at, unless nobody answers.
-pub(super) async fn check(arguments: &CheckArgs, report: &mut Report) {
+pub(crate) async fn check(arguments: &CheckArgs, report: &mut Report) {
     let cluster = match Cluster::open(arguments.as_user.as_deref()).await {
         Ok(cluster) => cluster,
-        Err(words) => return report.failed("kubeconfig", &words),
+        Err(detail) => return report.failed("kubeconfig", &detail),
     };
-    if let Err(words) = api_server(&cluster, report).await {
-        return report.failed("API server", &words);
+    if let Err(detail) = api_server(&cluster, report).await {
+        return report.failed("API server", &detail);
     }
     crd(&cluster.client, report).await;
     policy(&cluster, report).await;
     namespaces(&cluster, &arguments.scope, report).await;
-    if let Err(words) = rights(&cluster, &arguments.scope, report).await {
-        report.failed("rights", &words);
+    if let Err(detail) = rights(&cluster, &arguments.scope, report).await {
+        report.failed("rights", &detail);
     }
 }
 
 async fn api_server(cluster: &Cluster, report: &mut Report) -> Result<(), String> {
     let url = &cluster.url;
-    let (name, version) = cluster.version().await.map_err(|words| format!("{url}: {words}"))?;
+    let (name, version) = cluster.version().await.map_err(|detail| format!("{url}: {detail}"))?;
     if version < OLDEST {
         let [major, minor] = OLDEST;
         report.failed("API server", &format!("{url} is Kubernetes {name}: upgrade it to {major}.{minor} or newer"));
@@ -62,7 +62,7 @@ async fn crd(client: &Client, report: &mut Report) {
         Ok(InstalledCrd::Absent) => {
             report.failed("CRD", &format!("the API server does not know FedoraMessages: install it ({INSTALL})"));
         }
-        Err(words) => report.failed("CRD", &words),
+        Err(detail) => report.failed("CRD", &detail),
     }
 }
 
@@ -70,28 +70,28 @@ async fn crd(client: &Client, report: &mut Report) {
 async fn policy(cluster: &Cluster, report: &mut Report) {
     let hidden = "not looked at: you have no right to read admission policies, and the operator needs none";
     match cluster.policy().await {
-        Ok(Seen::Is(policy)) if is_same_policy(&policy) => report.found("policy", "is this program's"),
-        Ok(Seen::Is(_)) => report.failed("policy", &format!("{POLICY_NAME} differs from this program's: {APPLY}")),
-        Ok(Seen::Absent) => report.failed("policy", &format!("{POLICY_NAME} is not installed: {APPLY}")),
-        Ok(Seen::Hidden) => return report.found("policy", hidden),
-        Err(words) => return report.failed("policy", &words),
+        Ok(Lookup::Is(policy)) if is_same_policy(&policy) => report.found("policy", "is this program's"),
+        Ok(Lookup::Is(_)) => report.failed("policy", &format!("{POLICY_NAME} differs from this program's: {APPLY}")),
+        Ok(Lookup::Absent) => report.failed("policy", &format!("{POLICY_NAME} is not installed: {APPLY}")),
+        Ok(Lookup::Hidden) => return report.found("policy", hidden),
+        Err(detail) => return report.failed("policy", &detail),
     }
     match cluster.binding().await {
-        Ok(Seen::Is(binding)) if enforces(&binding) => report.found("binding", "denies what the policy refuses"),
-        Ok(Seen::Is(_)) => {
+        Ok(Lookup::Is(binding)) if enforces(&binding) => report.found("binding", "denies what the policy refuses"),
+        Ok(Lookup::Is(_)) => {
             report
                 .failed("binding", &format!("{POLICY_NAME} does not deny everywhere what the policy refuses: {APPLY}"));
         }
-        Ok(Seen::Absent) => report.failed("binding", &format!("{POLICY_NAME} is not installed: {APPLY}")),
-        Ok(Seen::Hidden) => report.found("binding", hidden),
-        Err(words) => report.failed("binding", &words),
+        Ok(Lookup::Absent) => report.failed("binding", &format!("{POLICY_NAME} is not installed: {APPLY}")),
+        Ok(Lookup::Hidden) => report.found("binding", hidden),
+        Err(detail) => report.failed("binding", &detail),
     }
 }
 
 /// A name that nobody has is a mistake that nothing else would show.
 async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) {
     for name in &scope.watch_namespaces {
-        if matches!(cluster.namespace(name).await, Ok(Seen::Absent)) {
+        if matches!(cluster.namespace(name).await, Ok(Lookup::Absent)) {
             report.failed("namespace", &format!("{name} does not exist: correct --watch-namespaces, or create it"));
         }
     }
@@ -118,8 +118,8 @@ async fn rights(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) -> Re
             }
         }
         if !granted.is_empty() {
-            let words = format!("{} {} in {}", granted.join(", "), resource(rule), places(&namespaces));
-            report.found("rights", &words);
+            let detail = format!("{} {} in {}", granted.join(", "), resource(rule), places(&namespaces));
+            report.found("rights", &detail);
         }
         for (namespaces, verbs) in missing {
             report.failed("rights", &may_not(&user, &verbs, rule, &namespaces));

@@ -40,18 +40,18 @@ struct Report {
 
 impl Report {
     #[expect(clippy::unused_self, reason = "who may tell what is found has the report")]
-    fn found(&mut self, what: &str, words: &str) {
-        print(format!("{what:<14}{words}\n"));
+    fn found(&mut self, what: &str, detail: &str) {
+        print(format!("{what:<14}{detail}\n"));
     }
 
-    fn failed(&mut self, what: &str, words: &str) {
-        complain(&format!("{what} failed: {words}"));
+    fn failed(&mut self, what: &str, detail: &str) {
+        complain(&format!("{what} failed: {detail}"));
         self.code = self.code.max(1);
     }
 
     /// It failed because of a file that the command line names.
-    fn misused(&mut self, what: &str, words: &str) {
-        self.failed(what, words);
+    fn misused(&mut self, what: &str, detail: &str) {
+        self.failed(what, detail);
         self.code = USAGE;
     }
 }

@@ -1,4 +1,4 @@
-//! `check --schemas` and `check --schema`: what a catalogue of schemas holds, and whether messages in files
+//! `check --schemas` and `check --schema`: what a catalog of schemas holds, and whether messages in files
 //! fit one of its schemas. Nothing is sent, and no broker is asked.
 
 use std::process::ExitCode;
@@ -7,50 +7,50 @@ use std::sync::Arc;
 use crate::cli::SchemaCheckArgs;
 use crate::commands::publish::read;
 use crate::commands::{complain, fail, misused, print};
-use crate::message::catalogue::{Catalogue, Found, LeftOut, Schema};
-use crate::message::conform::{Schemas, Unknown, conform};
-use crate::message::envelope::Routing;
-use crate::message::incoming::FedoraMessage;
-use crate::message::validate::{InvalidMessage, validate};
-use crate::schemas::SchemaFile;
+use crate::schema_file::SchemaFile;
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::message::envelope::Routing;
+use fedora_message::message::validate::{InvalidMessage, validate};
+use fedora_message::schema::catalog::{Catalog, Found, LeftOut, Schema};
+use fedora_message::schema::check::{Schemas, Unknown, check_schema};
 
-/// Lists the catalogue, or checks files against one of its schemas.
+/// Lists the catalog, or checks files against one of its schemas.
 #[must_use]
 pub fn main(arguments: &SchemaCheckArgs) -> ExitCode {
-    let catalogue = match SchemaFile::open(&arguments.catalogue).map(|file| file.current().catalogue.clone()) {
-        Ok(Some(catalogue)) => catalogue,
+    let catalog = match SchemaFile::open(&arguments.catalog).map(|file| file.current().catalog.clone()) {
+        Ok(Some(catalog)) => catalog,
         Ok(None) => {
             return misused("no schemas are known: give the file that `just schemas` writes as --schema-catalog");
         }
-        Err(words) => return misused(&words),
+        Err(detail) => return misused(&detail),
     };
     match &arguments.schema {
-        Some(name) => check(arguments, name, catalogue),
-        None => list(&catalogue),
+        Some(name) => check(arguments, name, catalog),
+        None => list(&catalog),
     }
 }
 
 /// One line for each schema. It fails if one can't be used, as messages of it would be refused.
-fn list(catalogue: &Catalogue) -> ExitCode {
+fn list(catalog: &Catalog) -> ExitCode {
     let mut broken = 0_usize;
     let mut lines = Vec::new();
-    for schema in &catalogue.schemas {
-        let state = match catalogue.test(schema) {
+    for schema in &catalog.schemas {
+        let state = match catalog.test(schema) {
             Ok(()) if schema.deprecated => "  (deprecated)".to_owned(),
             Ok(()) => String::new(),
-            Err(words) => {
+            Err(detail) => {
                 broken += 1;
-                format!("  can't be used: {words}")
+                format!("  can't be used: {detail}")
             }
         };
         let Schema { name, severity, distribution, version, .. } = schema;
         lines.push(format!("{name:<44} {severity:?}  {distribution} {version}{state}"));
     }
-    for left in &catalogue.left_out {
+    for left in &catalog.left_out {
         let LeftOut { name, distribution, version, why } = left;
         lines.push(format!("{name:<44} left out  {distribution} {version}: {why}"));
     }
-    let Catalogue { schemas, library, .. } = catalogue;
+    let Catalog { schemas, library, .. } = catalog;
     lines.push(format!("{} schemas, exported with fedora-messaging {library}\n", schemas.len()));
     let printed = print(lines.join("\n"));
     match broken {
@@ -59,18 +59,18 @@ fn list(catalogue: &Catalogue) -> ExitCode {
     }
 }
 
-fn check(arguments: &SchemaCheckArgs, name: &str, catalogue: Arc<Catalogue>) -> ExitCode {
-    if let Found::Lacking(left_out) = catalogue.find(name, None) {
+fn check(arguments: &SchemaCheckArgs, name: &str, catalog: Arc<Catalog>) -> ExitCode {
+    if let Found::Lacking(left_out) = catalog.find(name, None) {
         return misused(&match left_out {
-            Some(left) => format!("{name} is left out of the catalogue: {}", left.why),
-            None => format!("the catalogue has no schema {name}: `check --schemas` lists those it has"),
+            Some(left) => format!("{name} is left out of the catalog: {}", left.why),
+            None => format!("the catalog has no schema {name}: `check --schemas` lists those it has"),
         });
     }
     let manifests = match read(&arguments.files) {
         Ok(manifests) => manifests,
-        Err(words) => return misused(&words),
+        Err(detail) => return misused(&detail),
     };
-    let schemas = Schemas { catalogue: Some(catalogue), unknown: Unknown::Refuse };
+    let schemas = Schemas { catalog: Some(catalog), unknown: Unknown::Refuse };
     let mut all_fit = true;
     for mut message in manifests.messages {
         if let Ok(spec) = &mut message.spec {
@@ -89,5 +89,5 @@ fn check(arguments: &SchemaCheckArgs, name: &str, catalogue: Arc<Catalogue>) -> 
 }
 
 fn fits(message: &FedoraMessage, schemas: &Schemas) -> Result<(), InvalidMessage> {
-    conform(&mut validate(message, &Routing::default())?, schemas).map(drop)
+    check_schema(&mut validate(message, &Routing::default())?, schemas).map(drop)
 }

@@ -16,29 +16,29 @@ const STACK: usize = 64 * 1024 * 1024;
 /// How many threads read at a time, at most.
 const MOST_THREADS: usize = 8;
 /// From how many parts on another thread is worth its start.
-pub(super) const FEWEST_PARTS: usize = 100;
+pub(crate) const FEWEST_PARTS: usize = 100;
 
 /// A part of a file that is read by itself: a document in YAML, or one of the objects of one in JSON.
-pub(super) struct Part<'a> {
+pub(crate) struct Part<'a> {
     /// The document's number, from 1.
-    pub(super) document: usize,
-    pub(super) text: Text<'a>,
+    pub(crate) document: usize,
+    pub(crate) text: Text<'a>,
 }
 
-pub(super) enum Text<'a> {
+pub(crate) enum Text<'a> {
     Yaml(&'a str),
     Json(&'a str),
 }
 
 /// Takes a file apart. A document in JSON may have several objects after one another.
-pub(super) fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
+pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     let mut parts = Vec::new();
     for (document, text) in (1..).zip(documents(text)) {
         if text.trim_start().starts_with('{') {
             for object in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
                 let object = object.map_err(|error| {
-                    let words = not_too_deep(text).err().unwrap_or_else(|| invalid(&error));
-                    in_document(document, &words)
+                    let detail = not_too_deep(text).err().unwrap_or_else(|| invalid(&error));
+                    in_document(document, &detail)
                 })?;
                 parts.push(Part { document, text: Text::Json(object.get()) });
             }
@@ -69,7 +69,7 @@ fn documents(text: &str) -> impl Iterator<Item = &str> {
 
 /// Does `work` with all parts, some each on all cores, on stacks that are large enough for the deepest document. An
 /// error is that of the operating system, or a decoder's that gave up.
-pub(super) fn on_large_stacks<T: Send>(
+pub(crate) fn on_large_stacks<T: Send>(
     parts: &[Part<'_>],
     work: impl Fn(&[Part<'_>]) -> T + Sync,
 ) -> Vec<Result<T, String>> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_saphyr::Error as Yaml;
 
 use super::{LONGEST_WORDS, MAX_DEPTH};
-use crate::message::text::printable;
+use fedora_message::text::printable;
 
 /// How many values a YAML document may have.
 const MAX_NODES: usize = 2_000_000;
@@ -14,7 +14,7 @@ const MAX_REPEATED: usize = 20_000;
 const MAX_EXPANSION: usize = 16;
 
 /// Decodes a YAML document.
-pub(super) fn from_yaml(document: &str) -> Result<Value, String> {
+pub(crate) fn from_yaml(document: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -52,6 +52,6 @@ fn mistake(error: &serde_saphyr::Error, document: &str) -> String {
 }
 
 /// A decoder's words without the place that they end with.
-fn plain(words: &str) -> &str {
-    words.split_once(" at line ").map_or(words, |(words, _)| words)
+fn plain(detail: &str) -> &str {
+    detail.split_once(" at line ").map_or(detail, |(detail, _)| detail)
 }

@@ -1,0 +1,108 @@
+//! What a cluster has installed, beside what this program brings.
+
+use crate::api::compare::{InstalledCrd, crd, enforces, is_same_policy};
+use crate::api::v1alpha1::definition;
+use serde_json::{Value, json};
+
+/// What an API server publishes of this program's CRD.
+fn published() -> Value {
+    let crd = serde_json::to_value(definition()).unwrap();
+    let version = &crd["spec"]["versions"][0];
+    let mut schema = version["schema"]["openAPIV3Schema"].clone();
+    whole_numbers(&mut schema);
+    schema["x-kubernetes-group-version-kind"] =
+        json!([{"group": "apps.fedoraproject.org", "version": "v1alpha1", "kind": "FedoraMessage"}]);
+    let selectable = version["selectableFields"].as_array().unwrap().iter();
+    let path = |field: &Value| field["jsonPath"].as_str().unwrap().trim_start_matches('.').to_owned();
+    schema["x-kubernetes-selectable-fields"] = selectable.map(|field| json!({"fieldPath": path(field)})).collect();
+    let status = "/apis/apps.fedoraproject.org/v1alpha1/namespaces/{namespace}/fedoramessages/{name}/status";
+    json!({"paths": {status: {}}, "components": {"schemas": {"other": {}, "org.FedoraMessage": schema}}})
+}
+
+/// Writes numbers as the API server does.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Number(number) => {
+            if let Some(whole) = number.to_string().strip_suffix(".0") {
+                *value = serde_json::from_str(whole).unwrap();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn schema(published: &mut Value) -> &mut Value {
+    &mut published["components"]["schemas"]["org.FedoraMessage"]
+}
+
+fn documents(file: &str) -> Vec<Value> {
+    let path = format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"));
+    serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_programs_own_crd_is_the_same() {
+    assert_eq!(crd(&published()), InstalledCrd::Same);
+    assert_eq!(crd(&Value::Null), InstalledCrd::Absent);
+    assert_eq!(crd(&json!({"components": {"schemas": {}}})), InstalledCrd::Absent);
+}
+
+#[test]
+fn what_an_older_crd_lacks_is_named() {
+    let mut older = published();
+    let lacking = schema(&mut older);
+    for (part, field) in [("spec", "suspend"), ("status", "startTime")] {
+        lacking["properties"][part]["properties"].as_object_mut().unwrap().remove(field);
+    }
+    lacking["properties"]["status"]["properties"]["conditions"]["items"]["properties"]
+        .as_object_mut()
+        .unwrap()
+        .remove("observedGeneration");
+    lacking["x-kubernetes-selectable-fields"].as_array_mut().unwrap().remove(1);
+    older["paths"] = json!({});
+    let InstalledCrd::Older(lacks) = crd(&older) else { panic!("{:?}", crd(&older)) };
+    let expected = [
+        "the field spec.suspend",
+        "the field status.conditions[].observedGeneration",
+        "the field status.startTime",
+        "the selectable field spec.ttlSecondsAfterFinished",
+        "the subresource status",
+    ];
+    assert_eq!(lacks, expected);
+}
+
+#[test]
+fn a_newer_crd_or_one_with_other_rules_is_good_enough() {
+    let mut newer = published();
+    schema(&mut newer)["properties"]["spec"]["properties"]["later"] = json!({"type": "string"});
+    assert_eq!(crd(&newer), InstalledCrd::Other);
+    let mut other = published();
+    schema(&mut other)["properties"]["spec"]["x-kubernetes-validations"] = json!([]);
+    assert_eq!(crd(&other), InstalledCrd::Other);
+}
+
+#[test]
+fn a_policy_is_the_same_with_the_defaults_of_the_api_server_and_none_that_says_less() {
+    let [mut policy, mut binding]: [Value; 2] =
+        documents("manifests/base/admission-policy.yaml").try_into().expect("a policy and its binding");
+    policy["spec"]["matchConstraints"]["matchPolicy"] = json!("Equivalent");
+    policy["spec"]["matchConstraints"]["resourceRules"][0]["scope"] = json!("*");
+    assert!(is_same_policy(&policy));
+    let mut weaker = policy.clone();
+    weaker["spec"]["validations"].as_array_mut().unwrap().pop();
+    assert!(!is_same_policy(&weaker));
+    weaker.clone_from(&policy);
+    weaker["spec"]["failurePolicy"] = json!("Ignore");
+    assert!(!is_same_policy(&weaker));
+
+    assert!(enforces(&binding));
+    binding["spec"]["validationActions"] = json!(["Deny", "Audit"]);
+    assert!(enforces(&binding));
+    let mut narrow = binding.clone();
+    narrow["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": {"a": "b"}}});
+    assert!(!enforces(&narrow));
+    binding["spec"]["validationActions"] = json!(["Warn"]);
+    assert!(!enforces(&binding));
+}

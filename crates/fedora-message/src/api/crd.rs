@@ -1,0 +1,159 @@
+//! Schemas for the CRD where a Rust type can't tell all that the API server can check.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::{Message, Rule};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// The fields of the spec that are always there and never change.
+const FIXED: [&str; 3] = ["env", "message", "authentication"];
+/// Those that may be left out.
+const FIXED_OR_ABSENT: [&str; 3] = ["activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"];
+
+pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Header values of any type, null included: the API server would drop a null where none is
+/// allowed, and what it drops can't be refused. The number is limited for the admission policy's
+/// sake, which looks at each (manifests/base/admission-policy.yaml).
+pub(crate) fn any_headers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 1000,
+        "additionalProperties": {
+            "x-kubernetes-preserve-unknown-fields": true,
+            "nullable": true
+        }
+    })
+}
+
+pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<Condition>();
+    json_schema!({
+        "type": "array",
+        "items": item,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"]
+    })
+}
+
+pub(crate) fn boolean(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "boolean"})
+}
+
+pub(crate) fn int64(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "format": "int64"})
+}
+
+/// Without the format `int32`, whose violation the API server reports without the field's name.
+pub(crate) fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 0, "maximum": i32::MAX})
+}
+
+pub(crate) fn octet(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 0, "maximum": 255})
+}
+
+pub(crate) fn positive_seconds(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "format": "int64", "minimum": 1})
+}
+
+pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
+}
+
+/// DNS subdomain, as the API server asks of a Secret's name.
+pub(crate) fn secret_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 253,
+        "x-kubernetes-validations": [{
+            "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+            "message": "must be the name of a Secret: at most 253 lower case letters, digits, dashes and dots"
+        }]
+    })
+}
+
+/// DNS label, as the API server asks of a namespace's name.
+pub(crate) fn namespace_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 63,
+        "x-kubernetes-validations": [{
+            "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            "message": "must be the name of a namespace: at most 63 lower case letters, digits and dashes"
+        }]
+    })
+}
+
+pub(crate) fn secret_key(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 253,
+        "x-kubernetes-validations": [{
+            "rule": "self.matches('^[-._a-zA-Z0-9]+$')",
+            "message": "must be a key of a Secret: at most 253 letters, digits, dashes, dots and underscores"
+        }]
+    })
+}
+
+/// The rule that nothing of the spec changes but `suspend`, for the whole resource.
+///
+/// API servers apply every rule to every write, and to compare two large bodies takes them milliseconds. Whoever has
+/// a new status does not come with a new spec, as a status is written by a request of its own: so nothing is compared
+/// then (docs/decisions/0030).
+pub(crate) fn only_suspend_changes() -> Rule {
+    let fixed = FIXED.map(|field| (field, format!("self.spec.{field} == oldSelf.spec.{field}")));
+    let absent = FIXED_OR_ABSENT.map(|field| {
+        let (now, before) = (format!("self.spec.{field}"), format!("oldSelf.spec.{field}"));
+        (field, format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})"))
+    });
+    let fields = [fixed, absent].concat();
+    let same: Vec<_> = fields.iter().map(|(_, same)| same.as_str()).collect();
+    let changed = fields
+        .iter()
+        .rfold("'spec'".to_owned(), |others, (field, same)| format!("!({same}) ? 'spec.{field}' : {others}"));
+    let other_status = "has(self.status) && (!has(oldSelf.status) || self.status != oldSelf.status)";
+    let detail = "can't be changed, as the message may have been sent already: create another FedoraMessage";
+    Rule::new(format!("{other_status} || {}", same.join(" && ")))
+        .message(Message::Expression(format!("({changed}) + \" {detail}\"")))
+        .field_path(".spec")
+}
+
+/// Takes `nullable` from every schema but that of header values.
+///
+/// The API server then drops a null, as if the field were not there; for an `Option` this is what
+/// people expect, and rules written with `has()` work. Header values keep theirs, see
+/// [`any_headers`].
+pub(crate) fn without_nulls(schema: &mut JSONSchemaProps) {
+    if schema.x_kubernetes_preserve_unknown_fields != Some(true) {
+        schema.nullable = None;
+    }
+    below(schema).for_each(without_nulls);
+}
+
+/// Joins the lines of every description, which end where the source's do: `kubectl explain` breaks
+/// lines itself, and keeps those that are there.
+pub(crate) fn without_line_breaks(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        *description = description.replace('\n', " ");
+    }
+    below(schema).for_each(without_line_breaks);
+}
+
+/// The schemas of the properties, values or items of `schema`.
+fn below(schema: &mut JSONSchemaProps) -> impl Iterator<Item = &mut JSONSchemaProps> {
+    let properties = schema.properties.iter_mut().flat_map(|properties| properties.values_mut());
+    let values = match &mut schema.additional_properties {
+        Some(JSONSchemaPropsOrBool::Schema(values)) => Some(&mut **values),
+        _ => None,
+    };
+    let items = match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => Some(&mut **items),
+        _ => None,
+    };
+    properties.chain(values).chain(items)
+}

@@ -1,0 +1,280 @@
+//! What comes from the API server is decoded, however it nests; what is wrong with one message is
+//! that message's own affair.
+
+use crate::api::object::FedoraMessage;
+use kube::Resource;
+use kube::core::{ObjectList, WatchEvent};
+use serde_json::{Value, json};
+
+use crate::fixture::{UID, at, decode, example, message, nested, set, text_with, with, without};
+
+const LEVELS: usize = 9_000;
+
+/// A message whose body nests thousands of levels, and whose managed fields repeat that.
+fn deep() -> String {
+    let fields = r#"{"f:a":"#.repeat(LEVELS) + "{}" + &"}".repeat(LEVELS);
+    let object = with("/metadata/managedFields", json!([{"manager": "kubectl", "fieldsV1": "THE FIELDS"}]));
+    set(object, "/spec/message/body", "THE BODY".into())
+        .to_string()
+        .replace("\"THE FIELDS\"", &fields)
+        .replace("\"THE BODY\"", &nested(LEVELS))
+}
+
+fn body(message: &FedoraMessage) -> &str {
+    message.spec.as_ref().unwrap().message.body.get()
+}
+
+/// Why the spec could not be read.
+fn describe(object: &Value) -> String {
+    message(object).spec.err().unwrap_or_default()
+}
+
+#[test]
+fn the_example_comes_with_what_a_delivery_needs() {
+    let message = message(&example());
+    assert_eq!((message.namespace(), message.name(), message.uid()), ("apps", "hello-world", UID));
+    assert_eq!(message.metadata.resource_version.as_deref(), Some("7"));
+    assert_eq!(message.metadata.generation, Some(1));
+    assert_eq!(message.created, Some(at("2019-07-30T19:12:22Z")));
+    assert_eq!((message.retry, message.last_applied), (None, None));
+    assert!(message.spec.is_ok());
+    assert!(message.status.is_none());
+}
+
+#[test]
+fn an_object_nested_thousands_of_levels_is_decoded() {
+    let message = decode(&deep());
+    assert_eq!(message.uid(), UID);
+    assert_eq!(body(&message), nested(LEVELS));
+}
+
+#[test]
+fn a_list_with_a_deeply_nested_object_is_decoded() {
+    let list = format!(
+        r#"{{"apiVersion":"apps.fedoraproject.org/v1alpha1","kind":"FedoraMessageList","metadata":{{"resourceVersion":"9"}},"items":[{},{},{}]}}"#,
+        example(),
+        deep(),
+        with("/spec/env", "dev".into()),
+    );
+    let list: ObjectList<FedoraMessage> = serde_json::from_str(&list).unwrap();
+    assert_eq!(list.metadata.resource_version.as_deref(), Some("9"));
+    let [plain, deep, wrong] = list.items.as_slice() else { panic!("{} items", list.items.len()) };
+    assert_eq!(body(plain), r#"{"encouragement":"You're doing great!"}"#);
+    assert_eq!(body(deep), nested(LEVELS));
+    assert!(wrong.spec.is_err());
+}
+
+#[test]
+fn a_watch_event_with_a_deeply_nested_object_is_decoded() {
+    for kind in ["ADDED", "MODIFIED", "DELETED"] {
+        let line = format!(r#"{{"type":"{kind}","object":{}}}"#, deep());
+        match serde_json::from_str::<WatchEvent<FedoraMessage>>(&line).unwrap() {
+            WatchEvent::Added(message) | WatchEvent::Modified(message) | WatchEvent::Deleted(message) => {
+                assert_eq!(body(&message), nested(LEVELS));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn unknown_fields_are_passed_over_however_they_nest() {
+    let deep = nested(LEVELS);
+    for pointer in ["/unknown", "/metadata/unknown", "/metadata/annotations/unknown", "/spec/unknown"] {
+        let message = decode(&text_with(pointer, &deep));
+        assert!(message.spec.is_ok(), "{pointer}: {:?}", message.spec);
+    }
+    assert!(decode(&text_with("/status", &deep)).status.is_some_and(|status| status.reason.is_none()));
+}
+
+#[test]
+fn the_bodys_bytes_are_kept_as_they_came() {
+    for text in [
+        r#"{"z":1,"a":2,"m":3}"#,
+        r#"{ "spaces" : [ 1 , 2 ] ,	"tab":0 }"#,
+        r#"{"number":1.0,"large":12345678901234567890,"exponent":1E+5,"negative":-0.0}"#,
+        r#"{"escaped":"\u00e9\/\n\u0000","plain":"é🦀","separator":" "}"#,
+        r#"{"null":null,"nulls":[null]}"#,
+        r#"{"twice":1,"twice":2}"#,
+        "{}",
+    ] {
+        assert_eq!(body(&decode(&text_with("/spec/message/body", text))), text);
+    }
+}
+
+#[test]
+fn a_spec_that_can_not_be_read_is_told_by_its_field() {
+    for (what, object, expected) in [
+        (
+            "another environment",
+            with("/spec/env", "dev".into()),
+            r#"spec.env is "dev", but must be prod or stg: correct it"#,
+        ),
+        (
+            "an environment in capitals",
+            with("/spec/env", "Prod".into()),
+            r#"spec.env is "Prod", but must be prod or stg: correct it"#,
+        ),
+        (
+            "a severity in small letters",
+            with("/spec/message/severity", "info".into()),
+            r#"spec.message.severity is "info", but must be one of Debug, Info, Warning, Error: correct it"#,
+        ),
+        (
+            "a topic that is a number",
+            with("/spec/message/topic", 3.into()),
+            "spec.message.topic is 3, but must be a string: correct it",
+        ),
+        ("no topic", without("/spec/message/topic"), "spec.message.topic is missing: add it"),
+        ("no body", without("/spec/message/body"), "spec.message.body is missing: add it"),
+        ("no environment", without("/spec/env"), "spec.env is missing: add it"),
+        ("no message", without("/spec/message"), "spec.message is missing: add it"),
+        ("no authentication", without("/spec/authentication"), "spec.authentication is missing: add it"),
+        (
+            "a Secret without a name",
+            without("/spec/authentication/secret_ref/name"),
+            "spec.authentication.secret_ref.name is missing: add it",
+        ),
+        ("no spec", without("/spec"), "spec is missing: add env, message and authentication"),
+        ("a spec that is null", with("/spec", json!(null)), "spec is missing: add env, message and authentication"),
+    ] {
+        assert_eq!(describe(&object), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_spec_with_a_value_of_the_wrong_kind_is_told_by_its_field() {
+    for (pointer, value, field) in [
+        ("/spec", json!(3), "spec "),
+        ("/spec", json!("prod"), "spec "),
+        ("/spec/env", json!(["prod"]), "spec.env "),
+        ("/spec/message", json!("hello"), "spec.message "),
+        ("/spec/message/headers", json!("very"), "spec.message.headers "),
+        ("/spec/message/priority", json!(256), "spec.message.priority "),
+        ("/spec/message/priority", json!(-1), "spec.message.priority "),
+        ("/spec/message/priority", json!("high"), "spec.message.priority "),
+        ("/spec/backoffLimit", json!(-1), "spec.backoffLimit "),
+        ("/spec/suspend", json!("yes"), "spec.suspend "),
+        ("/spec/authentication/secret_ref", json!("certs"), "spec.authentication.secret_ref "),
+    ] {
+        let detail = describe(&with(pointer, value.clone()));
+        assert!(detail.starts_with(field), "{pointer} = {value}: {detail}");
+        assert!(!detail.contains(" at line "), "{detail}");
+    }
+}
+
+#[test]
+fn what_is_expected_is_said_in_the_users_language() {
+    for (pointer, value, expected) in [
+        ("/spec", json!(3), "is 3, but must be an object: correct it"),
+        ("/spec/message", json!("hello"), r#"is "hello", but must be an object: correct it"#),
+        ("/spec/message", json!([]), "is a list, but must be an object: correct it"),
+        ("/spec/message/priority", json!(256), "is 256, but must be an integer from 0 to 255: correct it"),
+        ("/spec/message/priority", json!(1.5), "is 1.5, but must be an integer from 0 to 255: correct it"),
+        ("/spec/backoffLimit", json!(-1), "is -1, but must be an integer from 0 to 2147483647: correct it"),
+        ("/spec/activeDeadlineSeconds", json!("5m"), r#"is "5m", but must be an integer of 64 bits: correct it"#),
+        ("/spec/suspend", json!("yes"), r#"is "yes", but must be a boolean: correct it"#),
+        ("/spec/env", json!(null), "spec.env must be a string: kubectl explain fmsg.spec.env tells which"),
+    ] {
+        let detail = describe(&with(pointer, value.clone()));
+        assert!(detail.ends_with(expected), "{pointer} = {value}: {detail}");
+    }
+}
+
+#[test]
+fn a_list_is_no_object_though_the_decoder_could_take_it_for_one() {
+    let spec = example()["spec"].clone();
+    for (pointer, value) in [
+        ("/spec", json!([spec["env"], spec["message"], spec["authentication"]])),
+        ("/spec/authentication", json!([{"name": "certs"}])),
+        ("/spec/authentication/secret_ref", json!(["certs"])),
+    ] {
+        assert_ne!(describe(&with(pointer, value.clone())), "", "{pointer} = {value}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_quoted_in_part_and_on_one_line() {
+    let long = "x".repeat(100_000);
+    for value in [long.as_str(), "prod\nat line 7", "prod\u{1b}[31m"] {
+        for pointer in ["/spec/env", "/spec/message/severity"] {
+            let detail = describe(&with(pointer, value.into()));
+            assert!(detail.len() < 1_000, "{} bytes for {pointer}", detail.len());
+            assert!(!detail.contains(char::is_control), "{detail:?}");
+            assert!(detail.contains("but must be"), "{detail}");
+        }
+    }
+}
+
+#[test]
+fn nulls_in_optional_fields_are_as_good_as_nothing() {
+    for pointer in [
+        "/metadata/annotations",
+        "/status",
+        "/spec/suspend",
+        "/spec/backoffLimit",
+        "/spec/activeDeadlineSeconds",
+        "/spec/message/severity",
+        "/spec/message/priority",
+        "/spec/message/schema",
+        "/spec/authentication/secretRef",
+    ] {
+        assert_eq!(describe(&with(pointer, json!(null))), "", "{pointer}");
+    }
+}
+
+#[test]
+fn a_status_of_another_make_is_ignored() {
+    for status in [
+        json!("Sent"),
+        json!([1]),
+        json!({"status": "True"}),
+        json!({"conditions": [{"type": 3}]}),
+        json!({"attempts": -1}),
+        json!({"sentTime": "yesterday"}),
+    ] {
+        let message = message(&with("/status", status.clone()));
+        assert!(message.status.is_none(), "{status}");
+        assert!(message.spec.is_ok(), "{status}");
+    }
+}
+
+#[test]
+fn a_status_is_read_as_it_was_written() {
+    let status = json!({
+        "type": "FedoraMessageSent", "status": false, "reason": "Nacked", "message": "no", "attempts": 3,
+        "observedGeneration": 1, "messageId": UID, "routingKey": "nice.message", "deliveryMode": "direct",
+        "nextAttemptTime": "2019-07-30T19:12:22Z", "startTime": "2019-07-30T19:12:22Z", "observedRetry": "1",
+        "conditions": [{
+            "type": "FedoraMessageSent", "status": "False", "reason": "Nacked", "message": "no",
+            "observedGeneration": 1, "lastTransitionTime": "2019-07-30T19:12:22Z",
+        }],
+    });
+    let message = message(&with("/status", status.clone()));
+    assert_eq!(serde_json::to_value(message.status.unwrap()).unwrap(), status);
+}
+
+#[test]
+fn what_kubectl_was_given_is_held_only_if_a_null_stands_in_it() {
+    let annotation = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+    let held = |text: &str| message(&with(annotation, text.into())).last_applied;
+    assert_eq!(held(r#"{"spec":{"message":{"body":{"a":1}}}}"#), None);
+    let with_null = r#"{"spec":{"message":{"body":{"a":null}}}}"#;
+    assert_eq!(held(with_null).as_deref(), Some(with_null));
+}
+
+#[test]
+fn the_retry_annotation_is_read() {
+    let annotation = "/metadata/annotations/apps.fedoraproject.org~1retry";
+    assert_eq!(message(&with(annotation, "1".into())).retry.as_deref(), Some("1"));
+    assert_eq!(message(&with("/metadata/annotations/other", "1".into())).retry, None);
+}
+
+#[test]
+fn the_resource_is_found_where_its_definition_says() {
+    assert_eq!(
+        FedoraMessage::url_path(&(), Some("apps")),
+        "/apis/apps.fedoraproject.org/v1alpha1/namespaces/apps/fedoramessages"
+    );
+    assert_eq!(FedoraMessage::kind(&()), "FedoraMessage");
+}

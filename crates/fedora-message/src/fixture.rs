@@ -1,0 +1,92 @@
+//! One message, the proposal's, and ways to change it.
+
+use crate::api::object::FedoraMessage;
+use crate::message::envelope::{HeaderValue, Routing};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+/// The uid of the fixture.
+pub const UID: &str = "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d";
+/// When the fixture was created.
+pub const CREATED: &str = "2019-07-30T19:12:22Z";
+
+/// The proposal's example, as the API server stores it.
+pub fn example() -> Value {
+    json!({
+        "apiVersion": "apps.fedoraproject.org/v1alpha1",
+        "kind": "FedoraMessage",
+        "metadata": {
+            "name": "hello-world", "namespace": "apps", "uid": UID, "generation": 1,
+            "resourceVersion": "7", "creationTimestamp": CREATED,
+        },
+        "spec": {
+            "env": "prod",
+            "message": {
+                "body": {"encouragement": "You're doing great!"},
+                "headers": {"niceness": "very"},
+                "topic": "nice.message",
+            },
+            "authentication": {"secret_ref": {"name": "fedora-messaging-certs", "namespace": "default"}},
+        },
+    })
+}
+
+/// The example with the value at a JSON pointer replaced or added.
+pub fn with(pointer: &str, value: Value) -> Value {
+    set(example(), pointer, value)
+}
+
+/// The example without the field at a JSON pointer.
+pub fn without(pointer: &str) -> Value {
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    let mut object = example();
+    object.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+    object
+}
+
+/// `object` with the value at a JSON pointer replaced, or added with all that is above it.
+pub fn set(mut object: Value, pointer: &str, value: Value) -> Value {
+    let mut place = &mut object;
+    for field in pointer.split('/').skip(1) {
+        let field = field.replace("~1", "/").replace("~0", "~");
+        place = &mut place[field];
+    }
+    *place = value;
+    object
+}
+
+/// The text of the example, with JSON at a pointer that [`Value`] could not hold: spaces, large
+/// numbers, great depths.
+pub fn text_with(pointer: &str, json: &str) -> String {
+    with(pointer, "THE TEXT".into()).to_string().replace("\"THE TEXT\"", json)
+}
+
+/// Decodes a message, as it comes from the API server.
+pub fn decode(text: &str) -> FedoraMessage {
+    serde_json::from_str(text).unwrap()
+}
+
+/// The same, from a value.
+pub fn message(object: &Value) -> FedoraMessage {
+    decode(&object.to_string())
+}
+
+/// An object that nests this many levels.
+pub fn nested(levels: usize) -> String {
+    r#"{"a":"#.repeat(levels - 1) + "{}" + &"}".repeat(levels - 1)
+}
+
+/// Routing without any prefix.
+pub fn plain_routing() -> Routing {
+    Routing { exchange: "amq.topic".to_owned(), ..Routing::default() }
+}
+
+/// A point in time.
+pub fn at(time: &str) -> DateTime<Utc> {
+    time.parse().unwrap()
+}
+
+/// A header's value from a text.
+pub fn text(value: &str) -> HeaderValue {
+    HeaderValue::String(value.to_owned())
+}

@@ -1,0 +1,185 @@
+//! Looks into JSON that a user wrote without trusting it: how deep it nests, and which nulls
+//! client-side `kubectl apply` has dropped from it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The deepest nesting of a body that is sent. The API server stores thousands of levels, and
+/// consumers' JSON parsers give up long before that.
+pub const MAX_DEPTH: usize = 128;
+/// The longest path of a dropped null, in bytes. A key may be as long as the whole body, and stand
+/// above thousands of nulls.
+const LONGEST_PATH: usize = 512;
+
+/// How many arrays and objects stand in one another at the deepest place of `json`.
+///
+/// Counts without recursion, so that no input can exhaust the stack. `json` must be well-formed.
+#[must_use]
+pub fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The part of a `FedoraMessage` in which a null that is lost changes what is sent.
+#[derive(Deserialize)]
+struct Applied<'a> {
+    #[serde(borrow)]
+    spec: Option<AppliedSpec<'a>>,
+}
+
+#[derive(Deserialize)]
+struct AppliedSpec<'a> {
+    #[serde(borrow)]
+    message: Option<AppliedMessage<'a>>,
+}
+
+#[derive(Deserialize)]
+struct AppliedMessage<'a> {
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    headers: Option<BTreeMap<String, &'a RawValue>>,
+}
+
+/// The paths at which the user wrote a null, as a header or within the body, that is not stored.
+///
+/// `last_applied` is the annotation that client-side `kubectl apply` leaves. What can't be read
+/// there tells nothing, and gives no path: the annotation is the client's, not the API server's.
+#[must_use]
+pub fn dropped_nulls(last_applied: &str, body: &str) -> Vec<String> {
+    let message = serde_json::from_str::<Applied<'_>>(last_applied).ok().and_then(|applied| applied.spec?.message);
+    let Some(AppliedMessage { body: written, headers }) = message else {
+        return Vec::new();
+    };
+    // A null header that is stored is refused for its type.
+    let nulls = headers.into_iter().flatten().filter(|(_, value)| value.get() == "null");
+    let mut paths: Vec<_> = nulls.map(|(name, _)| shortened(&format!("spec.message.headers.{name}"))).collect();
+    let written = written.filter(|written| depth(written.get()) <= MAX_DEPTH).and_then(|written| value(written.get()));
+    if let (Some(written), Some(stored)) = (written, value(body)) {
+        compare(&written, &stored, &mut "spec.message.body".to_owned(), &mut paths);
+    }
+    paths
+}
+
+/// Parses JSON whose depth was counted before: the parser's own limit is one level lower than
+/// [`MAX_DEPTH`].
+pub(crate) fn value(json: &str) -> Option<Value> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    json.disable_recursion_limit();
+    Value::deserialize(&mut json).ok()
+}
+
+/// `path` is where the two stand; it is the same again afterwards.
+fn compare(written: &Value, stored: &Value, path: &mut String, paths: &mut Vec<String>) {
+    let above = path.len();
+    match (written, stored) {
+        (Value::Object(written), Value::Object(stored)) => {
+            for (key, value) in written {
+                path.extend([".", key]);
+                match stored.get(key) {
+                    None if value.is_null() => paths.push(shortened(path)),
+                    None => {}
+                    Some(stored) => compare(value, stored, path, paths),
+                }
+                path.truncate(above);
+            }
+        }
+        (Value::Array(written), Value::Array(stored)) => {
+            for (index, (written, stored)) in written.iter().zip(stored).enumerate() {
+                path.extend(["[", &index.to_string(), "]"]);
+                compare(written, stored, path, paths);
+                path.truncate(above);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn shortened(path: &str) -> String {
+    path[..path.floor_char_boundary(LONGEST_PATH)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_what_stands_in_one_another() {
+        for (json, expected) in [
+            ("1", 0),
+            ("{}", 1),
+            ("[[],[[]]]", 3),
+            (r#"{"a":{"b":[]},"c":{}}"#, 3),
+            (r#"{"brackets in a string":"[[[[\"[[["}"#, 1),
+            (r#"{"a backslash at the end":"\\","b":[]}"#, 2),
+        ] {
+            assert_eq!(depth(json), expected, "{json}");
+        }
+        let thousands = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert_eq!(depth(&thousands), 100_000);
+    }
+
+    #[test]
+    fn a_dropped_null_is_named_by_its_path() {
+        let applied = |body: &str| format!(r#"{{"kind":"FedoraMessage","spec":{{"message":{{"body":{body}}}}}}}"#);
+        for (written, stored, expected) in [
+            (r#"{"a":null}"#, "{}", vec!["spec.message.body.a"]),
+            (r#"{"a":null}"#, r#"{"a":null}"#, vec![]),
+            (r#"{"a":[null]}"#, r#"{"a":[null]}"#, vec![]),
+            (
+                r#"{"a":[{"b":null,"c":1}],"d":{"e":{"f":null}}}"#,
+                r#"{"a":[{"c":1}],"d":{"e":{}}}"#,
+                vec!["spec.message.body.a[0].b", "spec.message.body.d.e.f"],
+            ),
+            (r#"{"a":"null"}"#, r#"{"a":"null"}"#, vec![]),
+        ] {
+            assert_eq!(dropped_nulls(&applied(written), stored), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_header_is_named_too() {
+        let applied = r#"{"spec":{"message":{"headers":{"a":null,"b":"null"},"body":{}}}}"#;
+        assert_eq!(dropped_nulls(applied, "{}"), ["spec.message.headers.a"]);
+    }
+
+    #[test]
+    fn a_dropped_null_is_found_at_the_greatest_depth_that_is_sent() {
+        let nested = |inside: &str| r#"{"a":"#.repeat(MAX_DEPTH - 1) + inside + &"}".repeat(MAX_DEPTH - 1);
+        let written = nested(r#"{"b":null}"#);
+        assert_eq!(depth(&written), MAX_DEPTH);
+        let applied = format!(r#"{{"spec":{{"message":{{"body":{written}}}}}}}"#);
+        assert_eq!(dropped_nulls(&applied, &nested("{}")).len(), 1);
+    }
+
+    #[test]
+    fn an_annotation_that_is_no_manifest_tells_nothing() {
+        for applied in ["", "null", "[]", "{}", r#"{"spec":null}"#, r#"{"spec":{"message":3}}"#] {
+            assert_eq!(dropped_nulls(applied, "{}"), Vec::<String>::new(), "{applied}");
+        }
+    }
+}

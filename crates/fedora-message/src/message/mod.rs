@@ -1,0 +1,10 @@
+//! From a resource to the message on the wire.
+
+pub mod authentication;
+pub mod body;
+pub mod envelope;
+#[cfg(test)]
+mod properties;
+pub mod secret;
+pub mod trace_context;
+pub mod validate;

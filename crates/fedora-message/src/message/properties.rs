@@ -1,0 +1,228 @@
+//! What holds for any input at all.
+
+use std::collections::BTreeMap;
+
+use crate::message::body::{MAX_DEPTH, depth, dropped_nulls};
+use crate::message::envelope::{Envelope, HeaderValue, Routing};
+use crate::message::validate::validate;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Map, Value, json};
+
+use crate::fixture::{example, message, plain_routing, set, with};
+
+/// Any JSON value.
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+        r#"[\[\]{}"\\,:]*"#.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(8, 64, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            json_object_of(inner).prop_map(Value::from),
+        ]
+    })
+}
+
+fn json_object_of(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<String, Value>> {
+    proptest::collection::btree_map(".*", inner, 0..6).prop_map(|map| map.into_iter().collect())
+}
+
+/// A place in a manifest where something may go wrong.
+fn place() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "/spec",
+        "/spec/env",
+        "/spec/message",
+        "/spec/message/body",
+        "/spec/message/topic",
+        "/spec/message/headers",
+        "/spec/message/headers/niceness",
+        "/spec/message/severity",
+        "/spec/message/schema",
+        "/spec/message/schemaPackage",
+        "/spec/message/priority",
+        "/spec/authentication",
+        "/spec/authentication/secretRef",
+        "/spec/authentication/secret_ref",
+        "/spec/authentication/secret_ref/name",
+        "/spec/authentication/secret_ref/namespace",
+        "/spec/activeDeadlineSeconds",
+        "/spec/backoffLimit",
+        "/spec/suspend",
+        "/status",
+        "/status/conditions",
+    ])
+}
+
+/// Whether a value can be set at a place: all that is above it must be objects, or not be there.
+fn has_room(object: &Value, place: &str) -> bool {
+    let above = place.match_indices('/').map(|(end, _)| &place[..end]);
+    above.filter_map(|pointer| object.pointer(pointer)).all(|value| value.is_object() || value.is_null())
+}
+
+/// A value of one of the types that headers may have.
+fn header() -> impl Strategy<Value = HeaderValue> {
+    prop_oneof![
+        ".*".prop_map(HeaderValue::String),
+        any::<i64>().prop_map(HeaderValue::Integer),
+        any::<i32>().prop_map(|number| HeaderValue::Integer(number.into())),
+        any::<bool>().prop_map(HeaderValue::Boolean),
+    ]
+}
+
+fn as_json(value: &HeaderValue) -> Value {
+    match value {
+        HeaderValue::String(text) => text.as_str().into(),
+        HeaderValue::Integer(number) => (*number).into(),
+        HeaderValue::Boolean(truth) => (*truth).into(),
+    }
+}
+
+/// [`depth`] as one would write it if nobody could exhaust the stack.
+fn recursive_depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(recursive_depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(recursive_depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// What client-side `kubectl apply` makes of a value, and how many nulls it drops.
+fn without_nulls(value: &Value) -> (Value, usize) {
+    match value {
+        Value::Object(fields) => {
+            let (mut kept, mut dropped) = (Map::new(), 0);
+            for (key, value) in fields {
+                if value.is_null() {
+                    dropped += 1;
+                    continue;
+                }
+                let (value, below) = without_nulls(value);
+                kept.insert(key.clone(), value);
+                dropped += below;
+            }
+            (kept.into(), dropped)
+        }
+        Value::Array(items) => {
+            let (items, dropped): (Vec<_>, Vec<_>) = items.iter().map(without_nulls).unzip();
+            (items.into(), dropped.iter().sum())
+        }
+        _ => (value.clone(), 0),
+    }
+}
+
+/// Validates, and checks what must be true of whatever is valid.
+fn check(object: &Value, routing: &Routing) -> Result<(), TestCaseError> {
+    let text = object.to_string();
+    let message = serde_json::from_str(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    match validate(&message, routing) {
+        Ok(valid) => {
+            let envelope = Envelope::new(&valid, &routing.exchange);
+            prop_assert!((1..=255).contains(&envelope.routing_key.len()));
+            prop_assert_eq!(envelope.payload.get(), object["spec"]["message"]["body"].to_string());
+            prop_assert!(depth(envelope.payload.get()) <= MAX_DEPTH);
+            prop_assert!(object["spec"]["message"]["body"].is_object());
+        }
+        Err(error) => {
+            let detail = error.to_string();
+            prop_assert!(!detail.is_empty());
+            prop_assert!(detail.chars().count() < 1_000, "{}", detail);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_spec_makes_the_rules_panic(spec in json_value()) {
+        check(&with("/spec", spec), &plain_routing())?;
+    }
+
+    #[test]
+    fn no_value_in_any_place_makes_the_rules_panic(
+        mistakes in proptest::collection::btree_map(place(), json_value(), 1..3),
+    ) {
+        let mut object = example();
+        for (place, value) in mistakes {
+            if has_room(&object, place) {
+                object = set(object, place, value);
+            }
+        }
+        check(&object, &plain_routing())?;
+    }
+
+    #[test]
+    fn what_is_valid_has_a_routing_key_that_amqp_takes(
+        topic in "[a-zé🦀.]{0,270}",
+        prefix in "[a-z.]{0,60}",
+        body in json_object_of(json_value()),
+    ) {
+        let routing = Routing { prod_topic_prefix: prefix, ..plain_routing() };
+        let object = set(with("/spec/message/topic", topic.into()), "/spec/message/body", body.into());
+        check(&object, &routing)?;
+    }
+
+    #[test]
+    fn any_text_is_a_topic_or_is_refused_in_one_line(topic in "\\PC*|.*|[ -~]*") {
+        let message = message(&with("/spec/message/topic", topic.as_str().into()));
+        match validate(&message, &plain_routing()) {
+            Ok(valid) => {
+                prop_assert_eq!(valid.routing_key.as_ref(), topic.as_str());
+                prop_assert!(!topic.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '#'));
+                prop_assert!(topic.split('.').all(|word| !word.is_empty()));
+            }
+            Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_secrets_name_or_is_refused_in_one_line(name in "\\PC*|[a-z0-9./-]*|.*") {
+        let message = message(&with("/spec/authentication", json!({"secretRef": {"name": name.as_str()}})));
+        match validate(&message, &plain_routing()) {
+            Ok(_) => prop_assert!(!name.contains(['/', '%', '?']) && !name.contains("..") && !name.is_empty()),
+            Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),
+        }
+    }
+
+    #[test]
+    fn depth_is_what_recursion_would_count(value in json_value()) {
+        prop_assert_eq!(depth(&value.to_string()), recursive_depth(&value));
+        prop_assert_eq!(depth(&serde_json::to_string_pretty(&value).unwrap()), recursive_depth(&value));
+    }
+
+    #[test]
+    fn headers_arrive_as_they_were_written(
+        own in proptest::collection::btree_map("[a-z][a-zA-Z0-9 _é-]{0,40}", header(), 0..20),
+    ) {
+        prop_assume!(!own.keys().any(|name| name == "priority" || name == "sent-at" || name.starts_with("fedora_messaging")));
+        let json: Map<_, _> = own.iter().map(|(name, value)| (name.clone(), as_json(value))).collect();
+        let message = message(&with("/spec/message/headers", json.into()));
+        let valid = validate(&message, &plain_routing()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let envelope = Envelope::new(&valid, "amq.topic");
+        let mut sent: BTreeMap<_, _> =
+            envelope.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        for name in [
+            "fedora_messaging_schema", "fedora_messaging_schema_package", "fedora_messaging_severity", "priority",
+            "sent-at",
+        ] {
+            prop_assert!(sent.remove(name).is_some(), "{}", name);
+        }
+        prop_assert_eq!(sent, own);
+    }
+
+    #[test]
+    fn every_null_that_is_dropped_is_noticed_and_no_other(body in json_object_of(json_value())) {
+        let written = Value::from(body);
+        let (stored, dropped) = without_nulls(&written);
+        let applied = with("/spec/message/body", written.clone()).to_string();
+        prop_assert_eq!(dropped_nulls(&applied, &stored.to_string()).len(), dropped);
+        prop_assert_eq!(dropped_nulls(&applied, &written.to_string()), Vec::<String>::new());
+    }
+}

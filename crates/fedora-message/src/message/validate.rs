@@ -1,0 +1,342 @@
+//! Turns a [`FedoraMessage`] into an [`OutgoingMessage`] that can be sent as it is, or into an
+//! [`InvalidMessage`] that names the field and the mend.
+//!
+//! The CRD's schema and the `ValidatingAdmissionPolicy` refuse the same at admission. All of it is
+//! checked here again, because the policy may not be installed, and because the `publish` command
+//! has no API server. Sources: RabbitMQ's and fedora-messaging's rules, docs/wire-format.md.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use uuid::{Uuid, Variant};
+
+use crate::api::object::FedoraMessage;
+use crate::api::v1alpha1::{Environment, FedoraMessageSpec, MessageSpec, Severity};
+use crate::message::authentication::{Authentication, valid_authentication};
+use crate::message::body;
+use crate::message::envelope::{self, HeaderValue, Routing};
+use crate::message::trace_context::{self, Trace};
+use crate::policy::outcome::{Failure, Reason};
+use crate::text::{printable, quoted};
+
+/// AMQP short strings (routing key, header names) hold at most this many bytes.
+const MAX_SHORT_STRING: usize = 255;
+/// How many headers a message may have; admission checks more of them too slowly.
+const MAX_HEADERS: usize = 1000;
+/// How many paths of dropped nulls are named.
+const MOST_SHOWN: usize = 5;
+/// How long such a path may get, in characters.
+const LONGEST_PATH: usize = 60;
+/// The schema of a message that names none.
+pub(crate) const BASE_SCHEMA: &str = "base.message";
+/// The package that ships [`BASE_SCHEMA`].
+pub(crate) const BASE_SCHEMA_PACKAGE: &str = "fedora_messaging";
+/// Headers by which consumers filter; all others that begin with `fedora_messaging` are reserved.
+const FILTER_HEADERS: [&str; 6] = ["user", "group", "rpm", "container", "module", "flatpak"];
+
+/// A message that can be sent: nothing after this looks at the resource again.
+#[derive(Clone, Debug)]
+pub struct OutgoingMessage<'a> {
+    /// The message's id: the resource's uid.
+    pub id: Uuid,
+    /// When the application handed the message over: the resource's creation time.
+    pub sent_at: DateTime<Utc>,
+    /// Whose broker gets it.
+    pub environment: Environment,
+    /// The topic with the configured prefix.
+    pub routing_key: Cow<'a, str>,
+    /// Entry point name of the schema.
+    pub schema: &'a str,
+    /// The package that ships the schema, where it is known.
+    pub schema_package: Option<&'a str>,
+    /// How important it is; where the sender leaves it open, its schema says so.
+    pub severity: Option<Severity>,
+    /// AMQP priority.
+    pub priority: u8,
+    /// The user's own headers, by name.
+    pub headers: Vec<(&'a str, HeaderValue)>,
+    /// The body: a JSON object, as it came.
+    pub body: &'a RawValue,
+    /// Where the client certificate is.
+    pub authentication: Authentication,
+}
+
+/// Why a message can't be sent, ever: which field is wrong, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidMessage(String);
+
+impl Failure for InvalidMessage {
+    fn reason(&self) -> Reason {
+        match self {
+            Self(_) => Reason::InvalidMessage,
+        }
+    }
+}
+
+/// An error of these words.
+pub(crate) fn refuse<T>(detail: impl Into<String>) -> Result<T, InvalidMessage> {
+    Err(InvalidMessage(detail.into()))
+}
+
+/// Checks everything that can be checked without looking at a Secret or talking to a broker.
+pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<OutgoingMessage<'a>, InvalidMessage> {
+    let spec = message.spec.as_ref().map_err(|detail| InvalidMessage(detail.clone()))?;
+    valid_limits(spec)?;
+    let body = valid_body(&spec.message, message.last_applied.as_deref())?;
+    let (schema, schema_package) = valid_schema(&spec.message)?;
+    let id = valid_uid(message.uid())?;
+    let mut headers = valid_headers(&spec.message)?;
+    if routing.trace_context {
+        let value = HeaderValue::String(Trace::of(id, &spec.message.headers).header());
+        headers.retain(|(name, _)| *name != trace_context::HEADER);
+        headers.push((trace_context::HEADER, value));
+    }
+    Ok(OutgoingMessage {
+        id,
+        sent_at: message.created.ok_or_else(|| {
+            InvalidMessage("metadata.creationTimestamp is missing: it is the message's time".to_owned())
+        })?,
+        environment: spec.env,
+        routing_key: valid_routing_key(routing, spec.env, &spec.message.topic)?,
+        schema,
+        schema_package,
+        severity: spec.message.severity,
+        priority: spec.message.priority.unwrap_or_default(),
+        headers,
+        body,
+        authentication: valid_authentication(&spec.authentication, message.namespace())?,
+    })
+}
+
+/// The ranges that the schema gives: only manifests that no API server has seen can break them.
+fn valid_limits(spec: &FedoraMessageSpec) -> Result<(), InvalidMessage> {
+    const MAX_COUNT: i64 = i32::MAX as i64;
+    for (field, least, most, value) in [
+        ("activeDeadlineSeconds", 1, i64::MAX, spec.active_deadline_seconds),
+        ("backoffLimit", 0, MAX_COUNT, spec.backoff_limit.map(i64::from)),
+        ("ttlSecondsAfterFinished", 0, MAX_COUNT, spec.ttl_seconds_after_finished.map(i64::from)),
+    ] {
+        if let Some(value) = value
+            && !(least..=most).contains(&value)
+        {
+            return refuse(format!(
+                "spec.{field} is {value}, but must be at least {least} and at most {most}: correct it"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn valid_uid(uid: &str) -> Result<Uuid, InvalidMessage> {
+    match Uuid::try_parse(uid) {
+        // Exactly the form in which it goes to the wire.
+        Ok(id) if id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122 && id.to_string() == uid => Ok(id),
+        _ => refuse(format!(
+            "metadata.uid is {}, but must be a UUID of version 4, because it becomes the message's id: remove it, or correct it",
+            quoted(uid)
+        )),
+    }
+}
+
+fn valid_body<'a>(message: &'a MessageSpec, last_applied: Option<&str>) -> Result<&'a RawValue, InvalidMessage> {
+    let json = message.body.get();
+    if !json.starts_with('{') {
+        return refuse(format!(
+            "spec.message.body is {}, but must be an object: put the value under a key",
+            kind(json)
+        ));
+    }
+    let depth = body::depth(json);
+    if depth > body::MAX_DEPTH {
+        return refuse(format!(
+            "spec.message.body is nested {depth} levels deep, but consumers can read at most {}: flatten it",
+            body::MAX_DEPTH
+        ));
+    }
+    let dropped = last_applied.map(|applied| body::dropped_nulls(applied, json)).unwrap_or_default();
+    if !dropped.is_empty() {
+        let shown: Vec<_> = dropped.iter().take(MOST_SHOWN).map(|path| printable(path, LONGEST_PATH)).collect();
+        let (shown, more) = (shown.join(", "), dropped.len().saturating_sub(MOST_SHOWN));
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        return refuse(format!(
+            "client-side kubectl apply dropped the null values at {shown}{more}: delete the resource and use `kubectl apply --server-side` or `kubectl create`, which keep them"
+        ));
+    }
+    Ok(&message.body)
+}
+
+fn valid_routing_key<'a>(
+    routing: &Routing,
+    environment: Environment,
+    topic: &'a str,
+) -> Result<Cow<'a, str>, InvalidMessage> {
+    valid_topic(topic).map_err(|detail| InvalidMessage(format!("spec.message.topic {detail}")))?;
+    let key = routing.key(environment, topic);
+    if key.len() > MAX_SHORT_STRING {
+        let (length, prefix) = (key.len(), routing.prefix(environment).len());
+        return refuse(format!(
+            "spec.message.topic makes a routing key of {length} bytes, {prefix} of them the configured prefix, but AMQP allows {MAX_SHORT_STRING}: shorten it"
+        ));
+    }
+    Ok(key)
+}
+
+/// Checks a topic, or a topic prefix, whose words obey the same rules. The error lacks its subject.
+pub fn valid_topic(topic: &str) -> Result<(), String> {
+    if topic.is_empty() {
+        return Err("is empty: name a topic, for instance nice.message".to_owned());
+    }
+    if topic.len() > MAX_SHORT_STRING {
+        return Err(format!(
+            "has {} bytes in UTF-8, but at most {MAX_SHORT_STRING} are allowed: shorten it",
+            topic.len()
+        ));
+    }
+    if topic.split('.').any(str::is_empty) {
+        return Err(format!(
+            "{} must be words separated by single dots: remove leading, trailing and doubled dots",
+            quoted(topic)
+        ));
+    }
+    if topic.contains(['*', '#']) {
+        return Err(format!(
+            "{} must not contain * or #, which are wildcards of subscriptions: name one topic",
+            quoted(topic)
+        ));
+    }
+    if topic.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("{} must not contain white space or control characters: remove them", quoted(topic)));
+    }
+    Ok(())
+}
+
+fn valid_schema(message: &MessageSpec) -> Result<(&str, Option<&str>), InvalidMessage> {
+    let schema = message.schema.as_deref().unwrap_or(BASE_SCHEMA);
+    let default_package = (schema == BASE_SCHEMA).then_some(BASE_SCHEMA_PACKAGE);
+    let package = message.schema_package.as_deref().or(default_package);
+    for (field, what, value) in [
+        ("schema", "the name of an entry point", Some(schema)),
+        ("schemaPackage", "the name of a Python package", package),
+    ] {
+        let plain = |name: &str| {
+            (1..=MAX_SHORT_STRING).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        };
+        if let Some(value) = value
+            && !plain(value)
+        {
+            return refuse(format!(
+                "spec.message.{field} is {}, but must be {what}: 1 to 255 letters, digits, dots, dashes and underscores",
+                quoted(value)
+            ));
+        }
+    }
+    Ok((schema, package))
+}
+
+fn valid_headers(message: &MessageSpec) -> Result<Vec<(&str, HeaderValue)>, InvalidMessage> {
+    let count = message.headers.len();
+    if count > MAX_HEADERS {
+        return refuse(format!(
+            "spec.message.headers has {count} headers, but at most {MAX_HEADERS} are allowed: move some to the body"
+        ));
+    }
+    let headers = message
+        .headers
+        .iter()
+        .map(|(name, raw)| {
+            valid_header_name(name, raw.get())?;
+            let value = header_value(raw.get()).map_err(|found| {
+                InvalidMessage(format!("spec.message.headers[{}] is {found}, but must be a string, an integer of 64 bits or a boolean: change it, or move it to the body", quoted(name)))
+            })?;
+            Ok((name.as_str(), value))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let size = envelope::table_size(headers.iter().map(|(name, value)| (*name, value)));
+    if size > envelope::MAX_OWN_HEADERS_SIZE {
+        return refuse(format!(
+            "spec.message.headers take {size} bytes, but AMQP sends all headers in one frame with room for {}: move some to the body",
+            envelope::MAX_OWN_HEADERS_SIZE
+        ));
+    }
+    Ok(headers)
+}
+
+fn valid_header_name(name: &str, json: &str) -> Result<(), InvalidMessage> {
+    let field = format!("spec.message.headers[{}]", quoted(name));
+    if name.is_empty() || name.len() > MAX_SHORT_STRING {
+        return refuse(format!(
+            "{field}: the name has {} bytes, but must have 1 to {MAX_SHORT_STRING}: rename the header",
+            name.len()
+        ));
+    }
+    match name {
+        "sent-at" => {
+            return refuse(format!("{field} can't be set: it is the resource's creation time; remove it"));
+        }
+        "priority" => return refuse(format!("{field} can't be set: use spec.message.priority")),
+        "CC" | "BCC" => {
+            return refuse(format!(
+                "{field} can't be set, because RabbitMQ would route the message by it: rename the header, or create one FedoraMessage for each topic"
+            ));
+        }
+        "fedora_messaging_severity" => return refuse(format!("{field} is reserved: use spec.message.severity")),
+        "fedora_messaging_schema" => return refuse(format!("{field} is reserved: use spec.message.schema")),
+        "fedora_messaging_schema_package" => {
+            return refuse(format!("{field} is reserved: use spec.message.schemaPackage"));
+        }
+        _ => {}
+    }
+    if !name.starts_with("fedora_messaging") {
+        return Ok(());
+    }
+    if !is_filter_header(name) {
+        return refuse(format!(
+            "{field} is reserved: only the filter headers fedora_messaging_{{user,group,rpm,container,module,flatpak}}_NAME may begin with fedora_messaging; rename the header"
+        ));
+    }
+    match json {
+        "true" => Ok(()),
+        _ => refuse(format!("{field} is a filter header, whose value must be true: set it to true, or remove it")),
+    }
+}
+
+fn is_filter_header(name: &str) -> bool {
+    FILTER_HEADERS.iter().any(|object| {
+        name.strip_prefix("fedora_messaging_")
+            .and_then(|rest| rest.strip_prefix(object))
+            .and_then(|rest| rest.strip_prefix('_'))
+            .is_some_and(|name| !name.is_empty())
+    })
+}
+
+/// Reads a header's value, or says what was found. A list or object is never parsed: its first
+/// character tells enough, and its depth is the user's choice.
+fn header_value(json: &str) -> Result<HeaderValue, &'static str> {
+    let wrong = || kind(json);
+    match json.bytes().next() {
+        Some(b'"') => serde_json::from_str(json).map(HeaderValue::String).map_err(|_| wrong()),
+        Some(b't' | b'f') => serde_json::from_str(json).map(HeaderValue::Boolean).map_err(|_| wrong()),
+        Some(b'-' | b'0'..=b'9') => serde_json::from_str(json).map(HeaderValue::Integer).map_err(|_| wrong()),
+        _ => Err(wrong()),
+    }
+}
+
+/// What a JSON value is, by its first character.
+fn kind(json: &str) -> &'static str {
+    match json.bytes().next() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        Some(_) if json.contains(['.', 'e', 'E']) => "a number with a fraction or exponent",
+        _ if json.parse::<i64>().is_ok() => "an integer",
+        _ => "an integer beyond 64 bits",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! The Pod that sends a message: what it reads, what it is, and what its end means.
+
+use crate::message::envelope::Envelope;
+use crate::message::secret::Keys;
+use crate::message::validate::validate;
+use crate::pod::cli_message::line;
+use crate::pod::manifest::{PodPlan, PodPlanError, PodSettings, plan};
+use crate::pod::status::{PodState, late, look, vanished};
+use crate::policy::outcome::Reason;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::fixture::{UID, decode, example, message, plain_routing, set, text_with, with};
+
+/// At these a line ends for Python, in text mode or by `str.splitlines`.
+const LINE_ENDS: [char; 10] =
+    ['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+const URL: &str = "amqps://rabbitmq.fedoraproject.org:5671/%2Fpubsub";
+
+fn settings() -> PodSettings {
+    PodSettings {
+        image: "localhost/fedora-messaging:3.9.1".to_owned(),
+        image_pull_policy: "IfNotPresent".to_owned(),
+        image_pull_secrets: vec!["registry".to_owned()],
+        resources: serde_json::from_value(json!({"limits": {"memory": "128Mi"}})).unwrap(),
+        priority_class: None,
+        node_selector: vec![("disk".to_owned(), "fast".to_owned())],
+        tolerations: Vec::new(),
+        schemas: vec!["nice.encouragement.v1".to_owned()],
+        start_seconds: 60,
+        run_seconds: 30,
+    }
+}
+
+fn planned(object: &Value, settings: &PodSettings, attempt: u32) -> Result<PodPlan, PodPlanError> {
+    let object = message(object);
+    let valid = validate(&object, &plain_routing()).unwrap();
+    let keys = Keys::new(&valid.authentication, &[None]);
+    plan(&object, &valid, "amq.topic", URL, &keys, settings, attempt)
+}
+
+fn line_of(text: &str) -> String {
+    let object = decode(text);
+    line(&Envelope::new(&validate(&object, &plain_routing()).unwrap(), "amq.topic"))
+}
+
+#[test]
+fn the_line_says_all_that_the_wire_will() {
+    let object = set(with("/spec/message/severity", "Warning".into()), "/spec/message/priority", 3.into());
+    let line: Value = serde_json::from_str(&line_of(&object.to_string())).unwrap();
+    assert_eq!(
+        line,
+        json!({
+            "topic": "nice.message",
+            "id": UID,
+            "priority": 3,
+            "headers": {
+                "fedora_messaging_schema": "base.message",
+                "fedora_messaging_schema_package": "fedora_messaging",
+                "fedora_messaging_severity": 30,
+                "niceness": "very",
+                "priority": 3,
+                "sent-at": "2019-07-30T19:12:22+00:00",
+            },
+            "body": {"encouragement": "You're doing great!"},
+        })
+    );
+}
+
+#[test]
+fn no_text_breaks_the_line_and_none_is_changed() {
+    // Some are ends of lines for nobody, but controls.
+    for end in LINE_ENDS.into_iter().chain(['\0', '\t', '\u{7f}', '\u{9f}']) {
+        let text = format!("a{end}b");
+        let object =
+            set(with("/spec/message/body/text", text.clone().into()), "/spec/message/body/x", end.to_string().into());
+        let line = line_of(&object.to_string());
+        assert!(!line.contains(LINE_ENDS), "{end:?}");
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["body"]["text"], text.as_str());
+    }
+}
+
+#[test]
+fn what_stands_between_the_parts_of_a_body_breaks_no_line() {
+    let line = line_of(&text_with("/spec/message/body", "{\n\t\"a\":\r\n [1,\n2]\n}"));
+    assert!(!line.contains(LINE_ENDS));
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["body"], json!({"a": [1, 2]}));
+}
+
+/// The whole of it, so that a change is seen. `UPDATE_GOLDEN=1` writes it anew.
+#[test]
+fn the_proposals_example_gets_this_pod() {
+    let plan = planned(&with("/spec/authentication/secret_ref/namespace", "apps".into()), &settings(), 1).unwrap();
+    assert_eq!(plan.parts, []);
+    let pod = serde_json::to_value(&plan.pod).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/pod.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, serde_json::to_string_pretty(&pod).unwrap() + "\n").unwrap();
+    }
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(pod, golden, "see testdata/pod.json");
+}
+
+#[test]
+fn a_pod_is_where_the_secrets_are_and_has_no_owner_in_another_namespace() {
+    let elsewhere = planned(&example(), &settings(), 1).unwrap().pod;
+    assert_eq!(elsewhere.metadata.namespace.as_deref(), Some("default"));
+    assert_eq!(elsewhere.metadata.owner_references, None);
+    assert_eq!(elsewhere.metadata.labels.unwrap()["apps.fedoraproject.org/message-namespace"], "apps");
+}
+
+#[test]
+fn each_attempt_has_a_pod_of_its_own_name() {
+    let names = [1, 2].map(|attempt| planned(&example(), &settings(), attempt).unwrap().pod.metadata.name.unwrap());
+    assert_eq!(names, [format!("fedora-message-{UID}-1"), format!("fedora-message-{UID}-2")]);
+}
+
+#[test]
+fn a_large_message_is_in_parts_that_make_it_up_and_cut_no_character() {
+    let body = json!({"text": "\u{fc}".repeat(1_200_000)});
+    let PodPlan { pod, parts } = planned(&with("/spec/message/body", body.clone()), &settings(), 1).unwrap();
+    assert_eq!(parts.len(), 3);
+    assert!(!pod.metadata.annotations.unwrap().contains_key("apps.fedoraproject.org/message"));
+    let texts: Vec<&String> = parts.iter().map(|part| &part.data.as_ref().unwrap()["part"]).collect();
+    assert!(texts.iter().all(|text| text.len() <= 1_000_000));
+    let line: String = texts.into_iter().map(String::as_str).collect();
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["body"], body);
+    let names: Vec<_> = parts.iter().map(|part| part.metadata.name.clone().unwrap()).collect();
+    assert_eq!(names, [0, 1, 2].map(|part| format!("fedora-message-{UID}-1-{part}")));
+}
+
+#[test]
+fn what_the_cli_would_say_otherwise_is_refused() {
+    let nice = |schema: &str| with("/spec/message/schema", schema.into());
+    assert!(planned(&nice("nice.encouragement.v1"), &settings(), 1).is_ok(), "the image has its package");
+    let error = planned(&nice("other.v1"), &settings(), 1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Pod delivery can't send the schema other.v1 from the package that ships it, which the CLI's image lacks: it would say base.message instead; use direct delivery, or an image with the package, and name the schema in the operator's --cli-schemas"
+    );
+}
+
+#[test]
+fn secrets_in_several_namespaces_are_refused() {
+    let secret = |namespace: &str, key: &str| json!({"name": "certs", "namespace": namespace, "key": key});
+    let three = json!({
+        "caSecretRef": secret("apps", "ca"),
+        "certSecretRef": secret("default", "cert"),
+        "keySecretRef": secret("default", "key"),
+    });
+    let error = planned(&with("/spec/authentication", three), &settings(), 1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Pod delivery needs all Secrets of a message in one namespace, but they are in apps, default: put them together, or use direct delivery"
+    );
+}
+
+fn pod(status: &Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"namespace": "apps", "name": "p"},
+        "spec": {"containers": [{"name": "publish", "image": "cli:1"}]},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+/// A Pod whose container ended so.
+fn ended(exit_code: i32, reason: &str, detail: &str) -> Pod {
+    let terminated = json!({"exitCode": exit_code, "reason": reason, "message": detail});
+    let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
+    pod(&json!({"phase": phase, "containerStatuses": [container(&json!({"terminated": terminated}))]}))
+}
+
+fn container(state: &Value) -> Value {
+    json!({"name": "publish", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+fn failure(pod: &Pod) -> (Reason, String) {
+    match look(pod) {
+        PodState::Failed(outcome) => (outcome.reason, outcome.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_pod_whose_cli_ended_well_has_sent_its_message() {
+    assert_eq!(look(&ended(0, "Completed", "")), PodState::Sent);
+    // Also when its node took it for something else before it was read.
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "containerStatuses": [
+        container(&json!({"terminated": {"exitCode": 0}}))
+    ]});
+    assert_eq!(look(&pod(&evicted)), PodState::Sent);
+}
+
+/// Source: fedora-messaging's exit codes, and its words against a real broker (e2e/tests/pods/words.rs).
+#[test]
+fn exit_codes_and_last_words_have_the_contracts_reasons() {
+    for (code, detail, reason) in [
+        (1, "pika.exceptions.ProbableAuthenticationError: (403)", Reason::AuthenticationFailed),
+        (1, "NOT_ALLOWED - access to vhost '/pubsub' refused", Reason::VhostRefused),
+        (1, "ssl.SSLError: [SSL] certificate verify failed", Reason::TlsFailed),
+        (1, "ModuleNotFoundError: No module named 'x'", Reason::PodFailed),
+        (2, "Error: Unable to validate message: ...", Reason::InvalidMessage),
+        (111, "Unable to connect to the message broker: ...", Reason::BrokerUnreachable),
+        (111, "PRECONDITION_FAILED - message size 9 is larger", Reason::MessageTooLarge),
+        (121, "PRECONDITION_FAILED - message size 9 is larger", Reason::MessageTooLarge),
+        (121, "ACCESS_REFUSED - access to topic 'x'", Reason::TopicForbidden),
+        (121, "NOT_FOUND - no exchange 'x'", Reason::ExchangeNotFound),
+        (121, "The message was NACKed", Reason::Nacked),
+        (121, "NACK", Reason::Nacked),
+        (126, "exec format error", Reason::PodFailed),
+    ] {
+        assert_eq!(failure(&ended(code, "Error", detail)).0, reason, "{code} {detail}");
+    }
+}
+
+#[test]
+fn the_words_say_where_what_and_what_to_do() {
+    let (_, detail) = failure(&ended(111, "Error", "Traceback:\n  File\nConnection refused\n\n"));
+    assert_eq!(
+        detail,
+        "Pod apps/p ended with exit code 111 (Connection refused): check that the broker runs, its URL, and the network between it and the Pod"
+    );
+    let (_, detail) = failure(&ended(7, "Error", ""));
+    assert_eq!(detail, "Pod apps/p ended with exit code 7 (without a word): see its log with kubectl logs");
+    let (_, detail) = failure(&ended(3, "Error", &("\u{1b}[31m\u{202e}".to_owned() + &"x".repeat(10_000))));
+    assert!(detail.chars().count() < 600 && !detail.contains(['\u{1b}', '\u{202e}']), "{detail}");
+}
+
+#[test]
+fn what_kubernetes_ends_is_said_in_its_words() {
+    let killed = container(&json!({"terminated": {"exitCode": 137, "reason": "Error"}}));
+    for (reason, what) in [
+        ("Evicted", "was evicted from its node"),
+        ("DeadlineExceeded", "took too long and was ended"),
+        ("NodeLost", "was ended"),
+    ] {
+        let status =
+            json!({"phase": "Failed", "reason": reason, "message": "it says why.", "containerStatuses": [killed]});
+        let detail =
+            format!("Pod apps/p {what} ({reason}: it says why): another sends the message again with the same id");
+        assert_eq!(failure(&pod(&status)), (Reason::PodFailed, detail));
+    }
+    let (reason, detail) = failure(&ended(137, "OOMKilled", ""));
+    assert_eq!(reason, Reason::PodFailed);
+    assert!(detail.contains("more memory than its limit"), "{detail}");
+}
+
+#[test]
+fn what_holds_a_pod_up_is_said_in_the_words_of_whoever_does() {
+    let waiting = |reason: &str, message: &str| {
+        pod(&json!({"phase": "Pending", "containerStatuses": [
+            container(&json!({"waiting": {"reason": reason, "message": message}}))
+        ]}))
+    };
+    let unscheduled = pod(&json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+    ]}));
+    let unseen = pod(&Value::Null);
+    for (pod, detail) in [
+        (waiting("ErrImagePull", "not found"), "its image cli:1 can't be had (ErrImagePull: not found): check"),
+        (waiting("InvalidImageName", ""), "its image cli:1 can't be had (InvalidImageName: ): check"),
+        (waiting("ContainerCreating", ""), "its volumes or its network are not ready (ContainerCreating): check"),
+        (waiting("CreateContainerError", "x"), "its container can't be started (CreateContainerError: x)"),
+        (unscheduled, "no node takes it (0/3 nodes are available): check"),
+        (pod(&json!({"phase": "Pending"})), "no node has taken it up yet"),
+        (unseen, "nobody has looked at it yet"),
+    ] {
+        let sight = look(&pod);
+        assert!(matches!(sight, PodState::Starting(_)), "{detail}: {sight:?}");
+        let outcome = late(&pod, 60, &sight);
+        assert_eq!(outcome.reason, Reason::PodFailed);
+        let begin = format!("Pod apps/p did not run within 60 s: {detail}");
+        assert!(outcome.message.starts_with(&begin), "{}", outcome.message);
+    }
+}
+
+#[test]
+fn a_pod_that_vanished_is_followed_by_another() {
+    let outcome = vanished(&pod(&Value::Null));
+    assert_eq!(outcome.reason, Reason::PodFailed);
+    assert_eq!(
+        outcome.message,
+        "Pod apps/p was deleted before it said whether it sent the message: another sends it again with the same id"
+    );
+}
+
+/// Somebody deletes it, or its time is over: who did is said by the Pod itself, a moment later.
+#[test]
+fn a_killed_container_is_no_verdict_before_its_pod_has_one() {
+    let killed = container(&json!({"terminated": {"exitCode": 143, "reason": "Error"}}));
+    assert_eq!(look(&pod(&json!({"phase": "Running", "containerStatuses": [killed]}))), PodState::Running);
+}
+
+#[test]
+fn another_container_in_the_pod_says_nothing() {
+    let mut other = container(&json!({"terminated": {"exitCode": 0}}));
+    other["name"] = json!("sidecar");
+    let publish = container(&json!({"running": {}}));
+    assert_eq!(look(&pod(&json!({"phase": "Running", "containerStatuses": [other, publish]}))), PodState::Running);
+}

@@ -1,0 +1,335 @@
+//! Every way an attempt can end: a [`Reason`] from the contract's list, words for people, and what
+//! follows. Status, events and metrics all speak these words.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+/// Why a message is as it is: the low-cardinality word in `status.reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// `spec.suspend` holds the message back.
+    Suspended,
+    /// The broker confirmed the message.
+    Sent,
+    /// The resource says something that can't be sent.
+    InvalidMessage,
+    /// A Secret is absent, or may not be used from the message's namespace.
+    SecretNotFound,
+    /// A Secret lacks a key, or holds what is no usable certificate or key.
+    SecretInvalid,
+    /// The client certificate is no longer valid.
+    CertificateExpired,
+    /// No connection to the broker, or it was lost.
+    BrokerUnreachable,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The broker does not know the certificate's user.
+    AuthenticationFailed,
+    /// The virtual host is absent, or the user may not use it.
+    VhostRefused,
+    /// The broker has stopped accepting messages, by its memory or disk alarm.
+    BrokerBlocked,
+    /// The broker did not confirm in time; it may have the message.
+    ConfirmTimeout,
+    /// The broker said that it could not take the message.
+    Nacked,
+    /// The user may not publish to this exchange or topic.
+    TopicForbidden,
+    /// The exchange does not exist.
+    ExchangeNotFound,
+    /// The message is larger than the broker takes.
+    MessageTooLarge,
+    /// `spec.activeDeadlineSeconds` have passed.
+    DeadlineExceeded,
+    /// `spec.backoffLimit` retries have failed.
+    BackoffLimitExceeded,
+    /// The Pod that was to send the message failed, or could not run.
+    PodFailed,
+}
+
+/// What follows an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing: the message was sent.
+    Done,
+    /// Nothing, until the retry annotation changes.
+    Stop,
+    /// Another attempt, when the backoff is over or the broker is back.
+    Backoff,
+    /// Another attempt, when a Secret that the message names appears or changes.
+    AwaitSecret,
+    /// Another attempt, when the resource is resumed.
+    AwaitResume,
+}
+
+impl Then {
+    /// Whether nothing follows by itself: the message was sent, or given up.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Done | Self::Stop => true,
+            Self::Backoff | Self::AwaitSecret | Self::AwaitResume => false,
+        }
+    }
+}
+
+impl Reason {
+    /// Every reason, for those who go through all of them.
+    pub const ALL: [Self; 19] = [
+        Self::Suspended,
+        Self::Sent,
+        Self::InvalidMessage,
+        Self::SecretNotFound,
+        Self::SecretInvalid,
+        Self::CertificateExpired,
+        Self::BrokerUnreachable,
+        Self::TlsFailed,
+        Self::AuthenticationFailed,
+        Self::VhostRefused,
+        Self::BrokerBlocked,
+        Self::ConfirmTimeout,
+        Self::Nacked,
+        Self::TopicForbidden,
+        Self::ExchangeNotFound,
+        Self::MessageTooLarge,
+        Self::DeadlineExceeded,
+        Self::BackoffLimitExceeded,
+        Self::PodFailed,
+    ];
+
+    /// The word as it stands in a status.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suspended => "Suspended",
+            Self::Sent => "Sent",
+            Self::InvalidMessage => "InvalidMessage",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretInvalid => "SecretInvalid",
+            Self::CertificateExpired => "CertificateExpired",
+            Self::BrokerUnreachable => "BrokerUnreachable",
+            Self::TlsFailed => "TlsFailed",
+            Self::AuthenticationFailed => "AuthenticationFailed",
+            Self::VhostRefused => "VhostRefused",
+            Self::BrokerBlocked => "BrokerBlocked",
+            Self::ConfirmTimeout => "ConfirmTimeout",
+            Self::Nacked => "Nacked",
+            Self::TopicForbidden => "TopicForbidden",
+            Self::ExchangeNotFound => "ExchangeNotFound",
+            Self::MessageTooLarge => "MessageTooLarge",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::BackoffLimitExceeded => "BackoffLimitExceeded",
+            Self::PodFailed => "PodFailed",
+        }
+    }
+
+    /// The policy: what follows this reason.
+    #[must_use]
+    pub fn then(self) -> Then {
+        match self {
+            Self::Sent => Then::Done,
+            Self::Suspended => Then::AwaitResume,
+            Self::SecretNotFound | Self::SecretInvalid | Self::CertificateExpired => Then::AwaitSecret,
+            Self::BrokerUnreachable
+            | Self::TlsFailed
+            | Self::AuthenticationFailed
+            | Self::VhostRefused
+            | Self::BrokerBlocked
+            | Self::ConfirmTimeout
+            | Self::Nacked
+            | Self::PodFailed => Then::Backoff,
+            Self::InvalidMessage
+            | Self::TopicForbidden
+            | Self::ExchangeNotFound
+            | Self::MessageTooLarge
+            | Self::DeadlineExceeded
+            | Self::BackoffLimitExceeded => Then::Stop,
+        }
+    }
+
+    /// Whether the broker was tried, so that the outcome counts as an attempt.
+    #[must_use]
+    pub fn is_attempt(self) -> bool {
+        match self {
+            Self::Sent
+            | Self::BrokerUnreachable
+            | Self::TlsFailed
+            | Self::AuthenticationFailed
+            | Self::VhostRefused
+            | Self::BrokerBlocked
+            | Self::ConfirmTimeout
+            | Self::Nacked
+            | Self::TopicForbidden
+            | Self::ExchangeNotFound
+            | Self::MessageTooLarge
+            | Self::PodFailed => true,
+            Self::Suspended
+            | Self::InvalidMessage
+            | Self::SecretNotFound
+            | Self::SecretInvalid
+            | Self::CertificateExpired
+            | Self::DeadlineExceeded
+            | Self::BackoffLimitExceeded => false,
+        }
+    }
+}
+
+impl Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An error of one step on a message's way. Each step has a type of its own; this is what all of
+/// them have in common.
+pub trait Failure: Display {
+    /// The reason that this error stands for.
+    fn reason(&self) -> Reason;
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// In one word.
+    pub reason: Reason,
+    /// In a sentence: what is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Outcome {
+    /// The broker confirmed the message; `routed` tells whether any queue got it.
+    #[must_use]
+    pub fn sent(routed: bool) -> Self {
+        let message = if routed {
+            "Message was sent successfully"
+        } else {
+            "Message was sent successfully, but reached nobody: no queue of the broker is bound to its topic"
+        };
+        Self { reason: Reason::Sent, message: message.to_owned() }
+    }
+
+    /// A Pod of this name ended well; `why` tells why it was not sent directly, if it was to be.
+    #[must_use]
+    pub fn sent_by_pod(pod: &str, why: Option<&Self>) -> Self {
+        let why =
+            why.map(|Self { reason, message }| format!(", because direct delivery failed with {reason}: {message}"));
+        let message = format!("Message was sent successfully by Pod {pod}{}", why.unwrap_or_default());
+        Self { reason: Reason::Sent, message }
+    }
+
+    /// The same, with what should be mended soon.
+    #[must_use]
+    pub fn with_warning(self, warning: &str) -> Self {
+        Self { message: format!("{}. {warning}", self.message), ..self }
+    }
+
+    /// `spec.suspend` is true.
+    #[must_use]
+    pub fn suspended() -> Self {
+        Self {
+            reason: Reason::Suspended,
+            message: "Not sent, because spec.suspend is true: set it to false to send the message".to_owned(),
+        }
+    }
+
+    /// `spec.activeDeadlineSeconds` have passed; `last` is what went wrong before, if anything.
+    #[must_use]
+    pub fn deadline_exceeded(seconds: i64, last: Option<&str>) -> Self {
+        let last = last.unwrap_or(
+            "it was not tried in that time, because no operator was running, or others came first: annotate it to retry",
+        );
+        Self {
+            reason: Reason::DeadlineExceeded,
+            message: format!("Not sent within spec.activeDeadlineSeconds ({seconds} s): {last}"),
+        }
+    }
+
+    /// All of `spec.backoffLimit` retries have failed, the last one with `last`.
+    #[must_use]
+    pub fn backoff_limit_exceeded(limit: u32, last: &Self) -> Self {
+        let Self { reason, message } = last;
+        Self {
+            reason: Reason::BackoffLimitExceeded,
+            message: format!(
+                "Not sent after spec.backoffLimit ({limit}) retries; the last attempt ended with {reason}: {message}"
+            ),
+        }
+    }
+}
+
+/// The ways by which a message can leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The operator publishes it.
+    #[default]
+    Direct,
+    /// A Pod publishes it.
+    Pod,
+}
+
+impl Mode {
+    /// Both of them, for those who count them.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Pod];
+
+    /// The word in `status.deliveryMode`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Pod => "pod",
+        }
+    }
+}
+
+/// How one attempt ended, with what only the attempt knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The routing key, if the message got that far.
+    pub routing_key: Option<String>,
+    /// Which way was tried last.
+    pub mode: Mode,
+    /// How long the broker took, if it confirmed the message to this process.
+    pub took: Option<Timing>,
+}
+
+/// How long a message took on its way to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Until it was handed to the connection: the wait for a channel, and for room in it.
+    pub publish: Duration,
+    /// From then on until the broker confirmed it.
+    pub confirm: Duration,
+}
+
+impl<O: Into<Outcome>> From<O> for Attempt {
+    fn from(outcome: O) -> Self {
+        Self { outcome: outcome.into(), routing_key: None, mode: Mode::Direct, took: None }
+    }
+}
+
+impl<F: Failure> From<F> for Outcome {
+    fn from(failure: F) -> Self {
+        Self { reason: failure.reason(), message: failure.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_words_of_the_contract() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.name(), format!("{reason:?}"));
+        }
+    }
+
+    #[test]
+    fn only_a_confirmed_message_is_done() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.then() == Then::Done, reason == Reason::Sent, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Whether a message is tried now, told as the lives of messages.
+
+use crate::api::object::FedoraMessage;
+use crate::api::v1alpha1::FedoraMessageStatus;
+use crate::policy::outcome::{Outcome, Reason, Then};
+use crate::policy::retry::{Decision, deadline, decide, limit};
+use crate::state::{Facts, next};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use crate::fixture::{CREATED, at, example, message, set, with};
+
+const RETRY: &str = "/metadata/annotations/apps.fedoraproject.org~1retry";
+
+fn after(seconds: i64) -> DateTime<Utc> {
+    at(CREATED) + TimeDelta::seconds(seconds)
+}
+
+fn outcome(reason: Reason) -> Outcome {
+    Outcome { reason, message: format!("{reason} it was") }
+}
+
+/// The status after `previous`, when an attempt or a report ended like this.
+fn status(
+    message: &FedoraMessage,
+    previous: &FedoraMessageStatus,
+    outcome: &Outcome,
+    now: DateTime<Utc>,
+) -> FedoraMessageStatus {
+    let attempts = attempts(previous, outcome.reason);
+    let facts = Facts { routing_key: None, attempts, next_attempt: None, delivery_mode: "direct" };
+    next(message, previous, outcome, &facts, now)
+}
+
+/// How many attempts there were, this one included.
+fn attempts(previous: &FedoraMessageStatus, reason: Reason) -> u32 {
+    let given_up_after_one = reason == Reason::BackoffLimitExceeded;
+    previous.attempts.unwrap_or_default() + u32::from(reason.is_attempt() || given_up_after_one)
+}
+
+/// The first status of a message.
+fn first(message: &FedoraMessage, reason: Reason) -> FedoraMessageStatus {
+    status(message, &FedoraMessageStatus::default(), &outcome(reason), after(1))
+}
+
+/// Does what is decided, where every attempt ends in the same way, until nothing is left to do.
+/// Returns how many attempts it took, and the last status.
+fn live(message: &FedoraMessage, from: &FedoraMessageStatus, ends: Reason) -> (u32, FedoraMessageStatus) {
+    let (mut made, mut last) = (0, from.clone());
+    for second in 1..100 {
+        let outcome = match decide(message, &last, after(second)) {
+            Decision::Attempt => {
+                made += 1;
+                limit(message, attempts(&last, ends), outcome(ends))
+            }
+            Decision::Report(outcome) => outcome,
+            Decision::Rest => return (made, last),
+        };
+        last = status(message, &last, &outcome, after(second));
+    }
+    panic!("it never rests: {made} attempts, {:?}", last.reason);
+}
+
+fn suspended(object: Value) -> Value {
+    set(object, "/spec/suspend", true.into())
+}
+
+#[test]
+fn a_new_message_is_tried() {
+    let message = message(&example());
+    assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(0)), Decision::Attempt);
+}
+
+#[test]
+fn what_happened_last_says_whether_it_is_tried_again() {
+    let message = message(&example());
+    for reason in Reason::ALL {
+        let expected = match reason.then() {
+            Then::Done | Then::Stop => Decision::Rest,
+            Then::Backoff | Then::AwaitSecret | Then::AwaitResume => Decision::Attempt,
+        };
+        assert_eq!(decide(&message, &first(&message, reason), after(1_000_000)), expected, "{reason}");
+    }
+}
+
+#[test]
+fn a_sent_message_is_never_sent_again() {
+    let retry = with(RETRY, "please".into());
+    for object in [
+        example(),
+        retry.clone(),
+        suspended(retry.clone()),
+        set(retry.clone(), "/spec/activeDeadlineSeconds", 1.into()),
+        set(retry, "/spec/suspend", false.into()),
+    ] {
+        let sent = first(&message(&example()), Reason::Sent);
+        assert_eq!(decide(&message(&object), &sent, after(1_000_000)), Decision::Rest, "{object}");
+    }
+}
+
+#[test]
+fn a_suspended_message_says_so_once() {
+    let message = message(&suspended(example()));
+    let expected = Outcome {
+        reason: Reason::Suspended,
+        message: "Not sent, because spec.suspend is true: set it to false to send the message".to_owned(),
+    };
+    assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(1)), Decision::Report(expected.clone()));
+    let last_reported = status(&message, &FedoraMessageStatus::default(), &expected, after(1));
+    assert_eq!(decide(&message, &last_reported, after(2)), Decision::Rest);
+}
+
+#[test]
+fn a_message_that_is_suspended_between_attempts_says_so() {
+    let failed = first(&message(&example()), Reason::BrokerUnreachable);
+    let message = message(&suspended(example()));
+    assert_eq!(decide(&message, &failed, after(2)), Decision::Report(Outcome::suspended()));
+}
+
+#[test]
+fn a_resumed_message_is_tried() {
+    let held = message(&suspended(example()));
+    let last_reported = status(&held, &FedoraMessageStatus::default(), &Outcome::suspended(), after(1));
+    for object in [example(), with("/spec/suspend", false.into())] {
+        assert_eq!(decide(&message(&object), &last_reported, after(2)), Decision::Attempt);
+    }
+}
+
+#[test]
+fn suspending_a_message_that_was_given_up_does_not_revive_it() {
+    let given_up = first(&message(&example()), Reason::TopicForbidden);
+    assert_eq!(decide(&message(&suspended(example())), &given_up, after(2)), Decision::Rest);
+    assert_eq!(decide(&message(&with("/spec/suspend", false.into())), &given_up, after(2)), Decision::Rest);
+}
+
+#[test]
+fn a_message_is_given_up_at_its_deadline() {
+    let message = message(&with("/spec/activeDeadlineSeconds", 60.into()));
+    let failed = first(&message, Reason::BrokerUnreachable);
+    let none = FedoraMessageStatus::default();
+    for (status, detail) in [
+        (&failed, "Not sent within spec.activeDeadlineSeconds (60 s): BrokerUnreachable it was"),
+        (
+            &none,
+            "Not sent within spec.activeDeadlineSeconds (60 s): it was not tried in that time, because no operator \
+             was running, or others came first: annotate it to retry",
+        ),
+    ] {
+        assert_eq!(deadline(&message, status, after(0)), Some(after(60)));
+        assert_eq!(decide(&message, status, after(59)), Decision::Attempt);
+        let given_up = Outcome { reason: Reason::DeadlineExceeded, message: detail.to_owned() };
+        for second in [60, 61, 1_000_000] {
+            assert_eq!(decide(&message, status, after(second)), Decision::Report(given_up.clone()), "{second}");
+        }
+    }
+}
+
+#[test]
+fn a_message_without_a_deadline_has_all_the_time() {
+    let message = message(&example());
+    let failed = first(&message, Reason::BrokerUnreachable);
+    assert_eq!(deadline(&message, &failed, after(0)), None);
+    assert_eq!(decide(&message, &failed, DateTime::<Utc>::MAX_UTC), Decision::Attempt);
+}
+
+#[test]
+fn a_deadline_beyond_all_time_is_none() {
+    for seconds in [i64::MAX, i64::MAX / 1_000, 100_000_000_000_000] {
+        let message = message(&with("/spec/activeDeadlineSeconds", seconds.into()));
+        assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(1)), Decision::Attempt, "{seconds}");
+    }
+}
+
+#[test]
+fn time_in_suspension_does_not_count_towards_the_deadline() {
+    let object = with("/spec/activeDeadlineSeconds", 60.into());
+    let (held, resumed) = (message(&suspended(object.clone())), message(&object));
+    let none = FedoraMessageStatus::default();
+
+    assert_eq!(decide(&held, &none, after(1_000)), Decision::Report(Outcome::suspended()));
+    let last_reported = status(&held, &none, &Outcome::suspended(), after(1_000));
+
+    // Resumed at 2,000 s: the deadline is 60 s later, and stays there from attempt to attempt.
+    assert_eq!(decide(&resumed, &last_reported, after(2_000)), Decision::Attempt);
+    let failed = status(&resumed, &last_reported, &outcome(Reason::BrokerUnreachable), after(2_000));
+    assert_eq!(deadline(&resumed, &failed, after(2_001)), Some(after(2_060)));
+    assert_eq!(decide(&resumed, &failed, after(2_059)), Decision::Attempt);
+    let again = status(&resumed, &failed, &outcome(Reason::BrokerUnreachable), after(2_059));
+    assert_eq!(deadline(&resumed, &again, after(2_059)), Some(after(2_060)));
+    let given_up = Outcome::deadline_exceeded(60, Some("BrokerUnreachable it was"));
+    assert_eq!(decide(&resumed, &again, after(2_060)), Decision::Report(given_up));
+
+    // Suspended once more before that, the time begins anew.
+    let last_reported = status(&held, &again, &Outcome::suspended(), after(2_059));
+    assert_eq!(decide(&resumed, &last_reported, after(9_000)), Decision::Attempt);
+}
+
+#[test]
+fn a_message_that_was_given_up_is_tried_once_more_when_the_annotation_changes() {
+    let message_with = |value: &str| message(&with(RETRY, value.into()));
+    for stopped in [Reason::TopicForbidden, Reason::InvalidMessage, Reason::ExchangeNotFound, Reason::MessageTooLarge] {
+        let given_up = first(&message(&example()), stopped);
+        let (attempts, status) = live(&message_with("1"), &given_up, stopped);
+        assert_eq!((attempts, status.reason.as_deref()), (1, Some(stopped.name())));
+        assert_eq!(status.observed_retry.as_deref(), Some("1"));
+        // The same value again asks for nothing; nor does taking it away; another one does.
+        assert_eq!(live(&message_with("1"), &status, stopped).0, 0);
+        assert_eq!(live(&message(&example()), &status, stopped).0, 0);
+        assert_eq!(live(&message_with("2"), &status, stopped).0, 1);
+        assert_eq!(live(&message_with("2"), &status, Reason::Sent).1.status, Some(true));
+    }
+}
+
+#[test]
+fn an_empty_annotation_asks_for_one_more_attempt_too() {
+    let given_up = first(&message(&example()), Reason::TopicForbidden);
+    assert_eq!(live(&message(&with(RETRY, "".into())), &given_up, Reason::TopicForbidden).0, 1);
+}
+
+#[test]
+fn an_annotation_from_the_beginning_asks_for_nothing_more() {
+    let message = message(&with(RETRY, "1".into()));
+    let (attempts, _) = live(&message, &FedoraMessageStatus::default(), Reason::TopicForbidden);
+    assert_eq!(attempts, 1);
+}
+
+#[test]
+fn an_annotation_from_the_beginning_does_not_lift_the_deadline() {
+    let message = message(&set(with(RETRY, "1".into()), "/spec/activeDeadlineSeconds", 60.into()));
+    let given_up = Outcome::deadline_exceeded(60, None);
+    assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(61)), Decision::Report(given_up));
+}
+
+#[test]
+fn one_more_attempt_after_the_deadline_is_one_and_no_more() {
+    let object = with("/spec/activeDeadlineSeconds", 1.into());
+    let (attempts, given_up) = live(&message(&object), &FedoraMessageStatus::default(), Reason::BrokerUnreachable);
+    assert_eq!((attempts, given_up.reason.as_deref()), (0, Some("DeadlineExceeded")));
+    let asked = message(&set(object, RETRY, "1".into()));
+    let (attempts, again) = live(&asked, &given_up, Reason::BrokerUnreachable);
+    assert_eq!((attempts, again.reason.as_deref()), (1, Some("DeadlineExceeded")));
+    assert_eq!(
+        again.message.as_deref(),
+        Some("Not sent within spec.activeDeadlineSeconds (1 s): BrokerUnreachable it was")
+    );
+}
+
+#[test]
+fn one_more_attempt_after_the_backoff_limit_is_one_and_no_more() {
+    let object = with("/spec/backoffLimit", 2.into());
+    let (_, given_up) = live(&message(&object), &FedoraMessageStatus::default(), Reason::Nacked);
+    let asked = message(&set(object, RETRY, "1".into()));
+    let (attempts, again) = live(&asked, &given_up, Reason::Nacked);
+    assert_eq!((attempts, again.reason.as_deref()), (1, Some("BackoffLimitExceeded")));
+}
+
+#[test]
+fn a_retry_that_was_asked_for_under_suspension_is_made_on_resumption() {
+    let given_up = first(&message(&example()), Reason::TopicForbidden);
+    let asked = with(RETRY, "1".into());
+    let (attempts, held) = live(&message(&suspended(asked.clone())), &given_up, Reason::TopicForbidden);
+    assert_eq!((attempts, held.reason.as_deref()), (0, Some("Suspended")));
+    assert_eq!(live(&message(&asked), &held, Reason::TopicForbidden).0, 1);
+}
+
+#[test]
+fn the_backoff_limit_counts_retries_as_jobs_do() {
+    for (retries, attempts) in [(0, 1), (1, 2), (2, 3), (6, 7)] {
+        let message = message(&with("/spec/backoffLimit", retries.into()));
+        let (made, status) = live(&message, &FedoraMessageStatus::default(), Reason::BrokerUnreachable);
+        assert_eq!((made, status.reason.as_deref()), (attempts, Some("BackoffLimitExceeded")), "{retries}");
+        assert_eq!(status.attempts, Some(attempts));
+        assert_eq!(
+            status.message.unwrap(),
+            format!(
+                "Not sent after spec.backoffLimit ({retries}) retries; the last attempt ended with \
+                 BrokerUnreachable: BrokerUnreachable it was"
+            )
+        );
+    }
+}
+
+#[test]
+fn the_backoff_limit_changes_nothing_but_failures_that_would_be_retried() {
+    let message = message(&with("/spec/backoffLimit", 0.into()));
+    for reason in Reason::ALL {
+        let limited = limit(&message, 1, outcome(reason));
+        let expected = match reason.then() {
+            Then::Backoff => Reason::BackoffLimitExceeded,
+            Then::Done | Then::Stop | Then::AwaitSecret | Then::AwaitResume => reason,
+        };
+        assert_eq!(limited.reason, expected, "{reason}");
+    }
+}
+
+#[test]
+fn without_a_backoff_limit_a_message_is_tried_for_ever() {
+    let message = message(&example());
+    let failed = outcome(Reason::BrokerUnreachable);
+    assert_eq!(limit(&message, u32::MAX, failed.clone()), failed);
+}
+
+#[test]
+fn a_spec_that_can_not_be_read_is_tried_and_so_refused() {
+    let message = message(&with("/spec/env", "dev".into()));
+    assert_eq!(live(&message, &FedoraMessageStatus::default(), Reason::InvalidMessage).0, 1);
+}

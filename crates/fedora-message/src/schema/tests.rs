@@ -1,0 +1,235 @@
+//! Messages held against a small catalog: who fits, in which words others are refused, and what a schema
+//! adds to a message.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::api::object::FedoraMessage;
+use crate::api::v1alpha1::Severity;
+use crate::message::validate::validate;
+use crate::schema::catalog::Catalog;
+use crate::schema::check::{SchemaCheck, Schemas, Unknown, check_schema};
+use serde_json::{Value, json};
+
+use crate::fixture::{example, message, plain_routing, set};
+
+fn schemas() -> Schemas {
+    let entry = |name: &str, package: &str, severity: u8, body: Value| {
+        json!({
+            "name": name, "package": package, "distribution": package.replace('_', "-"), "version": "1.2",
+            "severity": severity, "headers": null, "body": body,
+        })
+    };
+    let draft4 = "http://json-schema.org/draft-04/schema#";
+    let update = json!({
+        "$schema": draft4,
+        "type": "object",
+        "properties": {
+            "update": {
+                "type": "object",
+                "properties": {
+                    "alias": {"type": "string"},
+                    "karma": {"type": "integer", "minimum": -3},
+                    "status": {"enum": ["pending", "stable"]},
+                    "user": {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/user"}]},
+                    "tags": {"type": "array", "items": {"type": "string"}},
+                },
+                "required": ["alias"],
+                "additionalProperties": false,
+            },
+            "url": {"type": "string", "format": "uri"},
+        },
+        "required": ["update"],
+        "definitions": {"user": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}},
+    });
+    let mut with_headers = entry("loud", "app_messages", 40, json!({"type": "object"}));
+    with_headers["headers"] =
+        json!({"required": ["source"], "properties": {"fedora_messaging_severity": {"enum": [40]}}});
+    let catalog = json!({
+        "format": 1,
+        "library": "3.9.1",
+        "base": {
+            "headers": {"$schema": draft4, "type": "object", "properties": {"sent-at": {"type": "string"}}},
+            "body": {"$schema": draft4, "type": "object"},
+        },
+        "schemas": [
+            entry("app.update", "app_messages", 10, update),
+            entry("both", "app_messages", 20, json!({})),
+            entry("both", "other_messages", 30, json!({})),
+            entry("broken", "app_messages", 20, json!({"$schema": draft4, "type": "nothing"})),
+            entry("fetching", "app_messages", 20, json!({"$ref": "https://localhost/schema.json"})),
+            entry("looking", "app_messages", 20, json!({"properties": {"a": {"pattern": "(a+)+(?=b)"}}})),
+            with_headers,
+            entry("pattern", "app_messages", 20, json!({"properties": {"a": {"pattern": "^(a+)+$"}}})),
+        ],
+        "left_out": [{"name": "made", "package": null, "distribution": "made-messages", "version": "3", "why": "code makes it"}],
+    });
+    let catalog = Catalog::read(catalog.to_string().as_bytes()).unwrap();
+    Schemas { catalog: Some(Arc::new(catalog)), unknown: Unknown::Allow }
+}
+
+fn of(schema: &str, body: Value) -> FedoraMessage {
+    message(&set(set(example(), "/spec/message/schema", schema.into()), "/spec/message/body", body))
+}
+
+fn held(message: &FedoraMessage, schemas: &Schemas) -> Result<SchemaCheck, String> {
+    let mut outgoing = validate(message, &plain_routing()).map_err(|error| error.to_string())?;
+    check_schema(&mut outgoing, schemas).map_err(|error| error.to_string())
+}
+
+fn refused(schema: &str, body: Value) -> String {
+    held(&of(schema, body), &schemas()).unwrap_err()
+}
+
+#[test]
+fn a_message_that_fits_takes_package_and_severity_from_its_schema() {
+    let (schemas, message) =
+        (schemas(), of("app.update", json!({"update": {"alias": "F1"}, "url": "no URI: formats are not asserted"})));
+    let mut outgoing = validate(&message, &plain_routing()).unwrap();
+    assert_eq!(check_schema(&mut outgoing, &schemas).unwrap(), SchemaCheck::Yes);
+    assert_eq!(outgoing.schema_package, Some("app_messages"));
+    assert_eq!(outgoing.severity, Some(Severity::Debug));
+}
+
+#[test]
+fn a_severity_that_is_given_stays() {
+    let object = set(example(), "/spec/message/schema", "app.update".into());
+    let object = set(
+        set(object, "/spec/message/body", json!({"update": {"alias": "F1"}})),
+        "/spec/message/severity",
+        "Error".into(),
+    );
+    let (schemas, message) = (schemas(), message(&object));
+    let mut outgoing = validate(&message, &plain_routing()).unwrap();
+    check_schema(&mut outgoing, &schemas).unwrap();
+    assert_eq!(outgoing.severity, Some(Severity::Error));
+}
+
+#[test]
+fn each_violation_names_its_place_what_is_there_and_what_the_schema_wants() {
+    let body = json!({"update": {
+        "karma": -5, "status": "gone", "user": {"name": 7}, "tags": ["a", null], "odd\u{1b}": 1,
+    }});
+    let detail = refused("app.update", body);
+    assert!(
+        detail.starts_with(
+            "consumers would drop the message, as it does not fit schema app.update of app-messages 1.2: "
+        ),
+        "{detail}"
+    );
+    for expected in [
+        "spec.message.body.update.alias is missing: add it",
+        "spec.message.body.update.karma is -5, but must be at least -3",
+        r#"spec.message.body.update.status is "gone", but must be one of "pending" or "stable""#,
+        "spec.message.body.update.user.name is 7, but must be a string",
+        "spec.message.body.update.tags[1] is null, but must be a string",
+    ] {
+        assert!(detail.contains(expected) || detail.contains("; and 1 more"), "{detail}: {expected}");
+    }
+    assert_eq!(detail.matches("spec.message.body.").count(), 5, "{detail}");
+    assert!(detail.ends_with("; and 1 more: create one that fits"), "{detail}");
+    assert!(!detail.contains('\u{1b}'), "{detail}");
+}
+
+#[test]
+fn a_value_of_no_allowed_type_is_told_all_of_them() {
+    let detail = refused("app.update", json!({"update": {"alias": "a", "user": "x".repeat(1000)}}));
+    assert!(detail.contains("…\", but must be null or an object"), "{detail}");
+    assert!(detail.len() < 400, "{detail}");
+}
+
+#[test]
+fn headers_are_held_against_the_schema_too() {
+    let detail = refused("loud", json!({}));
+    assert!(detail.contains("spec.message.headers.source is missing: add it"), "{detail}");
+    let quiet = set(set(example(), "/spec/message/schema", "loud".into()), "/spec/message/severity", "Info".into());
+    let detail = held(&message(&set(quiet, "/spec/message/headers", json!({"source": "a"}))), &schemas()).unwrap_err();
+    assert!(detail.contains("spec.message.severity is 20, but must be one of 40"), "{detail}");
+}
+
+#[test]
+fn a_package_that_contradicts_is_refused_and_the_same_in_another_spelling_is_not() {
+    let with = |schema: &str, package: &str| {
+        let object = set(example(), "/spec/message/schema", schema.into());
+        held(&message(&set(object, "/spec/message/schemaPackage", package.into())), &schemas())
+    };
+    assert_eq!(with("both", "Other-Messages"), Ok(SchemaCheck::Yes));
+    let detail = with("both", "bodhi_messages").unwrap_err();
+    assert!(
+        detail.contains(
+            r#"spec.message.schemaPackage is "bodhi_messages", but schema "both" is in app_messages, other_messages"#
+        ),
+        "{detail}"
+    );
+    let detail = refused("both", json!({}));
+    assert!(detail.contains("is in several packages: name one of app_messages, other_messages"), "{detail}");
+}
+
+#[test]
+fn a_schema_that_is_not_known_is_sent_with_a_word_or_refused() {
+    for (name, expected) in [
+        ("nobody.knows", "lacks schema nobody.knows"),
+        ("made", "lacks schema made of made-messages 3, as code makes it"),
+    ] {
+        let message = of(name, json!({}));
+        let SchemaCheck::Unchecked(why) = held(&message, &schemas()).unwrap() else { panic!("it was checked") };
+        assert!(why.contains(expected), "{why}");
+        let detail = held(&message, &Schemas { unknown: Unknown::Refuse, ..schemas() }).unwrap_err();
+        assert!(detail.contains(expected) && detail.contains("--unknown-schemas"), "{detail}");
+    }
+    let none = Schemas { catalog: None, unknown: Unknown::Allow };
+    let unchecked = SchemaCheck::Unchecked("the operator has no catalog of schemas".to_owned());
+    assert_eq!(held(&of("nobody.knows", json!({})), &none), Ok(unchecked));
+    assert!(held(&of("nobody.knows", json!({})), &Schemas { unknown: Unknown::Refuse, ..none }).is_err());
+}
+
+#[test]
+fn the_base_schema_is_always_known() {
+    for schemas in [schemas(), Schemas::default(), Schemas { catalog: None, unknown: Unknown::Refuse }] {
+        assert_eq!(held(&message(&example()), &schemas), Ok(SchemaCheck::Yes));
+    }
+}
+
+#[test]
+fn a_schema_that_cannot_be_used_lets_nothing_through() {
+    for name in ["broken", "fetching", "looking"] {
+        let detail = refused(name, json!({"a": "a"}));
+        assert!(detail.contains(&format!("schema {name} of app-messages 1.2 is broken")), "{detail}");
+    }
+}
+
+#[test]
+fn hostile_bodies_cost_little_time() {
+    let wide = format!("[{}0]", "0,".repeat(499_000));
+    let nested = |inside: Value| (0..120).fold(inside, |value, _| json!({"a": value}));
+    let bodies = [
+        ("app.update", json!({"update": {"alias": "a", "tags": serde_json::from_str::<Value>(&wide).unwrap()}})),
+        (
+            "app.update",
+            json!({"update": (0..80_000).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>()}),
+        ),
+        ("app.update", json!({"update": {"user": nested(json!(1))}})),
+        ("pattern", json!({"a": "a".repeat(1_000_000) + "b"})),
+    ];
+    for (schema, body) in bodies {
+        let (message, schemas, begun) = (of(schema, body), schemas(), Instant::now());
+        let detail = held(&message, &schemas).unwrap_err();
+        let took = begun.elapsed();
+        println!("{schema}: {took:?}: {} characters", detail.len());
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(detail.len() < 2_000, "{}", detail.len());
+    }
+}
+
+#[test]
+fn what_is_no_catalog_is_told_so() {
+    for (text, expected) in [
+        ("", "it is no catalog of schemas"),
+        ("[]", "it is no catalog of schemas"),
+        (r#"{"format": 1}"#, "missing field"),
+        (r#"{"format": 2}"#, "has the form 2"),
+    ] {
+        let detail = Catalog::read(text.as_bytes()).unwrap_err().to_string();
+        assert!(detail.contains(expected) && detail.contains("just schemas"), "{detail}");
+    }
+}

@@ -1,0 +1,244 @@
+//! The status says what became of a message, in the proposal's words and in conditions.
+
+use crate::api::v1alpha1::FedoraMessageStatus;
+use crate::policy::outcome::{Outcome, Reason, Then};
+use crate::state::{Facts, RECONCILING, SENT, STALLED, is_stalled, is_warning, next};
+use chrono::{DateTime, TimeDelta, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::fixture::{UID, at, example, message};
+
+const FACTS: Facts<'_> =
+    Facts { routing_key: Some("nice.message"), attempts: 1, next_attempt: None, delivery_mode: "direct" };
+
+fn after(previous: &FedoraMessageStatus, reason: Reason, now: DateTime<Utc>) -> FedoraMessageStatus {
+    let outcome = Outcome { reason, message: format!("{reason} it was") };
+    next(&message(&example()), previous, &outcome, &FACTS, now)
+}
+
+fn condition<'a>(status: &'a FedoraMessageStatus, type_: &str) -> Option<&'a Condition> {
+    let mut found = status.conditions.iter().filter(|condition| condition.type_ == type_);
+    let first = found.next();
+    assert!(found.next().is_none(), "{type_} is there twice");
+    first
+}
+
+#[test]
+fn a_sent_messages_status_begins_with_the_proposals() {
+    let status = next(
+        &message(&example()),
+        &FedoraMessageStatus::default(),
+        &Outcome::sent(true),
+        &FACTS,
+        at("2019-07-30T19:12:23Z"),
+    );
+    let yaml = serde_saphyr::to_string(&status).unwrap();
+    let proposal = "type: FedoraMessageSent\nstatus: true\nreason: Sent\nmessage: Message was sent successfully\n";
+    assert!(yaml.starts_with(proposal), "{yaml}");
+}
+
+#[test]
+fn a_sent_messages_status_in_full() {
+    let status = next(
+        &message(&example()),
+        &FedoraMessageStatus::default(),
+        &Outcome::sent(true),
+        &FACTS,
+        at("2019-07-30T19:12:23.987654321Z"),
+    );
+    let expected = json!({
+        "type": "FedoraMessageSent",
+        "status": true,
+        "reason": "Sent",
+        "message": "Message was sent successfully",
+        "conditions": [{
+            "type": "FedoraMessageSent", "status": "True", "reason": "Sent",
+            "message": "Message was sent successfully",
+            "observedGeneration": 1, "lastTransitionTime": "2019-07-30T19:12:23Z",
+        }],
+        "observedGeneration": 1,
+        "messageId": UID,
+        "sentTime": "2019-07-30T19:12:23Z",
+        "routingKey": "nice.message",
+        "attempts": 1,
+        "deliveryMode": "direct",
+    });
+    assert_eq!(serde_json::to_value(&status).unwrap(), expected);
+}
+
+#[test]
+fn a_sent_message_that_nobody_got_says_so_and_is_sent_all_the_same() {
+    let status = next(
+        &message(&example()),
+        &FedoraMessageStatus::default(),
+        &Outcome::sent(false),
+        &FACTS,
+        at("2019-07-30T19:12:23Z"),
+    );
+    assert_eq!((status.status, status.reason.as_deref()), (Some(true), Some("Sent")));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("Message was sent successfully, but reached nobody: no queue of the broker is bound to its topic")
+    );
+}
+
+#[test]
+fn a_failed_messages_status_in_full() {
+    let outcome = Outcome { reason: Reason::BrokerUnreachable, message: "nobody answers".to_owned() };
+    let facts = Facts { attempts: 3, next_attempt: Some(at("2019-07-30T19:13:00.5Z")), ..FACTS };
+    let status =
+        next(&message(&example()), &FedoraMessageStatus::default(), &outcome, &facts, at("2019-07-30T19:12:23.5Z"));
+    let expected = json!({
+        "type": "FedoraMessageSent",
+        "status": false,
+        "reason": "BrokerUnreachable",
+        "message": "nobody answers",
+        "conditions": [
+            {
+                "type": "FedoraMessageSent", "status": "False", "reason": "BrokerUnreachable",
+                "message": "nobody answers",
+                "observedGeneration": 1, "lastTransitionTime": "2019-07-30T19:12:23Z",
+            },
+            {
+                "type": "Reconciling", "status": "True", "reason": "BrokerUnreachable",
+                "message": "The next attempt is at 2019-07-30T19:13:00Z, or once the broker is back",
+                "observedGeneration": 1, "lastTransitionTime": "2019-07-30T19:12:23Z",
+            },
+        ],
+        "observedGeneration": 1,
+        "messageId": UID,
+        "routingKey": "nice.message",
+        "attempts": 3,
+        "nextAttemptTime": "2019-07-30T19:13:00Z",
+        "deliveryMode": "direct",
+    });
+    assert_eq!(serde_json::to_value(&status).unwrap(), expected);
+}
+
+#[test]
+fn kstatus_sees_what_follows() {
+    for reason in Reason::ALL {
+        let status = after(&FedoraMessageStatus::default(), reason, at("2019-07-30T19:12:23Z"));
+        let (reconciling, stalled) = match reason.then() {
+            Then::Done => (None, None),
+            Then::Stop if reason == Reason::InvalidMessage => {
+                (None, Some("Given up: delete it, and create another FedoraMessage with what is wrong put right"))
+            }
+            Then::Stop => (
+                None,
+                Some("Given up; to try once more, set the annotation apps.fedoraproject.org/retry to a new value"),
+            ),
+            Then::Backoff => (Some("The next attempt is made once the broker is back"), None),
+            Then::AwaitSecret => (Some("The next attempt is made as soon as the Secret appears or changes"), None),
+            Then::AwaitResume => (Some("Waits until spec.suspend is false"), None),
+        };
+        for (type_, expected) in [(RECONCILING, reconciling), (STALLED, stalled)] {
+            let found = condition(&status, type_);
+            assert_eq!(found.map(|condition| condition.message.as_str()), expected, "{reason}: {type_}");
+            assert!(found.is_none_or(|condition| condition.status == "True" && condition.reason == reason.name()));
+        }
+        assert_eq!(is_stalled(&status), reason.then() == Then::Stop, "{reason}");
+    }
+}
+
+#[test]
+fn a_transition_time_changes_with_the_conditions_status_alone() {
+    let times: Vec<_> = (0..5).map(|minutes| at("2019-07-30T19:12:23Z") + TimeDelta::minutes(minutes)).collect();
+    let transition = |status: &FedoraMessageStatus, type_: &str| {
+        condition(status, type_).map(|condition| condition.last_transition_time.0.as_second())
+    };
+    let mut status = FedoraMessageStatus::default();
+    // What happens, and since when each condition has been as it is then.
+    for (now, (reason, sent, reconciling, stalled)) in times.iter().zip([
+        (Reason::BrokerUnreachable, 0, Some(0), None),
+        (Reason::SecretNotFound, 0, Some(0), None),
+        (Reason::TopicForbidden, 0, None, Some(2)),
+        (Reason::Nacked, 0, Some(3), None),
+        (Reason::Sent, 4, None, None),
+    ]) {
+        status = after(&status, reason, *now);
+        let second = |index: usize| times[index].timestamp();
+        assert_eq!(transition(&status, SENT), Some(second(sent)), "{reason}");
+        assert_eq!(transition(&status, RECONCILING), reconciling.map(second), "{reason}");
+        assert_eq!(transition(&status, STALLED), stalled.map(second), "{reason}");
+    }
+}
+
+#[test]
+fn the_routing_key_is_kept_when_an_attempt_does_not_get_that_far() {
+    let now = at("2019-07-30T19:12:23Z");
+    let failed = after(&FedoraMessageStatus::default(), Reason::BrokerUnreachable, now);
+    let facts = Facts { routing_key: None, ..FACTS };
+    let held = next(&message(&example()), &failed, &Outcome::suspended(), &facts, now);
+    assert_eq!(held.routing_key.as_deref(), Some("nice.message"));
+}
+
+#[test]
+fn a_time_for_the_next_attempt_goes_away_with_it() {
+    let now = at("2019-07-30T19:12:23Z");
+    let facts = Facts { next_attempt: Some(now), ..FACTS };
+    let failed = Outcome { reason: Reason::Nacked, message: String::new() };
+    let failed = next(&message(&example()), &FedoraMessageStatus::default(), &failed, &facts, now);
+    assert_eq!(failed.next_attempt_time, Some(now));
+    let sent = after(&failed, Reason::Sent, now);
+    assert_eq!(sent.next_attempt_time, None);
+}
+
+/// Any status that the operator may have written before.
+fn previous() -> impl Strategy<Value = FedoraMessageStatus> {
+    proptest::collection::vec((0..Reason::ALL.len(), 0..100_000_i64), 0..3).prop_map(|life| {
+        life.into_iter().fold(FedoraMessageStatus::default(), |status, (reason, seconds)| {
+            after(&status, Reason::ALL[reason], at("2019-07-30T19:12:23.25Z") + TimeDelta::seconds(seconds))
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_summary_is_the_condition_whatever_happens(
+        previous in previous(),
+        reason in proptest::sample::select(Reason::ALL.to_vec()),
+        detail in ".*",
+        attempts: u32,
+        seconds in 0..1_000_000_i64,
+    ) {
+        let now = at("2019-07-30T19:12:23.75Z") + TimeDelta::seconds(seconds);
+        let outcome = Outcome { reason, message: detail };
+        let next_attempt = (reason.then() == Then::Backoff).then_some(now);
+        let facts = Facts { attempts, next_attempt, ..FACTS };
+        let status = next(&message(&example()), &previous, &outcome, &facts, now);
+
+        let sent = condition(&status, SENT).unwrap();
+        prop_assert_eq!(status.type_.as_deref(), Some(sent.type_.as_str()));
+        prop_assert_eq!(status.status, Some(sent.status == "True"));
+        prop_assert_eq!(status.reason.as_deref(), Some(sent.reason.as_str()));
+        prop_assert_eq!(status.message.as_deref(), Some(sent.message.as_str()));
+        prop_assert_eq!(status.observed_generation, sent.observed_generation);
+        prop_assert_eq!(status.status, Some(reason == Reason::Sent));
+        prop_assert_eq!(status.sent_time.is_some(), reason == Reason::Sent);
+        prop_assert!(status.conditions.len() <= 2);
+
+        // What is read back from the API server is what was written.
+        let json: Value = serde_json::to_value(&status).unwrap();
+        prop_assert_eq!(serde_json::from_value::<FedoraMessageStatus>(json).unwrap(), status);
+    }
+}
+
+#[test]
+fn a_person_is_told_once_of_each_new_reason_and_not_of_success() {
+    let status =
+        |reason: &str| FedoraMessageStatus { reason: Some(reason.to_owned()), ..FedoraMessageStatus::default() };
+    for (before, now, last_reported) in [
+        (None, "BrokerUnreachable", true),
+        (Some("BrokerUnreachable"), "BrokerUnreachable", false),
+        (Some("BrokerUnreachable"), "DeadlineExceeded", true),
+        (Some("BrokerUnreachable"), "Sent", false),
+        (None, "Sent", false),
+        (None, "Suspended", false),
+        (Some("Suspended"), "SecretNotFound", true),
+    ] {
+        assert_eq!(is_warning(before, &status(now)), last_reported, "{before:?} {now}");
+    }
+}

@@ -1,0 +1,234 @@
+//! What is counted: the steps of a message's way (docs/architecture.md) that are pure.
+
+use std::hint::black_box;
+use std::iter;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::FedoraMessageStatus;
+use fedora_message::message::envelope::{Envelope, Routing};
+use fedora_message::message::validate::validate;
+use fedora_message::policy::outcome::{Outcome, Reason};
+use fedora_message::schema::catalog::Catalog;
+use fedora_message::schema::check::{Schemas, Unknown, check_schema};
+use fedora_message::state::{Facts, next};
+use fedora_message_operator::controller::queue::{Job, JobResult, Next, Pods, Queue};
+use kube::core::WatchEvent;
+use serde_json::{Value, json};
+
+use crate::Result;
+use crate::callgrind::counted;
+
+/// How often each case calls what is counted: its count is the mean.
+pub const CALLS: u32 = 100;
+/// The time, in every case.
+const NOW: DateTime<Utc> = DateTime::from_timestamp(1_767_268_800, 0).unwrap();
+/// How many messages are in the queue already, and wait.
+const WAITING: u32 = 1_000;
+/// How many updates make a body of 200 bytes, and of 100 kB.
+const SMALL: usize = 1;
+const LARGE: usize = 545;
+
+/// What does a case, after what has to be there before.
+type Case = fn() -> Result<()>;
+
+/// All cases.
+pub const CASES: [(&str, Case); 10] = [
+    ("decode-200B", || decoding(SMALL)),
+    ("decode-100kB", || decoding(LARGE)),
+    ("validate-200B", || validating(SMALL)),
+    ("validate-100kB", || validating(LARGE)),
+    ("conform-200B", checking_schema),
+    ("envelope-200B", enveloping),
+    ("status", telling),
+    ("queue-observe", observing),
+    ("queue-take", taking),
+    ("queue-finish", finishing),
+];
+
+/// Does the case of this name.
+pub fn run(name: &str) -> Result<()> {
+    let (_, case) = CASES.iter().find(|(other, _)| *other == name).ok_or("no such case")?;
+    case()
+}
+
+/// Counts calls, all but the first, which makes what is made only once.
+fn calls<T>(mut call: impl FnMut() -> Result<T>) -> Result<()> {
+    call()?;
+    counted(|| (0..CALLS).for_each(|_| drop(black_box(call()))));
+    Ok(())
+}
+
+fn decoding(updates: usize) -> Result<()> {
+    let line = line(0, updates);
+    calls(|| decode(&line))
+}
+
+fn validating(updates: usize) -> Result<()> {
+    let (message, routing) = (decode(&line(0, updates))?, routing());
+    calls(|| Ok(validate(&message, &routing)?))
+}
+
+fn checking_schema() -> Result<()> {
+    let (message, schemas) = (decode(&line(0, SMALL))?, schemas()?);
+    let mut outgoing = validate(&message, &routing())?;
+    calls(|| Ok(check_schema(&mut outgoing, &schemas)?))
+}
+
+fn enveloping() -> Result<()> {
+    let (message, routing) = (decode(&line(0, SMALL))?, routing());
+    let outgoing = validate(&message, &routing)?;
+    calls(|| Ok(Envelope::new(&outgoing, &routing.exchange)))
+}
+
+/// The status of a message that was sent, as JSON.
+fn telling() -> Result<()> {
+    let (message, none) = (decode(&line(0, SMALL))?, FedoraMessageStatus::default());
+    calls(|| Ok(serde_json::to_vec(&status(&message, &none, &Outcome::sent(true)))?))
+}
+
+/// The queue packs a message that is new to it.
+fn observing() -> Result<()> {
+    let (mut queue, messages) = (waiting()?, messages(WAITING, CALLS)?);
+    counted(|| messages.into_iter().for_each(|message| queue.observe(0, message)));
+    Ok(())
+}
+
+/// It unpacks one whose turn it is, and decides about it.
+fn taking() -> Result<()> {
+    let (mut queue, mut jobs) = (waiting()?, Vec::new());
+    messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
+    jobs.reserve(CALLS as usize);
+    counted(|| jobs.extend(iter::from_fn(|| queue.take(NOW))));
+    all_of(&jobs)
+}
+
+/// It is told that one was sent.
+fn finishing() -> Result<()> {
+    let mut queue = waiting()?;
+    messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
+    let jobs: Vec<_> = iter::from_fn(|| queue.take(NOW)).collect();
+    let ends: Vec<_> = jobs.iter().map(|job| (job, done(job, &Outcome::sent(true), None))).collect();
+    counted(|| ends.iter().for_each(|(job, done)| queue.finish(job, done, NOW)));
+    all_of(&jobs)
+}
+
+/// A queue with messages that are tried again later.
+fn waiting() -> Result<Queue> {
+    let mut queue = Queue::new(CALLS as usize, Pods::default());
+    queue.lead();
+    let unreachable = Outcome { reason: Reason::BrokerUnreachable, message: "no answer".to_owned() };
+    for message in messages(0, WAITING)? {
+        queue.observe(0, message);
+        let job = queue.take(NOW).ok_or("a message was not given out")?;
+        queue.finish(&job, &done(&job, &unreachable, Some(NOW + TimeDelta::hours(1))), NOW);
+    }
+    Ok(queue)
+}
+
+fn messages(first: u32, count: u32) -> Result<Vec<FedoraMessage>> {
+    (first..first + count).map(|number| decode(&line(number, SMALL))).collect()
+}
+
+fn all_of(jobs: &[Job]) -> Result<()> {
+    if jobs.len() == CALLS as usize { Ok(()) } else { Err("not every message was given out".into()) }
+}
+
+fn done(job: &Job, outcome: &Outcome, due: Option<DateTime<Utc>>) -> JobResult {
+    JobResult { status: status(&job.message, &job.status, outcome), record: Next::Written, due }
+}
+
+fn status(message: &FedoraMessage, previous: &FedoraMessageStatus, outcome: &Outcome) -> FedoraMessageStatus {
+    let routing_key = Some("org.fedoraproject.prod.bodhi.update");
+    let facts = Facts { routing_key, attempts: 1, next_attempt: None, delivery_mode: "direct" };
+    next(message, previous, outcome, &facts, NOW)
+}
+
+fn routing() -> Routing {
+    Routing {
+        exchange: "amq.topic".to_owned(),
+        prod_topic_prefix: "org.fedoraproject.prod".to_owned(),
+        ..Routing::default()
+    }
+}
+
+/// As kube reads it.
+fn decode(line: &str) -> Result<FedoraMessage> {
+    match serde_json::from_str(line)? {
+        WatchEvent::Added(message) => Ok(message),
+        _ => Err("another event".into()),
+    }
+}
+
+/// The line by which a watch tells of a new message.
+fn line(number: u32, updates: usize) -> String {
+    let body = json!({"updates": vec![update(); updates]});
+    let fields = json!({"f:spec": {"f:env": {}, "f:authentication": {}, "f:message": {"f:body": {"f:updates": {}}}}});
+    let object = json!({
+        "apiVersion": "apps.fedoraproject.org/v1alpha1",
+        "kind": "FedoraMessage",
+        "metadata": {
+            "name": format!("update-{number}"), "namespace": "bodhi", "generation": 1, "resourceVersion": "77",
+            "uid": format!("{number:08x}-5e6f-4a7b-8c9d-0e1f2a3b4c5d"), "creationTimestamp": "2026-01-01T11:59:59Z",
+            "managedFields": [{
+                "apiVersion": "apps.fedoraproject.org/v1alpha1", "fieldsType": "FieldsV1", "fieldsV1": fields,
+                "manager": "kubectl-create", "operation": "Update", "time": "2026-01-01T11:59:59Z",
+            }],
+        },
+        "spec": {
+            "env": "prod",
+            "message": {
+                "topic": "bodhi.update", "schema": "app.update", "severity": "Info", "body": body,
+                "headers": {"fedora_messaging_user_lmacken": true, "niceness": "very"},
+            },
+            "authentication": {"secretRef": {"name": "fedora-messaging-certs"}},
+        },
+    });
+    format!(r#"{{"type":"ADDED","object":{object}}}"#)
+}
+
+/// Some 180 bytes of a body.
+fn update() -> Value {
+    json!({
+        "alias": "FEDORA-2026-5e6f4a7b8c", "title": "kernel-6.17.4-300.fc43", "status": "stable", "karma": 3,
+        "user": {"name": "lmacken", "groups": ["packager", "sysadmin"]}, "notes": "It\u{2019}s \"better\" now",
+    })
+}
+
+/// A catalog with the schema of these bodies.
+fn schemas() -> Result<Schemas> {
+    let draft4 = "http://json-schema.org/draft-04/schema#";
+    let text = json!({"type": "string"});
+    let user = json!({
+        "type": "object",
+        "properties": {"name": text, "groups": {"type": "array", "items": text}},
+        "required": ["name"],
+    });
+    let update = json!({
+        "type": "object",
+        "properties": {
+            "alias": text, "title": text, "notes": text, "user": {"$ref": "#/definitions/user"},
+            "status": {"enum": ["pending", "testing", "stable"]}, "karma": {"type": ["integer", "null"], "minimum": -3},
+        },
+        "required": ["alias", "title", "user"],
+        "additionalProperties": false,
+    });
+    let body = json!({
+        "$schema": draft4,
+        "type": "object",
+        "properties": {"updates": {"type": "array", "items": update}},
+        "required": ["updates"],
+        "definitions": {"user": user},
+    });
+    let headers = json!({"$schema": draft4, "type": "object", "properties": {"sent-at": text}});
+    let catalog = json!({
+        "format": 1, "library": "3.9.1", "base": {"headers": headers, "body": {"$schema": draft4, "type": "object"}},
+        "schemas": [{
+            "name": "app.update", "package": "app_messages", "distribution": "app-messages", "version": "1.2",
+            "severity": 20, "headers": null, "body": body,
+        }],
+    });
+    let catalog = Catalog::read(catalog.to_string().as_bytes())?;
+    Ok(Schemas { catalog: Some(Arc::new(catalog)), unknown: Unknown::Refuse })
+}

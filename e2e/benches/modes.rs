@@ -1,0 +1,191 @@
+//! What delivery by Pods costs beside direct delivery: time, CPU and memory of a message, and messages a
+//! minute. One run, on one node, in turns.
+
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+use std::fs::read_to_string;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use fedora_message::api::v1alpha1::FedoraMessageDefinition;
+use futures::TryStreamExt;
+use kube::api::{PostParams, WatchParams};
+use kube::core::WatchEvent;
+use kube::{Api, Client};
+use rig::{Cluster, wait_until};
+use tokio::runtime::Runtime;
+
+use e2e::bench::operator::{Operator, create, is_done};
+use e2e::bench::{NAMESPACE, Result, machine, manifest, prepare};
+
+/// Messages one after another, in each mode and each round.
+const DIRECT: usize = 100;
+const BY_POD: usize = 10;
+const ROUNDS: usize = 2;
+/// Messages that wait for an operator which runs so many Pods at a time.
+const WAITING: usize = 40;
+const WIDTHS: [usize; 5] = [1, 2, 4, 6, 8];
+/// Messages that wait for one that sends directly.
+const WAITING_DIRECT: usize = 1_000;
+const LONG: Duration = Duration::from_mins(5);
+
+/// What some messages took.
+#[derive(Default)]
+struct Cost {
+    /// From apply to a status that says sent, of each.
+    times: Vec<Duration>,
+    /// Seconds of CPU: of the operator, of all Pods, and of the whole machine.
+    cpu: [f64; 3],
+    /// The operator's resident memory after, in MiB.
+    resident: f64,
+    /// The most memory that all Pods had at a time, in MiB: that of one, as they come one after another.
+    pods: f64,
+}
+
+fn main() -> Result<()> {
+    let bench = Bench::start()?;
+    let (mut direct, mut by_pod) = (Cost::default(), Cost::default());
+    bench.measure("warm-up", "pod", 1, &mut Cost::default())?;
+    for round in 0..ROUNDS {
+        bench.measure(&format!("direct{round}"), "direct", DIRECT, &mut direct)?;
+        bench.measure(&format!("pod{round}"), "pod", BY_POD, &mut by_pod)?;
+    }
+    let rate = bench.drain("drain", &["--delivery-mode", "direct"], WAITING_DIRECT)?;
+    println!("{}", machine());
+    println!("| one message at a time | direct | by Pod | ratio |");
+    println!("|---|---|---|---|");
+    let (fast, slow) = (direct.quantiles(), by_pod.quantiles());
+    for (number, name) in ["half of all, ms", "90 %, ms", "slowest, ms"].iter().enumerate() {
+        row(&format!("apply to sent: {name}"), fast[number], slow[number], 0);
+    }
+    row("CPU of the whole machine, ms a message", direct.milliseconds(2), by_pod.milliseconds(2), 1);
+    row("CPU of the operator, ms a message", direct.milliseconds(0), by_pod.milliseconds(0), 1);
+    println!("| CPU of a Pod, ms | | {:.0} | |", by_pod.milliseconds(1));
+    row("memory of the operator, MiB", direct.resident, by_pod.resident, 1);
+    println!("| memory of a Pod, MiB | | {:.0} | |", by_pod.pods);
+    println!();
+    println!("| {WAITING} waiting messages | a minute |");
+    println!("|---|---|");
+    println!("| direct ({WAITING_DIRECT} messages) | {rate:.0} |");
+    for width in WIDTHS {
+        let arguments = ["--delivery-mode", "pod", "--max-pods", &width.to_string()];
+        let rate = bench.drain(&format!("pods{width}"), &arguments, WAITING)?;
+        println!("| by Pods, {width} at a time | {rate:.0} |");
+    }
+    Ok(())
+}
+
+/// Ends when a message is sent, as a watch tells.
+async fn until_sent(api: &Api<FedoraMessageDefinition>, name: &str) -> Result<()> {
+    let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
+    // From the version 0 on it begins with the object as it is.
+    let mut events = pin!(api.watch(&parameters, "0").await?);
+    while let Some(event) = events.try_next().await? {
+        if let WatchEvent::Added(message) | WatchEvent::Modified(message) = event
+            && message.status.is_some_and(|status| status.status == Some(true))
+        {
+            return Ok(());
+        }
+    }
+    Err(format!("the watch on {name} has ended").into())
+}
+
+fn row(name: &str, direct: f64, by_pod: f64, digits: usize) {
+    println!("| {name} | {direct:.digits$} | {by_pod:.digits$} | {:.0} |", by_pod / direct);
+}
+
+impl Cost {
+    /// Half and nine tenths of the messages took no longer, and none did.
+    fn quantiles(&self) -> [f64; 3] {
+        let mut times = self.times.clone();
+        times.sort();
+        let last = times.len() - 1;
+        [last / 2, last * 9 / 10, last].map(|place| times[place].as_secs_f64() * 1000.0)
+    }
+
+    fn milliseconds(&self, whose: usize) -> f64 {
+        self.cpu[whose] * 1000.0 / self.times.len() as f64
+    }
+}
+
+struct Bench {
+    cluster: Cluster,
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Bench {
+    fn start() -> Result<Self> {
+        let cluster = Cluster::start()?;
+        let (runtime, client) = prepare(&cluster.kube, &cluster.broker)?;
+        cluster.kube.apply(&["manifests/base/admission-policy.yaml".into()])?;
+        Ok(Self { cluster, runtime, client })
+    }
+
+    /// Sends messages one after another.
+    fn measure(&self, name: &str, mode: &str, count: usize, cost: &mut Cost) -> Result<()> {
+        let operator = self.operator(&["--delivery-mode", mode])?;
+        // The first connection, and the first look at the Secret, are not a message's.
+        self.runtime.block_on(self.send(&format!("{name}-first"), 0))?;
+        std::fs::write(self.pods("memory", "memory.max_usage_in_bytes"), "0")?;
+        let before = self.cpu(operator.pid)?;
+        for number in 0..count {
+            cost.times.push(self.runtime.block_on(self.send(name, number))?);
+        }
+        for (total, (after, before)) in cost.cpu.iter_mut().zip(self.cpu(operator.pid)?.into_iter().zip(before)) {
+            *total += after - before;
+        }
+        cost.resident = operator.resident()?;
+        let pods: f64 = read_to_string(self.pods("memory", "memory.max_usage_in_bytes"))?.trim().parse()?;
+        cost.pods = cost.pods.max(pods / 1024.0 / 1024.0);
+        operator.stop()?;
+        Ok(())
+    }
+
+    /// From a message's creation until its status says that it is sent.
+    async fn send(&self, name: &str, number: usize) -> Result<Duration> {
+        let api: Api<FedoraMessageDefinition> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let object = serde_json::from_value(manifest(name, number))?;
+        let start = Instant::now();
+        let name = api.create(&PostParams::default(), &object).await?.metadata.name.unwrap_or_default();
+        tokio::time::timeout(LONG, until_sent(&api, &name)).await??;
+        Ok(start.elapsed())
+    }
+
+    /// How many messages a minute an operator sends that finds them waiting.
+    fn drain(&self, name: &str, arguments: &[&str], count: usize) -> Result<f64> {
+        self.runtime.block_on(create(&self.client, count, |number| manifest(name, number)))?;
+        let operator = self.operator(arguments)?;
+        let start = Instant::now();
+        wait_until(LONG, "all are sent", || self.runtime.block_on(is_done(&self.client, "")))?;
+        let rate = count as f64 * 60.0 / start.elapsed().as_secs_f64();
+        operator.stop()?;
+        Ok(rate)
+    }
+
+    fn operator(&self, arguments: &[&str]) -> Result<Operator> {
+        let arguments = [&["--cli-image-pull-policy", "Never"], arguments].concat();
+        Operator::start(&self.cluster.kube, &self.cluster.broker, &arguments)
+    }
+
+    /// A file of the control group of all Pods.
+    fn pods(&self, controller: &str, file: &str) -> String {
+        format!("/sys/fs/cgroup/{controller}/{}/{file}", self.cluster.pods_control_group())
+    }
+
+    /// Seconds of CPU used so far: by the operator, by all Pods, and by the whole machine.
+    fn cpu(&self, operator: u32) -> Result<[f64; 3]> {
+        let mut own = 0.0;
+        for thread in std::fs::read_dir(format!("/proc/{operator}/task"))? {
+            let times = read_to_string(thread?.path().join("schedstat"))?;
+            own += times.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9;
+        }
+        let pods = read_to_string(self.pods("cpuacct", "cpuacct.usage"))?.trim().parse::<f64>()? / 1e9;
+        let stat = read_to_string("/proc/stat")?;
+        let numbers = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        let ticks: Vec<f64> = numbers.map(str::parse).collect::<std::result::Result<_, _>>()?;
+        // User, nice, system, and interrupts; in hundredths of a second.
+        let busy: f64 = [0, 1, 2, 5, 6].iter().filter_map(|field| ticks.get(*field)).sum();
+        Ok([own, pods, busy / 100.0])
+    }
+}

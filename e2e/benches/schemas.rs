@@ -1,0 +1,77 @@
+//! What a check of a message against its schema costs, beside the Python library's own: time, the time to
+//! compile, and memory. In one run, of all schemas of the catalog with bodies that fit.
+
+use std::fs;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use fedora_message::schema::catalog::{Catalog, Found, Schema};
+use fedora_message::schema::validator::value;
+use rig::schemas;
+use serde_json::{Value, json};
+
+use e2e::bench::{Result, machine, memory};
+
+/// How often each body is checked here, and by the library.
+const ROUNDS: u32 = 20;
+const LIBRARY_ROUNDS: u32 = 2;
+
+fn main() -> Result<()> {
+    let bytes = fs::read(schemas::catalog()?)?;
+    let cases = fs::read_to_string(schemas::cases()?)?;
+    let before = memory(std::process::id(), "VmRSS")?;
+    let begun = Instant::now();
+    let catalog = Catalog::read(&bytes)?;
+    let read = begun.elapsed();
+    let idle = memory(std::process::id(), "VmRSS")? - before;
+    let begun = Instant::now();
+    for schema in &catalog.schemas {
+        catalog.test(schema)?;
+    }
+    let compiled = begun.elapsed();
+    let all = memory(std::process::id(), "VmRSS")? - before;
+
+    let messages = cases.lines().map(|line| case(&catalog, line)).collect::<Result<Vec<_>>>()?;
+    let messages: Vec<_> = messages.into_iter().flatten().collect();
+    let ours = check(&catalog, &messages)?;
+    let library = schemas::library_time(LIBRARY_ROUNDS)?;
+    let number = u32::try_from(catalog.schemas.len())?;
+    println!("{}", machine());
+    println!("| what | | |");
+    println!("|---|---|---|");
+    println!("| a check, of {} bodies that fit | {ours:.1?} | JSON read anew each time |", messages.len());
+    println!(
+        "| the library's | {library:.1?} | {:.0} times ours, JSON read before |",
+        library.as_secs_f64() / ours.as_secs_f64()
+    );
+    println!("| a schema compiled, once | {:.1?} | mean of {number} |", compiled / number);
+    println!("| the catalog read, {} KiB | {read:.1?} | {idle:.1} MiB resident |", bytes.len() / 1024);
+    println!("| with all schemas compiled | {compiled:.1?} | {all:.1} MiB resident |");
+    Ok(())
+}
+
+/// A body that fits, as text, and its schema.
+fn case<'a>(catalog: &'a Catalog, line: &str) -> Result<Option<(&'a Schema, String)>> {
+    let case: Value = serde_json::from_str(line)?;
+    if case["part"] != "body" || case["valid"] != true {
+        return Ok(None);
+    }
+    let text = |key: &str| case[key].as_str().ok_or("a case without a text");
+    match catalog.find(text("name")?, Some(text("distribution")?)) {
+        Found::One(schema) => Ok(Some((schema, text("json")?.to_owned()))),
+        other => Err(format!("{line}: {other:?}").into()),
+    }
+}
+
+/// The mean time of a check, all schemas being compiled.
+fn check(catalog: &Catalog, messages: &[(&Schema, String)]) -> Result<Duration> {
+    let headers = json!({"fedora_messaging_severity": 20, "fedora_messaging_schema": "a", "sent-at": "now"});
+    let begun = Instant::now();
+    for _ in 0..ROUNDS {
+        for (schema, json) in messages {
+            let body = value(black_box(json)).ok_or("a body that is no JSON")?;
+            catalog.check(schema, &headers, &body).map_err(|misfit| format!("{schema}: {misfit:?}"))?;
+        }
+    }
+    Ok(begun.elapsed() / (ROUNDS * u32::try_from(messages.len())?))
+}

@@ -1,0 +1,61 @@
+//! What the benchmarks share.
+
+mod machine;
+pub mod operator;
+
+use std::path::Path;
+
+use fedora_message::api::v1alpha1::{API_VERSION, PLURAL};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use rig::{Broker, Kube};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::world::project;
+
+pub use self::machine::{Result, machine, memory};
+
+/// Where messages and certificate are.
+pub const NAMESPACE: &str = "bench";
+
+/// Installs the CRD, makes the namespace and the Secret in it, and gives a client to go on with.
+pub fn prepare(kube: &Kube, broker: &Broker) -> Result<(Runtime, Client)> {
+    let prepared = install(kube)?;
+    kube.apply_text(&broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
+    Ok(prepared)
+}
+
+/// Installs the CRD, makes the namespace, and gives a client to go on with.
+pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
+    // Fails only where a provider is installed already.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    kube.apply(&[project("crds/fedoramessages.yaml")])?;
+    kube.create_namespace(NAMESPACE)?;
+    // For a moment the API server answers requests for a new kind with 429. kubectl asks again then.
+    kube.run(&["get", "--raw", &format!("/apis/{API_VERSION}/{PLURAL}")])?;
+    let runtime = Runtime::new()?;
+    let client = runtime.block_on(client(&kube.kubeconfig()))?;
+    Ok((runtime, client))
+}
+
+/// A client of the API server, as the operator's own, by this kubeconfig.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(fedora_message_operator::cluster::client::connect(config)?)
+}
+
+/// A message of about 300 bytes.
+pub fn manifest(name: &str, number: usize) -> Value {
+    json!({
+        "apiVersion": "apps.fedoraproject.org/v1alpha1",
+        "kind": "FedoraMessage",
+        "metadata": {"name": format!("{name}-{number}"), "namespace": NAMESPACE},
+        "spec": {
+            "env": "prod",
+            "message": {"topic": format!("bench.{name}"), "body": {"number": number, "text": "x".repeat(150)}},
+            "authentication": {"secretRef": {"name": "certs"}},
+        },
+    })
+}

@@ -1,0 +1,121 @@
+//! An operator, and messages for it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::FedoraMessageDefinition;
+use fedora_message_operator::cluster::client::describe;
+use futures::{StreamExt, TryStreamExt, stream};
+use http::Request;
+use http_body_util::BodyExt;
+use kube::api::{ListParams, PostParams};
+use kube::client::Body;
+use kube::{Api, Client};
+use rig::port::Port;
+use rig::{Broker, Guard, Kube};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{NAMESPACE, Result, memory};
+use crate::world::program;
+
+/// Messages under way at a time: the operator's default.
+pub const CONCURRENCY: usize = 64;
+/// Statuses that it then writes at a time.
+pub const WRITES: usize = 8;
+/// The type of a JSON patch.
+pub const JSON_PATCH: &str = "application/json-patch+json";
+/// Asks for an answer without the object's other parts.
+pub const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+/// Selects what is not sent.
+const PENDING: &str = "status.status!=true";
+
+/// An operator, while it runs.
+pub struct Operator {
+    guard: Guard,
+    /// Its process.
+    pub pid: u32,
+    address: String,
+}
+
+impl Operator {
+    /// Starts one.
+    pub fn start(kube: &Kube, broker: &Broker, arguments: &[&str]) -> Result<Self> {
+        let (guard, port) = (Guard::new("operator")?, Port::reserve()?);
+        let address = format!("127.0.0.1:{}", port.number());
+        let mut command = Command::new(program());
+        command
+            .args(["run", "--admin-address", &address])
+            .args(arguments)
+            .env("KUBECONFIG", kube.kubeconfig())
+            .env("PROD_AMQP_URL", broker.url())
+            .env("RUST_LOG", "warn");
+        let pid = guard.start("operator", &command)?;
+        Ok(Self { guard, pid, address })
+    }
+
+    /// Whether it knows all that is pending.
+    pub fn is_ready(&self) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(&self.address)?;
+            stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
+    }
+
+    /// Its resident memory, in MiB.
+    pub fn resident(&self) -> Result<f64> {
+        memory(self.pid, "VmRSS")
+    }
+
+    /// The most resident memory that it ever had, in MiB.
+    pub fn peak(&self) -> Result<f64> {
+        memory(self.pid, "VmHWM")
+    }
+
+    /// Stops it, and waits until it has.
+    pub fn stop(self) -> Result<()> {
+        self.guard.stop("operator", Duration::from_mins(1))?;
+        Ok(())
+    }
+}
+
+/// Creates that many resources, and lists what is pending.
+pub async fn create(client: &Client, count: usize, manifest: impl Fn(usize) -> Value) -> Result<Vec<FedoraMessage>> {
+    let api: Api<FedoraMessageDefinition> = Api::namespaced(client.clone(), NAMESPACE);
+    let create = async |number| {
+        let object = serde_json::from_value(manifest(number)).map_err(kube::Error::SerdeError)?;
+        api.create(&PostParams::default(), &object).await
+    };
+    stream::iter(0..count).map(create).buffer_unordered(CONCURRENCY).try_for_each(|_| async { Ok(()) }).await?;
+    let api: Api<FedoraMessage> = Api::namespaced(client.clone(), NAMESPACE);
+    Ok(api.list(&ListParams::default().fields(PENDING)).await?.items)
+}
+
+/// Whether no message is pending that the field selector matches too.
+pub async fn is_done(client: &Client, selector: &str) -> bool {
+    let api: Api<FedoraMessage> = Api::namespaced(client.clone(), NAMESPACE);
+    let pending = ListParams::default().fields(&format!("{PENDING}{selector}")).limit(1);
+    api.list(&pending).await.is_ok_and(|list| list.items.is_empty())
+}
+
+/// A JSON patch of a message's status that tests its uid: what else there is but to update it.
+pub fn patch(message: &FedoraMessage, status: &impl Serialize) -> Value {
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": message.uid()},
+        {"op": "add", "path": "/status", "value": status},
+    ])
+}
+
+/// Makes a request that is to succeed.
+pub async fn send(client: &Client, request: Request<Body>) -> Result<()> {
+    let response = client.send(request).await.map_err(|error| describe(&error))?;
+    let (code, body) = (response.status(), response.into_body().collect().await?.to_bytes());
+    if code.is_success() { Ok(()) } else { Err(String::from_utf8_lossy(&body).into()) }
+}

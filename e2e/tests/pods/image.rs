@@ -1,0 +1,135 @@
+//! The operator in its own image, in the cluster that it works for.
+
+use std::fs;
+use std::process::Command;
+
+use rig::{Guard, images};
+use serde_json::{Value, json};
+
+use crate::cluster::{cluster, environment, space, wait_for_reason};
+use e2e::raw::RawConsumer;
+use e2e::world::{SOON, message, project};
+
+/// The program is linked statically, and there is nothing beside it but its licence; the labels say what it is.
+#[test]
+fn the_image_is_small_and_holds_the_program_and_its_licence() {
+    let guard = Guard::new("image").expect("a folder");
+    let path = |name: &str| guard.scratch().join(name);
+    images::operator(&path("operator.tar")).expect("the image is built");
+    let size = fs::metadata(path("operator.tar")).expect("a file").len();
+    assert!(size < 12 << 20, "{size} bytes");
+    // An OCI layout: an index, which names a manifest, which names a layer.
+    unpack(&guard, "operator.tar");
+    let index = fs::read_to_string(path("index.json")).expect("an index");
+    let manifest = path(&blob(&index));
+    let manifest: Value = serde_json::from_slice(&fs::read(manifest).expect("a manifest")).expect("JSON");
+    unpack(&guard, &blob(&manifest["layers"].to_string()));
+    let layer = Command::new("tar").arg("-tf").arg(path(&blob(&manifest["layers"].to_string()))).output();
+    let listed = String::from_utf8(layer.expect("tar starts").stdout).expect("names");
+    assert_eq!(listed, "LICENSE\nfedora-message-operator\n");
+    let program = fs::read(path("fedora-message-operator")).expect("a program");
+    assert!(program.len() < 10_000_000, "{} bytes", program.len());
+    assert_eq!(interpreter(&program), None, "it needs no loader, and so no library");
+    let labels = &manifest["annotations"];
+    for (label, value) in [
+        ("title", "fedora-message-operator"),
+        (
+            "description",
+            "Publishes FedoraMessage resources to Fedora's RabbitMQ brokers, exactly as fedora-messaging would",
+        ),
+        ("version", fedora_message_operator::VERSION),
+        ("source", "https://github.com/fedora-infra/fedora-message-operator"),
+        ("licenses", "Apache-2.0"),
+    ] {
+        assert_eq!(labels[format!("org.opencontainers.image.{label}")], value);
+    }
+    let home = std::env::home_dir().expect("a home").display().to_string();
+    let source = project("").canonicalize().expect("a path").display().to_string();
+    for folder in [source, format!("{home}/.cargo")] {
+        assert!(!program.windows(folder.len()).any(|bytes| bytes == folder.as_bytes()), "it names {folder}");
+    }
+}
+
+fn unpack(guard: &Guard, archive: &str) {
+    let tar = Command::new("tar").arg("-xf").arg(archive).current_dir(guard.scratch()).status();
+    assert!(tar.expect("tar starts").success());
+}
+
+/// The file of the first blob that a text names.
+fn blob(text: &str) -> String {
+    let (_, rest) = text.split_once("sha256:").expect("a digest");
+    format!("blobs/sha256/{}", &rest[..64])
+}
+
+/// The loader that a 64-bit program asks for, at its place in the program's headers.
+fn interpreter(program: &[u8]) -> Option<usize> {
+    const INTERPRETER: u32 = 3;
+    assert_eq!(&program[..5], b"\x7fELF\x02");
+    let number = |at: usize| usize::from(u16::from_le_bytes([program[at], program[at + 1]]));
+    let kind = |at: usize| u32::from_le_bytes(program[at..at + 4].try_into().expect("four bytes"));
+    let start = usize::try_from(u64::from_le_bytes(program[32..40].try_into().expect("eight bytes")));
+    let (start, size, count) = (start.expect("a place"), number(54), number(56));
+    (0..count).map(|header| start + header * size).find(|at| kind(*at) == INTERPRETER)
+}
+
+/// As a Deployment under a service account with the rights of manifests/base, in a namespace that lets in
+/// restricted Pods alone.
+#[test]
+fn the_operator_works_from_its_image_under_its_service_account() {
+    let cluster = cluster();
+    let archive = cluster.node().scratch().join("operator.tar");
+    images::operator(&archive).expect("the image is built");
+    cluster.import(&archive).expect("the node has it");
+    let space = space("image", "publisher");
+    let files = ["manifests/base/rights.yaml", "manifests/components/pods/rights.yaml"].map(project);
+    cluster.kube.apply(&files).expect("the rights are stored");
+    space.kubectl(&["create", "serviceaccount", "operator"], "").expect("it is created");
+    for role in ["fedora-message-operator", "fedora-message-operator-pods"] {
+        let (of, to) = (format!("--clusterrole={role}"), format!("--serviceaccount={}:operator", space.name));
+        space.kubectl(&["create", "rolebinding", role, &of, &to], "").expect("it is bound");
+    }
+    let consumer = RawConsumer::start(&cluster.broker, "image.#");
+
+    let own = [
+        ("WATCH_NAMESPACES", space.name.clone()),
+        ("DELIVERY_MODE", "pod".to_owned()),
+        ("CLI_IMAGE_PULL_POLICY", "Never".to_owned()),
+    ];
+    let env = environment(cluster).into_iter().chain(own);
+    let env: Vec<_> = env.map(|(name, value)| json!({"name": name, "value": value})).collect();
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "operator"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "operator"}},
+            "template": {
+                "metadata": {"labels": {"app": "operator"}},
+                "spec": {
+                    "serviceAccountName": "operator",
+                    "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [{
+                        "name": "operator",
+                        "image": images::OPERATOR,
+                        "imagePullPolicy": "Never",
+                        "env": env,
+                        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "readOnlyRootFilesystem": true,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    }],
+                },
+            },
+        },
+    });
+    space.apply(&deployment.to_string()).expect("it is accepted");
+    let available = ["wait", "--for=condition=Available", "deployment/operator", "--timeout=60s"];
+    let logs = || space.kubectl(&["logs", "deployment/operator"], "");
+    space.kubectl(&available, "").unwrap_or_else(|error| panic!("{error}\n{:?}", logs()));
+    space.apply(&message("hello", "image.hello", "")).expect("it is accepted");
+    let status = wait_for_reason(&space, "hello", "Sent");
+    assert_eq!(status["deliveryMode"], "pod");
+    assert_eq!(consumer.take(1, SOON).len(), 1);
+}

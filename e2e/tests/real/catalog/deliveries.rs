@@ -1,0 +1,156 @@
+//! What the way to the broker, the broker itself and the message's own limits make of messages that
+//! are right, or what a topic, a user or a flag makes of them.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use rig::Broker;
+use rig::broker::Options;
+use rig::port::Port;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::manifest::{Fields, manifest_with};
+use super::text::with_placeholders;
+use super::{DELIVERIES, Entry, Said, all_as_expected, load, outcomes};
+use e2e::raw::RawConsumer;
+use e2e::world::{Operator, Space, world};
+
+/// A message, who sends it, and the flags of the operator that does.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// Messages with the same flags are handed to the same operator. `{broker}` is the usual broker,
+    /// `{odd}` the port of [`odd_broker`]; nobody listens at `{nobody}`, `{silent}` says nothing and
+    /// `{web}` speaks HTTP. Without flags, production's broker is the usual one, and staging's is
+    /// `{nobody}`.
+    #[serde(default)]
+    operator: Vec<String>,
+    /// The client certificate's common name; there is no Secret where it is empty.
+    #[serde(default = "publisher")]
+    user: String,
+    #[serde(default)]
+    set: Fields,
+}
+
+fn publisher() -> String {
+    "publisher".to_owned()
+}
+
+/// A broker that takes frames of 8 KiB and whose memory alarm is always on. Its certificate is for
+/// 127.0.0.1, but not for localhost.
+fn odd_broker() -> Broker {
+    let options = Options {
+        server_names: vec!["127.0.0.1".to_owned(), "rabbitmq.example".to_owned()],
+        address: "127.0.0.1".into(),
+        config: "frame_max = 8192\nvm_memory_high_watermark.absolute = 1\n".to_owned(),
+    };
+    Broker::start_with(&options).expect("a broker of its own")
+}
+
+/// Accepts connections for as long as the tests run; answers each with `words`, and then waits for
+/// its end.
+fn listener(words: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("localhost:{}", listener.local_addr().expect("an address").port());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                // Whoever connects may leave at any time.
+                let _ = stream.write_all(words.as_bytes());
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+        }
+    });
+    address
+}
+
+fn name(index: usize) -> String {
+    format!("d{index:03}")
+}
+
+#[test]
+fn what_stops_or_delays_a_delivery_is_said_in_these_words() {
+    let entries: Vec<Entry<Input>> = DELIVERIES.into_iter().flat_map(load).collect();
+    let (usual, odd, nobody) = (&world().broker, odd_broker(), Port::reserve().expect("a free port"));
+    let places = [
+        ("{broker}", format!("localhost:{}", usual.port())),
+        ("{odd}", odd.port().to_string()),
+        ("{nobody}", format!("localhost:{}", nobody.number())),
+        ("{silent}", listener("")),
+        ("{web}", listener("HTTP/1.1 400 Bad Request\r\n\r\n")),
+    ];
+    let _heard = RawConsumer::start(usual, "heard.#");
+    let full = [("x-max-length", json!(0)), ("x-overflow", json!("reject-publish"))];
+    let _full = RawConsumer::start_with(usual, "full.#", &full);
+    let stuck = RawConsumer::start(usual, "stuck.#");
+    stuck.suspend(usual);
+
+    let mut by_operator: BTreeMap<&[String], Vec<usize>> = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        by_operator.entry(&entry.input.operator).or_default().push(index);
+    }
+    let said = thread::scope(|scope| {
+        let groups = by_operator.into_iter().map(|(flags, group)| {
+            let broker = if flags.iter().any(|flag| flag.contains("{odd}")) { &odd } else { usual };
+            let (entries, places) = (&entries, &places);
+            scope.spawn(move || deliver(broker, flags, entries, group, places))
+        });
+        let groups: Vec<_> = groups.collect();
+        groups.into_iter().flat_map(|group| group.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    stuck.resume(usual);
+    all_as_expected(&entries, said);
+}
+
+/// Hands those entries that have the same flags to an operator of their own.
+fn deliver(
+    broker: &Broker,
+    flags: &[String],
+    entries: &[Entry<Input>],
+    group: Vec<usize>,
+    places: &[(&str, String)],
+) -> Vec<(usize, Said)> {
+    let space = Space::new("deliveries");
+    let mut manifests = String::new();
+    for index in &group {
+        let Input { user, set, .. } = &entries[*index].input;
+        if !user.is_empty() {
+            let certificate = broker.client(user).expect("a certificate is issued");
+            manifests += &certificate.secret_yaml(&name(*index), &space.name);
+        }
+        let reference = json!({"secretRef": {"name": name(*index)}});
+        manifests.extend(["---\n", &manifest_with(&name(*index), reference, set.clone()), "---\n"]);
+    }
+    let with_places = |flag: &String| places.iter().fold(flag.clone(), |flag, (name, place)| flag.replace(name, place));
+    let flags: Vec<String> = if flags.is_empty() {
+        ["--stg-amqp-url", "amqps://{nobody}/%2Fpubsub"].map(str::to_owned).iter().map(with_places).collect()
+    } else {
+        flags.iter().map(with_places).collect()
+    };
+    let _operator = Operator::start(&space, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    // It runs already: a deadline passes after the first attempt.
+    space.kubectl(&["create", "-f", "-"], &manifests).expect("they are accepted");
+    let here: Vec<_> = group.iter().map(|index| &entries[*index]).collect();
+    let said = outcomes::wait(
+        &space,
+        &here,
+        Entry::expected,
+        |position| name(group[position]),
+        |position, words| {
+            let name = name(group[position]);
+            let (secret, create) = (format!("{}/{name}", space.name), format!("-n {} create", space.name));
+            let generic = format!("generic {name}");
+            let secret = [
+                (secret.as_str(), "{namespace}/{secret}"),
+                (create.as_str(), "-n {namespace} create"),
+                (generic.as_str(), "generic {secret}"),
+            ];
+            let places = places.iter().map(|(name, place)| (place.as_str(), *name));
+            with_placeholders(words, &secret.into_iter().chain(places).collect::<Vec<_>>())
+        },
+    );
+    group.into_iter().zip(said).collect()
+}

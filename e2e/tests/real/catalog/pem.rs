@@ -1,0 +1,130 @@
+//! Certificates and keys, good and broken, by short names: `{cert:expired}`, `{key|encrypted}`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+use std::{io::Write, sync::Mutex};
+
+use rig::pki::{KeyKind, Request};
+use rig::{ClientCert, Pki};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Makes each certificate once.
+pub struct Pems<'a> {
+    pki: &'a Pki,
+    issued: Mutex<HashMap<String, ClientCert>>,
+}
+
+impl<'a> Pems<'a> {
+    pub fn new(pki: &'a Pki) -> Self {
+        Self { pki, issued: Mutex::default() }
+    }
+
+    /// Writes out `{PART}`, `{PART:OWNER}` and `{PART:OWNER|CHANGE}`, where PART is `ca`, `cert` or
+    /// `key`, wherever they stand.
+    pub fn fill(&self, template: &str) -> Vec<u8> {
+        let mut filled = Vec::new();
+        let mut rest = template;
+        while let Some((before, after)) = rest.split_once('{') {
+            filled.extend(before.as_bytes());
+            let known = ["ca", "cert", "key"]
+                .into_iter()
+                .find(|part| after.strip_prefix(*part).is_some_and(|more| more.starts_with([':', '|', '}'])));
+            match (known, after.split_once('}')) {
+                (Some(_), Some((what, after))) if !what.contains(char::is_whitespace) => {
+                    filled.extend(self.part(what));
+                    rest = after;
+                }
+                _ => {
+                    filled.push(b'{');
+                    rest = after;
+                }
+            }
+        }
+        filled.extend(rest.as_bytes());
+        filled
+    }
+
+    fn part(&self, what: &str) -> Vec<u8> {
+        let mut words = what.split('|');
+        let (part, owner) =
+            words.next().and_then(|what| what.split_once(':').or(Some((what, "publisher")))).expect("a part");
+        let ClientCert { ca, cert, key } = self.certificate(owner);
+        let pem = match part {
+            "ca" => ca,
+            "cert" => cert,
+            _ => key,
+        };
+        words.fold(pem.into_bytes(), |pem, change| changed(&pem, change))
+    }
+
+    fn certificate(&self, owner: &str) -> ClientCert {
+        let mut issued = self.issued.lock().expect("no panic");
+        issued.entry(owner.to_owned()).or_insert_with(|| self.issue(owner)).clone()
+    }
+
+    fn issue(&self, owner: &str) -> ClientCert {
+        let publisher = Request::client("publisher");
+        let request = match owner {
+            "another" => publisher,
+            "expired" => publisher.expired(),
+            "future" => Request { not_before: SystemTime::now() + DAY, ..publisher },
+            "nameless" => Request::client(""),
+            "rsa" => publisher.key(KeyKind::Rsa),
+            "pkcs1" => publisher.key(KeyKind::RsaPkcs1),
+            "sec1" => publisher.key(KeyKind::EcSec1),
+            "foreign" => return Pki::new("another-ca").and_then(|pki| pki.client("publisher")).expect("it is issued"),
+            "rsa-1024" => return self_signed(&["-newkey", "rsa:1024"]),
+            "p-521" => return self_signed(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]),
+            user => Request::client(user),
+        };
+        self.pki.issue(&request).expect("it is issued")
+    }
+}
+
+/// A certificate with a key that the rig's library makes none of.
+fn self_signed(key: &[&str]) -> ClientCert {
+    let file =
+        std::env::temp_dir().join(format!("catalog-{}-{}.pem", std::process::id(), key.concat().replace(':', "-")));
+    let name = file.display().to_string();
+    let arguments = ["req", "-x509", "-nodes", "-subj", "/CN=publisher", "-days", "9", "-keyout", &name];
+    let cert = openssl(&[&arguments, key].concat(), b"");
+    let key = fs::read_to_string(&file).expect("a key is made");
+    fs::remove_file(file).expect("the file is removed");
+    let cert = String::from_utf8(cert).expect("PEM");
+    ClientCert { ca: cert.clone(), cert, key }
+}
+
+/// What people and programs do to a PEM file.
+fn changed(pem: &[u8], change: &str) -> Vec<u8> {
+    let text = || String::from_utf8(pem.to_vec()).expect("PEM");
+    match change {
+        "half" => pem[..pem.len() / 2].to_vec(),
+        "windows" => text().replace('\n', "\r\n").into_bytes(),
+        "bom" => [b"\xef\xbb\xbf", pem].concat(),
+        "indented" => text().lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>().into_bytes(),
+        "one-line" => text().replace('\n', " ").into_bytes(),
+        "escaped" => text().replace('\n', "\\n").into_bytes(),
+        "no-last-line-break" => text().trim_end().as_bytes().to_vec(),
+        "base64" => openssl(&["base64", "-A"], pem),
+        "json" => serde_json::to_vec(&text()).expect("JSON"),
+        "der-certificate" => openssl(&["x509", "-outform", "DER"], pem),
+        "der-key" => openssl(&["pkey", "-outform", "DER"], pem),
+        "encrypted" => openssl(&["pkcs8", "-topk8", "-passout", "pass:hush"], pem),
+        "public" => openssl(&["pkey", "-pubout"], pem),
+        "request" => openssl(&["req", "-new", "-subj", "/CN=publisher", "-key", "/dev/stdin"], pem),
+        other => panic!("nobody knows how to make {other}"),
+    }
+}
+
+fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut command = Command::new("openssl");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("openssl starts");
+    child.stdin.take().expect("a pipe").write_all(input).expect("it is read");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "openssl {arguments:?}");
+    output.stdout
+}

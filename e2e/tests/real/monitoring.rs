@@ -1,0 +1,179 @@
+//! Alerts, runbooks and dashboard: they speak of what the program exports, each alert has its page and its
+//! tests, and an API server that knows the Prometheus operator's resources takes them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fedora_message::policy::outcome::Reason;
+use rig::{cache, wait_until};
+use serde_json::Value;
+
+use e2e::world::{SOON, Space, project, world};
+
+const RULES: &str = "manifests/components/monitoring/prometheus-rule.yaml";
+const DASHBOARD: &str = "manifests/components/monitoring/dashboard.json";
+/// Begins the name of each metric.
+const PREFIX: &str = "fedora_message_operator_";
+/// What a histogram adds to its name.
+const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
+/// The Go module that has the CRDs of the Prometheus operator, and its version.
+const PROMETHEUS_OPERATOR: (&str, &str) = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0");
+
+#[test]
+fn alerts_and_dashboard_ask_only_for_metrics_that_the_program_exports() {
+    let exported = exported();
+    for file in [RULES, DASHBOARD] {
+        let asked = metrics(&read(file));
+        assert!(asked.len() > 5, "{file} asks for {asked:?}");
+        let unknown: Vec<_> = asked.difference(&exported).collect();
+        assert!(unknown.is_empty(), "{file} asks for {unknown:?}, but there are only {exported:#?}");
+    }
+}
+
+#[test]
+fn the_dashboard_shows_every_metric() {
+    let shown = metrics(&read(DASHBOARD));
+    let hidden: Vec<_> = exported().difference(&shown).cloned().collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
+    let (alerts, rules) = (alerts(), read(RULES));
+    let pages: BTreeSet<String> = runbooks().iter().map(|page| stem(page)).collect();
+    assert_eq!(alerts, pages);
+    for alert in &alerts {
+        let page = read(&format!("docs/runbooks/{alert}.md"));
+        assert!(page.starts_with(&format!("# {alert}\n")), "{alert}");
+        for heading in ["What users see", "Find the cause", "Fix", "When to ignore it"] {
+            assert!(page.contains(&format!("\n## {heading}\n")), "{alert}: {heading}");
+        }
+        assert_eq!(rules.matches(&format!("/docs/runbooks/{alert}.md\n")).count(), 1, "{alert}");
+        let listed = format!("| [{alert}](runbooks/{alert}.md) |");
+        assert!(read("docs/monitoring.md").contains(&listed), "{alert} is not in docs/monitoring.md");
+    }
+}
+
+#[test]
+fn every_alert_is_tested_to_fire_and_not_to_fire() {
+    let tests: String = files("e2e/alerts", "yaml").iter().map(|path| read_path(path)).collect();
+    for alert in alerts() {
+        assert!(tests.contains(&format!("alertname: {alert}\n        exp_alerts:\n")), "{alert} is never expected");
+        assert!(tests.contains(&format!("alertname: {alert}}}")), "{alert} is never expected not to fire");
+    }
+}
+
+#[test]
+fn every_reason_in_alerts_and_dashboard_is_one_of_the_programs() {
+    let known: BTreeSet<String> = Reason::ALL.iter().map(ToString::to_string).collect();
+    let text = read(RULES) + &read(DASHBOARD).replace("\\\"", "\"");
+    let named: BTreeSet<String> = ["reason=\"", "reason=~\"", "reason!=\"", "reason!~\""]
+        .iter()
+        .flat_map(|start| text.split(start).skip(1))
+        .filter_map(|rest| rest.split('"').next())
+        .flat_map(|reasons| reasons.split('|').map(str::to_owned))
+        .collect();
+    assert!(named.len() > 5, "{named:?}");
+    assert!(named.is_subset(&known), "{:?}", named.difference(&known));
+}
+
+#[test]
+fn an_api_server_with_the_prometheus_operators_crds_takes_the_component() {
+    let (kube, space) = (&world().kube, Space::new("monitoring"));
+    kube.apply(&crds()).expect("the CRDs are accepted");
+    let manifests = kube
+        .run(&["kustomize", &project("manifests/components/monitoring").display().to_string()])
+        .expect("kustomize renders it")
+        .replace("namespace: fedora-message-operator", &format!("namespace: {}", space.name));
+    let mut answer = String::new();
+    let taken = || {
+        answer = space
+            .kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &manifests)
+            .unwrap_or_else(|words| words);
+        answer.matches("created").count() == 3
+    };
+    wait_until(SOON, "the component is accepted", taken).unwrap_or_else(|error| panic!("{error}: {answer}"));
+}
+
+#[test]
+fn panels_have_titles_descriptions_and_places_of_their_own() {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in panels {
+        let title = panel["title"].as_str().expect("a title");
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}");
+        assert!(
+            panel["type"] == "row" || panel["description"].as_str().is_some_and(|text| !text.is_empty()),
+            "{title}"
+        );
+        let place = |name: &str| panel["gridPos"][name].as_u64().expect("a number");
+        assert!(place("x") + place("w") <= 24, "{title} is beyond the right edge");
+        for x in place("x")..place("x") + place("w") {
+            for y in place("y")..place("y") + place("h") {
+                assert!(taken.insert((x, y)), "{title} covers another panel");
+            }
+        }
+    }
+}
+
+/// The metrics that the program exports: those of the page that it prints (`tests/real/metrics.rs`).
+fn exported() -> BTreeSet<String> {
+    metrics(&read("docs/metrics.md"))
+}
+
+/// The metrics that a text names, without what histograms add to their names.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let names = text.match_indices(PREFIX).map(|(start, _)| {
+        let rest = &text[start..];
+        let end = rest.find(|letter: char| !(letter.is_ascii_lowercase() || letter == '_')).unwrap_or(rest.len());
+        &rest[..end]
+    });
+    names.map(|name| SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name).to_owned()).collect()
+}
+
+fn alerts() -> BTreeSet<String> {
+    read(RULES).lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
+}
+
+/// The pages of `docs/runbooks`.
+pub(crate) fn runbooks() -> Vec<PathBuf> {
+    files("docs/runbooks", "md")
+}
+
+/// The CRDs of what the component consists of, from the cache or from their Go module.
+fn crds() -> [PathBuf; 2] {
+    let (module, version) = PROMETHEUS_OPERATOR;
+    let names = ["servicemonitors", "prometheusrules"].map(|plural| format!("monitoring.coreos.com_{plural}.yaml"));
+    let folder = cache::entry(&format!("prometheus-operator-crds-{version}"), |folder| {
+        let output = Command::new("go").args(["mod", "download", "-json", &format!("{module}@{version}")]).output()?;
+        let module: Value = serde_json::from_slice(&output.stdout)?;
+        let source = Path::new(module["Dir"].as_str().unwrap_or_default()).join("example/prometheus-operator-crd");
+        for name in &names {
+            fs::write(folder.join(name), fs::read(source.join(name))?)?;
+        }
+        Ok(())
+    })
+    .expect("go downloads the module");
+    names.map(|name| folder.join(name))
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(project(folder)).expect("a folder").flatten().map(|file| file.path());
+    files.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().expect("a name").to_string_lossy().into_owned()
+}
+
+fn read(path: &str) -> String {
+    read_path(&project(path))
+}
+
+fn read_path(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

@@ -1,0 +1,84 @@
+//! Leader election, step by step: who takes the Lease, and when.
+
+use std::time::Duration;
+
+use crate::cluster::leader_election::{Leadership, Observed, Step, decide, released, taken};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+
+const ME: &str = "me";
+
+fn time() -> MicroTime {
+    MicroTime(Timestamp::UNIX_EPOCH)
+}
+
+fn held_by(holder: &str) -> Lease {
+    taken(None, "lease", holder, time())
+}
+
+/// A Lease that was first seen so at this time.
+fn observed(lease: Lease, since: Instant) -> Observed {
+    Observed { lease: Some(lease), since: Some(since) }
+}
+
+fn after(start: Instant, seconds: u64) -> Instant {
+    start + Duration::from_secs(seconds)
+}
+
+#[test]
+fn what_was_never_read_is_read_first() {
+    assert_eq!(decide(&Observed::default(), ME, None, Instant::now()), Step::Read);
+}
+
+#[test]
+fn a_lease_that_is_absent_or_released_is_taken_at_once() {
+    let now = Instant::now();
+    assert_eq!(decide(&Observed { lease: None, since: Some(now) }, ME, None, now), Step::Take);
+    assert_eq!(decide(&observed(released(&held_by("other"), time()), now), ME, None, now), Step::Take);
+}
+
+#[test]
+fn anothers_lease_is_taken_only_when_it_was_not_renewed_for_its_duration() {
+    let start = Instant::now();
+    let observed = observed(held_by("other"), start);
+    assert_eq!(decide(&observed, ME, None, after(start, 14)), Step::WaitUntil(after(start, 15)));
+    assert_eq!(decide(&observed, ME, None, after(start, 15)), Step::Take);
+}
+
+#[test]
+fn ones_own_lease_is_renewed_every_two_seconds() {
+    let start = Instant::now();
+    let observed = observed(held_by(ME), start);
+    assert_eq!(decide(&observed, ME, Some(start), after(start, 1)), Step::WaitUntil(after(start, 2)));
+    assert_eq!(decide(&observed, ME, Some(start), after(start, 2)), Step::Take);
+    assert_eq!(decide(&observed, ME, None, start), Step::Take, "its answer was lost");
+}
+
+#[test]
+fn a_lease_counts_how_often_its_holder_changed() {
+    let transitions = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
+    let first = held_by("other");
+    let renewed = taken(Some(&first), "lease", "other", time());
+    let mine = taken(Some(&renewed), "lease", ME, time());
+    assert_eq!([&first, &renewed, &mine].map(transitions), [Some(0), Some(0), Some(1)]);
+}
+
+#[test]
+fn a_tenure_ends_by_itself() {
+    let start = Instant::now();
+    let leadership = Leadership::Leader { term: 1, until: after(start, 10) };
+    assert!(leadership.holds(after(start, 9)) && !leadership.holds(after(start, 10)));
+    assert!(!Leadership::Unknown.holds(start) && !Leadership::Follower.holds(start) && Leadership::Always.holds(start));
+}
+
+#[test]
+fn a_leader_may_send_only_in_the_term_that_it_has_begun() {
+    let start = Instant::now();
+    let leadership = Leadership::Leader { term: 2, until: after(start, 10) };
+    let begun = [None, Some(1), Some(2)];
+    assert_eq!(begun.map(|begun| leadership.admits(begun, after(start, 9))), [false, false, true]);
+    assert!(!leadership.admits(Some(2), after(start, 10)));
+    assert!(Leadership::Always.admits(Some(0), start) && !Leadership::Follower.admits(None, start));
+}

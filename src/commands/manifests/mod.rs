@@ -1,0 +1,341 @@
+//! Reads manifests from text: `FedoraMessages`, and the Secrets that they name.
+
+mod parts;
+mod yaml;
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use memchr::memchr2_iter;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use self::parts::{Part, Text, on_large_stacks, parts};
+use self::yaml::from_yaml;
+use fedora_message::api::object::{FedoraMessage, Metadata};
+use fedora_message::api::v1alpha1::{API_VERSION, KIND};
+use fedora_message::message::authentication::SecretName;
+use fedora_message::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
+use fedora_message::message::secret::Secret;
+use fedora_message::text::{printable, quoted};
+
+/// The namespace of a manifest that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+/// The deepest nesting of a document that is read: that of a body, and what it stands in.
+const MAX_DEPTH: usize = MAX_BODY_DEPTH + 32;
+/// The longest part of a decoder's words that is passed on, in characters.
+const LONGEST_WORDS: usize = 300;
+/// The longest kind, version or field of a manifest that is passed on, in characters.
+const LONGEST_NAME: usize = 60;
+/// How many unknown fields are named.
+const MOST_SHOWN: usize = 5;
+
+/// What was read.
+#[derive(Default)]
+pub struct Manifests {
+    /// The messages, in the order in which they stand there.
+    pub messages: Vec<FedoraMessage>,
+    /// The Secrets, by name.
+    pub secrets: HashMap<SecretName, Arc<Secret>>,
+}
+
+impl Manifests {
+    /// Adds all documents of `text`, which came from `place`. The error names the document.
+    pub fn add(&mut self, text: &str, place: &str) -> Result<(), String> {
+        let parts = parts(text).map_err(|detail| format!("{place}, {detail}"))?;
+        let read = on_large_stacks(&parts, |parts| {
+            let mut read = Self::default();
+            parts.iter().try_for_each(|part| read.add_part(part)).map(|()| read)
+        });
+        for read in read {
+            let read = read.map_err(|detail| format!("{place} can't be read: {detail}"))?;
+            let Self { messages, secrets } = read.map_err(|detail| format!("{place}, {detail}"))?;
+            self.messages.extend(messages);
+            self.secrets.extend(secrets);
+        }
+        Ok(())
+    }
+
+    fn add_part(&mut self, part: &Part<'_>) -> Result<(), String> {
+        let added = match part.text {
+            Text::Json(json) => not_too_deep(json).and_then(|()| self.add_object(json)),
+            Text::Yaml(yaml) => match from_yaml(yaml) {
+                Ok(Value::Null) => Ok(()),
+                Ok(value) => self.add_object(&value.to_string()),
+                Err(detail) => Err(detail),
+            },
+        };
+        added.map_err(|detail| in_document(part.document, &detail))
+    }
+
+    fn add_object(&mut self, json: &str) -> Result<(), String> {
+        let object = match json.as_bytes() {
+            [b'{', ..] => decode(json).map_err(|error| invalid(&error))?,
+            _ => Object::default(),
+        };
+        let text = |field: &Option<Value>| field.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (version, kind) = (text(&object.api_version), text(&object.kind));
+        match (version.as_str(), kind.as_str()) {
+            ("v1", "Secret") => self.add_secret(json),
+            ("v1", "List") => match object.items.and_then(|items| decode::<Vec<&RawValue>>(items.get()).ok()) {
+                Some(items) => items.into_iter().try_for_each(|item| self.add_object(item.get())),
+                None => Err("is a List without items: add them".to_owned()),
+            },
+            (API_VERSION, KIND) => self.add_message(&object),
+            ("", "") => Err(format!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}")),
+            ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, LONGEST_NAME))),
+            (version, "") => Err(format!("is of {} without kind: add the line", printable(version, LONGEST_NAME))),
+            (version, kind) => Err(format!(
+                "is a {} of {}: only {KIND} of {API_VERSION} and Secret of v1 are read here; remove it",
+                printable(kind, LONGEST_NAME),
+                printable(version, LONGEST_NAME)
+            )),
+        }
+    }
+
+    fn add_secret(&mut self, json: &str) -> Result<(), String> {
+        // The decoder's own words could quote the data.
+        let mut secret: KubeSecret = decode(json)
+            .map_err(|_| "is not a valid Secret: data must be base64; put text under stringData".to_owned())?;
+        let plain = secret.string_data.take().unwrap_or_default();
+        let data = secret.data.get_or_insert_default();
+        data.extend(plain.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
+        let name = secret.metadata.name.clone().ok_or("is a Secret without metadata.name: add it")?;
+        let namespace = secret.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        self.secrets.insert(SecretName { namespace, name }, Arc::new(secret.into()));
+        Ok(())
+    }
+
+    fn add_message(&mut self, object: &Object<'_>) -> Result<(), String> {
+        let (message, unknown) = FedoraMessage::from_manifest(metadata(object.metadata)?, object.spec);
+        refuse_unknown_fields(&unknown)?;
+        self.messages.push(message);
+        Ok(())
+    }
+}
+
+/// The decoder of JSON works by recursion. Where fewer brackets open, none can be too deep.
+fn not_too_deep(json: &str) -> Result<(), String> {
+    if memchr2_iter(b'{', b'[', json.as_bytes()).nth(MAX_DEPTH).is_some() && depth(json) > MAX_DEPTH {
+        return Err(format!("is nested deeper than {MAX_DEPTH} levels: flatten it"));
+    }
+    Ok(())
+}
+
+fn in_document(number: usize, detail: &str) -> String {
+    format!("document {number}: {detail}")
+}
+
+/// An object in a manifest, so far as all kinds have the same.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Object<'a> {
+    api_version: Option<Value>,
+    kind: Option<Value>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    /// As it stands there: the bytes of a body are those that are sent.
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(borrow)]
+    items: Option<&'a RawValue>,
+}
+
+/// Decodes JSON whose depth was looked at before.
+fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    json.disable_recursion_limit();
+    T::deserialize(&mut json)
+}
+
+fn invalid(error: &serde_json::Error) -> String {
+    format!("is not valid JSON: {}: correct it", describe(error))
+}
+
+/// A decoder's words, on one line.
+fn describe(error: &impl Display) -> String {
+    printable(&error.to_string(), LONGEST_WORDS)
+}
+
+/// Fields that the API server would warn of, and drop.
+fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<_> = unknown.iter().take(MOST_SHOWN).map(|path| printable(path, LONGEST_NAME)).collect();
+    let more = match unknown.len().saturating_sub(MOST_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(format!("has unknown fields: {}{more}; correct or remove them", shown.join(", ")))
+}
+
+/// Names that no API server would have, and which are printed as they are.
+fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
+    const LONGEST: usize = 253;
+    let plain =
+        |name: &str| name.len() <= LONGEST && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    for (field, name) in [("name", &metadata.name), ("namespace", &metadata.namespace), ("uid", &metadata.uid)] {
+        if let Some(name) = name.as_deref().filter(|name| !plain(name)) {
+            return Err(format!(
+                "metadata.{field} is {}, but may have only letters, digits, dashes and dots, and at most {LONGEST} of them",
+                quoted(name)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An object's metadata, with what the API server gives to an object that it stores.
+fn metadata(json: Option<&RawValue>) -> Result<Metadata, String> {
+    let mut metadata = json.map_or_else(|| Ok(Metadata::default()), read_metadata)?;
+    refuse_strange_names(&metadata)?;
+    metadata.namespace.get_or_insert_with(|| DEFAULT_NAMESPACE.to_owned());
+    metadata.uid.get_or_insert_with(|| Uuid::new_v4().to_string());
+    metadata.creation_timestamp.get_or_insert_with(|| Utc::now().trunc_subsecs(0));
+    Ok(metadata)
+}
+
+fn read_metadata(json: &RawValue) -> Result<Metadata, String> {
+    if !json.get().starts_with('{') {
+        return Err("has metadata that are no object: write metadata: {name: NAME}".to_owned());
+    }
+    decode(json.get()).map_err(|error| unread_metadata(json.get(), error))
+}
+
+/// Why metadata can't be read, without a position: nobody knows where they begin.
+fn unread_metadata(json: &str, error: serde_json::Error) -> String {
+    let object: Map<String, Value> = decode(json).unwrap_or_default();
+    match object.get("creationTimestamp") {
+        Some(Value::String(time)) if time.parse::<DateTime<Utc>>().is_err() => format!(
+            "metadata.creationTimestamp is {}, but must be a time such as 2026-01-31T12:00:00Z: correct or remove it",
+            quoted(time)
+        ),
+        _ => {
+            format!("can't be read: {}", describe(&Metadata::deserialize(Value::Object(object)).err().unwrap_or(error)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts::FEWEST_PARTS;
+    use super::*;
+
+    const MESSAGE: &str = "
+apiVersion: apps.fedoraproject.org/v1alpha1
+kind: FedoraMessage
+metadata: {name: hello-world}
+spec:
+  env: prod
+  message: {body: {a: 1}, topic: nice.message}
+  authentication: {secret_ref: {name: certs}}
+";
+
+    fn read(text: &str) -> Result<Manifests, String> {
+        let mut manifests = Manifests::default();
+        manifests.add(text, "file").map(|()| manifests)
+    }
+
+    #[test]
+    fn messages_and_secrets_stand_in_any_order_and_number() {
+        let secret =
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: certs}\nstringData: {ca: text}\ndata: {cert: dGV4dA==}\n";
+        let manifests = read(&format!("---\n{MESSAGE}---\n{secret}---\n# nothing\n--- \n{MESSAGE}")).unwrap();
+        assert_eq!(manifests.messages.len(), 2);
+        let name = SecretName { namespace: "default".to_owned(), name: "certs".to_owned() };
+        let secret = &manifests.secrets[&name];
+        assert_eq!((secret.get("ca"), secret.get("cert")), (Some(&b"text"[..]), Some(&b"text"[..])));
+    }
+
+    #[test]
+    fn json_is_read_too_one_object_or_many() {
+        let object: Value = serde_saphyr::from_str(MESSAGE).unwrap();
+        assert_eq!(read(&format!("{object}\n{object}")).unwrap().messages.len(), 2);
+        assert_eq!(
+            read(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [object]}).to_string())
+                .unwrap()
+                .messages
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn many_messages_are_read_in_their_order_and_the_first_mistake_is_named() {
+        let object = from_yaml(MESSAGE).unwrap().to_string();
+        let numbered = |number: usize| object.replace("hello-world", &format!("message-{number}"));
+        let many: Vec<_> = (0..3 * FEWEST_PARTS).map(numbered).collect();
+        let messages = read(&many.join("\n")).unwrap().messages;
+        let names: Vec<_> = messages.iter().map(FedoraMessage::name).collect();
+        assert_eq!(names, (0..many.len()).map(|number| format!("message-{number}")).collect::<Vec<_>>());
+
+        let mistaken = |at: &[(usize, &str)]| {
+            let mut documents = many.clone();
+            for (number, kind) in at {
+                documents[*number] = documents[*number].replace("FedoraMessage", kind);
+            }
+            read(&documents.join("\n---\n")).err().unwrap()
+        };
+        let detail = mistaken(&[(FEWEST_PARTS + 5, "Second"), (2, "First")]);
+        assert!(detail.starts_with("file, document 3: is a First of"), "{detail}");
+    }
+
+    #[test]
+    fn what_json_says_of_a_body_is_sent_as_it_stands() {
+        let body = r#"{"a": 12345678901234567890123, "b": 1.0, "c": "\u00e9"}"#;
+        let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, body);
+        let messages = read(&json).unwrap().messages;
+        assert_eq!(messages[0].spec.as_ref().unwrap().message.body.get(), body);
+    }
+
+    #[test]
+    fn a_message_has_an_id_of_its_own_unless_it_brings_one() {
+        let uid = "8f0c1d5e-7d53-4c0c-9f5b-0d0f64f6b3c1";
+        let own = MESSAGE.replace("{name: hello-world}", &format!("{{name: hello-world, uid: {uid}}}"));
+        let manifests = read(&format!("{MESSAGE}---\n{MESSAGE}---\n{own}")).unwrap();
+        let [a, b, c] = manifests.messages.as_slice() else { panic!("three messages") };
+        assert_ne!(a.uid(), b.uid());
+        assert_eq!(c.uid(), uid);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (text, detail) in [
+            ("kind: Deployment\napiVersion: apps/v1", "file, document 1: is a Deployment of apps/v1"),
+            ("{", "file, document 1: is not valid JSON"),
+            ("a: [", "file, document 1: is not valid YAML"),
+            ("a: |\n-----BEGIN", "file, document 1: is not valid YAML"),
+            ("hello: world", "file, document 1: is no manifest"),
+            ("kind: Pod", "file, document 1: is a Pod without apiVersion: add the line"),
+            (
+                &format!("{MESSAGE}---\n{}", MESSAGE.replace("topic:", "topics: x, topic:")),
+                "file, document 2: has unknown fields: spec.message.topics",
+            ),
+            ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: '%%%'}", "data must be base64"),
+        ] {
+            let error = read(text).err().unwrap();
+            assert!(error.starts_with(detail) || error.contains(detail), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_body_may_nest_as_deep_as_is_sent() {
+        let body = "{a: ".repeat(127) + "{}" + &"}".repeat(127);
+        let yaml = MESSAGE.replace("{a: 1}", &body);
+        let body = r#"{"a":"#.repeat(127) + "{}" + &"}".repeat(127);
+        let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, &body);
+        for text in [yaml, json] {
+            assert!(read(&text).unwrap().messages[0].spec.is_ok());
+        }
+        for text in ["{a: ".repeat(50_000), "- ".repeat(50_000), r#"{"a":"#.repeat(50_000)] {
+            assert!(read(&text).is_err());
+        }
+    }
+}

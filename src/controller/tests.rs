@@ -1,0 +1,106 @@
+//! The operator's loop, as it loses the Lease and takes it again, while the API server does not
+//! answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::address::BrokerAddress;
+use crate::broker::credential_cache::CredentialCache;
+use crate::broker::fence::Fence;
+use crate::broker::pool::{Brokers, Pool};
+use crate::certificates::CertificateTracker;
+use crate::cluster::events::Events;
+use crate::cluster::leader_election::Leadership;
+use crate::cluster::refetch::Refetcher;
+use crate::cluster::secrets::Secrets;
+use crate::cluster::status::StatusWriter;
+use crate::cluster::watch::Event;
+use crate::controller::queue::{Pods, Queue};
+use crate::controller::{self, Inputs};
+use crate::delivery::Delivery;
+use crate::metrics::Metrics;
+use crate::reconciler::Reconciler;
+use crate::ttl::TtlController;
+use fedora_message::api::v1alpha1::Environment;
+use futures::{StreamExt, stream};
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout};
+
+use fedora_message::fixture::{example, message, plain_routing};
+
+/// Within this everything happens that is to happen.
+const SOON: Duration = Duration::from_secs(30);
+
+fn leader(term: u64) -> Leadership {
+    Leadership::Leader { term, until: Instant::now() + 10 * SOON }
+}
+
+fn reconciler(client: Client) -> Reconciler {
+    let broker: BrokerAddress = "amqps://localhost:1/%2F".parse().unwrap();
+    let brokers = Brokers { prod: broker.clone(), stg: broker };
+    Reconciler {
+        ttl: TtlController::new(None, |_| {}),
+        statuses: StatusWriter::new(client.clone(), 8),
+        bodies: Refetcher::new(client.clone()),
+        events: Events::new(client.clone(), "me".to_owned()),
+        routing: plain_routing(),
+        secrets: Secrets::new(client, drop),
+        credential_cache: CredentialCache::default(),
+        certificates: CertificateTracker::default(),
+        schemas: Arc::default(),
+        #[cfg(feature = "otlp")]
+        traces: None,
+        metrics: Arc::new(Metrics::new()),
+        delivery: Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop)),
+    }
+}
+
+#[tokio::test]
+async fn a_term_begins_once_the_hands_of_the_one_before_have_ended() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let client = Client::try_from(Config::new(address.parse().unwrap())).unwrap();
+    let (leadership, receiver) = watch::channel(leader(1));
+    let (begun, mut term) = watch::channel(None);
+    let (_waker, wakes) = mpsc::unbounded_channel();
+    let (asker, questions) = mpsc::channel(1);
+    let inputs = Inputs {
+        watch: || {
+            let pending = [Event::Begin, Event::Seen(Box::new(message(&example()))), Event::Complete];
+            stream::iter(pending.map(|event| (0, event))).chain(stream::pending()).boxed()
+        },
+        scopes: 1,
+        wakes,
+        questions,
+        leadership: receiver,
+        begun,
+        not_ready_reason: watch::channel(None).0,
+    };
+    let running = tokio::spawn(controller::run(
+        Arc::new(reconciler(client)),
+        Queue::new(8, Pods::default()),
+        inputs,
+        std::future::pending(),
+    ));
+
+    let connection = timeout(SOON, silent.accept()).await.expect("a hand reads the Secret").unwrap();
+    assert_eq!(*term.borrow(), Some(1));
+    let (question, answer) = oneshot::channel();
+    asker.send(question).await.unwrap();
+    let report = timeout(SOON, answer).await.expect("it answers while a hand waits").unwrap();
+    assert!(report.leads);
+    assert_eq!(report.pending[0], (Some(Environment::Prod), [1; 5]));
+    leadership.send_replace(Leadership::Follower);
+    timeout(SOON, term.wait_for(Option::is_none)).await.expect("the term ends").unwrap();
+    leadership.send_replace(leader(2));
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    assert_eq!(*term.borrow(), None, "a hand of the first term still waits for its Secret");
+    drop((connection, silent));
+    timeout(SOON, term.wait_for(|term| *term == Some(2))).await.expect("the next term begins").unwrap();
+    running.abort();
+}

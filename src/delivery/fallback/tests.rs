@@ -1,0 +1,60 @@
+//! Which way a message goes in the delivery mode `fallback`.
+
+use crate::broker::errors::BrokerError;
+use crate::broker::pool::Health;
+use crate::delivery::{Route, may_help, route};
+use fedora_message::policy::outcome::Reason;
+
+fn broker() -> String {
+    "rabbitmq.example:5671".to_owned()
+}
+
+fn unreachable() -> BrokerError {
+    BrokerError::Unreachable { broker: broker(), detail: "Connection refused".to_owned() }
+}
+
+fn unconfirmed() -> BrokerError {
+    BrokerError::ConfirmTimeout { broker: broker(), seconds: 30 }
+}
+
+fn health(failures: u32, error: BrokerError) -> Health {
+    Health { failures, error, ask_again: false }
+}
+
+#[test]
+fn a_connection_that_works_is_used() {
+    assert_eq!(route(None, 1), Route::Direct);
+}
+
+#[test]
+fn pods_are_tried_after_so_many_failures_in_a_row() {
+    assert_eq!(route(Some(&health(2, unreachable())), 3), Route::Direct);
+    assert_eq!(route(Some(&health(3, unreachable())), 3), Route::Pod(unreachable()));
+    assert_eq!(route(Some(&health(1_000, unreachable())), 3), Route::Pod(unreachable()));
+}
+
+#[test]
+fn what_a_pod_would_meet_too_is_no_reason_for_one() {
+    let detail = || "words".to_owned();
+    let blocked = BrokerError::Blocked { broker: broker(), detail: detail() };
+    let vhost = BrokerError::Vhost { broker: broker(), vhost: "/".to_owned(), user: detail(), detail: detail() };
+    for error in [blocked, vhost] {
+        assert_eq!(route(Some(&health(1_000, error)), 1), Route::Direct);
+    }
+}
+
+/// The one that asks may go both ways; so the others don't ask.
+#[test]
+fn a_broker_that_does_not_confirm_is_asked_by_one_message() {
+    let one = Health { ask_again: true, ..health(5, unconfirmed()) };
+    assert_eq!(route(Some(&one), 3), Route::Direct);
+    assert_eq!(route(Some(&health(5, unconfirmed())), 3), Route::Pod(unconfirmed()));
+}
+
+#[test]
+fn pods_may_help_where_the_contract_says_so() {
+    let may: Vec<Reason> = Reason::ALL.into_iter().filter(|reason| may_help(*reason)).collect();
+    let expected = [Reason::BrokerUnreachable, Reason::TlsFailed, Reason::AuthenticationFailed, Reason::ConfirmTimeout];
+    assert_eq!(may.len(), expected.len());
+    assert!(expected.iter().all(|reason| may.contains(reason)), "{may:?}");
+}
