@@ -196,7 +196,7 @@ impl TtlWorker {
         let first = self.notes.schedule.lock().listed(listed.is_ok(), Utc::now(), fastrand::f64());
         match listed {
             Ok(ListCounts { pages, objects }) => {
-                debug!(pages, objects, "looked for FedoraMessages with a time to live")
+                debug!(pages, objects, "looked for FedoraMessages with a time to live");
             }
             Err(error) if first => {
                 let detail = explain(&error);

@@ -1,5 +1,12 @@
 //! One message, the proposal's, and ways to change it.
 
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::unwrap_used,
+    reason = "only tests call these functions"
+)]
+
 use crate::api::object::FedoraMessage;
 use crate::message::envelope::{HeaderValue, Routing};
 use chrono::{DateTime, Utc};

@@ -1,5 +1,7 @@
 //! The Pod that sends a message: what it reads, what it is, and what its end means.
 
+#![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
+
 use crate::message::envelope::Envelope;
 use crate::message::secret::Keys;
 use crate::message::validate::validate;

@@ -1,6 +1,8 @@
 //! Messages held against a small catalog: who fits, in which words others are refused, and what a schema
 //! adds to a message.
 
+#![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

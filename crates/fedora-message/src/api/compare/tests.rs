@@ -1,5 +1,7 @@
 //! What a cluster has installed, beside what this program brings.
 
+#![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
+
 use crate::api::compare::{InstalledCrd, crd, enforces, is_same_policy};
 use crate::api::v1alpha1::definition;
 use serde_json::{Value, json};

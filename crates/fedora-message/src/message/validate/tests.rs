@@ -1,6 +1,8 @@
 //! Each mistake that a user can make is refused in words that name the field and the mend; what is
 //! right is taken as it is.
 
+#![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
+
 use std::time::{Duration, Instant};
 
 use crate::api::object::FedoraMessage;
