@@ -8,8 +8,8 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
-use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
 use fedora_message::message::secret::{Material, Part};
+use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::{check_secret_words, check_words};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};

@@ -4,8 +4,8 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use fedora_message::message::envelope::Routing;
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::valid_topic;
 use fedora_message_operator_fuzz::input::{Nulls, Object, Text};
 use fedora_message_operator_fuzz::memory::within;

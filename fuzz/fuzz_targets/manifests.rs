@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use fedora_message_operator::commands::manifests::Manifests;
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::secret::select;
 use fedora_message::message::validate::validate;
+use fedora_message_operator::commands::manifests::Manifests;
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::{check_message, check_secret_words, check_words};
 use libfuzzer_sys::fuzz_target;

@@ -4,11 +4,11 @@
 
 use std::sync::{Arc, LazyLock};
 
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::message::envelope::Routing;
+use fedora_message::message::validate::validate;
 use fedora_message::schema::catalog::Catalog;
 use fedora_message::schema::check::{Schemas, Unknown, check_schema};
-use fedora_message::message::envelope::Routing;
-use fedora_message::api::object::FedoraMessage;
-use fedora_message::message::validate::validate;
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::check_words;
 use libfuzzer_sys::fuzz_target;

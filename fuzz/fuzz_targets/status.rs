@@ -1,13 +1,14 @@
 //! What is written into a status after any other status, whoever wrote that one.
 
 #![no_main]
+use strum::VariantArray;
 
 use arbitrary::Arbitrary;
 use chrono::{DateTime, Utc};
-use fedora_message::policy::retry::{Decision, deadline, decide, limit};
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::policy::outcome::{Outcome, Reason, Then};
 use fedora_message::api::v1alpha1::FedoraMessageStatus;
+use fedora_message::policy::outcome::{Outcome, Reason, Then};
+use fedora_message::policy::retry::{Decision, deadline, decide, limit};
 use fedora_message::state::{Facts, RECONCILING, SENT, STALLED, next, since};
 use fedora_message_operator_fuzz::memory::within;
 use libfuzzer_sys::fuzz_target;
@@ -102,7 +103,7 @@ fn check_decision(message: &FedoraMessage, status: &FedoraMessageStatus, now: Da
 }
 
 fn reason(number: u8) -> Reason {
-    Reason::ALL[usize::from(number) % Reason::ALL.len()]
+    Reason::VARIANTS[usize::from(number) % Reason::VARIANTS.len()]
 }
 
 fn time(seconds: u32) -> DateTime<Utc> {

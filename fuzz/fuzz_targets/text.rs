@@ -2,11 +2,11 @@
 
 #![no_main]
 
-use fedora_message_operator::broker::address::BrokerAddress;
-use fedora_message::message::envelope::Routing;
 use fedora_message::api::v1alpha1::Environment;
-use fedora_message::text::{printable, quoted};
+use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::valid_topic;
+use fedora_message::text::{printable, quoted};
+use fedora_message_operator::broker::address::BrokerAddress;
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::{check_words, is_hidden};
 use libfuzzer_sys::fuzz_target;

@@ -3,8 +3,8 @@
 
 #![no_main]
 
-use fedora_message::message::envelope::Routing;
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::message::envelope::Routing;
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::check_message;
 use libfuzzer_sys::fuzz_target;

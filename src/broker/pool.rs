@@ -195,7 +195,7 @@ impl Pool {
 
     /// What each environment's connections are at.
     pub fn usage(&self) -> [(Environment, Usage); 2] {
-        let mut usage = Environment::ALL.map(|environment| (environment, Usage::default()));
+        let mut usage = [Environment::Prod, Environment::Stg].map(|environment| (environment, Usage::default()));
         for ((environment, _), entry) in self.entries.lock().iter() {
             // Who connects holds the lock: that is no connection yet.
             let Ok(state) = entry.state.try_lock() else { continue };

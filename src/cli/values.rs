@@ -35,10 +35,7 @@ impl TypedValueParser for BrokerUrl {
 }
 
 pub(crate) fn environment(name: &str) -> Result<Environment, String> {
-    Environment::ALL
-        .into_iter()
-        .find(|environment| environment.name() == name)
-        .ok_or_else(|| "there are prod and stg".to_owned())
+    name.parse().map_err(|_| "there are prod and stg".to_owned())
 }
 
 /// A prefix is a topic, but for dots at its end, which the library allows too.

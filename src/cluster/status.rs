@@ -18,6 +18,7 @@ use kube::Client;
 use kube::client::Body;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -33,32 +34,27 @@ const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8
 /// Who writes, in the resource's managed fields.
 const FIELD_MANAGER: &str = "fedora-message-operator";
 
-/// What became of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The result of a status write, as the metric names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Written {
     /// The object has the status.
+    #[strum(to_string = "written")]
     Yes,
     /// The object does not exist any more; another may have its name.
     Gone,
     /// Not over what somebody else has changed since, or over nothing: the watch will tell which.
     Changed,
     /// Not now. It has to be written again.
+    #[strum(to_string = "failed")]
     No,
 }
 
 impl Written {
-    /// All of them, for those who count them.
-    pub const ALL: [Self; 4] = [Self::Yes, Self::Gone, Self::Changed, Self::No];
-
-    /// In one word, for what counts them.
+    /// Returns the value of the metric's label `result`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Yes => "written",
-            Self::Gone => "gone",
-            Self::Changed => "changed",
-            Self::No => "failed",
-        }
+        self.into()
     }
 }
 

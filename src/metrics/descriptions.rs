@@ -1,6 +1,7 @@
 //! What each metric is called, and what it tells: for those who gather them, and as a page of docs.
 
 use prometheus_client::registry::{Metric, Registry, Unit};
+use strum::VariantArray;
 
 use super::{AGES, UNKNOWN};
 use fedora_message::policy::outcome::Reason;
@@ -179,7 +180,7 @@ impl Description {
 #[must_use]
 pub fn page() -> String {
     let rows: String = ALL.into_iter().map(Description::row).collect();
-    let reasons: Vec<String> = Reason::ALL.into_iter().map(|reason| format!("`{reason}`")).collect();
+    let reasons: Vec<String> = Reason::VARIANTS.iter().map(|reason| format!("`{reason}`")).collect();
     let ages: Vec<String> = AGES.into_iter().map(|(age, _)| format!("`{age}`")).collect();
     format!(
         "# Metrics\n\n\

@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use strum::VariantArray;
 
 pub use self::descriptions::page;
 use crate::broker::pool::Usage;
@@ -169,21 +170,21 @@ impl Metrics {
 
     /// Who asks for an increase sees the first one too: it is one from zero.
     fn begin_at_zero(&self) {
-        for (env, mode) in
-            Environment::ALL.map(Environment::name).into_iter().flat_map(|env| Mode::ALL.map(|mode| (env, mode)))
-        {
-            for reason in Reason::ALL {
-                let end = WayAndEnd { env, mode: mode.name(), reason: reason.name() };
-                self.attempts.get_or_create(&end).inc_by(0);
-                if reason.then().is_end() {
-                    self.finished.get_or_create(&end).inc_by(0);
+        for environment in Environment::VARIANTS {
+            for mode in Mode::VARIANTS {
+                for reason in Reason::VARIANTS {
+                    let end = WayAndEnd { env: environment.name(), mode: mode.name(), reason: reason.name() };
+                    self.attempts.get_or_create(&end).inc_by(0);
+                    if reason.then().is_end() {
+                        self.finished.get_or_create(&end).inc_by(0);
+                    }
                 }
             }
         }
-        for result in Written::ALL {
+        for result in Written::VARIANTS {
             self.status_writes.get_or_create(&ByResult { result: result.name() }).inc_by(0);
         }
-        for result in Deletion::RESULTS {
+        for result in Deletion::results() {
             self.deletions.get_or_create(&ByResult { result }).inc_by(0);
         }
     }

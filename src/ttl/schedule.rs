@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::controller::queue::latest::Latest;
 use fedora_message::policy::backoff;
@@ -17,6 +18,8 @@ const CAPACITY: usize = 10_000;
 const REFRESH: TimeDelta = TimeDelta::hours(1);
 /// The least time between two lists.
 const REST: TimeDelta = TimeDelta::seconds(10);
+/// The name of [`Deletion::Later`].
+const LATER: &str = "later";
 
 /// A resource whose message is finished, and whose time is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +35,11 @@ pub struct Expired {
 }
 
 /// What became of the attempt to delete a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum Deletion {
     /// It is deleted.
+    #[strum(to_string = "deleted")]
     Done,
     /// Somebody else has deleted it; another may have its name.
     Gone,
@@ -49,20 +54,15 @@ pub enum Deletion {
 }
 
 impl Deletion {
-    /// What [`result`](Self::result) can be.
-    pub const RESULTS: [&str; 5] = ["deleted", "gone", "kept", "denied", "failed"];
+    /// The results that the metric counts: all except [`Deletion::Later`], which is no attempt.
+    pub fn results() -> impl Iterator<Item = &'static str> {
+        Self::VARIANTS.iter().copied().filter(|result| *result != LATER)
+    }
 
-    /// In one word, what came of it; nothing if it was not tried.
+    /// Returns the result as the metric names it, if there was an attempt.
     #[must_use]
     pub fn result(&self) -> Option<&'static str> {
-        match self {
-            Self::Done => Some("deleted"),
-            Self::Gone => Some("gone"),
-            Self::Kept => Some("kept"),
-            Self::Denied(_) => Some("denied"),
-            Self::Failed(_) => Some("failed"),
-            Self::Later(_) => None,
-        }
+        Some(self.into()).filter(|result| *result != LATER)
     }
 }
 

@@ -218,7 +218,7 @@ impl CompactStatus {
             start_time: common.start_time.take(),
             transitions,
             common: share(serde_json::to_string(&common).unwrap_or_default()),
-            reason: Reason::ALL.into_iter().find(|reason| Some(reason.name()) == status.reason.as_deref()),
+            reason: status.reason.as_deref().and_then(|reason| reason.parse().ok()),
             sent: status.status == Some(true),
             stalled: is_stalled(status),
         }

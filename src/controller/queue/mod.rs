@@ -304,8 +304,8 @@ impl Queue {
         now: DateTime<Utc>,
         ages: [TimeDelta; N],
     ) -> Vec<(Option<Environment>, [usize; N])> {
-        let [prod, stg] = Environment::ALL;
-        let mut counts = [Some(prod), Some(stg), None].map(|environment| (environment, [0; N]));
+        let mut counts =
+            [Some(Environment::Prod), Some(Environment::Stg), None].map(|environment| (environment, [0; N]));
         let waits = |status: &CompactStatus| !status.is_finished() && status.reason() != Some(Reason::Suspended);
         for entry in self.entries.values().filter(|entry| waits(&entry.status)) {
             let (environment, age) = (entry.message.origin().environment, entry.message.age(now));

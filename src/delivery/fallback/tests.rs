@@ -1,4 +1,5 @@
 //! Which way a message goes in the delivery mode `fallback`.
+use strum::VariantArray;
 
 use crate::broker::errors::BrokerError;
 use crate::broker::pool::Health;
@@ -53,7 +54,7 @@ fn a_broker_that_does_not_confirm_is_asked_by_one_message() {
 
 #[test]
 fn pods_may_help_where_the_contract_says_so() {
-    let may: Vec<Reason> = Reason::ALL.into_iter().filter(|reason| may_help(*reason)).collect();
+    let may: Vec<Reason> = Reason::VARIANTS.iter().copied().filter(|reason| may_help(*reason)).collect();
     let expected = [Reason::BrokerUnreachable, Reason::TlsFailed, Reason::AuthenticationFailed, Reason::ConfirmTimeout];
     assert_eq!(may.len(), expected.len());
     assert!(expected.iter().all(|reason| may.contains(reason)), "{may:?}");

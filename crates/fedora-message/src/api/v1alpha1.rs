@@ -5,7 +5,6 @@
 //! fields may hold is checked again in [`validate`](crate::message::validate).
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -14,6 +13,7 @@ use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::crd;
 
@@ -105,8 +105,25 @@ pub fn definition() -> CustomResourceDefinition {
 }
 
 /// One of Fedora's two message buses.
-#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Deserialize,
+    Serialize,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Environment {
     /// Production.
     Prod,
@@ -115,22 +132,10 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// Both environments, for those who go through all of them.
-    pub const ALL: [Self; 2] = [Self::Prod, Self::Stg];
-
-    /// The name as it stands in a resource.
+    /// Returns the value of `spec.env`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Prod => "prod",
-            Self::Stg => "stg",
-        }
-    }
-}
-
-impl fmt::Display for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        self.into()
     }
 }
 

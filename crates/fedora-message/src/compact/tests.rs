@@ -1,4 +1,5 @@
 //! What waits is held packed, and comes out as it went in.
+use strum::VariantArray;
 
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ fn a_status_comes_out_as_it_went_in_and_answers_what_is_asked_of_it() {
     let (now, message) = (at("2026-01-01T12:00:00Z"), message(&example()));
     let none = FedoraMessageStatus::default();
     assert_eq!(pack(&none).unpack(), none);
-    for reason in Reason::ALL {
+    for reason in Reason::VARIANTS.iter().copied() {
         let outcome = Outcome { reason, message: "words \u{1f600}\n".to_owned() };
         let next_attempt = Some(now + TimeDelta::seconds(5));
         let facts = Facts { routing_key: Some("a.topic"), attempts: 3, next_attempt, delivery_mode: "direct" };

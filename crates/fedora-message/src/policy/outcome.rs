@@ -1,11 +1,13 @@
 //! Every way an attempt can end: a [`Reason`] from the contract's list, words for people, and what
 //! follows. Status, events and metrics all speak these words.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::time::Duration;
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 /// Why a message is as it is: the low-cardinality word in `status.reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, EnumString, IntoStaticStr, VariantArray)]
 pub enum Reason {
     /// `spec.suspend` holds the message back.
     Suspended,
@@ -74,53 +76,10 @@ impl Then {
 }
 
 impl Reason {
-    /// Every reason, for those who go through all of them.
-    pub const ALL: [Self; 19] = [
-        Self::Suspended,
-        Self::Sent,
-        Self::InvalidMessage,
-        Self::SecretNotFound,
-        Self::SecretInvalid,
-        Self::CertificateExpired,
-        Self::BrokerUnreachable,
-        Self::TlsFailed,
-        Self::AuthenticationFailed,
-        Self::VhostRefused,
-        Self::BrokerBlocked,
-        Self::ConfirmTimeout,
-        Self::Nacked,
-        Self::TopicForbidden,
-        Self::ExchangeNotFound,
-        Self::MessageTooLarge,
-        Self::DeadlineExceeded,
-        Self::BackoffLimitExceeded,
-        Self::PodFailed,
-    ];
-
-    /// The word as it stands in a status.
+    /// Returns the value of `status.reason`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Suspended => "Suspended",
-            Self::Sent => "Sent",
-            Self::InvalidMessage => "InvalidMessage",
-            Self::SecretNotFound => "SecretNotFound",
-            Self::SecretInvalid => "SecretInvalid",
-            Self::CertificateExpired => "CertificateExpired",
-            Self::BrokerUnreachable => "BrokerUnreachable",
-            Self::TlsFailed => "TlsFailed",
-            Self::AuthenticationFailed => "AuthenticationFailed",
-            Self::VhostRefused => "VhostRefused",
-            Self::BrokerBlocked => "BrokerBlocked",
-            Self::ConfirmTimeout => "ConfirmTimeout",
-            Self::Nacked => "Nacked",
-            Self::TopicForbidden => "TopicForbidden",
-            Self::ExchangeNotFound => "ExchangeNotFound",
-            Self::MessageTooLarge => "MessageTooLarge",
-            Self::DeadlineExceeded => "DeadlineExceeded",
-            Self::BackoffLimitExceeded => "BackoffLimitExceeded",
-            Self::PodFailed => "PodFailed",
-        }
+        self.into()
     }
 
     /// The policy: what follows this reason.
@@ -171,12 +130,6 @@ impl Reason {
             | Self::DeadlineExceeded
             | Self::BackoffLimitExceeded => false,
         }
-    }
-}
-
-impl Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 
@@ -257,8 +210,9 @@ impl Outcome {
     }
 }
 
-/// The ways by which a message can leave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The ways by which a message can leave, as `status.deliveryMode` names them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Mode {
     /// The operator publishes it.
     #[default]
@@ -268,16 +222,10 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Both of them, for those who count them.
-    pub const ALL: [Self; 2] = [Self::Direct, Self::Pod];
-
-    /// The word in `status.deliveryMode`.
+    /// Returns the value of `status.deliveryMode`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Pod => "pod",
-        }
+        self.into()
     }
 }
 
@@ -321,14 +269,14 @@ mod tests {
 
     #[test]
     fn names_are_the_words_of_the_contract() {
-        for reason in Reason::ALL {
+        for reason in Reason::VARIANTS.iter().copied() {
             assert_eq!(reason.name(), format!("{reason:?}"));
         }
     }
 
     #[test]
     fn only_a_confirmed_message_is_done() {
-        for reason in Reason::ALL {
+        for reason in Reason::VARIANTS.iter().copied() {
             assert_eq!(reason.then() == Then::Done, reason == Reason::Sent, "{reason}");
         }
     }

@@ -1,4 +1,5 @@
 //! What the operator has said of the messages of a namespace.
+use strum::VariantArray;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -61,7 +62,8 @@ fn statuses(space: &Space) -> BTreeMap<String, Said> {
 
 /// The conditions that are true of a message with this reason.
 fn conditions(reason: &str) -> &'static str {
-    let reason = Reason::ALL.into_iter().find(|known| known.name() == reason).expect("a reason of the contract");
+    let reason =
+        Reason::VARIANTS.iter().copied().find(|known| known.name() == reason).expect("a reason of the contract");
     match reason.then() {
         Then::Done => "FedoraMessageSent",
         Then::Stop => "Stalled",

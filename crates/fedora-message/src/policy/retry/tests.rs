@@ -1,4 +1,5 @@
 //! Whether a message is tried now, told as the lives of messages.
+use strum::VariantArray;
 
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::FedoraMessageStatus;
@@ -74,7 +75,7 @@ fn a_new_message_is_tried() {
 #[test]
 fn what_happened_last_says_whether_it_is_tried_again() {
     let message = message(&example());
-    for reason in Reason::ALL {
+    for reason in Reason::VARIANTS.iter().copied() {
         let expected = match reason.then() {
             Then::Done | Then::Stop => Decision::Rest,
             Then::Backoff | Then::AwaitSecret | Then::AwaitResume => Decision::Attempt,
@@ -283,7 +284,7 @@ fn the_backoff_limit_counts_retries_as_jobs_do() {
 #[test]
 fn the_backoff_limit_changes_nothing_but_failures_that_would_be_retried() {
     let message = message(&with("/spec/backoffLimit", 0.into()));
-    for reason in Reason::ALL {
+    for reason in Reason::VARIANTS.iter().copied() {
         let limited = limit(&message, 1, outcome(reason));
         let expected = match reason.then() {
             Then::Backoff => Reason::BackoffLimitExceeded,
