@@ -10,10 +10,7 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as Rustls};
 use super::address::BrokerAddress;
 use super::transport::TransportError;
 use fedora_message::policy::outcome::{Failure, Reason};
-use fedora_message::text::printable;
-
-/// The longest part of a broker's answer that is passed on, in characters.
-const LONGEST_ANSWER: usize = 400;
+use fedora_message::text::{MAX_DETAIL, printable};
 
 /// Why a message was not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -188,7 +185,7 @@ impl ErrorContext {
         let broker = self.broker.to_string();
         match error.kind() {
             LapinKind::ProtocolError(answer) => {
-                let detail = printable(answer.get_message().as_str(), LONGEST_ANSWER);
+                let detail = printable(answer.get_message().as_str(), MAX_DETAIL);
                 let (user, vhost) = (self.user.clone(), self.broker.vhost.clone());
                 match answer.kind() {
                     AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
@@ -203,7 +200,7 @@ impl ErrorContext {
             // Under TLS 1.3 the broker judges the client's certificate after the handshake.
             LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
             LapinKind::IOError(error) => self.unreachable(error),
-            _ => BrokerError::Unreachable { broker, detail: printable(&error.to_string(), LONGEST_ANSWER) },
+            _ => BrokerError::Unreachable { broker, detail: printable(&error.to_string(), MAX_DETAIL) },
         }
     }
 
@@ -212,14 +209,14 @@ impl ErrorContext {
     pub fn publish(&self, error: &Lapin, exchange: &str, size: usize) -> BrokerError {
         let broker = self.broker.to_string();
         let LapinKind::ProtocolError(answer) = error.kind() else {
-            return BrokerError::Lost { broker, detail: printable(&error.to_string(), LONGEST_ANSWER) };
+            return BrokerError::Lost { broker, detail: printable(&error.to_string(), MAX_DETAIL) };
         };
         self.answer(answer, exchange, size)
     }
 
     fn answer(&self, answer: &AMQPError, exchange: &str, size: usize) -> BrokerError {
         let (broker, user) = (self.broker.to_string(), self.user.clone());
-        let detail = printable(answer.get_message().as_str(), LONGEST_ANSWER);
+        let detail = printable(answer.get_message().as_str(), MAX_DETAIL);
         match answer.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                 // Of an exchange that does not exist, RabbitMQ says the same to who may not write to it.
@@ -284,7 +281,7 @@ impl ErrorContext {
 
 /// What a broker said, fit for a status and a terminal.
 pub(crate) fn answer(detail: &str) -> String {
-    printable(detail, LONGEST_ANSWER)
+    printable(detail, MAX_DETAIL)
 }
 
 fn rustls_error(error: &io::Error) -> Option<&Rustls> {
@@ -295,6 +292,6 @@ fn rustls_error(error: &io::Error) -> Option<&Rustls> {
 fn io_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
-        _ => printable(&error.to_string(), LONGEST_ANSWER),
+        _ => printable(&error.to_string(), MAX_DETAIL),
     }
 }

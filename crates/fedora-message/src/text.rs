@@ -3,13 +3,17 @@
 
 use std::borrow::Cow;
 
-/// The longest name or value that is quoted, in characters.
-const LONGEST_QUOTE: usize = 60;
+/// The maximum length of a quoted name or value, in characters.
+pub const MAX_QUOTE: usize = 60;
+/// The maximum length of a path, a list or another part of a sentence, in characters.
+pub const MAX_PHRASE: usize = 160;
+/// The maximum length of an error message from a library, a broker or a Pod, in characters.
+pub const MAX_DETAIL: usize = 400;
 
 /// A user's text in quotes, with control characters escaped.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    format!("{:?}", shortened(text, LONGEST_QUOTE))
+    format!("{:?}", shortened(text, MAX_QUOTE))
 }
 
 /// A sentence from elsewhere, with blanks for what a terminal would act on, of at most `longest`

@@ -23,16 +23,12 @@ use fedora_message::api::v1alpha1::{API_VERSION, KIND};
 use fedora_message::message::authentication::SecretName;
 use fedora_message::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use fedora_message::message::secret::Secret;
-use fedora_message::text::{printable, quoted};
+use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable, quoted};
 
 /// The namespace of a manifest that names none.
 const DEFAULT_NAMESPACE: &str = "default";
 /// The deepest nesting of a document that is read: that of a body, and what it stands in.
 const MAX_DEPTH: usize = MAX_BODY_DEPTH + 32;
-/// The longest part of a decoder's words that is passed on, in characters.
-const LONGEST_WORDS: usize = 300;
-/// The longest kind, version or field of a manifest that is passed on, in characters.
-const LONGEST_NAME: usize = 60;
 /// How many unknown fields are named.
 const MOST_SHOWN: usize = 5;
 
@@ -89,12 +85,12 @@ impl Manifests {
             },
             (API_VERSION, KIND) => self.add_message(&object),
             ("", "") => Err(format!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}")),
-            ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, LONGEST_NAME))),
-            (version, "") => Err(format!("is of {} without kind: add the line", printable(version, LONGEST_NAME))),
+            ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, MAX_QUOTE))),
+            (version, "") => Err(format!("is of {} without kind: add the line", printable(version, MAX_QUOTE))),
             (version, kind) => Err(format!(
                 "is a {} of {}: only {KIND} of {API_VERSION} and Secret of v1 are read here; remove it",
-                printable(kind, LONGEST_NAME),
-                printable(version, LONGEST_NAME)
+                printable(kind, MAX_QUOTE),
+                printable(version, MAX_QUOTE)
             )),
         }
     }
@@ -160,7 +156,7 @@ fn invalid(error: &serde_json::Error) -> String {
 
 /// A decoder's words, on one line.
 fn describe(error: &impl Display) -> String {
-    printable(&error.to_string(), LONGEST_WORDS)
+    printable(&error.to_string(), MAX_DETAIL)
 }
 
 /// Fields that the API server would warn of, and drop.
@@ -168,7 +164,7 @@ fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
     if unknown.is_empty() {
         return Ok(());
     }
-    let shown: Vec<_> = unknown.iter().take(MOST_SHOWN).map(|path| printable(path, LONGEST_NAME)).collect();
+    let shown: Vec<_> = unknown.iter().take(MOST_SHOWN).map(|path| printable(path, MAX_QUOTE)).collect();
     let more = match unknown.len().saturating_sub(MOST_SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use serde_saphyr::Error as Yaml;
 
-use super::{LONGEST_WORDS, MAX_DEPTH};
-use fedora_message::text::printable;
+use super::MAX_DEPTH;
+use fedora_message::text::{MAX_DETAIL, printable};
 
 /// How many values a YAML document may have.
 const MAX_NODES: usize = 2_000_000;
@@ -43,7 +43,7 @@ fn mistake(error: &serde_saphyr::Error, document: &str) -> String {
             "its aliases (*name) stand for too much: write the values out".to_owned()
         }
         _ if ["Secret", "PRIVATE KEY"].iter().any(|sign| document.contains(sign)) => "correct it".to_owned(),
-        error => format!("{}: correct it", printable(plain(&error.to_string()), LONGEST_WORDS)),
+        error => format!("{}: correct it", printable(plain(&error.to_string()), MAX_DETAIL)),
     };
     match error.location() {
         Some(at) => format!("line {}, column {} of this document: {mistake}", at.line(), at.column()),

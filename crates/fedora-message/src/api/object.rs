@@ -15,10 +15,8 @@ use serde_path_to_error::Track;
 
 use crate::api::serde::object;
 use crate::api::v1alpha1::{Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
-use crate::text::printable;
+use crate::text::{MAX_PHRASE, printable};
 
-/// The longest part of a decoder's words that is passed on, in characters.
-const LONGEST_WORDS: usize = 120;
 /// What is said of a resource without a spec.
 const NO_SPEC: &str = "spec is missing: add env, message and authentication";
 
@@ -233,7 +231,7 @@ fn unread(json: &str, error: serde_json::Error) -> String {
         "." => "spec".to_owned(),
         path => format!("spec.{path}"),
     };
-    plain(&printable(&field, LONGEST_WORDS), &without_position(&error))
+    plain(&printable(&field, MAX_PHRASE), &without_position(&error))
 }
 
 /// A decoder's words as a user's: without names of Rust's types, and with what to do.
@@ -245,7 +243,7 @@ fn plain(field: &str, detail: &str) -> String {
         return match detail {
             // A list, a null or a number where one of several names is to stand.
             "expected value" => format!("{field} must be a string: kubectl explain fmsg.{field} tells which"),
-            detail => format!("{field} can't be read: {}", printable(detail, LONGEST_WORDS)),
+            detail => format!("{field} can't be read: {}", printable(detail, MAX_PHRASE)),
         };
     };
     let names;
@@ -260,7 +258,7 @@ fn plain(field: &str, detail: &str) -> String {
             &names
         }
     };
-    format!("{field} is {}, but must be {expected}: correct it", printable(&kind_found(found), LONGEST_WORDS))
+    format!("{field} is {}, but must be {expected}: correct it", printable(&kind_found(found), MAX_PHRASE))
 }
 
 /// What a decoder found: a value, or its kind.

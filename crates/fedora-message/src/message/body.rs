@@ -7,12 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::text::MAX_DETAIL;
+
 /// The deepest nesting of a body that is sent. The API server stores thousands of levels, and
 /// consumers' JSON parsers give up long before that.
 pub const MAX_DEPTH: usize = 128;
-/// The longest path of a dropped null, in bytes. A key may be as long as the whole body, and stand
-/// above thousands of nulls.
-const LONGEST_PATH: usize = 512;
 
 /// How many arrays and objects stand in one another at the deepest place of `json`.
 ///
@@ -119,8 +118,9 @@ fn compare(written: &Value, stored: &Value, path: &mut String, paths: &mut Vec<S
     }
 }
 
+/// Bounds memory: a key may be as long as the whole body, and stand above thousands of nulls.
 fn shortened(path: &str) -> String {
-    path[..path.floor_char_boundary(LONGEST_PATH)].to_owned()
+    path[..path.floor_char_boundary(MAX_DETAIL)].to_owned()
 }
 
 #[cfg(test)]

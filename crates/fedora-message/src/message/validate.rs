@@ -18,7 +18,7 @@ use crate::message::body;
 use crate::message::envelope::{self, HeaderValue, Routing};
 use crate::message::trace_context::{self, Trace};
 use crate::policy::outcome::{Failure, Reason};
-use crate::text::{printable, quoted};
+use crate::text::{MAX_QUOTE, printable, quoted};
 
 /// AMQP short strings (routing key, header names) hold at most this many bytes.
 const MAX_SHORT_STRING: usize = 255;
@@ -26,8 +26,6 @@ const MAX_SHORT_STRING: usize = 255;
 const MAX_HEADERS: usize = 1000;
 /// How many paths of dropped nulls are named.
 const MOST_SHOWN: usize = 5;
-/// How long such a path may get, in characters.
-const LONGEST_PATH: usize = 60;
 /// The schema of a message that names none.
 pub(crate) const BASE_SCHEMA: &str = "base.message";
 /// The package that ships [`BASE_SCHEMA`].
@@ -157,7 +155,7 @@ fn valid_body<'a>(message: &'a MessageSpec, last_applied: Option<&str>) -> Resul
     }
     let dropped = last_applied.map(|applied| body::dropped_nulls(applied, json)).unwrap_or_default();
     if !dropped.is_empty() {
-        let shown: Vec<_> = dropped.iter().take(MOST_SHOWN).map(|path| printable(path, LONGEST_PATH)).collect();
+        let shown: Vec<_> = dropped.iter().take(MOST_SHOWN).map(|path| printable(path, MAX_QUOTE)).collect();
         let (shown, more) = (shown.join(", "), dropped.len().saturating_sub(MOST_SHOWN));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return refuse(format!(

@@ -8,10 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 
 use crate::pod::manifest::{ATTEMPT_ANNOTATION, CONTAINER};
 use crate::policy::outcome::{Outcome, Reason};
-use crate::text::printable;
-
-/// The longest part of a Pod's last words that is passed on, in characters.
-const LONGEST_WORDS: usize = 400;
+use crate::text::{MAX_DETAIL, printable};
 
 /// What can be seen of a Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +61,7 @@ pub fn look(pod: &Pod) -> PodState {
 pub fn late(pod: &Pod, seconds: u64, sight: &PodState) -> Outcome {
     failed(match sight {
         PodState::Starting(detail) => {
-            format!("Pod {} did not run within {seconds} s: {}", place(pod), printable(detail, LONGEST_WORDS))
+            format!("Pod {} did not run within {seconds} s: {}", place(pod), printable(detail, MAX_DETAIL))
         }
         _ => format!("Pod {} did not end within {seconds} s: see kubectl describe pod, and its node", place(pod)),
     })
@@ -93,7 +90,7 @@ fn is_killed(end: &ContainerStateTerminated) -> bool {
 fn verdict(pod: &Pod, end: &ContainerStateTerminated) -> Outcome {
     let (place, code) = (place(pod), end.exit_code);
     let all = end.message.as_deref().unwrap_or_default();
-    let detail = printable(essence(all), LONGEST_WORDS);
+    let detail = printable(essence(all), MAX_DETAIL);
     if end.reason.as_deref() == Some("OOMKilled") {
         return failed(format!(
             "Pod {place} needed more memory than its limit and was ended: raise the limit in the operator's --pod-resources"
@@ -152,7 +149,7 @@ fn ended_by_kubernetes(pod: &Pod) -> Outcome {
     let status = pod.status.as_ref();
     let reason = status.and_then(|status| status.reason.as_deref()).unwrap_or("Failed");
     let detail = status.and_then(|status| status.message.as_deref()).unwrap_or_default();
-    let detail = printable(detail.trim_end_matches('.'), LONGEST_WORDS);
+    let detail = printable(detail.trim_end_matches('.'), MAX_DETAIL);
     let detail = if detail.is_empty() { "Kubernetes does not say why" } else { &detail };
     let what = match reason {
         "DeadlineExceeded" => "took too long and was ended",

@@ -10,12 +10,10 @@ use serde_json::value::RawValue;
 
 use crate::api::v1alpha1::Severity;
 use crate::schema::validator::{Checker, Telling, Violation};
-use crate::text::printable;
+use crate::text::{MAX_DETAIL, printable};
 
 /// The form of the file that is read here.
 const FORMAT: u64 = 1;
-/// The longest part of a decoder's words that is passed on, in characters.
-const LONGEST_WORDS: usize = 200;
 
 /// All schemas that are known.
 #[derive(Debug, Deserialize)]
@@ -113,8 +111,7 @@ impl Catalog {
         struct Form {
             format: u64,
         }
-        let unreadable =
-            |error: serde_json::Error| CatalogError::Unreadable(printable(&error.to_string(), LONGEST_WORDS));
+        let unreadable = |error: serde_json::Error| CatalogError::Unreadable(printable(&error.to_string(), MAX_DETAIL));
         let Form { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
         match format {
             FORMAT => serde_json::from_slice(bytes).map_err(unreadable),

@@ -13,18 +13,12 @@ use serde_json::Value;
 
 use crate::message::body;
 use crate::schema::numbers;
-use crate::text::{printable, quoted};
+use crate::text::{MAX_DETAIL, MAX_PHRASE, printable, quoted};
 
 /// How many violations are told of a message.
 pub const MOST_SHOWN: usize = 5;
 /// How many are gathered, of however many.
 pub const MOST_TOLD: usize = 100;
-/// The longest path in a violation, in characters.
-const LONGEST_PATH: usize = 160;
-/// The longest list of what a schema allows, in characters.
-const LONGEST_LIST: usize = 120;
-/// The longest part of the words about a schema that is not usable.
-const LONGEST_WORDS: usize = 200;
 /// How deep forms within forms are looked into.
 const MOST_FORMS: usize = 8;
 
@@ -41,7 +35,7 @@ impl Checker {
             .with_pattern_options(PatternOptions::regex())
             .build(&schema)
             .map(Self)
-            .map_err(|error| printable(&error.to_string(), LONGEST_WORDS))
+            .map_err(|error| printable(&error.to_string(), MAX_DETAIL))
     }
 
     /// What is wrong with a value; nothing if it fits.
@@ -85,7 +79,7 @@ impl Violation {
         let mut path = "spec.message.body".to_owned();
         append(&mut path, at.segments());
         append(&mut path, member.map(|name| LocationSegment::Property(name.into())));
-        Self { path: printable(&path, LONGEST_PATH), detail }
+        Self { path: printable(&path, MAX_PHRASE), detail }
     }
 
     /// One in the headers, by the field that sets the header.
@@ -106,7 +100,7 @@ impl Violation {
         let mut path = format!("spec.message.{}", field.unwrap_or("headers"));
         append(&mut path, first.filter(|_| field.is_none()));
         append(&mut path, segments);
-        Self { path: printable(&path, LONGEST_PATH), detail }
+        Self { path: printable(&path, MAX_PHRASE), detail }
     }
 }
 
@@ -116,7 +110,7 @@ fn append<'a>(path: &mut String, segments: impl IntoIterator<Item = LocationSegm
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
     };
     for segment in segments {
-        if path.len() > 4 * LONGEST_PATH {
+        if path.len() > 4 * MAX_PHRASE {
             return;
         }
         match segment {
@@ -240,7 +234,7 @@ fn list(detail: impl Iterator<Item = String>) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     };
-    printable(&text, LONGEST_LIST)
+    printable(&text, MAX_PHRASE)
 }
 
 /// A value, shortened.
