@@ -1,16 +1,16 @@
-//! fedora-message-operator: a `FedoraMessage` applied to a Kubernetes cluster becomes a message on
-//! Fedora's RabbitMQ brokers, exactly as the fedora-messaging library would have sent it.
+//! Publishes each `FedoraMessage` in a Kubernetes cluster to Fedora's RabbitMQ brokers, exactly as
+//! the fedora-messaging library would.
 //!
-//! What a message is stands in the crate `fedora_message`, which is pure. This crate is the shell
-//! around it; docs/architecture.md draws the map:
+//! The pure crate `fedora_message` defines messages and policy. This crate connects it to
+//! Kubernetes and RabbitMQ; see docs/architecture.md:
 //!
-//! - `broker`: how a message reaches RabbitMQ; the only module that uses AMQP and TLS.
-//! - `cluster`: how the operator lives in Kubernetes; the only module that uses a `kube::Client`.
-//! - `delivery`: one attempt to send a message, directly or by a Pod.
-//! - `reconciler`: the story of one message. `controller`: the loop and the work queue around it.
+//! - `broker`: publishes to RabbitMQ; the only module that uses AMQP and TLS.
+//! - `cluster`: reads and writes Kubernetes objects; the only module that uses a `kube::Client`.
+//! - `delivery`: makes one attempt to send a message, directly or by a Pod.
+//! - `reconciler`: handles one message. `controller`: the loop and the work queue around it.
 //! - `ttl`: deletes finished resources.
-//! - `metrics`, `certificates`, `admin`, `traces`: what can be seen of the operator from outside.
-//! - `cli`, `commands`: the program.
+//! - `metrics`, `certificates`, `admin`, `traces`: monitor the operator.
+//! - `cli`, `commands`: the command line.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 

@@ -11,8 +11,8 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    keep_memory_private();
-    // It fails only where a provider is installed already, and there is none yet.
+    disable_core_dumps();
+    // This fails only if a provider is already installed, and none is.
     let _ = default_provider().install_default();
     match cli.command {
         None => commands::run::main(cli.run),
@@ -25,10 +25,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// No core dump, and no debugger of the same user, gets at the keys in memory.
-fn keep_memory_private() {
+/// Keeps keys in memory out of core dumps and debuggers of the same user.
+fn disable_core_dumps() {
     #[cfg(target_os = "linux")]
     if rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).is_err() {
-        eprintln!("this system does not let memory be kept out of core dumps");
+        eprintln!("warning: cannot disable core dumps, which could contain private keys");
     }
 }

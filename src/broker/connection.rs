@@ -1,9 +1,9 @@
 //! One AMQP connection with its channels, on which messages are published and confirmed.
 //!
-//! One message is in flight on a channel at any time. lapin then can't attribute an answer to the
-//! wrong message, and a refusal by the broker, which closes the channel, meets only the message
-//! that caused it (docs/decisions/0003). No channel's number is used twice, as lapin would tell the second
-//! what the broker said to the first (docs/decisions/0019).
+//! A channel has one message in flight at a time. So lapin cannot assign a confirm to the wrong
+//! message. If the broker refuses a message, it closes the channel, which affects only that message
+//! (docs/decisions/0003). Channel numbers are not reused, because lapin would report the first
+//! channel's errors to the second (docs/decisions/0019).
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,172 +23,178 @@ use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::credentials::Credentials;
-use super::errors::{BrokerError, ErrorContext, answer};
+use super::errors::{BrokerError, ErrorContext, reply};
 use super::fence::Fence;
 use super::login::handshake;
 use super::transport::{ShutdownHandle, Transport};
 use fedora_message::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue};
 use fedora_message::policy::outcome::Timing;
 
-/// How long the AMQP handshake may take.
+/// The time limit for the AMQP handshake.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the opening of a channel may take. lapin gives no answer at all to who asks for one while the
-/// connection breaks.
+/// The time limit to open a channel. lapin never answers a request for a channel that is made while
+/// the connection breaks.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a polite goodbye may take.
+/// The time limit to close a connection cleanly.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many channels one connection has at most. More gain nothing (docs/performance.md).
+/// The maximum number of channels on one connection. More do not publish faster
+/// (docs/performance.md).
 const MAX_CHANNELS: u16 = 64;
 
-/// How many channels one connection opens in its life at most, also where the broker sets no limit: what
-/// lapin keeps of each closed one must end some time.
-const MOST_NUMBERS: u16 = 2047;
+/// The maximum number of channels that one connection opens in its lifetime, also if the broker
+/// sets no limit. lapin keeps some memory for each closed channel, which must not grow forever.
+const MAX_OPENED: u16 = 2047;
 
 /// A message that the broker confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confirmed {
-    /// Whether at least one queue has it; else the broker dropped it, as none is bound to its topic.
+    /// True if at least one queue has it. Otherwise the broker dropped it, because no queue is
+    /// bound to its topic.
     pub routed: bool,
-    /// How long that took.
+    /// The durations of publish and confirm.
     pub took: Timing,
 }
 
-/// What came of a message, where nothing went wrong.
+/// The result of a publish without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// The broker confirmed it.
+    /// The broker confirmed the message.
     Confirmed(Confirmed),
-    /// It was not sent, as it was not wanted any more.
+    /// The message was not sent because the caller no longer wanted it.
     Withdrawn,
-    /// It was not sent, as the connection is used up; take another.
-    UsedUp,
+    /// The message was not sent because the connection has no channel left. Use a new connection.
+    Exhausted,
 }
 
-/// What a broker will say of a message that was handed to it, and when it was.
-type Answer = Pin<Box<dyn Future<Output = lapin::Result<(Confirmation, Instant)>> + Send>>;
+/// The confirm of a message, and the instant when the client had written the message.
+type PendingConfirm = Pin<Box<dyn Future<Output = lapin::Result<(Confirmation, Instant)>> + Send>>;
 
 /// An open AMQP connection.
 pub struct BrokerConnection {
     connection: Connection,
     shutdown_handle: ShutdownHandle,
-    peers: ErrorContext,
+    context: ErrorContext,
     idle: Mutex<Vec<Channel>>,
-    /// How many channels can still be opened.
-    numbers: Mutex<u16>,
-    /// How many there may be at a time.
-    channels: u16,
+    /// The number of channels that this connection can still open.
+    channels_left: Mutex<u16>,
+    /// The maximum number of channels at a time.
+    max_channels: u16,
     permits: Semaphore,
-    /// Messages that were handed to a broker which then blocked the connection. It has them, or
-    /// gets them as soon as it reads again: they must not be published once more.
-    unanswered: Mutex<HashMap<Uuid, (Channel, Answer)>>,
+    /// Messages that were in flight when the broker blocked the connection. The broker has them, or
+    /// gets them when it reads again, so they must not be published a second time.
+    unconfirmed: Mutex<HashMap<Uuid, (Channel, PendingConfirm)>>,
     blocked: watch::Receiver<Option<String>>,
     events: AbortHandle,
 }
 
 impl BrokerConnection {
-    /// Connects, logs in and opens the virtual host. `on_unblocked` is called whenever the broker
-    /// takes messages again after an alarm.
+    /// Connects, logs in and opens the virtual host.
+    ///
+    /// The connection calls `on_unblocked` whenever the broker accepts messages again after an
+    /// alarm.
     pub async fn open(
         address: &BrokerAddress,
         credentials: &Credentials,
-        gate: Fence,
+        fence: Fence,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
-        let peers = ErrorContext { broker: address.clone(), user: credentials.user.clone() };
-        let transport =
-            Transport::open(address, credentials.tls.clone(), gate).await.map_err(|error| peers.transport(&error))?;
-        Self::log_in(peers, transport, on_unblocked).await
+        let context = ErrorContext { broker: address.clone(), user: credentials.user.clone() };
+        let transport = Transport::open(address, credentials.tls.clone(), fence)
+            .await
+            .map_err(|error| context.transport(&error))?;
+        Self::log_in(context, transport, on_unblocked).await
     }
 
-    /// The second half of [`open`](Self::open), on a transport that is open already.
+    /// Does the second half of [`open`](Self::open): logs in over an open transport.
     pub async fn log_in(
-        peers: ErrorContext,
+        context: ErrorContext,
         transport: Transport,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
         let (stream, shutdown_handle) = transport.into_parts();
-        let connection = match timeout(OPEN_TIMEOUT, handshake(&peers.broker, stream)).await {
+        let connection = match timeout(OPEN_TIMEOUT, handshake(&context.broker, stream)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 shutdown_handle.shut_down();
-                return Err(peers.login(&error));
+                return Err(context.login(&error));
             }
             Err(_) => {
                 shutdown_handle.shut_down();
                 let detail = format!("it does not answer in AMQP for {} s", OPEN_TIMEOUT.as_secs());
-                return Err(BrokerError::Unreachable { broker: peers.broker.to_string(), detail });
+                return Err(BrokerError::Unreachable { broker: context.broker.to_string(), detail });
             }
         };
         let (sender, blocked) = watch::channel(None);
-        let events = tokio::spawn(follow(connection.events_listener(), sender, on_unblocked)).abort_handle();
-        let numbers = match connection.configuration().channel_max() {
-            0 => MOST_NUMBERS,
-            negotiated => negotiated.min(MOST_NUMBERS),
+        let events = tokio::spawn(forward_alarms(connection.events_listener(), sender, on_unblocked)).abort_handle();
+        let channels_left = match connection.configuration().channel_max() {
+            0 => MAX_OPENED,
+            negotiated => negotiated.min(MAX_OPENED),
         };
-        let channels = MAX_CHANNELS.min((numbers / 2).max(1));
+        let max_channels = MAX_CHANNELS.min((channels_left / 2).max(1));
         Ok(Self {
             connection,
             shutdown_handle,
-            peers,
+            context,
             idle: Mutex::default(),
-            numbers: Mutex::new(numbers),
-            channels,
-            permits: Semaphore::new(channels.into()),
-            unanswered: Mutex::default(),
+            channels_left: Mutex::new(channels_left),
+            max_channels,
+            permits: Semaphore::new(max_channels.into()),
+            unconfirmed: Mutex::default(),
             blocked,
             events,
         })
     }
 
-    /// Whether it is connected.
+    /// Returns true if it is connected.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.connection.status().connected()
     }
 
-    /// Whether it is of use to this message: it can open a channel, or the broker has the message already.
+    /// Returns true if it can open a channel, or if the message is already in flight on it.
     #[must_use]
     pub fn serves(&self, message_id: &Uuid) -> bool {
-        self.is_open() && (*self.numbers.lock() > 0 || self.unanswered.lock().contains_key(message_id))
+        self.is_open() && (*self.channels_left.lock() > 0 || self.unconfirmed.lock().contains_key(message_id))
     }
 
-    /// Publishes a message and awaits the broker's confirm, for no longer than `confirm_timeout`.
+    /// Publishes a message and awaits the broker's confirm for at most `confirm_timeout`.
     ///
-    /// Any error after the first byte means that the broker may have the message. A message that
-    /// was left waiting when the broker blocked the connection is not published again: its confirm
-    /// is awaited further. One that is not wanted any more once it could be handed over is not sent.
+    /// After an error, the broker may have the message, unless the error came before its first
+    /// byte. If the message was already in flight when the broker blocked the connection, this
+    /// awaits the earlier confirm and does not publish again. The message is not sent if
+    /// `is_wanted` returns false once a channel is free.
     pub async fn publish(
         &self,
         envelope: &Envelope<'_>,
         confirm_timeout: Duration,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Published, BrokerError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let _permit = self.permits.acquire().await;
-        self.refuse_while_blocked()?;
-        let waiting = self.unanswered.lock().remove(&envelope.message_id);
-        self.refuse_oversize(envelope)?;
+        self.check_not_blocked()?;
+        let waiting = self.unconfirmed.lock().remove(&envelope.message_id);
+        self.check_frame_size(envelope)?;
         let (channel, mut answer) = if let Some(waiting) = waiting {
             waiting
         } else {
             match self.unless_blocked(self.channel(envelope)).await?? {
-                Some(channel) if is_wanted() => (channel.clone(), hand_over(channel, envelope)),
+                Some(channel) if is_wanted() => (channel.clone(), publish_on(channel, envelope)),
                 Some(channel) => {
                     self.idle.lock().push(channel);
                     return Ok(Published::Withdrawn);
                 }
-                None => return Ok(Published::UsedUp),
+                None => return Ok(Published::Exhausted),
             }
         };
         let confirmation = match timeout(confirm_timeout, self.unless_blocked(&mut answer)).await {
             Ok(Ok(confirmation)) => confirmation,
             Ok(Err(blocked)) => {
-                self.unanswered.lock().insert(envelope.message_id, (channel, answer));
+                self.unconfirmed.lock().insert(envelope.message_id, (channel, answer));
                 return Err(blocked);
             }
-            // A late confirm must meet no other message: the channel is not used again.
+            // Drop the channel, so a late confirm cannot reach another message.
             Err(_) => {
-                let (broker, seconds) = (self.peers.broker.to_string(), confirm_timeout.as_secs());
+                let (broker, seconds) = (self.context.broker.to_string(), confirm_timeout.as_secs());
                 return Err(BrokerError::ConfirmTimeout { broker, seconds });
             }
         };
@@ -197,27 +203,27 @@ impl BrokerConnection {
         }
         let (confirmation, handed_over) = confirmation.map_err(|error| self.failed(&error, envelope))?;
         let took = Timing {
-            // A message that was handed over before the broker blocked was so before this attempt.
-            publish: handed_over.saturating_duration_since(begun),
+            // A message from before the broker's alarm was written before this attempt started.
+            publish: handed_over.saturating_duration_since(started),
             confirm: handed_over.elapsed(),
         };
-        self.judge(&confirmation).map(|routed| Published::Confirmed(Confirmed { routed, took }))
+        self.interpret(&confirmation).map(|routed| Published::Confirmed(Confirmed { routed, took }))
     }
 
-    /// How many channels are open, or about to be.
+    /// Returns the number of channels that are open or opening.
     #[must_use]
     pub fn channels(&self) -> usize {
-        let in_use = usize::from(self.channels).saturating_sub(self.permits.available_permits());
+        let in_use = usize::from(self.max_channels).saturating_sub(self.permits.available_permits());
         in_use + self.idle.lock().len()
     }
 
-    /// Whether the broker has blocked the connection, by its memory or disk alarm.
+    /// Returns true if the broker blocks the connection because of a memory or disk alarm.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.blocked.borrow().is_some()
     }
 
-    /// Whether the exchange is there, without declaring it.
+    /// Returns an error if the exchange does not exist. Does not declare it.
     pub async fn find_exchange(&self, exchange: &str) -> Result<(), BrokerError> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let found = async {
@@ -225,30 +231,30 @@ impl BrokerConnection {
             channel.exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default()).await
         };
         match timeout(CHANNEL_TIMEOUT, found).await {
-            Ok(found) => found.map_err(|error| self.peers.publish(&error, exchange, 0)),
+            Ok(found) => found.map_err(|error| self.context.publish(&error, exchange, 0)),
             Err(_) => Err(self.no_channel()),
         }
     }
 
-    /// Says goodbye to the broker. Whoever is still publishing loses the confirm.
+    /// Closes the connection cleanly. Messages in flight lose their confirms.
     pub async fn close(&self) {
         if timeout(CLOSE_TIMEOUT, self.connection.close(200, "OK".into())).await.is_err() {
-            debug!(broker = %self.peers.broker, "the broker did not answer the goodbye");
+            debug!(broker = %self.context.broker, "the broker did not answer connection.close in time");
         }
     }
 
     fn blocked(&self, detail: &str) -> BrokerError {
-        BrokerError::Blocked { broker: self.peers.broker.to_string(), detail: answer(detail) }
+        BrokerError::Blocked { broker: self.context.broker.to_string(), detail: reply(detail) }
     }
 
-    fn refuse_while_blocked(&self) -> Result<(), BrokerError> {
+    fn check_not_blocked(&self) -> Result<(), BrokerError> {
         match self.blocked.borrow().as_deref() {
             Some(detail) => Err(self.blocked(detail)),
             None => Ok(()),
         }
     }
 
-    /// Does `work`, or stops waiting for it when the broker blocks the connection.
+    /// Awaits `work`, or returns an error if the broker blocks the connection first.
     async fn unless_blocked<T>(&self, work: impl Future<Output = T>) -> Result<T, BrokerError> {
         let mut blocked = self.blocked.clone();
         let detail = tokio::select! {
@@ -256,29 +262,31 @@ impl BrokerConnection {
             done = work => return Ok(done),
             detail = blocked.wait_for(Option::is_some) => detail.ok().and_then(|detail| detail.clone()),
         };
-        Err(self.blocked(detail.as_deref().unwrap_or("the connection ends")))
+        Err(self.blocked(detail.as_deref().unwrap_or("the connection is closing")))
     }
 
-    /// Headers that would cost everybody the connection: a frame can't be split.
-    fn refuse_oversize(&self, envelope: &Envelope<'_>) -> Result<(), BrokerError> {
-        let (size, most) = (envelope.properties_size(), self.connection.configuration().frame_max());
-        if most == 0 || size <= most as usize {
+    /// Refuses headers larger than a frame. They cannot be split, and the broker would close the
+    /// connection for all messages.
+    fn check_frame_size(&self, envelope: &Envelope<'_>) -> Result<(), BrokerError> {
+        let (size, limit) = (envelope.properties_size(), self.connection.configuration().frame_max());
+        if limit == 0 || size <= limit as usize {
             return Ok(());
         }
-        let detail = format!("its headers need a frame of {size} bytes, and the broker takes frames of {most}");
-        Err(BrokerError::Refused { broker: self.peers.broker.to_string(), detail })
+        let detail = format!("its headers need a frame of {size} bytes, and the broker accepts at most {limit}");
+        Err(BrokerError::Refused { broker: self.context.broker.to_string(), detail })
     }
 
     fn failed(&self, error: &lapin::Error, envelope: &Envelope<'_>) -> BrokerError {
-        self.peers.publish(error, envelope.exchange, envelope.payload.get().len())
+        self.context.publish(error, envelope.exchange, envelope.payload.get().len())
     }
 
     fn no_channel(&self) -> BrokerError {
-        let detail = format!("it opens no channel for {} s", CHANNEL_TIMEOUT.as_secs());
-        BrokerError::Lost { broker: self.peers.broker.to_string(), detail }
+        let detail = format!("it opened no channel within {} s", CHANNEL_TIMEOUT.as_secs());
+        BrokerError::Lost { broker: self.context.broker.to_string(), detail }
     }
 
-    /// A channel for one message: an idle one, or a new one, if there is one left.
+    /// Returns a channel for one message: an idle one, or a new one. Returns `None` if the
+    /// connection cannot open another.
     async fn channel(&self, envelope: &Envelope<'_>) -> Result<Option<Channel>, BrokerError> {
         loop {
             let Some(channel) = self.idle.lock().pop() else { break };
@@ -286,7 +294,7 @@ impl BrokerConnection {
                 return Ok(Some(channel));
             }
         }
-        if !self.takes_number() {
+        if !self.reserve_channel() {
             return Ok(None);
         }
         let opened = async {
@@ -295,29 +303,30 @@ impl BrokerConnection {
             Ok(channel)
         };
         let Ok(opened) = timeout(CHANNEL_TIMEOUT, opened).await else {
-            // Such a connection opens no other channel either. What it was given before is still awaited.
-            *self.numbers.lock() = 0;
+            // The connection opens no other channel either. Messages in flight still await
+            // confirms.
+            *self.channels_left.lock() = 0;
             return Err(self.no_channel());
         };
         opened.map(Some).map_err(|error| self.failed(&error, envelope))
     }
 
-    fn takes_number(&self) -> bool {
-        let mut left = self.numbers.lock();
+    fn reserve_channel(&self) -> bool {
+        let mut left = self.channels_left.lock();
         let one = left.checked_sub(1);
         *left = one.unwrap_or_default();
         one.is_some()
     }
 
-    /// Whether a message that the broker has answered reached a queue, if it was confirmed.
-    fn judge(&self, confirmation: &Confirmation) -> Result<bool, BrokerError> {
-        let broker = || self.peers.broker.to_string();
+    /// Returns true if the confirmed message reached a queue.
+    fn interpret(&self, confirmation: &Confirmation) -> Result<bool, BrokerError> {
+        let broker = || self.context.broker.to_string();
         match confirmation {
             Confirmation::Ack(None) => Ok(true),
             Confirmation::Ack(Some(_)) => Ok(false),
             Confirmation::Nack(_) => Err(BrokerError::Nacked { broker: broker() }),
             Confirmation::NotRequested => {
-                Err(BrokerError::Lost { broker: broker(), detail: "the channel gives no confirms".to_owned() })
+                Err(BrokerError::Lost { broker: broker(), detail: "the channel is not in confirm mode".to_owned() })
             }
         }
     }
@@ -327,14 +336,14 @@ impl Drop for BrokerConnection {
     fn drop(&mut self) {
         self.events.abort();
         if !self.is_open() {
-            // The client's thread may still wait for a silent peer.
+            // lapin's thread may still wait for a silent peer.
             self.shutdown_handle.shut_down();
         }
     }
 }
 
-/// Passes the broker's alarms on until the connection ends.
-async fn follow(
+/// Forwards the broker's alarms until the connection ends.
+async fn forward_alarms(
     events: impl futures::Stream<Item = Event>,
     blocked: watch::Sender<Option<String>>,
     on_unblocked: impl Fn(),
@@ -354,9 +363,9 @@ async fn follow(
     }
 }
 
-/// Publishes on a channel, once the answer is awaited. It owns all it needs: it may have to be
-/// awaited for longer than this attempt lasts.
-fn hand_over(channel: Channel, envelope: &Envelope<'_>) -> Answer {
+/// Publishes on a channel when the returned future is polled. The future owns its data because it
+/// may outlive this attempt.
+fn publish_on(channel: Channel, envelope: &Envelope<'_>) -> PendingConfirm {
     let (exchange, routing_key) = (envelope.exchange.into(), envelope.routing_key.into());
     let (payload, properties) = (envelope.payload.get().as_bytes().to_vec(), properties(envelope));
     let options = BasicPublishOptions { mandatory: true, immediate: false };

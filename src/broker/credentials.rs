@@ -1,6 +1,8 @@
-//! PEM bytes become [`Credentials`]: a TLS configuration that trusts the given CA alone, the user
-//! they log in as, and until when. Whatever is wrong is said without connecting, and without
-//! quoting any of the bytes. Keys are wiped from memory once they are read.
+//! Parses PEM into [`Credentials`]: a TLS configuration that trusts only the given CA, the user at
+//! the broker, and the validity.
+//!
+//! This needs no connection. Errors quote none of the bytes. Keys are wiped from memory after they
+//! are parsed.
 
 use std::fmt;
 use std::io::Cursor;
@@ -17,32 +19,33 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::pem_diagnostics::lacks;
+use super::pem_diagnostics::missing;
 use fedora_message::message::secret::{Material, Part};
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message::text::printable;
 
-/// The longest PEM that is read, in bytes; real CA bundles have a few hundred thousand.
+/// The maximum size of a PEM value in bytes. Real CA bundles have a few hundred thousand.
 const MAX_PEM: usize = 1024 * 1024;
 
-/// The longest common name that is passed on, in characters. X.509 allows 64.
-const LONGEST_USER: usize = 255;
+/// The maximum length of a printed common name in characters. X.509 allows 64.
+const MAX_USER: usize = 255;
 
-/// So long before its end a certificate is warned about: time enough to get a new one.
+/// The operator warns about a certificate this long before it expires, which leaves time to renew
+/// it.
 pub const SOON: TimeDelta = TimeDelta::days(21);
 
-/// The SHA-256 of CA, certificate and key: two credentials are the same if and only if it is.
+/// The SHA-256 of CA, certificate and key. Two credentials are the same if and only if it is equal.
 pub type Fingerprint = [u8; 32];
 
-/// What it takes to log in to a broker.
+/// A client certificate and the CA to log in to a broker.
 pub struct Credentials {
-    /// TLS configuration with the client certificate, trusting only the given CA.
+    /// A TLS configuration with the client certificate. It trusts only the given CA.
     pub tls: Arc<ClientConfig>,
-    /// The certificate's common name, for people: the user at the broker.
+    /// The certificate's common name in printable form: the user at the broker.
     pub user: String,
-    /// Until when the certificate is valid.
+    /// The end of the certificate's validity.
     pub not_after: DateTime<Utc>,
-    /// From when on the certificate is valid.
+    /// The start of the certificate's validity.
     pub not_before: DateTime<Utc>,
     /// Identifies these credentials.
     pub fingerprint: Fingerprint,
@@ -57,20 +60,20 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why credentials can't be used.
+/// The reason why credentials cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
-    /// What should be a certificate or key is none, or they don't belong together.
+    /// A certificate or key cannot be parsed, or the two do not match.
     #[error("{0}")]
     Invalid(String),
-    /// The client certificate is no longer valid.
-    #[error("the client certificate of {user} in {place} expired on {}: put a new one there", .at.format("%Y-%m-%d %H:%M:%S UTC"))]
+    /// The client certificate has expired.
+    #[error("the client certificate of {user} in {place} expired on {}: renew it", .at.format("%Y-%m-%d %H:%M:%S UTC"))]
     Expired {
         /// The certificate's common name.
         user: String,
-        /// Where the certificate is.
+        /// The file or Secret key that contains it.
         place: String,
-        /// Since when it is invalid.
+        /// The end of its validity.
         at: DateTime<Utc>,
     },
     /// The client certificate is not valid yet.
@@ -78,9 +81,9 @@ pub enum CredentialsError {
     NotYetValid {
         /// The certificate's common name.
         user: String,
-        /// Where the certificate is.
+        /// The file or Secret key that contains it.
         place: String,
-        /// From when on it is valid.
+        /// The start of its validity.
         at: DateTime<Utc>,
     },
 }
@@ -100,8 +103,9 @@ fn invalid<T>(detail: impl Into<String>) -> Result<T, CredentialsError> {
 }
 
 impl Credentials {
-    /// Reads CA, certificate and key, whose [`fingerprint`] is given. Whether the certificate is valid now is asked for each use,
-    /// by [`check_validity`](Self::check_validity).
+    /// Parses CA, certificate and key, which have the given [`fingerprint`].
+    ///
+    /// This does not check the validity. Each use calls [`check_validity`](Self::check_validity).
     pub fn from_pem(material: &Material<'_>, fingerprint: Fingerprint) -> Result<Self, CredentialsError> {
         let Material { ca, cert, key } = material;
         let chain = certificates(cert)?;
@@ -123,7 +127,7 @@ impl Credentials {
         Ok(Self { tls: Arc::new(tls), user, not_after, not_before, fingerprint })
     }
 
-    /// Whether the certificate is valid at `now`. `place` is where it was found.
+    /// Returns an error if the certificate is not valid at `now`. The error names its `place`.
     pub fn check_validity(&self, now: DateTime<Utc>, place: &str) -> Result<(), CredentialsError> {
         let (user, place) = (self.user.clone(), place.to_owned());
         if now > self.not_after {
@@ -135,21 +139,19 @@ impl Credentials {
         Ok(())
     }
 
-    /// What to do about a certificate that expires soon after `now`. `place` is where it was found.
+    /// Returns a warning if the certificate expires soon after `now`. The warning names its
+    /// `place`.
     #[must_use]
     pub fn warning(&self, now: DateTime<Utc>, place: &str) -> Option<String> {
         let left = self.not_after - now;
         (left < SOON).then(|| {
             let (user, at, days) = (&self.user, self.not_after.format("%Y-%m-%d %H:%M:%S UTC"), left.num_days());
-            format!(
-                "Its client certificate, of {user} in {place}, expires on {at}, {}: put a new one there",
-                in_days(days)
-            )
+            format!("Its client certificate, of {user} in {place}, expires on {at}, {}: renew it", in_days(days))
         })
     }
 }
 
-/// A number of days from now, for people.
+/// Formats a number of days from now.
 fn in_days(days: i64) -> String {
     match days {
         ..1 => "within a day".to_owned(),
@@ -162,7 +164,7 @@ fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(default_provider()))
 }
 
-/// Every PEM block of the CA counts; what isn't a certificate among them is passed over.
+/// Reads all certificates of the CA. Ignores PEM blocks of other kinds.
 fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
     let certificates = certificates(ca)?;
     if certificates.is_empty() {
@@ -171,7 +173,7 @@ fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 {
-        return invalid(format!("{} holds no CA certificate that can be read: put the broker's CA there", ca.place));
+        return invalid(format!("{} contains no valid CA certificate: expected the CA of the broker", ca.place));
     }
     Ok(roots)
 }
@@ -179,7 +181,7 @@ fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
 fn certificates(pem: &Part<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let certificate = |item| match item {
         Item::X509Certificate(certificate) => Some(certificate),
-        // A key, if it is one, is wiped.
+        // `key_of` wipes a key.
         other => key_of(other).and(None),
     };
     Ok(items(pem)?.into_iter().filter_map(certificate).collect())
@@ -187,20 +189,17 @@ fn certificates(pem: &Part<'_>) -> Result<Vec<CertificateDer<'static>>, Credenti
 
 fn private_key(pem: &Part<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialsError> {
     if memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some() {
-        return invalid(format!(
-            "{} holds no private key that can be read: it is encrypted: store it without a passphrase",
-            pem.place
-        ));
+        return invalid(format!("{} contains an encrypted private key: store it without a passphrase", pem.place));
     }
     items(pem)?.into_iter().find_map(key_of).ok_or_else(|| {
         CredentialsError::Invalid(format!(
-            "{}: put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)",
-            lacks(&pem.place, "private key that can be read", pem.bytes)
+            "{}: expected the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)",
+            missing(&pem.place, "usable private key", pem.bytes)
         ))
     })
 }
 
-/// A key, which is wiped from memory when it is dropped.
+/// Returns the item's key, which is wiped from memory when it is dropped.
 fn key_of(item: Item) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
     let key = match item {
         Item::Pkcs1Key(key) => PrivateKeyDer::Pkcs1(key),
@@ -211,7 +210,7 @@ fn key_of(item: Item) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
     Some(Zeroizing::new(key))
 }
 
-/// Chain and key, if they belong together.
+/// Combines chain and key if they match.
 fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: &PrivateKeyDer<'_>,
@@ -226,15 +225,11 @@ fn certified(
 
 fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
     if pem.bytes.len() > MAX_PEM {
-        return invalid(format!(
-            "{} has {} bytes, more than certificates take: put only PEM there",
-            pem.place,
-            pem.bytes.len()
-        ));
+        return invalid(format!("{} has {} bytes: PEM may have at most {MAX_PEM}", pem.place, pem.bytes.len()));
     }
     rustls_pemfile::read_all(&mut Cursor::new(pem.bytes)).collect::<Result<_, _>>().map_err(|_| {
         CredentialsError::Invalid(format!(
-            "{} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered and with its line breaks",
+            "{} is not valid PEM: expected the unaltered text from -----BEGIN to -----END, with its line breaks",
             pem.place
         ))
     })
@@ -242,27 +237,24 @@ fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
 
 fn no_certificate(pem: &Part<'_>) -> String {
     format!(
-        "{}: put a PEM certificate there (-----BEGIN CERTIFICATE-----)",
-        lacks(&pem.place, "certificate", pem.bytes)
+        "{}: expected a PEM certificate (-----BEGIN CERTIFICATE-----)",
+        missing(&pem.place, "certificate", pem.bytes)
     )
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>, pem: &Part<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
     match X509Certificate::from_der(der) {
         Ok((_, certificate)) => Ok(certificate),
-        Err(_) => invalid(format!(
-            "{} holds a certificate that can't be read: put the client certificate there again",
-            pem.place
-        )),
+        Err(_) => invalid(format!("{} contains a malformed certificate: expected the client certificate", pem.place)),
     }
 }
 
 fn common_name(certificate: &X509Certificate<'_>, pem: &Part<'_>) -> Result<String, CredentialsError> {
     let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-    match name.map(|name| printable(name, LONGEST_USER)) {
+    match name.map(|name| printable(name, MAX_USER)) {
         Some(name) if !name.trim().is_empty() => Ok(name),
         _ => invalid(format!(
-            "{} holds a certificate without a common name, which would be the user at the broker: use the client certificate",
+            "{} contains a certificate without a common name, which is the user at the broker: use the client certificate",
             pem.place
         )),
     }
@@ -282,19 +274,20 @@ fn mismatch(error: &tokio_rustls::rustls::Error, user: &str, cert: &Part<'_>, ke
     CredentialsError::Invalid(match error {
         Error::InconsistentKeys(_) => {
             format!(
-                "{}, whose first certificate is that of {user}, and {} don't belong together: put the client certificate and its own key there",
-                cert.place, key.place
+                "{} is not the key of the first certificate in {}, which belongs to {user}: use the client certificate with its own key",
+                key.place, cert.place
             )
         }
         _ => format!(
-            "{} can't be used with {}: put an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key there, and its certificate",
+            "{} cannot be used with {}: use an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key, with its certificate",
             key.place, cert.place
         ),
     })
 }
 
-/// Identifies credentials by what they are read from. Each part is hashed with its length, so that
-/// no two different triples look alike.
+/// Returns the fingerprint of CA, certificate and key.
+///
+/// The hash includes the length of each part, so different triples never look the same.
 #[must_use]
 pub fn fingerprint(material: &Material<'_>) -> Fingerprint {
     let mut context = Context::new(&SHA256);

@@ -1,5 +1,6 @@
-//! What RabbitMQ, lapin and rustls answer, turned into our errors by the phase in which it
-//! happened: the same `ACCESS_REFUSED` means one thing at the login and another at a publish.
+//! Maps errors of RabbitMQ, lapin and rustls to [`BrokerError`] by the phase in which they occur.
+//!
+//! The same `ACCESS_REFUSED` has one meaning during login and another during a publish.
 
 use std::io;
 
@@ -12,25 +13,25 @@ use super::transport::TransportError;
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message::text::{MAX_DETAIL, printable};
 
-/// Why a message was not confirmed.
+/// The reason why a message was not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
-    /// Nobody answers, or the connection ended.
-    #[error("no connection to the broker {broker}: {detail}: check that it runs, its URL, and the network between")]
+    /// The broker does not answer, or the connection ended.
+    #[error("no connection to the broker {broker}: {detail}: check the broker, its URL and the network")]
     Unreachable {
         /// Host and port.
         broker: String,
-        /// What the operating system or the broker said.
+        /// The message of the operating system or the broker.
         detail: String,
     },
-    /// The connection ended after the message was handed to it.
+    /// The connection ended after the client wrote the message to it.
     #[error(
-        "the connection to the broker {broker} was lost before it confirmed the message ({detail}): it is sent again with the same id, so that consumers can tell"
+        "the connection to the broker {broker} was lost before it confirmed the message ({detail}): it is sent again with the same id, so consumers can detect a duplicate"
     )]
     Lost {
         /// Host and port.
         broker: String,
-        /// What the operating system or the broker said.
+        /// The message of the operating system or the broker.
         detail: String,
     },
     /// One side does not accept the other's certificate.
@@ -38,22 +39,22 @@ pub enum BrokerError {
     Tls {
         /// Host and port.
         broker: String,
-        /// What is wrong, and what to do.
+        /// The error, and what to do.
         detail: String,
     },
     /// The broker does not know the user.
     #[error(
-        "the broker {broker} refuses the user {user}, which is the client certificate's common name ({detail}): ask the broker's administrators to create it, or use another certificate"
+        "the broker {broker} refuses the user {user}, which is the client certificate's common name ({detail}): ask the broker's administrators to create the user, or use another certificate"
     )]
     Authentication {
         /// Host and port.
         broker: String,
         /// The certificate's common name.
         user: String,
-        /// The broker's answer.
+        /// The broker's reply.
         detail: String,
     },
-    /// No such virtual host, or not for this user.
+    /// The virtual host does not exist, or the user has no access to it.
     #[error(
         "the broker {broker} refuses the virtual host {vhost} to the user {user} ({detail}): check the path of its URL, or ask the broker's administrators for access"
     )]
@@ -64,12 +65,12 @@ pub enum BrokerError {
         vhost: String,
         /// The certificate's common name.
         user: String,
-        /// The broker's answer.
+        /// The broker's reply.
         detail: String,
     },
-    /// The broker's memory or disk alarm.
+    /// A memory or disk alarm of the broker.
     #[error(
-        "the broker {broker} takes no messages at present ({detail}): it will take them once its administrators have made room"
+        "the broker {broker} accepts no messages at present ({detail}): it accepts them again after its administrators have freed memory or disk space"
     )]
     Blocked {
         /// Host and port.
@@ -77,14 +78,14 @@ pub enum BrokerError {
         /// The broker's reason.
         detail: String,
     },
-    /// No confirm came.
+    /// The broker did not confirm the message in time.
     #[error(
-        "the broker {broker} did not confirm the message within {seconds} s: it is sent again with the same id, so that consumers can tell"
+        "the broker {broker} did not confirm the message within {seconds} s: it is sent again with the same id, so consumers can detect a duplicate"
     )]
     ConfirmTimeout {
         /// Host and port.
         broker: String,
-        /// How long was waited.
+        /// The time limit in seconds.
         seconds: u64,
     },
     /// The broker could not take responsibility for the message.
@@ -95,17 +96,17 @@ pub enum BrokerError {
         /// Host and port.
         broker: String,
     },
-    /// No right to publish there.
+    /// The user is not allowed to publish there.
     #[error("the user {user} may not publish this message ({detail}): {advice}")]
     TopicForbidden {
         /// The certificate's common name.
         user: String,
-        /// The broker's answer.
+        /// The broker's reply.
         detail: String,
-        /// What to do.
+        /// The action that fixes it.
         advice: &'static str,
     },
-    /// No such exchange.
+    /// The exchange does not exist.
     #[error(
         "the exchange {exchange} does not exist at the broker {broker} ({detail}): check the operator's --exchange"
     )]
@@ -114,29 +115,27 @@ pub enum BrokerError {
         broker: String,
         /// The exchange's name.
         exchange: String,
-        /// The broker's answer.
+        /// The broker's reply.
         detail: String,
     },
-    /// Larger than the broker allows.
+    /// The body is larger than the broker's limit.
     #[error(
-        "the message's body of {size} bytes is larger than the broker {broker} takes ({detail}): send a reference to the data instead"
+        "the message's body of {size} bytes is larger than the broker {broker} accepts ({detail}): send a reference to the data instead"
     )]
     TooLarge {
         /// Host and port.
         broker: String,
-        /// Bytes of the body.
+        /// The size of the body in bytes.
         size: usize,
-        /// The broker's answer.
+        /// The broker's reply.
         detail: String,
     },
-    /// The broker finds fault with the message itself.
-    #[error(
-        "the broker {broker} refuses the message ({detail}): create another FedoraMessage, and change what is named there"
-    )]
+    /// The broker refuses the message itself.
+    #[error("the broker {broker} refuses the message ({detail}): create a new FedoraMessage without this problem")]
     Refused {
         /// Host and port.
         broker: String,
-        /// The broker's answer.
+        /// The broker's reply.
         detail: String,
     },
 }
@@ -159,35 +158,35 @@ impl Failure for BrokerError {
     }
 }
 
-/// Who talks to whom; every error names it.
+/// The broker and the user, which errors name.
 #[derive(Clone, Debug)]
 pub struct ErrorContext {
-    /// Where the broker listens.
+    /// The address of the broker.
     pub broker: BrokerAddress,
     /// The client certificate's common name.
     pub user: String,
 }
 
 impl ErrorContext {
-    /// An error while TCP or TLS was set up.
+    /// Maps an error from the TCP or TLS handshake.
     #[must_use]
     pub fn transport(&self, error: &TransportError) -> BrokerError {
         match error {
             TransportError::Tls(error) if rustls_error(error).is_some() => self.tls(error),
-            // A proxy whose broker is away accepts connections, and ends them or is silent.
+            // A proxy whose broker is down accepts connections, and then closes them or is silent.
             TransportError::Tcp(error) | TransportError::Tls(error) => self.unreachable(error),
         }
     }
 
-    /// An error while the AMQP connection was opened: the login, then the virtual host.
+    /// Maps an error from the AMQP handshake: login, then virtual host.
     #[must_use]
     pub fn login(&self, error: &Lapin) -> BrokerError {
         let broker = self.broker.to_string();
         match error.kind() {
-            LapinKind::ProtocolError(answer) => {
-                let detail = printable(answer.get_message().as_str(), MAX_DETAIL);
+            LapinKind::ProtocolError(reply) => {
+                let detail = printable(reply.get_message().as_str(), MAX_DETAIL);
                 let (user, vhost) = (self.user.clone(), self.broker.vhost.clone());
-                match answer.kind() {
+                match reply.kind() {
                     AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                         BrokerError::Authentication { broker, user, detail }
                     }
@@ -197,33 +196,34 @@ impl ErrorContext {
                     AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BrokerError::Unreachable { broker, detail },
                 }
             }
-            // Under TLS 1.3 the broker judges the client's certificate after the handshake.
+            // Under TLS 1.3 the broker checks the client's certificate after the handshake.
             LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
             LapinKind::IOError(error) => self.unreachable(error),
             _ => BrokerError::Unreachable { broker, detail: printable(&error.to_string(), MAX_DETAIL) },
         }
     }
 
-    /// An error while a message was under way on a channel; the broker may have it.
+    /// Maps an error while a message was in flight on a channel. The broker may have the message.
     #[must_use]
     pub fn publish(&self, error: &Lapin, exchange: &str, size: usize) -> BrokerError {
         let broker = self.broker.to_string();
-        let LapinKind::ProtocolError(answer) = error.kind() else {
+        let LapinKind::ProtocolError(reply) = error.kind() else {
             return BrokerError::Lost { broker, detail: printable(&error.to_string(), MAX_DETAIL) };
         };
-        self.answer(answer, exchange, size)
+        self.reply(reply, exchange, size)
     }
 
-    fn answer(&self, answer: &AMQPError, exchange: &str, size: usize) -> BrokerError {
+    fn reply(&self, reply: &AMQPError, exchange: &str, size: usize) -> BrokerError {
         let (broker, user) = (self.broker.to_string(), self.user.clone());
-        let detail = printable(answer.get_message().as_str(), MAX_DETAIL);
-        match answer.kind() {
+        let detail = printable(reply.get_message().as_str(), MAX_DETAIL);
+        match reply.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-                // Of an exchange that does not exist, RabbitMQ says the same to who may not write to it.
+                // RabbitMQ gives the same reply if the exchange does not exist and the user may not
+                // write to an exchange of that name.
                 let advice = if detail.contains("access to exchange") {
-                    "check the operator's --exchange, or ask the broker's administrators for the right"
+                    "check the operator's --exchange, or ask the broker's administrators for permission"
                 } else {
-                    "choose a topic the user may publish to, or ask the broker's administrators for the right"
+                    "choose a topic the user may publish to, or ask the broker's administrators for permission"
                 };
                 BrokerError::TopicForbidden { user, detail, advice }
             }
@@ -238,20 +238,20 @@ impl ErrorContext {
         }
     }
 
-    /// Nobody answers.
+    /// Maps an error from a broker that does not answer.
     #[must_use]
     pub fn unreachable(&self, error: &io::Error) -> BrokerError {
-        BrokerError::Unreachable { broker: self.broker.to_string(), detail: io_words(error) }
+        BrokerError::Unreachable { broker: self.broker.to_string(), detail: io_message(error) }
     }
 
     fn tls(&self, error: &io::Error) -> BrokerError {
         let advice = rustls_error(error).and_then(|error| self.advice(error));
         let advice =
             advice.unwrap_or_else(|| "check host and port in the URL, or ask the broker's administrators".to_owned());
-        BrokerError::Tls { broker: self.broker.to_string(), detail: format!("{}: {advice}", io_words(error)) }
+        BrokerError::Tls { broker: self.broker.to_string(), detail: format!("{}: {advice}", io_message(error)) }
     }
 
-    /// What to do about an error that people meet.
+    /// Returns what to do about a common TLS error.
     fn advice(&self, error: &Rustls) -> Option<String> {
         let user = &self.user;
         Some(match error {
@@ -260,27 +260,27 @@ impl ErrorContext {
             }
             Rustls::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            ) => format!("use a name that the broker's certificate is for, not {}, in the URL", self.broker.host),
+            ) => format!("use a host name from the broker's certificate in the URL, not {}", self.broker.host),
             Rustls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
                 "the broker's own certificate has expired; tell its administrators".to_owned()
             }
             Rustls::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate) => format!(
-                "the broker does not trust who issued the client certificate of {user}; use one that the broker's CA issued"
+                "the broker does not trust the issuer of the client certificate of {user}; use a certificate from the broker's CA"
             ),
             Rustls::AlertReceived(AlertDescription::CertificateExpired) => {
-                format!("the broker finds the client certificate of {user} expired; renew it")
+                format!("the broker reports that the client certificate of {user} has expired; renew it")
             }
             Rustls::AlertReceived(AlertDescription::CertificateRevoked) => {
                 format!("the client certificate of {user} was revoked; use another")
             }
-            Rustls::InvalidMessage(_) => "what answers there does not speak TLS; check the port in the URL".to_owned(),
+            Rustls::InvalidMessage(_) => "the server there does not speak TLS; check the port in the URL".to_owned(),
             _ => return None,
         })
     }
 }
 
-/// What a broker said, fit for a status and a terminal.
-pub(crate) fn answer(detail: &str) -> String {
+/// Makes a broker's reply safe to print in a status or on a terminal.
+pub(crate) fn reply(detail: &str) -> String {
     printable(detail, MAX_DETAIL)
 }
 
@@ -288,8 +288,9 @@ fn rustls_error(error: &io::Error) -> Option<&Rustls> {
     error.get_ref()?.downcast_ref()
 }
 
-/// What the operating system or rustls says; the latter's words for an early end name its manual.
-fn io_words(error: &io::Error) -> String {
+/// Returns the error's message, except for an early end, where rustls's message links to its
+/// manual.
+fn io_message(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
         _ => printable(&error.to_string(), MAX_DETAIL),

@@ -1,4 +1,4 @@
-//! Logs in to a broker over a transport that is open already.
+//! Logs in to a broker over an open transport.
 
 use async_compat::Compat;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, SASLMechanism};
@@ -9,10 +9,10 @@ use super::address::BrokerAddress;
 use super::transport::{TlsSocket, TlsTokio};
 use fedora_message::message::envelope::FRAME_MAX;
 
-/// Seconds of silence after which a peer counts as gone.
+/// The AMQP heartbeat timeout in seconds: a peer that is silent for longer counts as gone.
 const HEARTBEAT: u16 = 10;
 
-/// The AMQP handshake, with the identity that the client certificate gives.
+/// Does the AMQP handshake with the identity in the client certificate (SASL EXTERNAL).
 pub(crate) async fn handshake(address: &BrokerAddress, stream: Compat<TlsSocket>) -> lapin::Result<Connection> {
     let uri = AMQPUri {
         scheme: AMQPScheme::AMQPS,
@@ -20,8 +20,8 @@ pub(crate) async fn handshake(address: &BrokerAddress, stream: Compat<TlsSocket>
         vhost: address.vhost.clone(),
         query: AMQPQueryString {
             heartbeat: Some(HEARTBEAT),
-            // The client makes room for 32 frames each way. A broker that sets no limit, or a large
-            // one, must not decide how much memory that is.
+            // lapin allocates 32 frames in each direction. A broker without a limit, or with a
+            // large one, must not decide how much memory that takes.
             frame_max: Some(FRAME_MAX),
             auth_mechanism: Some(SASLMechanism::External),
             ..AMQPQueryString::default()
@@ -35,8 +35,8 @@ pub(crate) async fn handshake(address: &BrokerAddress, stream: Compat<TlsSocket>
     Connection::connector(uri, TlsTokio::current(), connect, client_properties()).await
 }
 
-/// How the connection presents itself to the broker's administrators. fedora-messaging requires
-/// `app` and suggests the others.
+/// Returns the properties that the broker's administrators see. fedora-messaging requires `app` and
+/// suggests the others.
 fn client_properties() -> ConnectionProperties {
     let property = |properties: ConnectionProperties, (key, value): (&str, &str)| {
         properties.with_client_property(key.into(), value.into())

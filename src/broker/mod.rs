@@ -1,4 +1,4 @@
-//! How a message reaches RabbitMQ. The only room that knows AMQP and TLS.
+//! Publishes messages to RabbitMQ. The only module that uses AMQP and TLS.
 
 pub mod address;
 pub mod connection;

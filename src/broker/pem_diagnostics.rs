@@ -1,8 +1,9 @@
-//! What stands where a certificate or a key should: told by its beginning, and never quoted.
+//! Detects what a PEM value contains instead of a certificate or a key. Never quotes its bytes.
 
 use memchr::memmem::find;
 
-/// What stands in PEM, by the label of its first line. Longer labels first, as others may be in them.
+/// Kinds of PEM by the label of the first line. Longer labels come first because they contain
+/// shorter ones.
 const LABELS: [(&str, &str); 4] = [
     ("CERTIFICATE REQUEST-----", "a certificate request"),
     ("BEGIN PUBLIC KEY-----", "a public key"),
@@ -10,27 +11,29 @@ const LABELS: [(&str, &str); 4] = [
     ("BEGIN CERTIFICATE-----", "a certificate"),
 ];
 
-/// Says that `what` is not at `place`, and what is there instead. Nothing is copied: it may be a key.
-pub(crate) fn lacks(place: &str, what: &str, bytes: &[u8]) -> String {
+/// Reports that `place` does not contain `what`, and what it contains instead.
+///
+/// The report quotes none of the bytes, because they may be a key.
+pub(crate) fn missing(place: &str, what: &str, bytes: &[u8]) -> String {
     if bytes.trim_ascii().is_empty() {
         return format!("{place} is empty");
     }
-    match instead(bytes) {
-        Some(found) => format!("{place} holds no {what}, but {found}"),
-        None => format!("{place} holds no {what}"),
+    match detect(bytes) {
+        Some(found) => format!("{place} contains no {what}, but {found}"),
+        None => format!("{place} contains no {what}"),
     }
 }
 
-fn instead(bytes: &[u8]) -> Option<&'static str> {
+fn detect(bytes: &[u8]) -> Option<&'static str> {
     let holds = |text: &str| find(bytes, text.as_bytes()).is_some();
     if bytes.starts_with(&[0xef, 0xbb, 0xbf]) {
         Some("text after a byte order mark")
     } else if holds(" -----BEGIN") || holds("\t-----BEGIN") {
-        Some("PEM that is indented")
+        Some("indented PEM")
     } else if let Some((_, found)) = LABELS.iter().find(|(label, _)| holds(label)) {
         Some(found)
     } else if bytes.trim_ascii().starts_with(b"LS0tLS1CRUdJTi") {
-        Some("PEM that was encoded in base64 once more")
+        Some("PEM that was base64-encoded twice")
     } else if is_der(bytes) {
         Some("binary DER")
     } else {
@@ -38,7 +41,7 @@ fn instead(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A sequence, whose length follows in one byte or more.
+/// Returns true if the bytes start like a DER sequence: a tag, and then a length that fits.
 fn is_der(bytes: &[u8]) -> bool {
     match bytes {
         [0x30, 0x81 | 0x82, ..] => true,
@@ -52,24 +55,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_told_by_its_beginning() {
+    fn detects_wrong_content() {
         for (bytes, found) in [
             (&b""[..], "it is empty"),
             (b" \n", "it is empty"),
-            (b"hello", "it holds no key"),
-            (b"\n  -----BEGIN RSA PRIVATE KEY-----\n", "it holds no key, but PEM that is indented"),
-            (b"-----BEGIN CERTIFICATE REQUEST-----", "it holds no key, but a certificate request"),
-            (b"-----BEGIN PUBLIC KEY-----", "it holds no key, but a public key"),
-            (b"-----BEGIN EC PRIVATE KEY-----\n", "it holds no key, but a private key"),
-            (b"a comment\n-----BEGIN CERTIFICATE-----\n", "it holds no key, but a certificate"),
-            (b"LS0tLS1CRUdJTiBDRVJU", "it holds no key, but PEM that was encoded in base64 once more"),
-            (b"\xef\xbb\xbf-----BEGIN CERTIFICATE-----", "it holds no key, but text after a byte order mark"),
-            (b"\x30\x82\x01\x00", "it holds no key, but binary DER"),
-            (b"\x30\x02ab", "it holds no key, but binary DER"),
-            (b"0abc", "it holds no key"),
-            (b"\xff\xfe-\0-\0", "it holds no key"),
+            (b"hello", "it contains no key"),
+            (b"\n  -----BEGIN RSA PRIVATE KEY-----\n", "it contains no key, but indented PEM"),
+            (b"-----BEGIN CERTIFICATE REQUEST-----", "it contains no key, but a certificate request"),
+            (b"-----BEGIN PUBLIC KEY-----", "it contains no key, but a public key"),
+            (b"-----BEGIN EC PRIVATE KEY-----\n", "it contains no key, but a private key"),
+            (b"a comment\n-----BEGIN CERTIFICATE-----\n", "it contains no key, but a certificate"),
+            (b"LS0tLS1CRUdJTiBDRVJU", "it contains no key, but PEM that was base64-encoded twice"),
+            (b"\xef\xbb\xbf-----BEGIN CERTIFICATE-----", "it contains no key, but text after a byte order mark"),
+            (b"\x30\x82\x01\x00", "it contains no key, but binary DER"),
+            (b"\x30\x02ab", "it contains no key, but binary DER"),
+            (b"0abc", "it contains no key"),
+            (b"\xff\xfe-\0-\0", "it contains no key"),
         ] {
-            assert_eq!(lacks("it", "key", bytes), found, "{bytes:?}");
+            assert_eq!(missing("it", "key", bytes), found, "{bytes:?}");
         }
     }
 }

@@ -1,8 +1,11 @@
-//! One connection for each environment and credentials, so that no identity ever speaks for
-//! another: opened when it is needed, shared by all who need it, closed when nobody does.
+//! A pool with one connection per environment and credentials, so no identity publishes for
+//! another.
 //!
-//! A broker that can't be reached is probed by one task, however many messages wait for it: they
-//! get its last error at once, and are woken when it is back (docs/decisions/0008).
+//! The pool opens a connection for its first message, shares it, and closes it when it is idle.
+//!
+//! One task probes an unreachable broker, however many messages wait for it. These messages fail at
+//! once with the probe's last error. The pool wakes them when the broker is back
+//! (docs/decisions/0008).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,15 +25,15 @@ use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Envelope;
 use fedora_message::policy::backoff;
 
-/// After this time without a message a connection is closed. Longer than any backoff, so that who
-/// waits for a broker keeps its probe alive.
+/// A connection without a message for this time is closed. It is longer than any backoff, so
+/// waiting messages keep the probe of their broker alive.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(6);
-/// A broker that is only away is probed as often as after this many failures, at the least: every
-/// eight seconds. One that refuses is asked ever more seldom.
-const MOST_FAILURES_WHILE_AWAY: u32 = 4;
-/// How many connections to an environment's broker are opened at a time. Each has buffers of 8 MiB, and
-/// a silent broker holds it for ten seconds.
-const MOST_OPENING: usize = 8;
+/// The backoff for an unreachable broker stops growing after this many failures, so the pool probes
+/// it at least every eight seconds. The backoff for a broker that refuses keeps growing.
+const MAX_FAILURES_WHILE_UNREACHABLE: u32 = 4;
+/// The number of connections to an environment's broker that open at the same time. Each has
+/// buffers of 8 MiB, and a silent broker holds it for ten seconds.
+const MAX_OPENING: usize = 8;
 
 /// The brokers of both environments.
 #[derive(Clone, Debug)]
@@ -42,7 +45,7 @@ pub struct Brokers {
 }
 
 impl Brokers {
-    /// The broker of an environment.
+    /// Returns the broker of an environment.
     #[must_use]
     pub fn of(&self, environment: Environment) -> &BrokerAddress {
         match environment {
@@ -52,23 +55,23 @@ impl Brokers {
     }
 }
 
-/// All connections of the process.
+/// The connections of the process.
 pub struct Pool {
     brokers: Brokers,
     confirm_timeout: Duration,
-    gate: Fence,
+    fence: Fence,
     entries: Mutex<HashMap<(Environment, Fingerprint), Arc<PoolEntry>>>,
-    opening: Opening,
+    permits: OpenPermits,
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
 }
 
-/// Permits to open a connection to each environment's broker.
-struct Opening {
+/// Limits how many connections open at the same time, for each environment.
+struct OpenPermits {
     prod: Arc<Semaphore>,
     stg: Arc<Semaphore>,
 }
 
-impl Opening {
+impl OpenPermits {
     fn of(&self, environment: Environment) -> &Arc<Semaphore> {
         match environment {
             Environment::Prod => &self.prod,
@@ -77,26 +80,26 @@ impl Opening {
     }
 }
 
-/// What is wrong with a connection.
+/// The state of a failing connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// How often in a row it could not be had, or a message was not confirmed.
+    /// The number of consecutive failures to connect, or to get a confirm.
     pub failures: u32,
-    /// How it failed last.
+    /// The last error.
     pub error: BrokerError,
-    /// Whether nobody has asked for a while, or is asking: then somebody should. Whoever is told so
-    /// counts as asking.
-    pub ask_again: bool,
+    /// True if the caller should publish directly to test the broker, because no message did so for
+    /// a while. [`Pool::health`] returns true to one caller at a time.
+    pub probe_due: bool,
 }
 
-/// What an environment's connections are at.
+/// The open connections of an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How many are open.
+    /// The number of open connections.
     pub connections: usize,
-    /// How many of these the broker blocks, by its memory or disk alarm.
+    /// The number of these that the broker blocks because of a memory or disk alarm.
     pub blocked: usize,
-    /// How many channels they have.
+    /// The number of their channels.
     pub channels: usize,
 }
 
@@ -110,48 +113,51 @@ impl Usage {
     }
 }
 
-/// What a connection has failed with, since it worked last.
+/// The failures of a connection since it last worked.
 #[derive(Debug)]
 struct Failures {
-    number: u32,
+    count: u32,
     error: BrokerError,
     last: Instant,
 }
 
-/// The place of one connection.
+/// The pool's entry for one environment and one set of credentials.
 struct PoolEntry {
-    /// Who connects holds the lock, so that the others wait for it and share what comes of it.
+    /// The task that connects holds the lock. The others wait for it and share the result.
     state: tokio::sync::Mutex<ConnectionState>,
     used: Mutex<Instant>,
     failures: Mutex<Option<Failures>>,
 }
 
 enum ConnectionState {
-    /// Nothing is known: the first who comes connects.
+    /// Not tried yet: the next message connects.
     New,
-    /// Connected, unless it has ended since.
+    /// Connected, unless the connection has ended since.
     Up(Arc<BrokerConnection>),
-    /// Not to be had. A probe is under way.
+    /// Failed with this error. A probe is running.
     Down(BrokerError),
 }
 
 impl Pool {
-    /// A pool without connections. A broker has `confirm_timeout` to confirm a message.
-    /// Nothing leaves while the `gate` is closed. `on_recovery` is called when a broker that had failed, or had blocked its publishers, takes
-    /// messages again.
+    /// Creates a pool without connections.
+    ///
+    /// A broker has `confirm_timeout` to confirm a message. The pool writes nothing to a broker
+    /// while the `fence` is closed. It calls `on_recovery` when a broker that failed, or that
+    /// blocked its publishers, accepts messages again.
     pub fn new(
         brokers: Brokers,
         confirm_timeout: Duration,
-        gate: Fence,
+        fence: Fence,
         on_recovery: impl Fn(Environment) + Send + Sync + 'static,
     ) -> Self {
-        let permits = || Arc::new(Semaphore::new(MOST_OPENING));
-        let opening = Opening { prod: permits(), stg: permits() };
-        Self { brokers, confirm_timeout, gate, entries: Mutex::default(), opening, on_recovery: Arc::new(on_recovery) }
+        let semaphore = || Arc::new(Semaphore::new(MAX_OPENING));
+        let permits = OpenPermits { prod: semaphore(), stg: semaphore() };
+        Self { brokers, confirm_timeout, fence, entries: Mutex::default(), permits, on_recovery: Arc::new(on_recovery) }
     }
 
-    /// Publishes a message with the given credentials, and awaits the broker's confirm; `None` if it was not
-    /// wanted any more before it was handed over.
+    /// Publishes a message with the given credentials and awaits the broker's confirm.
+    ///
+    /// Returns `None` if `is_wanted` returned false before the broker received the message.
     pub async fn publish(
         &self,
         environment: Environment,
@@ -161,43 +167,44 @@ impl Pool {
     ) -> Result<Option<Confirmed>, BrokerError> {
         let entry = self.entry(environment, credentials);
         let result = loop {
-            // A failure was counted by who tried to connect.
+            // `connection` has recorded its own failures.
             let connection = self.connection(&entry, environment, credentials, &envelope.message_id).await?;
             match connection.publish(envelope, self.confirm_timeout, &is_wanted).await {
                 Ok(Published::Confirmed(confirmed)) => break Ok(confirmed),
                 Ok(Published::Withdrawn) => return Ok(None),
-                Ok(Published::UsedUp) => {}
+                Ok(Published::Exhausted) => {}
                 Err(error) => break Err(error),
             }
         };
         match &result {
-            Ok(_) => entry.works(),
-            Err(error @ (BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })) => entry.fails(error),
+            Ok(_) => entry.clear_failures(),
+            Err(error @ (BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })) => entry.record_failure(error),
             // The broker answered.
             Err(_) => {}
         }
         result.map(Some)
     }
 
-    /// What is wrong with the connection for these credentials, if it did not work last.
+    /// Returns the state of the connection for these credentials if its last use failed.
     pub fn health(&self, environment: Environment, credentials: &Credentials) -> Option<Health> {
         let entry = self.entries.lock().get(&(environment, credentials.fingerprint))?.clone();
         let mut failures = entry.failures.lock();
         let failures = failures.as_mut()?;
-        // The pool itself tries to connect again; but whether messages are confirmed, only one can tell.
-        let ask_again = matches!(failures.error, BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })
+        // The pool itself retries to connect. Only a message can show that the broker confirms
+        // again.
+        let probe_due = matches!(failures.error, BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })
             && failures.last.elapsed() > self.confirm_timeout;
-        if ask_again {
+        if probe_due {
             failures.last = Instant::now();
         }
-        Some(Health { failures: failures.number, error: failures.error.clone(), ask_again })
+        Some(Health { failures: failures.count, error: failures.error.clone(), probe_due })
     }
 
-    /// What each environment's connections are at.
+    /// Returns the open connections of each environment.
     pub fn usage(&self) -> [(Environment, Usage); 2] {
         let mut usage = [Environment::Prod, Environment::Stg].map(|environment| (environment, Usage::default()));
         for ((environment, _), entry) in self.entries.lock().iter() {
-            // Who connects holds the lock: that is no connection yet.
+            // A locked entry has no open connection yet.
             let Ok(state) = entry.state.try_lock() else { continue };
             if let (ConnectionState::Up(connection), Some((_, usage))) =
                 (&*state, usage.iter_mut().find(|(other, _)| other == environment))
@@ -212,12 +219,12 @@ impl Pool {
         self.entries.lock().entry((environment, credentials.fingerprint)).or_default().clone()
     }
 
-    /// Closes connections that, at `now`, nobody has used for a while.
+    /// Closes the connections that are idle at `now`.
     pub async fn close_idle(&self, now: Instant) {
         self.close_where(|entry| entry.is_idle(now)).await;
     }
 
-    /// Closes all connections. Await the confirms before: an open one is lost.
+    /// Closes all connections. Await the confirms first: closing loses the open ones.
     pub async fn close(&self) {
         self.close_where(|_| true).await;
     }
@@ -239,8 +246,8 @@ impl Pool {
         let connector = Connector {
             broker: self.brokers.of(environment).clone(),
             credentials: credentials.clone(),
-            gate: self.gate.clone(),
-            opening: self.opening.of(environment).clone(),
+            fence: self.fence.clone(),
+            permits: self.permits.of(environment).clone(),
             on_recovery: {
                 let on_recovery = self.on_recovery.clone();
                 Arc::new(move || on_recovery(environment))
@@ -252,7 +259,7 @@ impl Pool {
                 Ok(connection)
             }
             Err(error) => {
-                entry.fails(&error);
+                entry.record_failure(&error);
                 *state = ConnectionState::Down(error.clone());
                 tokio::spawn(probe(connector, entry.clone()));
                 Err(error)
@@ -260,13 +267,13 @@ impl Pool {
         }
     }
 
-    async fn close_where(&self, unwanted: impl Fn(&PoolEntry) -> bool) {
+    async fn close_where(&self, should_close: impl Fn(&PoolEntry) -> bool) {
         let mut closing = Vec::new();
         self.entries.lock().retain(|_, entry| {
-            // A slot that is locked is in use.
+            // A locked entry is in use.
             let Ok(state) = entry.state.try_lock() else { return true };
             match &*state {
-                _ if !unwanted(entry) => true,
+                _ if !should_close(entry) => true,
                 ConnectionState::Up(connection) => {
                     closing.push(connection.clone());
                     false
@@ -286,46 +293,46 @@ impl Default for PoolEntry {
 }
 
 impl PoolEntry {
-    fn works(&self) {
+    fn clear_failures(&self) {
         let mut failures = self.failures.lock();
         if failures.is_some() {
             *failures = None;
         }
     }
 
-    fn fails(&self, error: &BrokerError) {
+    fn record_failure(&self, error: &BrokerError) {
         let mut failures = self.failures.lock();
-        let number = failures.as_ref().map_or(0, |failures| failures.number).saturating_add(1);
-        *failures = Some(Failures { number, error: error.clone(), last: Instant::now() });
+        let count = failures.as_ref().map_or(0, |failures| failures.count).saturating_add(1);
+        *failures = Some(Failures { count, error: error.clone(), last: Instant::now() });
     }
 
-    /// Whether nobody has asked for its connection for a while.
+    /// Returns true if no message has used the entry for [`IDLE_TIMEOUT`].
     fn is_idle(&self, now: Instant) -> bool {
         now.saturating_duration_since(*self.used.lock()) > IDLE_TIMEOUT
     }
 }
 
-/// All it takes to connect.
+/// Opens connections to one broker with one set of credentials.
 struct Connector {
     broker: BrokerAddress,
     credentials: Arc<Credentials>,
-    gate: Fence,
-    opening: Arc<Semaphore>,
+    fence: Fence,
+    permits: Arc<Semaphore>,
     on_recovery: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Connector {
     async fn open(&self) -> Result<Arc<BrokerConnection>, BrokerError> {
-        let _permit = self.opening.acquire().await;
+        let _permit = self.permits.acquire().await;
         let on_unblocked = {
             let on_recovery = self.on_recovery.clone();
             move || on_recovery()
         };
-        BrokerConnection::open(&self.broker, &self.credentials, self.gate.clone(), on_unblocked).await.map(Arc::new)
+        BrokerConnection::open(&self.broker, &self.credentials, self.fence.clone(), on_unblocked).await.map(Arc::new)
     }
 }
 
-/// Tries to connect until it succeeds, or until nobody waits for it any more.
+/// Retries to connect until it succeeds or the entry is idle.
 async fn probe(connector: Connector, entry: Arc<PoolEntry>) {
     let mut failures = 1;
     loop {
@@ -337,15 +344,15 @@ async fn probe(connector: Connector, entry: Arc<PoolEntry>) {
         }
         match connector.open().await {
             Ok(connection) => {
-                entry.works();
+                entry.clear_failures();
                 *entry.state.lock().await = ConnectionState::Up(connection);
                 return (connector.on_recovery)();
             }
             Err(error) => {
                 failures += 1;
-                entry.fails(&error);
+                entry.record_failure(&error);
                 if matches!(error, BrokerError::Unreachable { .. }) {
-                    failures = failures.min(MOST_FAILURES_WHILE_AWAY);
+                    failures = failures.min(MAX_FAILURES_WHILE_UNREACHABLE);
                 }
                 *entry.state.lock().await = ConnectionState::Down(error);
             }

@@ -1,7 +1,7 @@
-//! The transport that the AMQP client is given: TLS by its type, so that nothing can make it plain
-//! TCP, with deadlines that end a connection for good.
+//! The TLS transport of the AMQP client. Its type makes plain TCP impossible, and its deadlines end
+//! silent connections.
 //!
-//! lapin is built without TLS of its own. [`TlsTokio`] is its runtime: tokio's, except that a
+//! lapin is built without its own TLS. [`TlsTokio`] is its runtime: tokio's, except that a
 //! connection *is* a TLS stream (docs/decisions/0005).
 
 use std::error::Error as StdError;
@@ -30,43 +30,43 @@ use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 use super::address::BrokerAddress;
 use super::fence::Fence;
 
-/// How long TCP and TLS may take, each.
+/// The time limit for the TCP handshake, and for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open TLS connection, before any AMQP.
 pub struct Transport {
     stream: Compat<TlsSocket>,
     shutdown_handle: ShutdownHandle,
-    /// What was negotiated.
+    /// The negotiated TLS version.
     pub version: Option<ProtocolVersion>,
 }
 
-/// Ends a connection from outside, whoever holds its stream.
+/// Shuts down a connection whose stream another thread owns.
 ///
-/// The AMQP client reads on a thread of its own, and a peer that says nothing would hold it there
-/// for good. When the socket is shut down the thread sees the end and leaves.
+/// The AMQP client reads on its own thread, which a silent peer would block forever. After the
+/// shutdown, that thread reads the end of the stream and exits.
 #[derive(Debug)]
 pub struct ShutdownHandle(StdTcpStream);
 
 impl ShutdownHandle {
-    /// Shuts the connection down, in both directions. Doing so twice does no harm.
+    /// Shuts the connection down in both directions. A second call has no effect.
     pub fn shut_down(&self) {
-        // It fails only where the connection has ended already.
+        // This fails only if the connection has ended already.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
-/// Where opening a transport failed.
+/// The step at which opening a transport failed.
 #[derive(Clone, Debug)]
 pub enum TransportError {
-    /// The name can't be resolved, or nobody answers there.
+    /// The name cannot be resolved, or the broker does not answer.
     Tcp(Arc<io::Error>),
-    /// The peers don't accept each other, or the peer doesn't speak TLS.
+    /// One side does not accept the other's certificate, or the peer does not speak TLS.
     Tls(Arc<io::Error>),
 }
 
 impl TransportError {
-    /// The step that failed, for people.
+    /// Returns the name of the failed step.
     #[must_use]
     pub fn step(&self) -> &'static str {
         match self {
@@ -77,48 +77,48 @@ impl TransportError {
 }
 
 impl Transport {
-    /// Connects, and proves both ends to each other.
-    pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>, gate: Fence) -> Result<Self, TransportError> {
+    /// Connects, and authenticates both sides.
+    pub async fn open(address: &BrokerAddress, tls: Arc<ClientConfig>, fence: Fence) -> Result<Self, TransportError> {
         let tcp = |error| TransportError::Tcp(Arc::new(error));
-        gate.pass().map_err(tcp)?;
+        fence.pass().map_err(tcp)?;
         let tls_failed = |error| TransportError::Tls(Arc::new(error));
         let name = ServerName::try_from(address.host.clone()).map_err(|error| tls_failed(io::Error::other(error)))?;
         let connect = TcpStream::connect((address.host.as_str(), address.port));
         let stream =
             timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| tcp(timed_out("no answer")))?.map_err(tcp)?;
         stream.set_nodelay(true).map_err(tcp)?;
-        let (stream, shutdown_handle) = plugged(stream).map_err(tcp)?;
+        let (stream, shutdown_handle) = with_shutdown_handle(stream).map_err(tcp)?;
         let handshake = TlsConnector::from(tls).connect(name, stream);
         let stream = timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        Ok(Self { stream: TlsSocket { stream, gate }.compat(), shutdown_handle, version })
+        Ok(Self { stream: TlsSocket { stream, fence }.compat(), shutdown_handle, version })
     }
 
-    /// The stream for the AMQP client, and the plug to end it by.
+    /// Returns the stream for the AMQP client and the handle to shut it down.
     #[must_use]
     pub fn into_parts(self) -> (Compat<TlsSocket>, ShutdownHandle) {
         (self.stream, self.shutdown_handle)
     }
 }
 
-/// A TLS stream which, when it can't write any more, gives the peer's last words as the error.
+/// A TLS stream that reports the peer's TLS alert if a write fails. It writes only while the fence
+/// is open.
 ///
-/// Under TLS 1.3 a broker that does not accept the client's certificate says so in an alert after the
-/// handshake, and then resets the connection, because it did not read what we had begun to write.
-///
-/// It writes only while the gate is open.
+/// Under TLS 1.3 a broker that rejects the client's certificate sends an alert after the handshake.
+/// Then it resets the connection without reading the client's first bytes.
 #[derive(Debug)]
 pub struct TlsSocket {
     stream: TlsStream<TcpStream>,
-    gate: Fence,
+    fence: Fence,
 }
 
 impl TlsSocket {
-    /// The peer's alert, or else `error`. The alert came before the reset, so it is there to be read.
-    fn last_words(&mut self, context: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
+    /// Returns the peer's alert, or else `error`. The alert came before the reset, so it can be
+    /// read.
+    fn alert_or(&mut self, context: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
         let mut byte = [0];
         match Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut byte)) {
             Poll::Ready(Err(alert)) if alert.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<TlsError>) => {
@@ -129,9 +129,9 @@ impl TlsSocket {
         }
     }
 
-    fn with_last_words<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn or_alert<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match written {
-            Poll::Ready(Err(error)) => self.last_words(context, error).map(Err),
+            Poll::Ready(Err(error)) => self.alert_or(context, error).map(Err),
             written => written,
         }
     }
@@ -149,15 +149,15 @@ impl tokio::io::AsyncRead for TlsSocket {
 
 impl tokio::io::AsyncWrite for TlsSocket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.gate.pass()?;
+        self.fence.pass()?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.with_last_words(context, written)
+        self.or_alert(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.gate.pass()?;
+        self.fence.pass()?;
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.with_last_words(context, flushed)
+        self.or_alert(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -169,19 +169,19 @@ fn timed_out(detail: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{detail} for {} s", HANDSHAKE_TIMEOUT.as_secs()))
 }
 
-/// Makes a second handle to the socket.
-fn plugged(stream: TcpStream) -> io::Result<(TcpStream, ShutdownHandle)> {
+/// Creates a second handle to the socket.
+fn with_shutdown_handle(stream: TcpStream) -> io::Result<(TcpStream, ShutdownHandle)> {
     let stream = stream.into_std()?;
     let shutdown_handle = ShutdownHandle(stream.try_clone()?);
     Ok((TcpStream::from_std(stream)?, shutdown_handle))
 }
 
-/// The runtime for lapin.
+/// The async runtime for lapin.
 #[derive(Clone, Debug)]
 pub struct TlsTokio(Tokio);
 
 impl TlsTokio {
-    /// The runtime of the task that calls this.
+    /// Returns the runtime of the calling task.
     #[must_use]
     pub fn current() -> Runtime<Self> {
         Runtime::new(Self(Tokio::current()))
@@ -225,7 +225,7 @@ impl Reactor for TlsTokio {
         self.0.interval(duration)
     }
 
-    /// Never called: the one connection is handed over open. It would be without credentials.
+    /// Never called, because lapin receives an open connection. This one would have no credentials.
     fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         ready(Err(io::Error::from(io::ErrorKind::Unsupported)))
     }

@@ -289,7 +289,7 @@ impl Elector {
         match (before.term(), until) {
             (None, Some(_)) => {
                 self.term += 1;
-                self.log_throttle.forget();
+                self.log_throttle.clear();
                 info!(lease, me, "leading: messages are sent from here");
             }
             (Some(_), None) => warn!(lease, me, "not leading any more: nothing is sent from here"),
@@ -309,7 +309,7 @@ impl Elector {
     async fn failed(&mut self, what: &str, error: Option<&kube::Error>) {
         let detail = error.map_or_else(|| "the API server does not answer".to_owned(), why);
         let detail = format!("the Lease {} could not be {what}: {detail}", self.name);
-        if self.log_throttle.are_due(&detail, Instant::now().into_std()) {
+        if self.log_throttle.is_due(&detail, Instant::now().into_std()) {
             warn!("{detail}");
         }
         // An API server that is away for a while is none, once it is known who leads.

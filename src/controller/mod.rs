@@ -205,7 +205,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
                 self.queue.end_sync(scope);
                 info!(pending = self.queue.pending(), "watching");
                 self.unsynced.retain(|other| *other != scope);
-                self.log_throttle.forget();
+                self.log_throttle.clear();
                 self.not_ready_reason.send_replace((!self.unsynced.is_empty()).then(|| NOT_LISTED.to_owned()));
             }
         }
@@ -214,7 +214,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
     /// A watch has failed, and is begun again. Until all is listed for the first time, that is why this
     /// process is not ready.
     fn complain(&mut self, detail: String) {
-        if self.log_throttle.are_due(&detail, Instant::now().into_std()) {
+        if self.log_throttle.is_due(&detail, Instant::now().into_std()) {
             warn!("{detail}");
         }
         self.not_ready_reason.send_if_modified(|not_ready_reason| {

@@ -35,7 +35,7 @@ pub enum Route {
 #[must_use]
 pub fn route(health: Option<&Health>, after: u32) -> Route {
     match health {
-        Some(health) if health.failures >= after && may_help(health.error.reason()) && !health.ask_again => {
+        Some(health) if health.failures >= after && may_help(health.error.reason()) && !health.probe_due => {
             Route::Pod(health.error.clone())
         }
         _ => Route::Direct,

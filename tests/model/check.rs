@@ -1,4 +1,4 @@
-//! Goes through all states of a model, and tells what it finds in words.
+//! Visits all states of a model, and prints each broken promise as a list of steps.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -8,22 +8,22 @@ use stateright::{Checker, HasDiscoveries, Model, Path};
 
 use crate::properties;
 use crate::protocol::Protocol;
-use crate::state::State;
+use crate::state::ModelState;
 use crate::step::Step;
 
-/// How a promise is broken: its name, and the steps that lead there.
+/// A run that breaks a promise.
 pub struct Counterexample {
     pub promise: &'static str,
     steps: Vec<Step>,
-    end: State,
+    end: ModelState,
 }
 
 impl Counterexample {
-    fn new(promise: &'static str, path: Path<State, Step>) -> Self {
+    fn new(promise: &'static str, path: Path<ModelState, Step>) -> Self {
         Self { promise, end: path.last_state().clone(), steps: path.into_actions() }
     }
 
-    /// The story, one step a line.
+    /// Formats the run with one step per line.
     pub fn story(&self) -> String {
         let steps: Vec<String> =
             self.steps.iter().enumerate().map(|(n, step)| format!("{:3}. {step}", n + 1)).collect();
@@ -31,8 +31,8 @@ impl Counterexample {
     }
 }
 
-/// Goes through all states; at least so many must be there. Every promise holds in each of them, every
-/// sight is seen, and every run ends.
+/// Asserts that each state keeps every promise, that every situation occurs, and that there are at
+/// least `at_least` states.
 pub fn assert_holds(name: &str, protocol: &Protocol, at_least: usize) {
     let start = Instant::now();
     let checker = protocol.clone().checker().finish_when(HasDiscoveries::AnyFailures).threads(2).spawn_bfs().join();
@@ -42,45 +42,46 @@ pub fn assert_holds(name: &str, protocol: &Protocol, at_least: usize) {
         let story = counterexample(protocol).map(|found| found.story());
         panic!("{name}, after {states} states\n{}", story.unwrap_or_default());
     }
-    let unseen: Vec<_> = protocol.sights.iter().filter(|sight| !seen.contains_key(*sight)).collect();
-    assert!(unseen.is_empty(), "{name}: never seen in {states} states: {unseen:?}");
+    let unseen: Vec<_> = protocol.situations.iter().filter(|situation| !seen.contains_key(*situation)).collect();
+    assert!(unseen.is_empty(), "{name}: never occurred in {states} states: {unseen:?}");
     println!("{name}: {states} states, at most {depth} steps, {:.1} s", start.elapsed().as_secs_f32());
     assert!(states >= at_least, "{name}: only {states} states: the model has become trivial");
 }
 
-/// The shortest way to break any promise.
+/// Returns the shortest run that breaks any promise.
 pub fn counterexample(protocol: &Protocol) -> Option<Counterexample> {
     let mut shortest = None;
     let mut depth = usize::MAX;
-    // The checker's first find need not be its shortest: it keeps the last one of a block of states.
-    while let Some(found) = first_found(protocol, depth) {
+    // The checker's first counterexample may not be the shortest: it keeps the last of a block of
+    // states.
+    while let Some(found) = find_within(protocol, depth) {
         depth = found.steps.len() + 1;
         shortest = Some(found);
     }
     shortest
 }
 
-/// What is found in fewer states in a row than `depth`.
-fn first_found(protocol: &Protocol, depth: usize) -> Option<Counterexample> {
+/// Returns a counterexample whose run has fewer than `depth` states.
+fn find_within(protocol: &Protocol, depth: usize) -> Option<Counterexample> {
     let checker =
         protocol.clone().checker().finish_when(HasDiscoveries::AnyFailures).target_max_depth(depth).spawn_bfs().join();
     let broken = checker.discoveries().into_iter().filter(|(name, _)| properties::is_promise(name));
     broken.map(|(name, path)| Counterexample::new(name, path)).min_by_key(|found| found.steps.len())
 }
 
-/// No run comes back to a state that it has been in: every run ends.
+/// Asserts that no run returns to an earlier state. So every run ends.
 pub fn assert_every_run_ends(name: &str, protocol: &Protocol) {
     let hasher = RandomState::new();
-    // Whether a state is on the way to the one that is looked at.
+    // The value is true while the state is on the current run.
     let mut seen: HashMap<u64, bool> = HashMap::new();
-    let mut stack: Vec<(State, bool)> = protocol.init_states().into_iter().map(|state| (state, false)).collect();
+    let mut stack: Vec<(ModelState, bool)> = protocol.init_states().into_iter().map(|state| (state, false)).collect();
     while let Some((state, left)) = stack.pop() {
         let key = hasher.hash_one(&state);
         if left {
             seen.insert(key, false);
             continue;
         }
-        assert_ne!(seen.get(&key), Some(&true), "{name}: a run comes back to {state:?}");
+        assert_ne!(seen.get(&key), Some(&true), "{name}: a run returns to {state:?}");
         if seen.contains_key(&key) {
             continue;
         }

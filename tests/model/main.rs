@@ -1,21 +1,23 @@
-//! The protocol as a model, of which every state is looked at: what the API server stores, what the
-//! watch tells and when, what the broker confirms, crashes, and two operators that hand over to each
-//! other. docs/model.md tells what is in it, and how to read what it finds.
+//! A model of the protocol between API server, operators and broker. The checker visits every
+//! state.
 //!
-//! Each kind of trouble may happen so many times in a run and no more, and no run comes back to a state
-//! that it has been in (`check::assert_every_run_ends`). So every run ends, and "never lost" need not be asked
-//! of endless runs: it says that wherever nothing is left to do but to wait for more trouble, the object is
-//! sent, or its status says why not. Stateright's own `eventually` is not used: it overlooks runs that
-//! join another, or go round in circles.
+//! docs/model.md describes the model and its results.
+//!
+//! Each kind of fault happens a limited number of times in a run. No run returns to an earlier
+//! state (`check::assert_every_run_ends`). So every run ends, and "never lost" needs no endless
+//! runs: if only faults can still happen, the object is sent, or its status has the reason why not.
+//!
+//! Stateright's `eventually` is not used, because it misses runs that join another run, or that
+//! contain a cycle.
 
-mod chance;
 mod check;
-mod choices;
+mod fault;
 mod mechanism;
 mod mutants;
 mod names;
+mod possible;
 mod properties;
 mod protocol;
+mod scenarios;
 mod state;
 mod step;
-mod worlds;

@@ -1,29 +1,30 @@
-//! What keeps the promises. Each can be taken out, to see which promise falls.
+//! The mechanisms that keep the promises. A test removes each one to see which promise breaks.
 
-/// One of the things that the design does for safety.
+/// A safety mechanism of the design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mechanism {
     /// Every patch of a status tests the uid.
     UidTest,
     /// A patch that does not say "sent" tests the resourceVersion.
     VersionTest,
-    /// A patch that failed for that is sent again after the watch has told the new version.
-    WriteAgain,
-    /// What was sent is remembered until the watch reports it gone.
-    Memory,
-    /// What was confirmed and could not be recorded is recorded later, not sent again.
+    /// The operator retries a write with a failed version test after the watch delivers the new
+    /// version.
+    RetryWrite,
+    /// The queue keeps the entry of a sent message until the watch reports that it is gone.
+    RememberSent,
+    /// A confirmed message whose status write failed is recorded later, not sent again.
     RecordLater,
-    /// What was confirmed is recorded also by one who does not lead, or was told to stop.
+    /// An operator also records confirmed messages when it is not the leader, or is stopping.
     RecordWithoutLease,
-    /// Who begins to lead lists what is pending anew, and forgets what it knew.
+    /// A new leader drops its queue and lists all pending messages.
     ListOnTakeover,
-    /// Nothing is published after the tenure.
-    Gate,
-    /// After the tenure nothing is given out any more but what is to be recorded as sent.
-    TenureAsked,
-    /// A term begins, for the gate too, when the hands of the term before have ended.
-    HandsEndFirst,
-    /// The Lease is released when all that was sent is recorded.
+    /// The fence blocks each publish after the term.
+    Fence,
+    /// After the term the queue dequeues only status writes for sent messages.
+    LeadershipChecked,
+    /// A term starts, also for the fence, only after the jobs of the previous term have ended.
+    JobsEndFirst,
+    /// The leader releases the Lease only after it has recorded all sent messages.
     Drain,
 }
 
@@ -32,26 +33,26 @@ impl Mechanism {
     pub const ALL: [Self; 11] = [
         Self::UidTest,
         Self::VersionTest,
-        Self::WriteAgain,
-        Self::Memory,
+        Self::RetryWrite,
+        Self::RememberSent,
         Self::RecordLater,
         Self::RecordWithoutLease,
         Self::ListOnTakeover,
-        Self::Gate,
-        Self::TenureAsked,
-        Self::HandsEndFirst,
+        Self::Fence,
+        Self::LeadershipChecked,
+        Self::JobsEndFirst,
         Self::Drain,
     ];
 }
 
-/// The design, whole or without one of its mechanisms.
+/// The complete design, or the design without one mechanism.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Design {
     without: Option<Mechanism>,
 }
 
 impl Design {
-    /// All mechanisms but one.
+    /// All mechanisms except one.
     pub fn without(mechanism: Mechanism) -> Self {
         Self { without: Some(mechanism) }
     }

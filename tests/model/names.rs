@@ -1,11 +1,11 @@
-//! The model speaks of the operator's functions by their names. They must be there, and in
-//! docs/model.md.
+//! Checks that the operator's functions that the model names exist, and that docs/model.md names
+//! them.
 
 use std::fs;
 use std::path::Path;
 
 use crate::mechanism::Mechanism;
-use crate::step::{Act, path};
+use crate::step::{Operation, path};
 
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -13,8 +13,8 @@ fn read(file: &str) -> String {
 }
 
 #[test]
-fn every_function_that_a_step_names_is_there() {
-    for function in Act::all().into_iter().flat_map(Act::functions) {
+fn functions_exist() {
+    for function in Operation::all().into_iter().flat_map(Operation::functions) {
         let (file, owner, name) = function;
         let source = read(file);
         assert!(source.contains(&format!("fn {name}(")), "{file} has no function {name}");
@@ -24,11 +24,11 @@ fn every_function_that_a_step_names_is_there() {
 }
 
 #[test]
-fn the_document_tells_of_every_step_and_every_mechanism() {
+fn document_names_steps_and_mechanisms() {
     let document = read("docs/model.md");
-    let steps = Act::all().into_iter().flat_map(Act::functions).map(path);
+    let steps = Operation::all().into_iter().flat_map(Operation::functions).map(path);
     let mechanisms = Mechanism::ALL.into_iter().map(|mechanism| format!("{mechanism:?}"));
     for name in steps.chain(mechanisms) {
-        assert!(document.contains(&format!("`{name}`")), "docs/model.md does not tell of {name}");
+        assert!(document.contains(&format!("`{name}`")), "docs/model.md does not name {name}");
     }
 }

@@ -1,227 +1,230 @@
-//! The protocol: which steps are possible, and what each of them changes.
+//! The protocol: the effect of each step.
 
 use stateright::{Model, Property};
 
-use crate::chance::{Chance, Chances};
-use crate::choices;
+use crate::fault::{Fault, FaultBudget};
 use crate::mechanism::{Design, Mechanism};
+use crate::possible;
 use crate::properties;
-use crate::state::{Entry, Event, Hand, Object, Operator, Patch, Record, Role, State, Status, Uid};
-use crate::step::{Act, Step};
+use crate::state::{
+    ActiveJob, ModelState, ObjectUid, OperatorState, Patch, QueueEntry, Role, Status, StoredObject, WatchedChange,
+    WriteState,
+};
+use crate::step::{Operation, Step};
 
-/// A design, in a world where so much may happen.
+/// A design in a scenario with a limited number of faults.
 #[derive(Clone, Debug)]
 pub struct Protocol {
     pub design: Design,
     pub operators: usize,
-    pub chances: Chances,
-    /// What is to be seen at least once, by name.
-    pub sights: &'static [&'static str],
+    pub faults: FaultBudget,
+    /// The names of the situations that must occur.
+    pub situations: &'static [&'static str],
 }
 
-/// What the API server answers to a status write.
-enum Answer {
+/// The API server's response to a status write.
+enum PatchResult {
     Done,
     Gone,
     Changed,
 }
 
 impl Model for Protocol {
-    type State = State;
+    type State = ModelState;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<State> {
-        let mut operators = vec![Operator::default(); self.operators];
-        // It has the Lease already: whose it is first makes no difference.
-        (operators[0].tenure, operators[0].role) = (true, Role::Leads);
-        vec![State {
+    fn init_states(&self) -> Vec<ModelState> {
+        let mut operators = vec![OperatorState::default(); self.operators];
+        // The first operator starts with the Lease. By symmetry, the choice makes no difference.
+        (operators[0].term_valid, operators[0].role) = (true, Role::Leader);
+        vec![ModelState {
             object: None,
             created: 0,
             holder: Some(0),
             operators,
             late: Vec::new(),
-            chances: self.chances,
+            faults: self.faults,
             truth: Default::default(),
-            after_tenure: false,
+            published_after_term: false,
         }]
     }
 
-    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
-        choices::steps(self.design, state, |step| actions.push(step));
+    fn actions(&self, state: &ModelState, actions: &mut Vec<Step>) {
+        possible::steps(self.design, state, |step| actions.push(step));
     }
 
-    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+    fn next_state(&self, last: &ModelState, step: Step) -> Option<ModelState> {
         let mut state = last.clone();
-        if let Some(chance) = step.chance {
-            state.chances.take(chance);
+        if let Some(fault) = step.fault {
+            state.faults.take(fault);
         }
         match step.operator {
-            Some(operator) => self.act(&mut state, operator, step),
+            Some(operator) => self.apply(&mut state, operator, step),
             None => self.outside(&mut state, step),
         }
         Some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all(self.sights)
+        properties::all(self.situations)
     }
 }
 
 impl Protocol {
-    /// The whole design, in a world with so many operators where so much may happen.
-    pub fn new(operators: usize, chances: &[(Chance, u8)]) -> Self {
-        Self { design: Design::default(), operators, chances: Chances::of(chances), sights: &[] }
+    /// Creates the complete design in a scenario with these operators and faults.
+    pub fn new(operators: usize, faults: &[(Fault, u8)]) -> Self {
+        Self { design: Design::default(), operators, faults: FaultBudget::of(faults), situations: &[] }
     }
 
-    fn outside(&self, state: &mut State, step: Step) {
-        match (step.act, step.chance) {
-            (Act::CarryOut(patch), _) => {
+    fn outside(&self, state: &mut ModelState, step: Step) {
+        match (step.operation, step.fault) {
+            (Operation::ApplyLate(patch), _) => {
                 state.late.retain(|late| *late != patch);
                 self.patch(state, patch);
             }
-            (_, Some(Chance::Delete)) => {
+            (_, Some(Fault::Delete)) => {
                 let gone = state.object.take().filter(|object| object.status != Status::Sent);
                 if let Some(object) = gone {
-                    state.tell(Event::Gone(object.uid));
+                    state.notify(WatchedChange::Gone(object.uid));
                 }
             }
             _ => {
-                let object = Object { uid: state.created, version: 1, status: Status::None };
+                let object = StoredObject { uid: state.created, version: 1, status: Status::None };
                 state.created += 1;
                 state.object = Some(object);
-                state.tell(Event::Seen(object));
+                state.notify(WatchedChange::Seen(object));
             }
         }
     }
 
-    fn act(&self, state: &mut State, me: usize, step: Step) {
-        match step.act {
-            Act::List => list(state, me),
-            Act::Hear(event) => hear(&mut state.operators[me], event),
-            Act::TakeToSend(uid) => take(&mut state.operators[me], uid, Hand::Attempt(uid)),
-            Act::TakeToRecord(uid) => self.take_to_record(&mut state.operators[me], uid),
-            Act::Publish(uid) => self.publish(state, me, uid, step.chance),
-            Act::Judge(uid) => self.judge(state, me, uid, step.chance),
-            Act::Write(patch) => self.write(state, me, patch, step.chance),
-            Act::Elect => elect(state, me),
-            Act::Lead => self.lead(&mut state.operators[me]),
-            Act::Follow => state.operators[me].role = Role::Follows,
-            Act::Release => end(state, me, true),
-            Act::Suffer | Act::CarryOut(_) => suffer(state, me, step.chance),
+    fn apply(&self, state: &mut ModelState, me: usize, step: Step) {
+        match step.operation {
+            Operation::List => list(state, me),
+            Operation::Receive(event) => receive(&mut state.operators[me], event),
+            Operation::StartAttempt(uid) => take(&mut state.operators[me], uid, ActiveJob::Attempt(uid)),
+            Operation::StartRecording(uid) => self.start_recording(&mut state.operators[me], uid),
+            Operation::Publish(uid) => self.publish(state, me, uid, step.fault),
+            Operation::Confirm(uid) => self.confirm(state, me, uid, step.fault),
+            Operation::Write(patch) => self.write(state, me, patch, step.fault),
+            Operation::Elect => elect(state, me),
+            Operation::Lead => self.lead(&mut state.operators[me]),
+            Operation::Follow => state.operators[me].role = Role::Follower,
+            Operation::Release => end(state, me, true),
+            Operation::Fault | Operation::ApplyLate(_) => apply_fault(state, me, step.fault),
         }
     }
 
-    fn take_to_record(&self, operator: &mut Operator, uid: Uid) {
+    fn start_recording(&self, operator: &mut OperatorState, uid: ObjectUid) {
         let Some(entry) = operator.entries[uid] else { return };
-        take(operator, uid, Hand::Recording(self.patch_of(uid, entry.status, entry.version)));
+        take(operator, uid, ActiveJob::Recording(self.patch_of(uid, entry.status, entry.version)));
     }
 
-    /// What is known of the version matters only where it is tested.
-    fn patch_of(&self, uid: Uid, status: Status, version: u8) -> Patch {
+    /// Creates a patch. It has a version only if the API server tests it.
+    fn patch_of(&self, uid: ObjectUid, status: Status, version: u8) -> Patch {
         let tested = status != Status::Sent && self.design.has(Mechanism::VersionTest);
         Patch { uid, status, version: if tested { version } else { 0 } }
     }
 
-    fn publish(&self, state: &mut State, me: usize, uid: Uid, chance: Option<Chance>) {
+    fn publish(&self, state: &mut ModelState, me: usize, uid: ObjectUid, fault: Option<Fault>) {
         let operator = &mut state.operators[me];
-        match chance {
-            Some(Chance::Refused) => self.finish(operator, Hand::Attempt(uid), Status::Stopped, Record::Next),
-            Some(_) => self.finish(operator, Hand::Attempt(uid), Status::Failed, Record::Next),
-            None if !choices::gate_is_open(self.design, operator) => {
-                self.finish(operator, Hand::Attempt(uid), Status::Failed, Record::Next);
+        match fault {
+            Some(Fault::Refused) => self.finish(operator, ActiveJob::Attempt(uid), Status::Stopped, WriteState::Next),
+            Some(_) => self.finish(operator, ActiveJob::Attempt(uid), Status::Failed, WriteState::Next),
+            None if !possible::fence_is_open(self.design, operator) => {
+                self.finish(operator, ActiveJob::Attempt(uid), Status::Failed, WriteState::Next);
             }
             None => {
-                replace(operator, Hand::Attempt(uid), Some(Hand::Published(uid)));
+                replace(operator, ActiveJob::Attempt(uid), Some(ActiveJob::Published(uid)));
                 state.truth[uid].published += 1;
-                state.after_tenure |= !operator.tenure;
+                state.published_after_term |= !operator.term_valid;
             }
         }
     }
 
-    /// The confirm is there, or will never be.
-    fn judge(&self, state: &mut State, me: usize, uid: Uid, chance: Option<Chance>) {
+    /// Receives the confirm, or its loss.
+    fn confirm(&self, state: &mut ModelState, me: usize, uid: ObjectUid, fault: Option<Fault>) {
         let operator = &mut state.operators[me];
-        if chance.is_some() {
+        if fault.is_some() {
             state.truth[uid].excuses += 1;
-            return self.finish(operator, Hand::Published(uid), Status::Failed, Record::Next);
+            return self.finish(operator, ActiveJob::Published(uid), Status::Failed, WriteState::Next);
         }
         state.truth[uid].confirmed = true;
         let patch = self.patch_of(uid, Status::Sent, 0);
-        replace(operator, Hand::Published(uid), Some(Hand::Recording(patch)));
+        replace(operator, ActiveJob::Published(uid), Some(ActiveJob::Recording(patch)));
     }
 
-    fn write(&self, state: &mut State, me: usize, patch: Patch, chance: Option<Chance>) {
-        let record = match chance {
+    fn write(&self, state: &mut ModelState, me: usize, patch: Patch, fault: Option<Fault>) {
+        let write_state = match fault {
             None => match self.patch(state, patch) {
-                Answer::Done | Answer::Gone => Record::Written,
-                Answer::Changed => self.refused(&state.operators[me], patch),
+                PatchResult::Done | PatchResult::Gone => WriteState::Written,
+                PatchResult::Changed => self.refused(&state.operators[me], patch),
             },
-            Some(Chance::AnswerLost) => {
+            Some(Fault::AnswerLost) => {
                 self.patch(state, patch);
-                Record::Next
+                WriteState::Next
             }
-            Some(Chance::WriteLate) => {
+            Some(Fault::WriteLate) => {
                 state.late.push(patch);
                 state.late.sort_unstable();
-                Record::Next
+                WriteState::Next
             }
-            Some(_) => Record::Next,
+            Some(_) => WriteState::Next,
         };
-        self.finish(&mut state.operators[me], Hand::Recording(patch), patch.status, record);
+        self.finish(&mut state.operators[me], ActiveJob::Recording(patch), patch.status, write_state);
     }
 
-    /// Until the watch brings another version, to write again would fail again.
-    fn refused(&self, operator: &Operator, patch: Patch) -> Record {
-        let told = operator.entries[patch.uid].is_some_and(|entry| entry.version != patch.version);
-        match (self.design.has(Mechanism::WriteAgain), told) {
-            (false, _) => Record::Written,
-            (true, true) => Record::Next,
-            (true, false) => Record::AfterNews,
+    /// Returns when to retry a refused write: after the watch has delivered another version.
+    fn refused(&self, operator: &OperatorState, patch: Patch) -> WriteState {
+        let is_newer = operator.entries[patch.uid].is_some_and(|entry| entry.version != patch.version);
+        match (self.design.has(Mechanism::RetryWrite), is_newer) {
+            (false, _) => WriteState::Written,
+            (true, true) => WriteState::Next,
+            (true, false) => WriteState::AfterWatch,
         }
     }
 
-    /// The API server gets a patch.
-    fn patch(&self, state: &mut State, patch: Patch) -> Answer {
-        let Some(object) = state.object.as_mut() else { return Answer::Gone };
-        let final_ = patch.status == Status::Sent;
+    /// Applies a patch at the API server.
+    fn patch(&self, state: &mut ModelState, patch: Patch) -> PatchResult {
+        let Some(object) = state.object.as_mut() else { return PatchResult::Gone };
+        let is_sent = patch.status == Status::Sent;
         if self.design.has(Mechanism::UidTest) && object.uid != patch.uid {
-            return if final_ { Answer::Gone } else { Answer::Changed };
+            return if is_sent { PatchResult::Gone } else { PatchResult::Changed };
         }
-        if self.design.has(Mechanism::VersionTest) && !final_ && object.version != patch.version {
-            return Answer::Changed;
+        if self.design.has(Mechanism::VersionTest) && !is_sent && object.version != patch.version {
+            return PatchResult::Changed;
         }
         let was_sent = object.status == Status::Sent;
         (object.status, object.version) = (patch.status, object.version + 1);
         let object = *object;
-        state.truth[object.uid].went_back |= was_sent && !final_;
-        match (was_sent, final_) {
+        state.truth[object.uid].went_back |= was_sent && !is_sent;
+        match (was_sent, is_sent) {
             (true, true) => {}
-            (false, true) => state.tell(Event::Gone(object.uid)),
-            (_, false) => state.tell(Event::Seen(object)),
+            (false, true) => state.notify(WatchedChange::Gone(object.uid)),
+            (_, false) => state.notify(WatchedChange::Seen(object)),
         }
-        Answer::Done
+        PatchResult::Done
     }
 
-    fn finish(&self, operator: &mut Operator, hand: Hand, status: Status, record: Record) {
-        replace(operator, hand, None);
-        let slot = &mut operator.entries[hand.uid()];
-        let Some(entry) = slot.as_mut() else { return };
-        (entry.status, entry.record, entry.busy) = (status, record, false);
+    fn finish(&self, operator: &mut OperatorState, job: ActiveJob, status: Status, write_state: WriteState) {
+        replace(operator, job, None);
+        let entry_slot = &mut operator.entries[job.uid()];
+        let Some(entry) = entry_slot.as_mut() else { return };
+        (entry.status, entry.write_state, entry.busy) = (status, write_state, false);
         if status != Status::Sent {
             return;
         }
-        if record == Record::Written && !self.design.has(Mechanism::Memory) {
-            *slot = None;
-        } else if record != Record::Written && !self.design.has(Mechanism::RecordLater) {
-            (entry.status, entry.record) = (Status::Failed, Record::Written);
+        if write_state == WriteState::Written && !self.design.has(Mechanism::RememberSent) {
+            *entry_slot = None;
+        } else if write_state != WriteState::Written && !self.design.has(Mechanism::RecordLater) {
+            (entry.status, entry.write_state) = (Status::Failed, WriteState::Written);
         }
     }
 
-    fn lead(&self, operator: &mut Operator) {
-        (operator.role, operator.new_term) = (Role::Leads, false);
+    fn lead(&self, operator: &mut OperatorState) {
+        (operator.role, operator.new_term) = (Role::Leader, false);
         if self.design.has(Mechanism::ListOnTakeover) {
-            for slot in &mut operator.entries {
-                *slot = slot.filter(|entry| entry.busy || entry.is_unrecorded());
+            for entry_slot in &mut operator.entries {
+                *entry_slot = entry_slot.filter(|entry| entry.busy || entry.is_unrecorded());
             }
             operator.watching = false;
             operator.events.clear();
@@ -229,72 +232,74 @@ impl Protocol {
     }
 }
 
-fn list(state: &mut State, me: usize) {
+fn list(state: &mut ModelState, me: usize) {
     let operator = &mut state.operators[me];
     operator.watching = true;
     operator.entries.iter_mut().flatten().for_each(|entry| entry.listed = false);
     let pending = state.object.filter(|object| object.status != Status::Sent);
-    operator.events = pending.map(Event::Seen).into_iter().chain([Event::Complete]).collect();
+    operator.events = pending.map(WatchedChange::Seen).into_iter().chain([WatchedChange::Complete]).collect();
 }
 
-fn hear(operator: &mut Operator, event: Event) {
+fn receive(operator: &mut OperatorState, event: WatchedChange) {
     operator.events.remove(0);
     match event {
-        Event::Gone(uid) => operator.entries[uid] = None,
-        Event::Complete => operator.entries.iter_mut().for_each(|slot| *slot = slot.filter(|entry| entry.listed)),
-        Event::Seen(object) => observe(&mut operator.entries[object.uid], object),
+        WatchedChange::Gone(uid) => operator.entries[uid] = None,
+        WatchedChange::Complete => {
+            operator.entries.iter_mut().for_each(|entry_slot| *entry_slot = entry_slot.filter(|entry| entry.listed))
+        }
+        WatchedChange::Seen(object) => observe(&mut operator.entries[object.uid], object),
     }
 }
 
-fn observe(slot: &mut Option<Entry>, object: Object) {
-    let Object { status, version, .. } = object;
-    let new = Entry { status, record: Record::Written, version, busy: false, listed: true };
-    let entry = slot.get_or_insert(new);
-    if entry.record == Record::AfterNews && entry.version != version {
-        entry.record = Record::Next;
+fn observe(entry_slot: &mut Option<QueueEntry>, object: StoredObject) {
+    let StoredObject { status, version, .. } = object;
+    let new = QueueEntry { status, write_state: WriteState::Written, version, busy: false, listed: true };
+    let entry = entry_slot.get_or_insert(new);
+    if entry.write_state == WriteState::AfterWatch && entry.version != version {
+        entry.write_state = WriteState::Next;
     }
     (entry.version, entry.listed) = (version, true);
 }
 
-fn take(operator: &mut Operator, uid: Uid, hand: Hand) {
+fn take(operator: &mut OperatorState, uid: ObjectUid, job: ActiveJob) {
     if let Some(entry) = &mut operator.entries[uid] {
         entry.busy = true;
     }
-    operator.hands.push(hand);
-    operator.hands.sort_unstable();
+    operator.jobs.push(job);
+    operator.jobs.sort_unstable();
 }
 
-fn replace(operator: &mut Operator, hand: Hand, by: Option<Hand>) {
-    if let Some(at) = operator.hands.iter().position(|other| *other == hand) {
-        operator.hands.remove(at);
+fn replace(operator: &mut OperatorState, job: ActiveJob, by: Option<ActiveJob>) {
+    if let Some(at) = operator.jobs.iter().position(|other| *other == job) {
+        operator.jobs.remove(at);
     }
-    operator.hands.extend(by);
-    operator.hands.sort_unstable();
+    operator.jobs.extend(by);
+    operator.jobs.sort_unstable();
 }
 
-fn elect(state: &mut State, me: usize) {
+fn elect(state: &mut ModelState, me: usize) {
     let operator = &state.operators[me];
-    // Renewed late, and nobody was faster: the term goes on.
-    let goes_on = state.holder == Some(me) && operator.role == Role::Leads && !operator.new_term;
+    // A late renewal, and no other operator took the Lease: the term continues.
+    let continues = state.holder == Some(me) && operator.role == Role::Leader && !operator.new_term;
     if let Some(other) = state.holder.filter(|other| *other != me) {
         state.excuse(other);
     }
     state.holder = Some(me);
     let operator = &mut state.operators[me];
-    operator.tenure = true;
-    operator.new_term |= !goes_on;
+    operator.term_valid = true;
+    operator.new_term |= !continues;
 }
 
-fn suffer(state: &mut State, me: usize, chance: Option<Chance>) {
+fn apply_fault(state: &mut ModelState, me: usize, fault: Option<Fault>) {
     let operator = &mut state.operators[me];
-    match chance {
-        Some(Chance::WatchEnds) => {
+    match fault {
+        Some(Fault::WatchEnds) => {
             operator.watching = false;
             operator.events.clear();
         }
-        Some(Chance::TenureEnds) => operator.tenure = false,
-        Some(Chance::Terminated) => operator.role = Role::Stops,
-        Some(Chance::GraceOver) => {
+        Some(Fault::TermEnds) => operator.term_valid = false,
+        Some(Fault::Terminated) => operator.role = Role::Stopping,
+        Some(Fault::GraceOver) => {
             state.excuse(me);
             end(state, me, true);
         }
@@ -305,10 +310,10 @@ fn suffer(state: &mut State, me: usize, chance: Option<Chance>) {
     }
 }
 
-/// The process ends, with its memory, and another takes its place.
-fn end(state: &mut State, me: usize, releases: bool) {
+/// Ends the process, loses its memory, and starts another one.
+fn end(state: &mut ModelState, me: usize, releases: bool) {
     if releases && state.holder == Some(me) {
         state.holder = None;
     }
-    state.operators[me] = Operator::default();
+    state.operators[me] = OperatorState::default();
 }

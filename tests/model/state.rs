@@ -1,198 +1,198 @@
-//! What the model knows at one moment: the API server's objects, each operator's memory, the Lease,
-//! what is on its way between them, and what was really done.
+//! The state of the model: the API server's objects, each operator's memory, the Lease, messages in
+//! transit, and the true history.
 
-use crate::chance::Chances;
+use crate::fault::FaultBudget;
 
-/// How many objects a run may see: one, and the one that is created again under its name.
+/// The number of objects in a run: one, and the one that is created again under its name.
 pub const MESSAGES: usize = 2;
 
-/// An object's identity. All objects of the model have the same name, one after the other.
-pub type Uid = usize;
+/// An object's uid. All objects of the model have the same name, one after the other.
+pub type ObjectUid = usize;
 
-/// What an object's status says.
+/// An object's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// Nothing yet.
+    /// Not written yet.
     None,
     /// An attempt failed, and another follows.
     Failed,
-    /// It was given up, for a reason.
+    /// The operator stopped trying, with a reason.
     Stopped,
     /// The broker confirmed it.
     Sent,
 }
 
 impl Status {
-    /// Whether no attempt follows.
+    /// Returns true if no attempt follows.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Stopped | Self::Sent)
     }
 }
 
-/// An object in the API server.
+/// An object at the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Object {
-    pub uid: Uid,
+pub struct StoredObject {
+    pub uid: ObjectUid,
     /// The resourceVersion: one more with every change.
     pub version: u8,
     pub status: Status,
 }
 
-/// A status on its way to the API server.
+/// A status write in transit to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Patch {
-    pub uid: Uid,
+    pub uid: ObjectUid,
     pub status: Status,
-    /// The version that was known when the status was given out to be written.
+    /// The version that the operator knew when it dequeued the status write.
     pub version: u8,
 }
 
-/// What a watch tells.
+/// An event of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    Seen(Object),
-    Gone(Uid),
+pub enum WatchedChange {
+    Seen(StoredObject),
+    Gone(ObjectUid),
     Complete,
 }
 
-/// Whether the API server has what an entry says.
+/// The state of an entry's status write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Record {
+pub enum WriteState {
     Written,
-    /// It is to be written.
+    /// The next job writes it.
     Next,
-    /// The object was changed by somebody else: to be written once the watch has told.
-    AfterNews,
+    /// Another client changed the object. The write waits until the watch delivers the change.
+    AfterWatch,
 }
 
-/// What a work queue knows of a message.
+/// A message in the work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Entry {
+pub struct QueueEntry {
     pub status: Status,
-    pub record: Record,
+    pub write_state: WriteState,
     pub version: u8,
     pub busy: bool,
-    /// Whether the latest list told of it.
+    /// True if the latest list contained it.
     pub listed: bool,
 }
 
-impl Entry {
-    /// Whether it was sent, and its object does not say so yet.
+impl QueueEntry {
+    /// Returns true if the message was sent, and the API server does not have that status yet.
     pub fn is_unrecorded(self) -> bool {
-        self.status == Status::Sent && self.record != Record::Written
+        self.status == Status::Sent && self.write_state != WriteState::Written
     }
 }
 
-/// Somebody at work on a message.
+/// A job in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Hand {
-    /// Given out, and nothing has left yet.
-    Attempt(Uid),
-    /// The broker has it; its confirm is on the way.
-    Published(Uid),
-    /// The status is on its way.
+pub enum ActiveJob {
+    /// Dequeued, and not published yet.
+    Attempt(ObjectUid),
+    /// The broker has the message, and its confirm is in transit.
+    Published(ObjectUid),
+    /// The status write is in flight.
     Recording(Patch),
 }
 
-impl Hand {
-    pub fn uid(self) -> Uid {
+impl ActiveJob {
+    pub fn uid(self) -> ObjectUid {
         match self {
             Self::Attempt(uid) | Self::Published(uid) => uid,
             Self::Recording(patch) => patch.uid,
         }
     }
 
-    /// Whether it only records what was sent.
+    /// Returns true if it is a status write for a sent message.
     pub fn records_sent(self) -> bool {
         matches!(self, Self::Recording(patch) if patch.status == Status::Sent)
     }
 }
 
-/// What the loop believes.
+/// The role in the operator's loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// It sends nothing.
+    /// Sends nothing.
     #[default]
-    Follows,
-    /// It sends, if it may.
-    Leads,
-    /// It was told to stop: it records what was sent, and ends.
-    Stops,
+    Follower,
+    /// Sends while its term is valid.
+    Leader,
+    /// Received SIGTERM: it records all sent messages, and ends.
+    Stopping,
 }
 
-/// One operator's process.
+/// The process of one operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Operator {
-    pub entries: [Option<Entry>; MESSAGES],
-    /// Kept in order, so that the same hands are the same state.
-    pub hands: Vec<Hand>,
-    /// What the watch has not told yet, in the API server's order.
-    pub events: Vec<Event>,
-    /// Whether the watch runs. If not, it begins with a list.
+pub struct OperatorState {
+    pub entries: [Option<QueueEntry>; MESSAGES],
+    /// Sorted, so the same jobs are the same state.
+    pub jobs: Vec<ActiveJob>,
+    /// The events that the watch has not delivered yet, in the API server's order.
+    pub events: Vec<WatchedChange>,
+    /// True while the watch runs. If not, it starts with a list.
     pub watching: bool,
     pub role: Role,
-    /// Whether its tenure lasts. Only time ends it.
-    pub tenure: bool,
-    /// Whether it leads anew, and the loop has not begun to.
+    /// True until its term ends. Only time ends it.
+    pub term_valid: bool,
+    /// True if a term has begun and the loop has not started it.
     pub new_term: bool,
 }
 
-impl Operator {
-    /// Whether nobody is at work, and all that was sent is recorded.
+impl OperatorState {
+    /// Returns true if no job is in flight and all sent messages are recorded.
     pub fn is_at_rest(&self) -> bool {
-        self.hands.is_empty() && !self.entries.iter().flatten().any(|entry| entry.is_unrecorded())
+        self.jobs.is_empty() && !self.entries.iter().flatten().any(|entry| entry.is_unrecorded())
     }
 
-    /// Whether it would be forgotten that it published this message, if it ended now.
-    fn alone_knows(&self, uid: Uid) -> bool {
-        let in_hand = |hand: &Hand| match hand {
-            Hand::Attempt(_) => false,
-            Hand::Published(other) => *other == uid,
-            Hand::Recording(patch) => patch.uid == uid && patch.status == Status::Sent,
+    /// Returns true if only this operator knows that it published this message.
+    fn alone_knows(&self, uid: ObjectUid) -> bool {
+        let has_published = |job: &ActiveJob| match job {
+            ActiveJob::Attempt(_) => false,
+            ActiveJob::Published(other) => *other == uid,
+            ActiveJob::Recording(patch) => patch.uid == uid && patch.status == Status::Sent,
         };
-        self.hands.iter().any(in_hand) || self.entries[uid].is_some_and(Entry::is_unrecorded)
+        self.jobs.iter().any(has_published) || self.entries[uid].is_some_and(QueueEntry::is_unrecorded)
     }
 }
 
-/// What was really done, which no operator can look at. The properties are about this.
+/// The true history of a message, which no operator can read. The properties use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Truth {
-    /// How often the broker got the message.
+    /// The number of times the broker received the message.
     pub published: u8,
-    /// Whether it confirmed it.
+    /// True if the broker confirmed the message.
     pub confirmed: bool,
-    /// How often something happened after which nobody could know that it was published.
+    /// The number of events that lost the knowledge that the message was published.
     pub excuses: u8,
-    /// Whether its status said "sent", and then something else.
+    /// True if its status changed back from "sent".
     pub went_back: bool,
 }
 
-/// All of it.
+/// The state of all parts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
-    pub object: Option<Object>,
+pub struct ModelState {
+    pub object: Option<StoredObject>,
     pub created: usize,
-    /// Who is written in the Lease.
+    /// The holder in the Lease.
     pub holder: Option<usize>,
-    pub operators: Vec<Operator>,
-    /// Writes that their writers have given up waiting for, and that may still be carried out.
+    pub operators: Vec<OperatorState>,
+    /// Writes that timed out and may still take effect.
     pub late: Vec<Patch>,
-    /// What may still go wrong or change.
-    pub chances: Chances,
+    /// The faults that may still happen.
+    pub faults: FaultBudget,
     pub truth: [Truth; MESSAGES],
-    /// Whether an operator published after its tenure.
-    pub after_tenure: bool,
+    /// True if an operator published after its term.
+    pub published_after_term: bool,
 }
 
-impl State {
-    /// The API server tells all watches about an object.
-    pub fn tell(&mut self, event: Event) {
+impl ModelState {
+    /// Sends an event to all watches.
+    pub fn notify(&mut self, event: WatchedChange) {
         for operator in self.operators.iter_mut().filter(|operator| operator.watching) {
             operator.events.push(event);
         }
     }
 
-    /// What this operator alone knows to be published may be published again from now on.
+    /// Excuses a second publish of the messages that only this operator knows to be published.
     pub fn excuse(&mut self, operator: usize) {
         for uid in 0..MESSAGES {
             let recorded = self.object.is_some_and(|object| object.uid == uid && object.status == Status::Sent);

@@ -1,32 +1,32 @@
-//! The steps, and the functions of the operator that take them.
+//! The steps, and the operator's functions that implement them.
 
 use std::fmt::{self, Display};
 
-use crate::chance::Chance;
-use crate::state::{Event, Object, Patch, Status, Uid};
+use crate::fault::Fault;
+use crate::state::{ObjectUid, Patch, Status, StoredObject, WatchedChange};
 
-/// One step: who takes it, what it is, and what happens to it.
+/// One step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// `None`: people, or the API server by itself.
+    /// The operator that takes the step. `None` for users and the API server.
     pub operator: Option<usize>,
-    pub act: Act,
-    /// Without one, it goes as it should.
-    pub chance: Option<Chance>,
+    pub operation: Operation,
+    /// The fault in this step, if any.
+    pub fault: Option<Fault>,
 }
 
-/// What is done.
+/// The operation of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Nothing: something happens.
-    Suffer,
-    CarryOut(Patch),
+pub enum Operation {
+    /// Only the fault happens.
+    Fault,
+    ApplyLate(Patch),
     List,
-    Hear(Event),
-    TakeToSend(Uid),
-    TakeToRecord(Uid),
-    Publish(Uid),
-    Judge(Uid),
+    Receive(WatchedChange),
+    StartAttempt(ObjectUid),
+    StartRecording(ObjectUid),
+    Publish(ObjectUid),
+    Confirm(ObjectUid),
     Write(Patch),
     Elect,
     Lead,
@@ -34,25 +34,25 @@ pub enum Act {
     Release,
 }
 
-/// A function of the operator: its file below `src`, what it belongs to, and its name.
+/// A function of the operator: its file, the type it belongs to, and its name.
 pub type Function = (&'static str, &'static str, &'static str);
 
-impl Act {
-    /// One of each kind.
+impl Operation {
+    /// Returns one operation of each kind.
     pub fn all() -> [Self; 15] {
         let patch = Patch { uid: 0, status: Status::Sent, version: 0 };
-        let object = Object { uid: 0, status: Status::None, version: 0 };
+        let object = StoredObject { uid: 0, status: Status::None, version: 0 };
         [
-            Self::Suffer,
-            Self::CarryOut(patch),
+            Self::Fault,
+            Self::ApplyLate(patch),
             Self::List,
-            Self::Hear(Event::Seen(object)),
-            Self::Hear(Event::Gone(0)),
-            Self::Hear(Event::Complete),
-            Self::TakeToSend(0),
-            Self::TakeToRecord(0),
+            Self::Receive(WatchedChange::Seen(object)),
+            Self::Receive(WatchedChange::Gone(0)),
+            Self::Receive(WatchedChange::Complete),
+            Self::StartAttempt(0),
+            Self::StartRecording(0),
             Self::Publish(0),
-            Self::Judge(0),
+            Self::Confirm(0),
             Self::Write(patch),
             Self::Elect,
             Self::Lead,
@@ -61,25 +61,25 @@ impl Act {
         ]
     }
 
-    /// The functions that do this.
+    /// Returns the functions that implement the operation.
     pub fn functions(self) -> &'static [Function] {
         match self {
-            Self::Suffer | Self::CarryOut(_) => &[],
+            Self::Fault | Self::ApplyLate(_) => &[],
             Self::List => {
                 &[("src/cluster/watch.rs", "", "pending"), ("src/controller/queue/mod.rs", "Queue", "begin_sync")]
             }
-            Self::Hear(Event::Seen(_)) => &[("src/controller/queue/mod.rs", "Queue", "observe")],
-            Self::Hear(Event::Gone(_)) => &[("src/controller/queue/mod.rs", "Queue", "forget")],
-            Self::Hear(Event::Complete) => &[("src/controller/queue/mod.rs", "Queue", "end_sync")],
-            Self::TakeToSend(_) => &[
+            Self::Receive(WatchedChange::Seen(_)) => &[("src/controller/queue/mod.rs", "Queue", "observe")],
+            Self::Receive(WatchedChange::Gone(_)) => &[("src/controller/queue/mod.rs", "Queue", "forget")],
+            Self::Receive(WatchedChange::Complete) => &[("src/controller/queue/mod.rs", "Queue", "end_sync")],
+            Self::StartAttempt(_) => &[
                 ("src/controller/queue/mod.rs", "Queue", "take"),
                 ("crates/fedora-message/src/policy/retry.rs", "", "decide"),
             ],
-            Self::TakeToRecord(_) => &[("src/controller/queue/mod.rs", "Queue", "take")],
+            Self::StartRecording(_) => &[("src/controller/queue/mod.rs", "Queue", "take")],
             Self::Publish(_) => {
                 &[("src/broker/connection.rs", "BrokerConnection", "publish"), ("src/broker/fence.rs", "Fence", "pass")]
             }
-            Self::Judge(_) => {
+            Self::Confirm(_) => {
                 &[("src/reconciler.rs", "Reconciler", "reconcile"), ("src/controller/queue/mod.rs", "Queue", "finish")]
             }
             Self::Write(_) => &[
@@ -103,7 +103,7 @@ impl Act {
     }
 }
 
-/// A function as people write it.
+/// Formats a function with its type.
 pub fn path((_, owner, name): &Function) -> String {
     if owner.is_empty() { (*name).to_owned() } else { format!("{owner}::{name}") }
 }
@@ -112,32 +112,32 @@ impl Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let who = self.operator.map_or("outside", |operator| ["A", "B"][operator]);
         write!(f, "{who:7}  ")?;
-        let functions: Vec<_> = self.act.functions().iter().map(path).collect();
-        write!(f, "{}{}", functions.join(" + "), self.act)?;
-        match self.chance {
-            Some(chance) if functions.is_empty() => write!(f, "{chance}"),
-            Some(chance) => write!(f, ": {chance}"),
+        let functions: Vec<_> = self.operation.functions().iter().map(path).collect();
+        write!(f, "{}{}", functions.join(" + "), self.operation)?;
+        match self.fault {
+            Some(fault) if functions.is_empty() => write!(f, "{fault}"),
+            Some(fault) => write!(f, ": {fault}"),
             None => Ok(()),
         }
     }
 }
 
-/// What it is done to.
-impl Display for Act {
+/// Formats the operand.
+impl Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Suffer
+            Self::Fault
             | Self::List
-            | Self::Hear(Event::Complete)
+            | Self::Receive(WatchedChange::Complete)
             | Self::Elect
             | Self::Lead
             | Self::Follow
             | Self::Release => Ok(()),
-            Self::CarryOut(patch) => write!(f, "a late write is carried out: {patch}"),
-            Self::Hear(Event::Seen(object)) => write!(f, " (#{} {:?})", object.uid, object.status),
-            Self::TakeToSend(uid) => write!(f, " (#{uid}, to send)"),
-            Self::TakeToRecord(uid) => write!(f, " (#{uid}, to record)"),
-            Self::Hear(Event::Gone(uid)) | Self::Publish(uid) | Self::Judge(uid) => write!(f, " (#{uid})"),
+            Self::ApplyLate(patch) => write!(f, "a late write takes effect: {patch}"),
+            Self::Receive(WatchedChange::Seen(object)) => write!(f, " (#{} {:?})", object.uid, object.status),
+            Self::StartAttempt(uid) => write!(f, " (#{uid}, to send)"),
+            Self::StartRecording(uid) => write!(f, " (#{uid}, to record)"),
+            Self::Receive(WatchedChange::Gone(uid)) | Self::Publish(uid) | Self::Confirm(uid) => write!(f, " (#{uid})"),
             Self::Write(patch) => write!(f, " ({patch})"),
         }
     }

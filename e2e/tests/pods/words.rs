@@ -56,7 +56,7 @@ fn what_the_broker_refuses_is_said_as_with_direct_delivery() {
         &space,
         "forbidden",
         "TopicForbidden",
-        "POD ended with exit code 121 ((403): \"ACCESS_REFUSED - access to topic 'evil.topic' in exchange 'amq.topic' in vhost '/pubsub' refused for user 'nice-app'\"): choose a topic the user may publish to, or ask the broker's administrators for the right",
+        "POD ended with exit code 121 ((403): \"ACCESS_REFUSED - access to topic 'evil.topic' in exchange 'amq.topic' in vhost '/pubsub' refused for user 'nice-app'\"): choose a topic the user may publish to, or ask the broker's administrators for permission",
     );
     assert_words(
         &space,

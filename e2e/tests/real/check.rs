@@ -64,7 +64,7 @@ fn an_address_that_nobody_answers_at_is_named() {
     let (shell, port) = (Shell::new(), Port::reserve().expect("a free port"));
     let refused = shell.check(&format!("amqps://localhost:{}", port.number()), &certificate("publisher"), &[]);
     let place = format!("no connection to the broker localhost:{}: ", port.number());
-    failed(&refused, &["certificate"], "address", &[&place, "refused", "check that it runs, its URL"]);
+    failed(&refused, &["certificate"], "address", &[&place, "refused", "check the broker, its URL"]);
     let unknown = shell.check("amqps://broker.invalid/%2Fpubsub", &certificate("publisher"), &[]);
     failed(&unknown, &["certificate"], "address", &["no connection to the broker broker.invalid:5671: ", "its URL"]);
 }
@@ -86,7 +86,7 @@ fn certificates_that_one_side_does_not_trust_are_told_apart() {
     let untrusted = ClientCert { ca: ours.ca, ..foreign };
     for _ in 0..10 {
         let ran = shell.check(&url, &untrusted, &[]);
-        let words = "the broker does not trust who issued the client certificate of publisher";
+        let words = "the broker does not trust the issuer of the client certificate of publisher";
         failed(&ran, &["certificate", "address", "TLS"], "TLS", &[words]);
     }
 }
@@ -122,9 +122,13 @@ fn what_is_wrong_with_the_files_is_said_without_connecting() {
     let expired = issue(Request::client("publisher").expired());
     for (name, certificate, words) in [
         ("expired", expired, ["the client certificate of publisher in ", "-cert.pem expired on 20"]),
-        ("another's key", with(&good.cert, &other), ["-key.pem don't belong together", "its own key"]),
-        ("swapped", with(&good.key, &good.cert), ["-cert.pem holds no certificate", "put a PEM certificate there"]),
-        ("no CA", ClientCert { ca: String::new(), ..good.clone() }, ["-ca.pem is empty", "put"]),
+        (
+            "another's key",
+            with(&good.cert, &other),
+            ["-key.pem is not the key of the first certificate", "its own key"],
+        ),
+        ("swapped", with(&good.key, &good.cert), ["-cert.pem contains no certificate", "expected a PEM certificate"]),
+        ("no CA", ClientCert { ca: String::new(), ..good.clone() }, ["-ca.pem is empty", "expected"]),
     ] {
         let ran = shell.check(&url, &certificate, &[]);
         assert!(!ran.err.contains("BEGIN PRIVATE KEY"), "{name}");

@@ -165,7 +165,7 @@ fn a_certificate_that_expires_soon_is_warned_about_where_it_is_used() {
     let expected =
         format!(". Its client certificate, of publisher in key \"cert\" of Secret {}/certs, expires on 20", space.name);
     assert!(words.starts_with("Message was sent successfully") && words.contains(&expected), "{words}");
-    assert!(words.ends_with(" UTC, in 10 days: put a new one there"), "{words}");
+    assert!(words.ends_with(" UTC, in 10 days: renew it"), "{words}");
     wait_until(SOON, "an Event", || !events(&space, "first").is_empty()).expect("an Event");
     let [(kind, reason, note)] = &events(&space, "first")[..] else { panic!("{:?}", events(&space, "first")) };
     assert_eq!((kind.as_str(), reason.as_str()), ("Warning", "CertificateExpires"));

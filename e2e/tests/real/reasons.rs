@@ -67,10 +67,14 @@ fn what_is_wrong_with_secrets_is_said_without_connecting_and_mended_at_once() {
         (
             "mismatch",
             "SecretInvalid",
-            vec!["key \"cert\"".to_owned(), "key \"key\"".to_owned(), "don't belong together".to_owned()],
+            vec![
+                "key \"cert\"".to_owned(),
+                "key \"key\"".to_owned(),
+                "is not the key of the first certificate".to_owned(),
+            ],
         ),
-        ("garbage", "SecretInvalid", vec![format!("key \"cert\" of Secret {here}/garbage holds no certificate")]),
-        ("swapped", "SecretInvalid", vec!["holds no certificate".to_owned()]),
+        ("garbage", "SecretInvalid", vec![format!("key \"cert\" of Secret {here}/garbage contains no certificate")]),
+        ("swapped", "SecretInvalid", vec!["contains no certificate".to_owned()]),
         (
             "partial",
             "SecretInvalid",
@@ -147,7 +151,7 @@ fn headers_too_large_for_the_brokers_frames_stop_their_message_and_keep_the_conn
         &space,
         "large",
         "InvalidMessage",
-        &["its headers need a frame of", "takes frames of 8192"],
+        &["its headers need a frame of", "accepts at most 8192"],
         Some("Stalled"),
     );
     let status = expect(&space, "small", "Sent", &[], None);
@@ -207,7 +211,7 @@ fn a_broker_that_is_away_is_used_as_soon_as_it_is_back_and_one_that_is_blocked_g
         space.apply(&message(&format!("blocked{n}"), "away.topic", "")).expect("it is accepted");
     }
     for n in 0..5 {
-        let words = ["takes no messages at present", "memory"];
+        let words = ["accepts no messages at present", "memory"];
         expect(&space, &format!("blocked{n}"), "BrokerBlocked", &words, Some("Reconciling"));
     }
     broker.set_memory_alarm(false).expect("the alarm is cleared");

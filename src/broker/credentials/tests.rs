@@ -1,4 +1,4 @@
-//! PEM texts become credentials, or words that name the place and the mend and quote nothing.
+//! Tests that valid PEM is parsed, and that errors name the place and the fix but quote nothing.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
@@ -40,7 +40,7 @@ fn read(ca: &str, cert: &str, key: &str) -> Result<Credentials, CredentialsError
     read_bytes(ca.as_bytes(), cert.as_bytes(), key.as_bytes())
 }
 
-/// Why these can't be used. No line of any PEM may stand in it.
+/// Returns the error for this PEM, and checks that it quotes no line of it.
 fn refusal(ca: &str, cert: &str, key: &str) -> String {
     let error = read(ca, cert, key).unwrap_err();
     assert_eq!(error.reason(), Reason::SecretInvalid);
@@ -66,7 +66,7 @@ fn openssl(arguments: &[&str], input: &str) -> String {
 }
 
 #[test]
-fn each_kind_of_key_is_read() {
+fn reads_each_kind_of_key() {
     let pki = pki();
     for kind in [KeyKind::Ec, KeyKind::EcSec1, KeyKind::Rsa, KeyKind::RsaPkcs1] {
         let ClientCert { ca, cert, key } = pki.issue(&Request::client("nice-app").key(kind)).unwrap();
@@ -76,7 +76,7 @@ fn each_kind_of_key_is_read() {
 }
 
 #[test]
-fn a_pem_is_read_however_it_was_written() {
+fn reads_pem_with_other_line_ends_and_comments() {
     let ClientCert { ca, cert, key } = issued();
     let windows = |text: &str| text.replace('\n', "\r\n");
     let commented = |text: &str| format!("subject=CN = é\nissuer=CN = a CA\n\n{text}\n\ntrailing words\n");
@@ -90,7 +90,7 @@ fn a_pem_is_read_however_it_was_written() {
 }
 
 #[test]
-fn every_block_of_the_ca_counts() {
+fn reads_every_certificate_of_the_ca() {
     let (ours, other) = (pki(), Pki::new("another CA").unwrap());
     let ClientCert { cert, key, .. } = ours.client("nice-app").unwrap();
     let one = read(ours.ca(), &cert, &key).unwrap();
@@ -99,25 +99,25 @@ fn every_block_of_the_ca_counts() {
 }
 
 #[test]
-fn the_first_certificate_is_the_users_and_others_are_its_chain() {
+fn takes_user_from_first_certificate() {
     let ClientCert { ca, cert, key } = issued();
     let credentials = read(&ca, &format!("{cert}{ca}"), &key).unwrap();
     assert_eq!(credentials.user, "nice-app");
 }
 
 #[test]
-fn what_is_no_certificate_is_told_by_its_place() {
+fn names_the_place_of_wrong_pem() {
     let ClientCert { ca, cert, key } = issued();
-    let no_certificate = |place: &str, found: &str| {
-        format!("{place} {found}: put a PEM certificate there (-----BEGIN CERTIFICATE-----)")
-    };
+    let no_certificate =
+        |place: &str, found: &str| format!("{place} {found}: expected a PEM certificate (-----BEGIN CERTIFICATE-----)");
     let not_pem = |place: &str| {
         format!(
-            "{place} is not valid PEM: put the text from -----BEGIN to -----END there, unaltered and with its line breaks"
+            "{place} is not valid PEM: expected the unaltered text from -----BEGIN to -----END, with its line breaks"
         )
     };
-    let no_key = |found: &str| format!("{KEY} {found}: put the certificate's PEM key there (PKCS#8, PKCS#1 or SEC1)");
-    let (other, key_instead) = ("holds no certificate", "holds no certificate, but a private key");
+    let no_key =
+        |found: &str| format!("{KEY} {found}: expected the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)");
+    let (other, key_instead) = ("contains no certificate", "contains no certificate, but a private key");
     let cut = |pem: &str| pem[..pem.len() / 2].to_owned();
     let garbled = |pem: &str| {
         let (head, tail) = pem.split_at(60);
@@ -137,9 +137,9 @@ fn what_is_no_certificate_is_told_by_its_place() {
         (
             "a key that is a certificate",
             [&ca, &cert, &cert],
-            no_key("holds no private key that can be read, but a certificate"),
+            no_key("contains no usable private key, but a certificate"),
         ),
-        ("a key that is text", [&ca, &cert, "open sesame"], no_key("holds no private key that can be read")),
+        ("a key that is text", [&ca, &cert, "open sesame"], no_key("contains no usable private key")),
         ("a key that is cut", [&ca, &cert, &cut(&key)], not_pem(KEY)),
         ("a key that is garbled", [&ca, &cert, &garbled(&key)], not_pem(KEY)),
     ] {
@@ -148,28 +148,28 @@ fn what_is_no_certificate_is_told_by_its_place() {
 }
 
 #[test]
-fn pem_around_something_else_is_told_by_its_place() {
+fn names_the_place_of_malformed_pem_content() {
     let ClientCert { ca, cert, key } = issued();
     let wrapped = |label: &str| format!("-----BEGIN {label}-----\naGVsbG8gd29ybGQ=\n-----END {label}-----\n");
     let certificate = wrapped("CERTIFICATE");
     assert_eq!(
         refusal(&certificate, &cert, &key),
-        format!("{CA} holds no CA certificate that can be read: put the broker's CA there")
+        format!("{CA} contains no valid CA certificate: expected the CA of the broker")
     );
     assert_eq!(
         refusal(&ca, &certificate, &key),
-        format!("{CERT} holds a certificate that can't be read: put the client certificate there again")
+        format!("{CERT} contains a malformed certificate: expected the client certificate")
     );
     assert_eq!(
         refusal(&ca, &cert, &wrapped("PRIVATE KEY")),
         format!(
-            "{KEY} can't be used with {CERT}: put an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key there, and its certificate"
+            "{KEY} cannot be used with {CERT}: use an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key, with its certificate"
         )
     );
 }
 
 #[test]
-fn bytes_that_are_no_text_are_refused() {
+fn refuses_binary_data() {
     let ClientCert { ca, cert, key } = issued();
     let der = openssl(&["x509", "-outform", "PEM"], &cert);
     assert!(der.starts_with("-----BEGIN CERTIFICATE-----"));
@@ -181,27 +181,27 @@ fn bytes_that_are_no_text_are_refused() {
 }
 
 #[test]
-fn a_key_of_another_certificate_is_refused() {
+fn refuses_key_of_another_certificate() {
     let pki = pki();
     let (ours, other) = (pki.client("nice-app").unwrap(), pki.client("nice-app").unwrap());
     assert_eq!(
         refusal(&ours.ca, &ours.cert, &other.key),
         format!(
-            "{CERT}, whose first certificate is that of nice-app, and {KEY} don't belong together: put the client certificate and its own key there"
+            "{KEY} is not the key of the first certificate in {CERT}, which belongs to nice-app: use the client certificate with its own key"
         )
     );
     let rsa = pki.issue(&Request::client("nice-app").key(KeyKind::Rsa)).unwrap();
     assert_eq!(
         refusal(&ours.ca, &ours.cert, &rsa.key),
         format!(
-            "{CERT}, whose first certificate is that of nice-app, and {KEY} don't belong together: put the client certificate and its own key there"
+            "{KEY} is not the key of the first certificate in {CERT}, which belongs to nice-app: use the client certificate with its own key"
         )
     );
 }
 
 #[test]
-fn an_encrypted_key_is_called_encrypted() {
-    let detail = format!("{KEY} holds no private key that can be read: it is encrypted: store it without a passphrase");
+fn refuses_encrypted_key() {
+    let detail = format!("{KEY} contains an encrypted private key: store it without a passphrase");
     let ClientCert { ca, cert, key } = pki().issue(&Request::client("nice-app").key(KeyKind::Rsa)).unwrap();
     for (what, arguments) in [
         ("PKCS#8", &["pkcs8", "-topk8", "-passout", "pass:hush"][..]),
@@ -214,30 +214,27 @@ fn an_encrypted_key_is_called_encrypted() {
 }
 
 #[test]
-fn a_certificate_without_a_common_name_has_no_user() {
+fn refuses_certificate_without_common_name() {
     let ClientCert { ca, cert, key } = pki().client("").unwrap();
     assert_eq!(
         refusal(&ca, &cert, &key),
         format!(
-            "{CERT} holds a certificate without a common name, which would be the user at the broker: use the client \
+            "{CERT} contains a certificate without a common name, which is the user at the broker: use the client \
              certificate"
         )
     );
 }
 
 #[test]
-fn a_text_too_long_for_any_pem_is_not_read() {
+fn refuses_oversized_pem() {
     let ClientCert { ca, cert, key } = issued();
     let long = " ".repeat(1024 * 1024 + 1);
-    assert_eq!(
-        refusal(&long, &cert, &key),
-        format!("{CA} has 1048577 bytes, more than certificates take: put only PEM there")
-    );
+    assert_eq!(refusal(&long, &cert, &key), format!("{CA} has 1048577 bytes: PEM may have at most 1048576"));
     assert!(read(&format!("{ca}{}", " ".repeat(1024 * 1024 - ca.len())), &cert, &key).is_ok());
 }
 
 #[test]
-fn a_certificate_is_used_within_its_time_alone() {
+fn checks_validity_of_certificate() {
     let day = Duration::from_hours(24);
     let mut request = Request::client("nice-app");
     request.not_before = UNIX_EPOCH + 20_000 * day;
@@ -255,7 +252,7 @@ fn a_certificate_is_used_within_its_time_alone() {
     assert_eq!(late.reason(), Reason::CertificateExpired);
     assert_eq!(
         late.to_string(),
-        format!("the client certificate of nice-app in {CERT} expired on 2024-11-03 00:00:00 UTC: put a new one there")
+        format!("the client certificate of nice-app in {CERT} expired on 2024-11-03 00:00:00 UTC: renew it")
     );
     let early = credentials.check_validity(first - second, CERT).unwrap_err();
     assert_eq!(
@@ -268,13 +265,13 @@ fn a_certificate_is_used_within_its_time_alone() {
 }
 
 #[test]
-fn an_expired_certificate_can_be_read_so_that_its_date_can_be_told() {
+fn reads_expired_certificate() {
     let ClientCert { ca, cert, key } = pki().issue(&Request::client("nice-app").expired()).unwrap();
     assert!(read(&ca, &cert, &key).is_ok());
 }
 
 #[test]
-fn debug_output_holds_no_key() {
+fn debug_output_contains_no_key() {
     let ClientCert { ca, cert, key } = issued();
     let credentials = read(&ca, &cert, &key).unwrap();
     let material = material(ca.as_bytes(), cert.as_bytes(), key.as_bytes());
@@ -288,14 +285,14 @@ fn debug_output_holds_no_key() {
 }
 
 #[test]
-fn credentials_are_the_same_if_and_only_if_all_three_parts_are() {
+fn fingerprint_covers_each_part() {
     let of = |ca: &str, cert: &str, key: &str| fingerprint(&material(ca.as_bytes(), cert.as_bytes(), key.as_bytes()));
     assert_eq!(of("a", "b", "c"), of("a", "b", "c"));
     for other in [("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x"), ("ab", "", "c"), ("a", "bc", ""), ("", "ab", "c")]
     {
         assert_ne!(of("a", "b", "c"), of(other.0, other.1, other.2), "{other:?}");
     }
-    // Where they were found is not part of it: the same Secret in two places is one identity.
+    // The place is not part of it: the same Secret in two places is one identity.
     let mut elsewhere = material(b"a", b"b", b"c");
     elsewhere.cert.place = "another place".to_owned();
     assert_eq!(fingerprint(&elsewhere), of("a", "b", "c"));

@@ -58,15 +58,15 @@ async fn go(
     let transport =
         transport.map_err(|error| Failed { step: error.step(), detail: peers.transport(&error).to_string() })?;
     report.found("TLS", &format!("{} with {}, whose certificate the CA issued", version(&transport), broker.host));
-    let link = BrokerConnection::log_in(peers, transport, || {}).await;
-    if matches!(link, Ok(_) | Err(BrokerError::Vhost { .. })) {
+    let connection = BrokerConnection::log_in(peers, transport, || {}).await;
+    if matches!(connection, Ok(_) | Err(BrokerError::Vhost { .. })) {
         report.found("login", &format!("as {}", credentials.user));
     }
-    let link = link.map_err(|error| Failed { step: login_step(&error), detail: error.to_string() })?;
+    let connection = connection.map_err(|error| Failed { step: login_step(&error), detail: error.to_string() })?;
     report.found("virtual host", &broker.vhost);
-    link.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", detail: error.to_string() })?;
+    connection.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", detail: error.to_string() })?;
     report.found("exchange", &format!("{exchange} exists"));
-    link.close().await;
+    connection.close().await;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ fn unconfirmed() -> BrokerError {
 }
 
 fn health(failures: u32, error: BrokerError) -> Health {
-    Health { failures, error, ask_again: false }
+    Health { failures, error, probe_due: false }
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn what_a_pod_would_meet_too_is_no_reason_for_one() {
 /// The one that asks may go both ways; so the others don't ask.
 #[test]
 fn a_broker_that_does_not_confirm_is_asked_by_one_message() {
-    let one = Health { ask_again: true, ..health(5, unconfirmed()) };
+    let one = Health { probe_due: true, ..health(5, unconfirmed()) };
     assert_eq!(route(Some(&one), 3), Route::Direct);
     assert_eq!(route(Some(&health(5, unconfirmed())), 3), Route::Pod(unconfirmed()));
 }

@@ -112,7 +112,7 @@ fn verdict(pod: &Pod, end: &ContainerStateTerminated) -> Outcome {
         121 if says("NOT_FOUND") => (Reason::ExchangeNotFound, "check the operator's --exchange"),
         121 => (
             Reason::TopicForbidden,
-            "choose a topic the user may publish to, or ask the broker's administrators for the right",
+            "choose a topic the user may publish to, or ask the broker's administrators for permission",
         ),
         1 if says("AuthenticationError") || says("Login was refused") => (
             Reason::AuthenticationFailed,

@@ -1,0 +1,118 @@
+//! Computes the possible steps in a state.
+
+use crate::fault::Fault;
+use crate::mechanism::{Design, Mechanism};
+use crate::state::{ActiveJob, MESSAGES, ModelState, ObjectUid, OperatorState, Role, Status, WriteState};
+use crate::step::{Operation, Step};
+
+/// Passes all possible steps to `add`.
+pub fn steps(design: Design, state: &ModelState, mut add: impl FnMut(Step)) {
+    let mut offer = |operator, operation, fault: Option<Fault>| {
+        if fault.is_none_or(|fault| state.faults.allow(fault)) {
+            add(Step { operator, operation, fault });
+        }
+    };
+    match state.object {
+        None if state.created < MESSAGES => offer(None, Operation::Fault, Some(Fault::Create)),
+        None => {}
+        Some(_) => offer(None, Operation::Fault, Some(Fault::Delete)),
+    }
+    state.late.iter().for_each(|patch| offer(None, Operation::ApplyLate(*patch), None));
+    for (me, operator) in state.operators.iter().enumerate() {
+        let mut offer = |operation, fault| offer(Some(me), operation, fault);
+        watch(operator, &mut offer);
+        queue(design, operator, &mut offer);
+        operator.jobs.iter().for_each(|job| work(design, operator, *job, &mut offer));
+        leadership(design, state, me, &mut offer);
+        offer(Operation::Fault, Some(Fault::Crash));
+    }
+}
+
+/// Returns true if the fence lets the operator write to the broker.
+pub fn fence_is_open(design: Design, operator: &OperatorState) -> bool {
+    may_lead(design, operator) || !design.has(Mechanism::Fence)
+}
+
+/// Returns true if the term is valid, and the operator has started it.
+fn may_lead(design: Design, operator: &OperatorState) -> bool {
+    operator.term_valid && !(operator.new_term && design.has(Mechanism::JobsEndFirst))
+}
+
+fn watch(operator: &OperatorState, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+    if operator.watching {
+        offer(Operation::Fault, Some(Fault::WatchEnds));
+    } else {
+        offer(Operation::List, None);
+    }
+    if let Some(event) = operator.events.first() {
+        offer(Operation::Receive(*event), None);
+    }
+}
+
+/// Offers the jobs that the queue may dequeue. Backoff and Secrets are left to chance: at any
+/// moment.
+fn queue(design: Design, operator: &OperatorState, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+    let free = |uid: &ObjectUid| operator.entries[*uid].filter(|entry| !entry.busy).map(|entry| (*uid, entry));
+    let leads =
+        operator.role == Role::Leader && (may_lead(design, operator) || !design.has(Mechanism::LeadershipChecked));
+    for (uid, entry) in (0..MESSAGES).filter_map(|uid| free(&uid)) {
+        // A retry with a closed fence fails again, which leads to no new state.
+        let hopeless = entry.status == Status::Failed && !fence_is_open(design, operator);
+        if leads && !entry.status.is_finished() && !hopeless {
+            offer(Operation::StartAttempt(uid), None);
+        }
+        let is_free = entry.status == Status::Sent && design.has(Mechanism::RecordWithoutLease);
+        if entry.write_state == WriteState::Next && (leads || is_free) {
+            offer(Operation::StartRecording(uid), None);
+        }
+    }
+}
+
+fn work(design: Design, operator: &OperatorState, job: ActiveJob, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+    match job {
+        ActiveJob::Attempt(uid) => {
+            offer(Operation::Publish(uid), None);
+            if fence_is_open(design, operator) {
+                offer(Operation::Publish(uid), Some(Fault::Unreachable));
+                offer(Operation::Publish(uid), Some(Fault::Refused));
+            }
+        }
+        ActiveJob::Published(uid) => {
+            offer(Operation::Confirm(uid), None);
+            offer(Operation::Confirm(uid), Some(Fault::ConfirmLost));
+        }
+        ActiveJob::Recording(patch) => {
+            offer(Operation::Write(patch), None);
+            for fault in [Fault::WriteLost, Fault::AnswerLost, Fault::WriteLate] {
+                offer(Operation::Write(patch), Some(fault));
+            }
+        }
+    }
+}
+
+fn leadership(design: Design, state: &ModelState, me: usize, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+    let operator = &state.operators[me];
+    let jobs_first = design.has(Mechanism::JobsEndFirst);
+    // An operator takes the Lease only after the holder's term, because the Lease lasts longer.
+    let is_free = state.holder.is_none_or(|holder| !state.operators[holder].term_valid);
+    if !operator.term_valid && is_free {
+        offer(Operation::Elect, None);
+    }
+    if operator.term_valid {
+        offer(Operation::Fault, Some(Fault::TermEnds));
+    }
+    if operator.role == Role::Leader && (!operator.term_valid || (operator.new_term && jobs_first)) {
+        offer(Operation::Follow, None);
+    }
+    let jobs_ended = !jobs_first || operator.jobs.iter().all(|job| job.records_sent());
+    if operator.new_term && operator.term_valid && operator.role != Role::Stopping && jobs_ended {
+        offer(Operation::Lead, None);
+    }
+    if operator.role != Role::Stopping {
+        offer(Operation::Fault, Some(Fault::Terminated));
+    } else if operator.is_at_rest() || !design.has(Mechanism::Drain) {
+        offer(Operation::Release, None);
+    } else {
+        offer(Operation::Fault, Some(Fault::GraceOver));
+    }
+}

@@ -1,0 +1,109 @@
+//! The scenarios for the complete design. Each has some kinds of faults, and the last two have all
+//! of them. The checker visits every state.
+
+use crate::check::{assert_every_run_ends, assert_holds};
+use crate::fault::Fault::{
+    self, AnswerLost, ConfirmLost, Crash, Create, Delete, GraceOver, Refused, TermEnds, Terminated, Unreachable,
+    WatchEnds, WriteLate, WriteLost,
+};
+use crate::protocol::Protocol;
+
+const EVERYTHING: [(Fault, u8); 13] = [
+    (Create, 1),
+    (Delete, 1),
+    (Unreachable, 1),
+    (Refused, 1),
+    (ConfirmLost, 1),
+    (WriteLost, 1),
+    (AnswerLost, 1),
+    (WriteLate, 1),
+    (WatchEnds, 1),
+    (Crash, 1),
+    (TermEnds, 1),
+    (Terminated, 1),
+    (GraceOver, 1),
+];
+
+/// Checks the promises, and that every run ends.
+fn check(name: &str, protocol: &Protocol, at_least: usize) {
+    assert_holds(name, protocol, at_least);
+    assert_every_run_ends(name, protocol);
+}
+
+/// Creates a scenario with the situations that must occur.
+fn scenario(operators: usize, faults: &[(Fault, u8)], situations: &'static [&'static str]) -> Protocol {
+    Protocol { situations, ..Protocol::new(operators, faults) }
+}
+
+#[test]
+fn broker_and_writes_fail() {
+    let faults = [
+        (Create, 1),
+        (Unreachable, 1),
+        (Refused, 1),
+        (ConfirmLost, 1),
+        (WriteLost, 1),
+        (AnswerLost, 1),
+        (WriteLate, 1),
+    ];
+    let situations = &[
+        "a message is sent",
+        "a message is stopped",
+        "a failure is recorded, and then the message is sent",
+        "a message is sent again after a lost confirm",
+        "the message is recorded, and the watch lags",
+        "a late write reaches a sent message",
+    ];
+    check("broker and writes", &scenario(1, &faults, situations), 5_000);
+}
+
+#[test]
+fn object_is_recreated() {
+    let faults = [(Create, 2), (Delete, 2), (Unreachable, 1), (WriteLate, 1), (WatchEnds, 1), (AnswerLost, 1)];
+    let situations = &["a message is sent", "another object has the name when a confirmed message is recorded"];
+    check("deletion", &scenario(1, &faults, situations), 40_000);
+}
+
+#[test]
+fn operator_crashes() {
+    let faults = [(Create, 1), (Delete, 1), (Unreachable, 1), (Crash, 2), (ConfirmLost, 1), (WriteLate, 1)];
+    check("crashes", &scenario(1, &faults, &["a message is sent again after a crash"]), 20_000);
+}
+
+#[test]
+fn leader_releases_lease() {
+    let faults = [(Create, 1), (Terminated, 1), (Unreachable, 1), (WriteLate, 1), (WatchEnds, 1)];
+    check("release", &scenario(2, &faults, &["the other operator sends after a release"]), 45_000);
+}
+
+#[test]
+fn leader_is_paused() {
+    let faults = [(Create, 1), (TermEnds, 2), (Terminated, 1)];
+    let situations = &[
+        "the other operator sends",
+        "a former leader records what it sent",
+        "a message is sent again after a takeover",
+    ];
+    check("pauses", &scenario(2, &faults, situations), 50_000);
+}
+
+#[test]
+fn object_is_recreated_during_takeover() {
+    let faults = [(Create, 2), (Delete, 1), (TermEnds, 1)];
+    let situations = &["the other operator sends", "another object has the name when a confirmed message is recorded"];
+    check("deletion and takeover", &scenario(2, &faults, situations), 15_000);
+}
+
+#[test]
+fn any_faults_with_one_operator() {
+    let mut protocol = Protocol::new(1, &EVERYTHING);
+    protocol.faults = protocol.faults.at_most(5);
+    check("everything, one operator", &protocol, 150_000);
+}
+
+#[test]
+fn any_faults_with_two_operators() {
+    let mut protocol = Protocol::new(2, &EVERYTHING);
+    protocol.faults = protocol.faults.at_most(4);
+    assert_holds("everything, two operators", &protocol, 800_000);
+}
