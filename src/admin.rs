@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use crate::controller::Question;
+use crate::controller::ReportRequest;
 use crate::metrics::{self, Metrics, Report};
 
 /// How long the operator's loop may take for an answer. A turn of it takes microseconds; ending connections
@@ -34,7 +34,7 @@ pub struct Admin {
     /// What keeps it from taking part in the election.
     pub unelected: watch::Receiver<Option<String>>,
     /// Where the operator's loop is asked; it answers once all that is pending is known.
-    pub operator: mpsc::Sender<Question>,
+    pub operator: mpsc::Sender<ReportRequest>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
 }

@@ -98,7 +98,7 @@ spec:
   authentication: {secretRef: {name: certs}}
 ";
     manifests.add(text, "file").unwrap();
-    let spec = manifests.messages[0].spec.as_ref().unwrap();
+    let spec = manifests.messages[0].spec().unwrap();
     assert_eq!(spec.message.body.get(), r#"{"first":[1,"nice.message"],"second":[1,"nice.message"]}"#);
 }
 

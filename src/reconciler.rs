@@ -1,10 +1,20 @@
-//! The story of one message, from its turn in the queue to its status.
+//! The story of one message: prepare, identify, send, settle.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{TimeDelta, Utc};
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::message::envelope::Routing;
+use fedora_message::message::prepare::prepare;
+use fedora_message::message::secret::select;
+use fedora_message::message::validate::OutgoingMessage;
+use fedora_message::policy::backoff;
+use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Then};
+use fedora_message::policy::retry::{Decision, deadline, limit};
+use fedora_message::state::{Facts, MessageState};
+use tokio::time::Instant;
 use tracing::info;
 
 use crate::broker::credential_cache::CredentialCache;
@@ -14,128 +24,104 @@ use crate::cluster::events::Events;
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::{StatusWriter, Written};
-use crate::controller::queue::{Job, JobResult, Next};
-use crate::delivery::{Delivered, Delivery, Identity, Turn};
-use crate::metrics::{self, Metrics};
+use crate::controller::queue::{Job, Next, Write};
+use crate::delivery::{Delivery, DeliveryRequest, Identity, NotTried};
+use crate::metrics::{AttemptRecord, Metrics};
 use crate::schema_file::SchemaFile;
 #[cfg(feature = "otlp")]
 use crate::traces::{self, Traces};
 use crate::ttl::TtlController;
-use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageStatus;
-use fedora_message::message::envelope::Routing;
-use fedora_message::message::secret::select;
-use fedora_message::message::validate::OutgoingMessage;
-use fedora_message::policy::backoff;
-use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
-use fedora_message::policy::retry::{Decision, limit};
-use fedora_message::state::{self, Facts};
 
-/// How long after a request that failed it is made again, at least.
-const ASK_AGAIN: TimeDelta = TimeDelta::seconds(1);
-
-/// The Event that a certificate expires soon: no message's reason, as messages are sent all the same.
+/// The shortest time before a failed request to the API server is made again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Stands for a time that no clock here can tell, such as a deadline in 300 years.
+const FAR_FUTURE: Duration = Duration::from_hours(24 * 365);
+/// The reason of the Event that a certificate expires soon. It is no message's reason, because
+/// messages are sent all the same.
 const CERTIFICATE_EXPIRES: &str = "CertificateExpires";
+/// The API server accepts no larger number.
+const MAX_ATTEMPTS: u32 = i32::MAX.cast_unsigned();
 
-/// The API server takes no larger number.
-const MOST_ATTEMPTS: u32 = i32::MAX.cast_unsigned();
-
-/// Works on messages. One serves all of them, at the same time.
+/// Works on messages. One reconciler serves all jobs at the same time.
 pub struct Reconciler {
-    /// The statuses of messages.
+    /// Writes statuses.
     pub statuses: StatusWriter,
-    /// The bodies of messages that were left with the API server.
-    pub bodies: Refetcher,
-    /// What people should notice.
+    /// Reads specs that were left with the API server.
+    pub refetcher: Refetcher,
+    /// Writes Events.
     pub events: Events,
-    /// When their resources are deleted.
+    /// Deletes finished resources.
     pub ttl: TtlController,
     /// Where messages go.
     pub routing: Routing,
-    /// The Secrets that they name.
+    /// Reads the Secrets that messages name.
     pub secrets: Secrets,
-    /// The credentials in these.
+    /// Holds the credentials that were read from Secrets.
     pub credential_cache: CredentialCache,
-    /// The way they leave.
+    /// Sends messages.
     pub delivery: Delivery,
-    /// Until when these certificates are valid.
+    /// Tracks when certificates expire.
     pub certificates: CertificateTracker,
-    /// What messages are checked against.
+    /// The schemas that messages are checked against.
     pub schemas: Arc<SchemaFile>,
-    /// What is counted and measured.
+    /// Counts and measures.
     pub metrics: Arc<Metrics>,
-    /// Where traces go, if anywhere.
+    /// Sends traces to a collector, if one is configured.
     #[cfg(feature = "otlp")]
     pub traces: Option<Arc<Traces>>,
 }
 
 impl Reconciler {
-    /// Does what is to be done for a message, and records it in its status.
-    pub async fn reconcile(&self, job: &Job) -> JobResult {
-        let begun = Instant::now();
-        let recorded = job.status.attempts.unwrap_or_default();
-        let attempt: Attempt = match &job.decision {
-            Decision::Attempt => {
-                let Some(message) = self.whole(job).await else {
-                    return JobResult::without_attempt(job, Next::Later(soon()));
-                };
-                let turn = Turn { recorded, by_pod: job.by_pod(), is_wanted: &|| job.is_wanted() };
-                let schemas = self.schemas.current();
-                let identify = async |outgoing: &OutgoingMessage<'_>| self.identify(&message, outgoing).await;
-                match self.delivery.attempt(&message, &self.routing, &schemas, turn, identify).await {
-                    Delivered::Tried(attempt) => attempt,
-                    Delivered::NextByPod => return JobResult::without_attempt(job, Next::NextByPod),
-                    Delivered::Withdrawn => return JobResult::without_attempt(job, Next::Withdrawn),
-                }
-            }
+    /// Does one job.
+    pub async fn reconcile(&self, job: &Job) -> Next {
+        let started = Instant::now();
+        let attempt = match &job.decision {
+            Decision::Rest => return self.record(job, job.state.clone(), job.due).await,
             Decision::Report(outcome) => outcome.clone().into(),
-            Decision::Rest => return self.record(job, job.status.clone(), job.due).await,
+            Decision::Attempt => match self.attempt(job).await {
+                Ok(attempt) => attempt,
+                Err(not_tried) => return Next::NotTried(not_tried),
+            },
         };
-        let now = Utc::now();
-        let attempts = recorded.saturating_add(attempt.outcome.reason.is_attempt().into()).min(MOST_ATTEMPTS);
-        let outcome = limit(&job.message, attempts, attempt.outcome);
-        let next_attempt =
-            (outcome.reason.then() == Then::Backoff).then(|| now + backoff::delay(attempts, fastrand::f64()));
-        let routing_key = attempt.routing_key.as_deref();
-        let facts = Facts { routing_key, attempts, next_attempt, delivery_mode: attempt.mode.name() };
-        let status = state::next(&job.message, &job.status, &outcome, &facts, now);
-        log(&job.message, &outcome, &status, begun.elapsed());
-        self.metrics.count_attempt(&metrics::AttemptRecord {
-            environment: job.message.environment(),
-            mode: attempt.mode,
-            reason: outcome.reason,
-            finished: outcome.reason.then().is_end(),
-            took: attempt.took,
-            age: job.message.age(now).to_std().unwrap_or_default(),
-        });
-        #[cfg(feature = "otlp")]
-        if let Some(traces) = &self.traces {
-            traces
-                .record(&job.message, &traces::Turn { outcome: &outcome, status: &status, took: begun.elapsed(), now });
-        }
-        if status == job.status && !job.unwritten {
-            return JobResult { status, record: Next::Written, due: next_attempt };
-        }
-        match outcome.reason.then() {
-            Then::Done => self.record(job, status, None).await,
-            // Whoever can be sent goes first.
-            _ => JobResult { status, record: Next::Next, due: next_attempt },
-        }
+        self.settle(job, attempt, started).await
     }
 
-    /// The message with its body, if it can be had.
-    async fn whole<'a>(&self, job: &'a Job) -> Option<Cow<'a, FedoraMessage>> {
-        if job.without_body {
-            return self.bodies.read(&job.message).await.map(Cow::Owned);
-        }
-        Some(Cow::Borrowed(&job.message))
+    /// Makes one attempt to send the message.
+    async fn attempt(&self, job: &Job) -> Result<Attempt, NotTried> {
+        let object = self.with_spec(job).await?;
+        let message = match prepare(&object, &self.routing, &self.schemas.current()) {
+            Ok(message) => message,
+            Err(invalid) => return Ok(invalid.into()),
+        };
+        let identity = match self.identify(&object, &message).await {
+            Ok(identity) => identity,
+            Err(outcome) => return Ok(Attempt { routing_key: Some(message.routing_key), ..outcome.into() }),
+        };
+        let request = DeliveryRequest {
+            object: &object,
+            message: &message,
+            exchange: &self.routing.exchange,
+            identity: &identity,
+            attempts: job.state.attempts,
+            route: job.route(),
+            is_cancelled: &|| job.is_cancelled(),
+        };
+        self.delivery.send(&request).await
     }
 
-    /// Who a message is sent as: the credentials in the Secrets that it names.
-    async fn identify(&self, message: &FedoraMessage, outgoing: &OutgoingMessage<'_>) -> Result<Identity, Attempt> {
-        let secrets = self.secrets.read(&outgoing.authentication).await?;
-        let material = select(&outgoing.authentication, message.namespace(), &secrets)?;
-        let (secret, now) = (outgoing.authentication.certificate(), Utc::now());
+    /// Returns the message with its spec.
+    async fn with_spec<'a>(&self, job: &'a Job) -> Result<Cow<'a, FedoraMessage>, NotTried> {
+        if !job.without_spec {
+            return Ok(Cow::Borrowed(&job.message));
+        }
+        self.refetcher.read(&job.message).await.map(Cow::Owned).ok_or_else(|| NotTried::RetryAt(soon()))
+    }
+
+    /// Reads the credentials from the Secrets that the message names.
+    async fn identify(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Identity, Outcome> {
+        let secrets = self.secrets.read(&message.authentication).await?;
+        let material = select(&message.authentication, object.namespace(), &secrets)?;
+        let (secret, now) = (message.authentication.certificate(), Utc::now());
         let credentials = self.credential_cache.credentials(&material, now).inspect_err(|error| {
             if let CredentialsError::Expired { at, .. } = error {
                 self.certificates.note(secret, *at, now);
@@ -143,55 +129,99 @@ impl Reconciler {
         })?;
         self.certificates.note(secret, credentials.not_after, now);
         let warning = credentials.warning(now, &material.cert.place);
-        if let Some(detail) = warning.as_deref().filter(|_| self.certificates.is_to_tell(secret, now)) {
-            self.events.warn(message, CERTIFICATE_EXPIRES, detail);
+        if let Some(text) = warning.as_deref().filter(|_| self.certificates.is_to_tell(secret, now)) {
+            self.events.warn(object, CERTIFICATE_EXPIRES, text);
         }
         Ok(Identity { credentials, secrets, warning })
     }
 
-    /// Writes the status, and tells people what they should notice.
-    async fn record(&self, job: &Job, status: FedoraMessageStatus, due: Option<DateTime<Utc>>) -> JobResult {
-        let written = self.statuses.write(&job.message, &status).await;
-        self.metrics.count_status_write(written);
-        let record = match written {
-            Written::Yes => {
-                self.events.notice(&job.message, job.last_reported.map(Reason::name), &status);
-                self.clean(&job.message, &status).await;
-                self.ttl.notice(&job.message, &status);
-                Next::Written
-            }
-            Written::Gone => Next::Written,
-            Written::Changed | Written::No => Next::Again(soon()),
+    /// Decides what follows from an attempt. Only a sent message's status is written at once.
+    async fn settle(&self, job: &Job, attempt: Attempt, started: Instant) -> Next {
+        let now = Utc::now();
+        let counts = attempt.outcome.reason.is_attempt().into();
+        let attempts = job.state.attempts.saturating_add(counts).min(MAX_ATTEMPTS);
+        let outcome = limit(&job.message, attempts, attempt.outcome);
+        let backoff = (outcome.reason.then() == Then::Backoff).then(|| backoff::delay(attempts, fastrand::f64()));
+        let facts = Facts {
+            routing_key: attempt.routing_key.as_deref(),
+            attempts,
+            next_attempt: backoff.map(|delay| now + delay),
+            mode: attempt.mode,
         };
-        JobResult { status, record, due }
+        let state = job.state.next(&job.message, &outcome, &facts, now);
+        log(&job.message, &state, started.elapsed());
+        self.metrics.count_attempt(&AttemptRecord {
+            environment: job.message.environment(),
+            mode: attempt.mode,
+            reason: outcome.reason,
+            finished: state.is_finished(),
+            took: attempt.took,
+            age: job.message.age(now).to_std().unwrap_or_default(),
+        });
+        #[cfg(feature = "otlp")]
+        if let Some(traces) = &self.traces {
+            let took = started.elapsed();
+            traces.record(&job.message, &traces::Turn { outcome: &outcome, state: &state, took, now });
+        }
+        let deadline = if state.is_finished() { None } else { deadline(&job.message, &state, now) };
+        let due = backoff.into_iter().chain(deadline.map(|at| at - now)).min().map(after);
+        if state.is_sent() {
+            return self.record(job, state, due).await;
+        }
+        let unchanged = state == job.state && !job.unwritten;
+        let write = if unchanged { Write::Done } else { Write::Queued };
+        Next::Settled { state, write, due }
     }
 
-    /// Once a message's status says that a Pod has sent it, the Pod is not needed any more.
-    async fn clean(&self, message: &FedoraMessage, status: &FedoraMessageStatus) {
-        let by_pod = status.delivery_mode.as_deref() == Some(Mode::Pod.name());
-        if let Some(pods) = self.delivery.pods().filter(|_| by_pod && status.status == Some(true)) {
+    /// Writes the status, and reports what people should notice.
+    async fn record(&self, job: &Job, state: MessageState, due: Option<Instant>) -> Next {
+        let written = self.statuses.write(&job.message, &state.to_status(job.message.uid())).await;
+        self.metrics.count_status_write(written);
+        let write = match written {
+            Written::Yes => {
+                self.events.notice(&job.message, job.last_reported, &state);
+                self.clean(&job.message, &state).await;
+                self.ttl.notice(&job.message, &state);
+                Write::Done
+            }
+            Written::Gone => Write::Done,
+            Written::Changed | Written::No => Write::RetryAt(soon()),
+        };
+        Next::Settled { state, write, due }
+    }
+
+    /// Deletes the Pod of a sent message, once its status says that it was sent.
+    async fn clean(&self, message: &FedoraMessage, state: &MessageState) {
+        let by_pod = state.is_sent() && state.mode == Mode::Pod;
+        if let Some(pods) = self.delivery.pods().filter(|_| by_pod) {
             pods.clean(message).await;
         }
     }
 }
 
-/// When to ask the API server again that did not do what it was asked for.
-fn soon() -> DateTime<Utc> {
-    Utc::now() + ASK_AGAIN + backoff::delay(2, fastrand::f64())
+/// Returns when to make a request again that the API server did not answer well.
+fn soon() -> Instant {
+    Instant::now() + RETRY_DELAY + backoff::delay(2, fastrand::f64()).to_std().unwrap_or_default()
 }
 
-/// One line for each outcome.
-fn log(message: &FedoraMessage, outcome: &Outcome, status: &FedoraMessageStatus, took: Duration) {
+/// Returns the time after a delay. A negative delay is none.
+fn after(delay: TimeDelta) -> Instant {
+    let now = Instant::now();
+    now.checked_add(delay.to_std().unwrap_or_default()).unwrap_or(now + FAR_FUTURE)
+}
+
+/// Writes one line for each outcome.
+fn log(message: &FedoraMessage, state: &MessageState, took: Duration) {
     info!(
         namespace = message.namespace(),
         name = message.name(),
         uid = message.uid(),
-        env = message.spec.as_ref().map_or("", |spec| spec.env.name()),
-        topic = status.routing_key.as_deref().unwrap_or_default(),
-        attempt = status.attempts,
-        reason = outcome.reason.name(),
+        env = message.environment().map_or("", |environment| environment.name()),
+        topic = state.routing_key.as_deref().unwrap_or_default(),
+        attempt = state.attempts,
+        reason = state.reason.map_or("", |reason| reason.name()),
         milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "{}",
-        outcome.message
+        state.message
     );
 }

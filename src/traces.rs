@@ -14,9 +14,9 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLin
 use uuid::Uuid;
 
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageStatus;
 use fedora_message::message::trace_context::Trace;
 use fedora_message::policy::outcome::{Outcome, Reason};
+use fedora_message::state::MessageState;
 
 /// How long the last spans may take, at the end of the process.
 const END: Duration = Duration::from_secs(2);
@@ -36,8 +36,8 @@ pub struct Traces {
 pub struct Turn<'a> {
     /// What came of it.
     pub outcome: &'a Outcome,
-    /// What its status says now.
-    pub status: &'a FedoraMessageStatus,
+    /// What its state is now.
+    pub state: &'a MessageState,
     /// How long it took.
     pub took: Duration,
     /// When it was over.
@@ -60,8 +60,8 @@ impl Traces {
     pub fn record(&self, message: &FedoraMessage, turn: &Turn<'_>) {
         let Ok(id) = Uuid::try_parse(message.uid()) else { return };
         let none = BTreeMap::new();
-        let headers = message.spec.as_ref().ok().filter(|_| self.within_senders);
-        let trace = Trace::of(id, headers.map_or(&none, |spec| &spec.message.headers));
+        let spec = if self.within_senders { message.spec().ok() } else { None };
+        let trace = Trace::of(id, spec.as_ref().map_or(&none, |spec| &spec.message.headers));
         if !trace.is_sampled() {
             return;
         }
@@ -91,7 +91,7 @@ impl Traces {
     /// The message's own span, from its creation until now.
     fn span(&self, message: &FedoraMessage, trace: &Trace, turn: &Turn<'_>) -> SpanData {
         let environment = message.environment().map_or("", |environment| environment.name());
-        let routing_key = turn.status.routing_key.clone().unwrap_or_default();
+        let routing_key = turn.state.routing_key.as_deref().unwrap_or_default().to_owned();
         let attributes = vec![
             KeyValue::new("messaging.system", "rabbitmq"),
             KeyValue::new("messaging.operation.name", "send"),
@@ -103,7 +103,7 @@ impl Traces {
             KeyValue::new("fedora_message.name", message.name().to_owned()),
             KeyValue::new("fedora_message.env", environment),
             KeyValue::new("fedora_message.reason", turn.outcome.reason.name()),
-            KeyValue::new("fedora_message.attempts", i64::from(turn.status.attempts.unwrap_or_default())),
+            KeyValue::new("fedora_message.attempts", i64::from(turn.state.attempts)),
         ];
         let end_time = SystemTime::from(turn.now);
         SpanData {

@@ -17,8 +17,9 @@ use tracing::debug;
 
 use super::client::describe;
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND};
-use fedora_message::state::is_warning;
+use fedora_message::api::v1alpha1::{API_VERSION, KIND};
+use fedora_message::policy::outcome::Reason;
+use fedora_message::state::MessageState;
 
 /// How many may wait to be written. Further ones are left out, as client-go does it.
 const CAPACITY: usize = 1000;
@@ -51,11 +52,11 @@ impl Events {
         Self { sender, instance }
     }
 
-    /// The message's object has got this status; `before` is the reason that it told until then.
-    pub fn notice(&self, message: &FedoraMessage, before: Option<&str>, status: &FedoraMessageStatus) {
-        if is_warning(before, status) {
-            let detail = status.message.as_deref().unwrap_or_default();
-            self.warn(message, status.reason.as_deref().unwrap_or_default(), detail);
+    /// Warns of a new state, if a person should notice it. `before` is the reason that the object's
+    /// status said until now.
+    pub fn notice(&self, message: &FedoraMessage, before: Option<Reason>, state: &MessageState) {
+        if let Some(reason) = state.reason.filter(|_| state.is_warning(before)) {
+            self.warn(message, reason.name(), &state.message);
         }
     }
 

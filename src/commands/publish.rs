@@ -19,17 +19,18 @@ use crate::broker::credentials::Credentials;
 use crate::broker::fence::Fence;
 use crate::broker::pool::Pool;
 use crate::cli::{OptionalCertificateArgs, Output, PublishArgs};
-use crate::delivery::{Delivered, Delivery, Identity, Turn};
+use crate::delivery::{Delivery, DeliveryRequest, Identity};
 use crate::schema_file::SchemaFile;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::FedoraMessageStatus;
 use fedora_message::message::envelope::Routing;
+use fedora_message::message::prepare::prepare;
 use fedora_message::message::secret::select;
 use fedora_message::message::validate::OutgoingMessage;
-use fedora_message::policy::outcome::{Attempt, Outcome, Reason};
+use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
 use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::schema::check::Schemas;
-use fedora_message::state::{self, Facts};
+use fedora_message::state::{Facts, MessageState};
 
 /// From this many messages on, a terminal is shown a progress bar.
 const MANY: usize = 20;
@@ -146,60 +147,76 @@ impl Publisher {
         all_sent
     }
 
-    /// Publishes a message, and makes its status as the operator would.
-    async fn publish(&self, message: &FedoraMessage) -> FedoraMessageStatus {
-        let none = FedoraMessageStatus::default();
-        let attempt: Attempt = match decide(message, &none, Utc::now()) {
-            Decision::Attempt => {
-                let identify = async |outgoing: &OutgoingMessage<'_>| {
-                    let credentials = self.credentials(message, outgoing)?;
-                    Ok(Identity { credentials, secrets: Vec::new(), warning: None })
-                };
-                match self.delivery.attempt(message, &self.routing, &self.schemas, Turn::default(), identify).await {
-                    Delivered::Tried(attempt) => attempt,
-                    // There are no Pods without a cluster, and nobody deletes a file's messages.
-                    Delivered::NextByPod | Delivered::Withdrawn => return none,
-                }
-            }
-            Decision::Report(outcome) => outcome.into(),
-            Decision::Rest => return none,
+    /// Publishes a message, and returns its status as the operator would write it.
+    async fn publish(&self, object: &FedoraMessage) -> FedoraMessageStatus {
+        let new = MessageState::default();
+        let attempt = match decide(object, &new, Utc::now()) {
+            Decision::Attempt => self.attempt(object).await,
+            Decision::Report(outcome) => Some(outcome.into()),
+            Decision::Rest => None,
         };
+        let Some(attempt) = attempt else { return FedoraMessageStatus::default() };
         let facts = Facts {
             routing_key: attempt.routing_key.as_deref(),
             attempts: attempt.outcome.reason.is_attempt().into(),
             next_attempt: None,
-            delivery_mode: attempt.mode.name(),
+            mode: attempt.mode,
         };
-        state::next(message, &none, &attempt.outcome, &facts, Utc::now())
+        new.next(object, &attempt.outcome, &facts, Utc::now()).to_status(object.uid())
     }
 
-    fn credentials(
-        &self,
-        message: &FedoraMessage,
-        outgoing: &OutgoingMessage<'_>,
-    ) -> Result<Arc<Credentials>, Attempt> {
-        if let Some(certificate) = &self.certificate {
-            return Ok(certificate.clone());
-        }
+    /// Makes one attempt. Without a cluster nothing cancels it, and there are no Pods.
+    async fn attempt(&self, object: &FedoraMessage) -> Option<Attempt> {
+        let message = match prepare(object, &self.routing, &self.schemas) {
+            Ok(message) => message,
+            Err(invalid) => return Some(invalid.into()),
+        };
+        let identity = match self.identify(object, &message) {
+            Ok(identity) => identity,
+            Err(outcome) => return Some(Attempt { routing_key: Some(message.routing_key), ..outcome.into() }),
+        };
+        let request = DeliveryRequest {
+            object,
+            message: &message,
+            exchange: &self.routing.exchange,
+            identity: &identity,
+            attempts: 0,
+            route: Mode::Direct,
+            is_cancelled: &|| false,
+        };
+        self.delivery.send(&request).await.ok()
+    }
+
+    /// Returns the identity that the command line or the Secrets in the files give.
+    fn identify(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Identity, Outcome> {
+        let credentials = match &self.certificate {
+            Some(certificate) => certificate.clone(),
+            None => self.credentials(object, message)?,
+        };
+        Ok(Identity { credentials, secrets: Vec::new(), warning: None })
+    }
+
+    fn credentials(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Arc<Credentials>, Outcome> {
         let secrets = &self.manifests.secrets;
-        let secrets: Vec<_> = outgoing.authentication.secrets().map(|name| secrets.get(name).cloned()).collect();
-        let material = select(&outgoing.authentication, message.namespace(), &secrets).map_err(|error| {
-            let mut outcome = Outcome::from(error);
-            if outcome.reason == Reason::SecretNotFound {
-                // Whoever is without a cluster has files.
-                let absent = outgoing.authentication.secrets().find(|name| !self.manifests.secrets.contains_key(name));
-                match absent {
-                    Some(name) => {
-                        outcome.message = format!(
-                            "Secret {name} is not in the files: add its manifest, or give --ca, --cert and --key"
-                        );
-                    }
-                    None => outcome.message += ", or give --ca, --cert and --key",
-                }
-            }
-            outcome
-        })?;
+        let secrets: Vec<_> = message.authentication.secrets().map(|name| secrets.get(name).cloned()).collect();
+        let material = select(&message.authentication, object.namespace(), &secrets)
+            .map_err(|error| self.without_cluster(error.into(), message))?;
         Ok(self.credential_cache.credentials(&material, Utc::now())?)
+    }
+
+    /// Adds to an absent Secret how it is given without a cluster.
+    fn without_cluster(&self, mut outcome: Outcome, message: &OutgoingMessage) -> Outcome {
+        if outcome.reason == Reason::SecretNotFound {
+            let absent = message.authentication.secrets().find(|name| !self.manifests.secrets.contains_key(name));
+            match absent {
+                Some(name) => {
+                    outcome.message =
+                        format!("Secret {name} is not in the files: add its manifest, or give --ca, --cert and --key");
+                }
+                None => outcome.message += ", or give --ca, --cert and --key",
+            }
+        }
+        outcome
     }
 }
 

@@ -32,7 +32,7 @@ use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::{StatusWriter, at_a_time};
 use crate::cluster::watch::{INSTALL, pending};
-use crate::controller::queue::{self, Queue};
+use crate::controller::queue::{PodLimits, Queue};
 use crate::controller::{self, Inputs, NOT_LISTED, Wake};
 use crate::delivery::{Delivery, Fallback, PodDelivery};
 use crate::metrics::Metrics;
@@ -103,7 +103,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         secrets: Secrets::new(client.clone(), move |secret| wake_secret(Wake::Secret(secret))),
         events: Events::new(client.clone(), election.me.clone()),
         statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into())),
-        bodies: Refetcher::new(client.clone()),
+        refetcher: Refetcher::new(client.clone()),
         ttl,
         routing: arguments.broker.routing(),
         credential_cache: CredentialCache::default(),
@@ -118,9 +118,9 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         watch: || pending(&client, &arguments.scope.watch_namespaces),
         scopes: arguments.scope.watch_namespaces.len().max(1),
         wakes,
-        questions,
+        requests: questions,
         leadership: election.leadership.clone(),
-        begun,
+        term: begun,
         not_ready_reason,
     };
     let queue = Queue::new(arguments.concurrency.into(), by_pods(&arguments));
@@ -192,10 +192,10 @@ fn identity() -> String {
 }
 
 /// How messages are sent by Pods, if any are.
-fn by_pods(arguments: &RunArgs) -> queue::Pods {
+fn by_pods(arguments: &RunArgs) -> PodLimits {
     match arguments.scope.delivery_mode {
-        DeliveryMode::Direct => queue::Pods::default(),
-        mode => queue::Pods { width: arguments.pods.max_pods.into(), always: mode == DeliveryMode::Pod },
+        DeliveryMode::Direct => PodLimits::default(),
+        mode => PodLimits { concurrency: arguments.pods.max_pods.into(), always: mode == DeliveryMode::Pod },
     }
 }
 

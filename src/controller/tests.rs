@@ -15,7 +15,7 @@ use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::Event;
-use crate::controller::queue::{Pods, Queue};
+use crate::controller::queue::{PodLimits, Queue};
 use crate::controller::{self, Inputs};
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
@@ -44,7 +44,7 @@ fn reconciler(client: Client) -> Reconciler {
     Reconciler {
         ttl: TtlController::new(None, |_| {}),
         statuses: StatusWriter::new(client.clone(), 8),
-        bodies: Refetcher::new(client.clone()),
+        refetcher: Refetcher::new(client.clone()),
         events: Events::new(client.clone(), "me".to_owned()),
         routing: plain_routing(),
         secrets: Secrets::new(client, drop),
@@ -74,14 +74,14 @@ async fn a_term_begins_once_the_hands_of_the_one_before_have_ended() {
         },
         scopes: 1,
         wakes,
-        questions,
+        requests: questions,
         leadership: receiver,
-        begun,
+        term: begun,
         not_ready_reason: watch::channel(None).0,
     };
     let running = tokio::spawn(controller::run(
         Arc::new(reconciler(client)),
-        Queue::new(8, Pods::default()),
+        Queue::new(8, PodLimits::default()),
         inputs,
         std::future::pending(),
     ));

@@ -1,39 +1,41 @@
-//! Delivery by the process, or, where that fails for a reason that a Pod might get past, by a Pod.
+//! Direct delivery, or delivery by a Pod if direct delivery fails for a reason that a Pod might get
+//! past.
 //!
-//! The pool knows of each connection how often in a row it has failed, so what one message has found out
-//! serves all with the same credentials; and once it is back, the next message goes directly again.
+//! The pool counts the failures of each connection in a row, so all messages with the same
+//! credentials share what one of them has found. Once the broker is back, the next message goes
+//! directly again.
+
+use fedora_message::policy::outcome::{Attempt, Failure, Mode, Outcome, Reason};
 
 use super::pod::PodDelivery;
-use super::{Delivered, DeliveryRequest, direct};
+use super::{DeliveryRequest, NotTried, direct};
 use crate::broker::errors::BrokerError;
 use crate::broker::pool::{Health, Pool};
-use fedora_message::policy::outcome::{Attempt, Failure, Outcome, Reason};
 
-/// Both ways, and when to take which.
+/// Both ways to deliver, and when to use which.
 pub struct Fallback {
-    /// The direct way.
+    /// Delivers directly.
     pub pool: Pool,
-    /// The way by Pods.
+    /// Delivers by Pods.
     pub pods: PodDelivery,
-    /// How often in a row the direct way has to fail before Pods are tried.
+    /// After so many failures in a row, Pods are tried.
     pub after: u32,
 }
 
-/// The next step of a message.
+/// How a message is delivered next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// Try to send it directly.
+enum Route {
+    /// Directly.
     Direct,
-    /// Send it by a Pod, because direct delivery failed so.
+    /// By a Pod, because direct delivery failed with this error.
     Pod(BrokerError),
 }
 
-/// Which way a message goes, given the trouble that its connection has, after so many failures in a row.
+/// Chooses the route of a message by the health of its connection.
 ///
-/// A connection that can't be had is tried by the pool, so it costs nothing to ask for it. A broker that
-/// does not confirm is asked by one message at a time: whoever asks may have sent its message.
-#[must_use]
-pub fn route(health: Option<&Health>, after: u32) -> Route {
+/// The pool itself tries to connect again, so a message that asks costs nothing. A broker that does
+/// not confirm is asked by one message at a time, because that message may have been sent.
+fn route(health: Option<&Health>, after: u32) -> Route {
     match health {
         Some(health) if health.failures >= after && may_help(health.error.reason()) && !health.probe_due => {
             Route::Pod(health.error.clone())
@@ -42,9 +44,9 @@ pub fn route(health: Option<&Health>, after: u32) -> Route {
     }
 }
 
-/// Whether a Pod might get past what stopped direct delivery: never a message's own fault.
-#[must_use]
-pub fn may_help(reason: Reason) -> bool {
+/// Returns true if a Pod might get past what stopped direct delivery. It never gets past a fault of
+/// the message itself.
+fn may_help(reason: Reason) -> bool {
     match reason {
         Reason::BrokerUnreachable | Reason::TlsFailed | Reason::AuthenticationFailed | Reason::ConfirmTimeout => true,
         Reason::Suspended
@@ -66,27 +68,23 @@ pub fn may_help(reason: Reason) -> bool {
 }
 
 impl Fallback {
-    /// Delivers a message the one way or the other.
-    pub(crate) async fn deliver(&self, request: &DeliveryRequest<'_>) -> Delivered {
+    /// Makes one attempt to deliver a message, on the route that is likely to succeed.
+    pub(super) async fn send(&self, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
         let health = || self.pool.health(request.message.environment, &request.identity.credentials);
         let failed = match route(health().as_ref(), self.after) {
             Route::Pod(error) => Attempt::from(error),
-            Route::Direct => match direct(&self.pool, request).await {
-                Delivered::Tried(attempt) => attempt,
-                other => return other,
-            },
+            Route::Direct => direct(&self.pool, request).await?,
         };
-        // Whether the failure that it has just met was one too many.
-        let Route::Pod(error) = route(health().as_ref(), self.after) else { return Delivered::Tried(failed) };
+        // The failure that this attempt has just met may be one too many.
+        let Route::Pod(error) = route(health().as_ref(), self.after) else { return Ok(failed) };
         if !may_help(failed.outcome.reason) {
-            return Delivered::Tried(failed);
+            return Ok(failed);
         }
-        if !request.turn.by_pod {
-            // A message that no Pod can carry waits for the direct way.
-            return if self.pods.plan(request).is_ok() { Delivered::NextByPod } else { Delivered::Tried(failed) };
+        if request.route != Mode::Pod {
+            // A message that no Pod can send waits for the broker.
+            return if self.pods.plan(request).is_ok() { Err(NotTried::SendByPod) } else { Ok(failed) };
         }
-        let direct = Outcome::from(error);
-        Delivered::Tried(self.pods.send(request, Some(&direct)).await)
+        Ok(self.pods.send(request, Some(&Outcome::from(error))).await)
     }
 }
 

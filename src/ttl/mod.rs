@@ -5,6 +5,7 @@
 //! beginning of a term and once an hour, which selects only resources whose time is limited. Neither holds more
 //! than a bounded number of them (docs/decisions/0016).
 
+mod latest;
 pub mod schedule;
 
 use std::sync::Arc;
@@ -29,8 +30,8 @@ use crate::cluster::leader_election::Leadership;
 use crate::cluster::list::{self, ListCounts, ListError, ListReader, paths};
 use crate::cluster::status::{Answer, answer};
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageStatus;
-use fedora_message::policy::ttl::{Fate, ends_at, fate};
+use fedora_message::policy::ttl::{Expiry, expires_at, expiry};
+use fedora_message::state::MessageState;
 
 /// The time from one deletion to the next, at the least: at most 100 a second, and so never as many as statuses can
 /// be written in that time.
@@ -72,9 +73,9 @@ impl TtlController {
     }
 
     /// A message's status was written: its resource is deleted in time if that says that it is finished.
-    pub fn notice(&self, message: &FedoraMessage, status: &FedoraMessageStatus) {
-        if let Some(end) = ends_at(message, status, self.0.default) {
-            self.0.schedule.lock().add(doomed(message, status), end);
+    pub fn notice(&self, message: &FedoraMessage, state: &MessageState) {
+        if let Some(end) = expires_at(message, state, self.0.default) {
+            self.0.schedule.lock().add(expired(message, state), end);
             self.0.changed.notify_one();
         }
     }
@@ -118,12 +119,12 @@ async fn over(leadership: &mut watch::Receiver<Leadership>, term: Option<u64>) {
     }
 }
 
-fn doomed(message: &FedoraMessage, status: &FedoraMessageStatus) -> Expired {
+fn expired(message: &FedoraMessage, state: &MessageState) -> Expired {
     Expired {
         namespace: message.namespace().to_owned(),
         name: message.name().to_owned(),
         uid: message.uid().to_owned(),
-        sent: status.status == Some(true),
+        sent: state.is_sent(),
     }
 }
 
@@ -213,9 +214,9 @@ impl TtlWorker {
         for path in paths::<FedoraMessage>(&self.namespaces) {
             let mut listing = ListReader::<FedoraMessage>::new(self.client.clone(), path, fields);
             while let Some(message) = listing.next().await? {
-                let status = message.status.as_deref().cloned().unwrap_or_default();
-                if let Some(end) = ends_at(&message, &status, self.notes.default) {
-                    self.notes.schedule.lock().add(doomed(&message, &status), end);
+                let state = message.state.as_deref().cloned().unwrap_or_default();
+                if let Some(end) = expires_at(&message, &state, self.notes.default) {
+                    self.notes.schedule.lock().add(expired(&message, &state), end);
                 }
             }
             let ListCounts { pages, objects } = listing.read();
@@ -250,11 +251,11 @@ impl TtlWorker {
             .await
             .map_err(|error| Deletion::Failed(explain(&error)))?;
         let message = found.filter(|message| message.uid() == doomed.uid).ok_or(Deletion::Gone)?;
-        let status = message.status.as_deref().cloned().unwrap_or_default();
-        match fate(&message, &status, self.notes.default, Utc::now()) {
-            Fate::Delete => Ok(message.metadata.resource_version.unwrap_or_default()),
-            Fate::WaitUntil(end) => Err(Deletion::Later(end)),
-            Fate::Keep => Err(Deletion::Kept),
+        let state = message.state.as_deref().cloned().unwrap_or_default();
+        match expiry(&message, &state, self.notes.default, Utc::now()) {
+            Expiry::Delete => Ok(message.metadata.resource_version.unwrap_or_default()),
+            Expiry::WaitUntil(end) => Err(Deletion::Later(end)),
+            Expiry::Keep => Err(Deletion::Kept),
         }
     }
 

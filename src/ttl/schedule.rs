@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use strum::{IntoStaticStr, VariantNames};
 
-use crate::controller::queue::latest::Latest;
+use super::latest::Latest;
 use fedora_message::policy::backoff;
 
 /// How many resources are held: by name, namespace and uid.

@@ -1,23 +1,73 @@
-//! The next status, from the previous one, an outcome and the time.
+//! What the operator knows of a message, and the status that says it.
+//!
+//! A [`MessageState`] is read from a status once, and rendered to a status when it is written.
+//! In between, nothing compares the texts of a status.
 
-use chrono::{DateTime, SubsecRound, Utc};
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{FedoraMessageStatus, RETRY_ANNOTATION};
-use crate::policy::outcome::{Outcome, Reason, Then};
-use crate::policy::retry::resumed_at;
+use crate::policy::outcome::{Mode, Outcome, Reason, Then};
 
 /// The condition that is true once the broker confirmed the message, and `status.type`.
 pub const SENT: &str = "FedoraMessageSent";
-/// The condition that is there while the message will be tried again; kstatus reads it.
+/// The condition of a message that will be tried again; kstatus reads it.
 pub const RECONCILING: &str = "Reconciling";
-/// The condition that is there once the message was given up; kstatus reads it.
+/// The condition of a message that was given up; kstatus reads it.
 pub const STALLED: &str = "Stalled";
 
-/// What a new status says beside the outcome.
-#[derive(Clone, Debug)]
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It has no status yet.
+    #[default]
+    New,
+    /// It is not sent, and will be tried again; the condition `Reconciling` holds since then.
+    Reconciling(DateTime<Utc>),
+    /// It was given up; the condition `Stalled` holds since then.
+    Stalled(DateTime<Utc>),
+    /// The broker confirmed it.
+    Sent,
+}
+
+/// What the operator knows of a message beside its spec.
+///
+/// It is small, and a clone allocates little: it is held for each message that waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageState {
+    /// Why the message is as it is. `None` for a new message, and for a reason that this version
+    /// does not know.
+    pub reason: Option<Reason>,
+    /// The sentence in `status.message`. Equal ones may share their memory.
+    pub message: Arc<str>,
+    /// How far the message has come.
+    pub phase: Phase,
+    /// When the condition `FedoraMessageSent` last turned true or false.
+    pub sent_changed: Option<DateTime<Utc>>,
+    /// The generation of the resource that this was found of.
+    pub observed_generation: Option<i64>,
+    /// The value of the retry annotation that was last acted on.
+    pub observed_retry: Option<Box<str>>,
+    /// The routing key, once it is known. Equal ones may share their memory.
+    pub routing_key: Option<Arc<str>>,
+    /// How often delivery was tried.
+    pub attempts: u32,
+    /// How it was delivered, or tried last.
+    pub mode: Mode,
+    /// When the broker confirmed it.
+    pub sent_time: Option<DateTime<Utc>>,
+    /// When it is tried again, where a time decides that.
+    pub next_attempt: Option<DateTime<Utc>>,
+    /// When it was resumed, if it had been suspended.
+    pub start_time: Option<DateTime<Utc>>,
+}
+
+/// What a new state says beside the outcome.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// The routing key, once it is known.
     pub routing_key: Option<&'a str>,
@@ -26,119 +76,180 @@ pub struct Facts<'a> {
     /// When the message is tried again, where a time decides that.
     pub next_attempt: Option<DateTime<Utc>>,
     /// How it was delivered.
-    pub delivery_mode: &'static str,
+    pub mode: Mode,
 }
 
-/// The status that follows `previous`.
-#[must_use]
-pub fn next(
-    message: &FedoraMessage,
-    previous: &FedoraMessageStatus,
-    outcome: &Outcome,
-    facts: &Facts<'_>,
-    now: DateTime<Utc>,
-) -> FedoraMessageStatus {
-    let sent = outcome.reason == Reason::Sent;
-    let next_attempt = facts.next_attempt.map(|at| at.trunc_subsecs(0));
-    FedoraMessageStatus {
-        type_: Some(SENT.to_owned()),
-        status: Some(sent),
-        reason: Some(outcome.reason.name().to_owned()),
-        message: Some(outcome.message.clone()),
-        conditions: conditions(message, previous, outcome, next_attempt, now),
-        observed_generation: message.metadata.generation,
-        message_id: message.metadata.uid.clone(),
-        sent_time: sent.then(|| now.trunc_subsecs(0)),
-        routing_key: facts.routing_key.map(str::to_owned).or_else(|| previous.routing_key.clone()),
-        attempts: Some(facts.attempts),
-        next_attempt_time: next_attempt,
-        delivery_mode: Some(facts.delivery_mode.to_owned()),
-        start_time: match outcome.reason {
-            Reason::Suspended => None,
-            _ => resumed_at(previous, now).map(|at| at.trunc_subsecs(0)),
-        },
-        observed_retry: message.retry.clone(),
+impl MessageState {
+    /// Returns true if the broker confirmed the message.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.phase == Phase::Sent
     }
-}
 
-/// Whether a status says that the message was given up.
-#[must_use]
-pub fn is_stalled(status: &FedoraMessageStatus) -> bool {
-    status.conditions.iter().any(|condition| condition.type_ == STALLED && condition.status == "True")
-}
+    /// Returns true if the message was given up.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        matches!(self.phase, Phase::Stalled(_))
+    }
 
-/// Since when a status has had a condition, if that is true.
-#[must_use]
-pub fn since(status: &FedoraMessageStatus, type_: &str) -> Option<DateTime<Utc>> {
-    let condition =
-        status.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")?;
-    DateTime::from_timestamp(condition.last_transition_time.0.as_second(), 0)
-}
+    /// Returns true if the message was sent or given up.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.is_sent() || self.is_stalled()
+    }
 
-/// Whether a person should notice that a status tells another reason than the one `before`: it is
-/// not sent, and that is not what the user asked for.
-#[must_use]
-pub fn is_warning(before: Option<&str>, status: &FedoraMessageStatus) -> bool {
-    let reason = status.reason.as_deref();
-    let wanted = [Reason::Sent, Reason::Suspended].map(|reason| Some(reason.name()));
-    reason.is_some() && reason != before && !wanted.contains(&reason)
-}
+    /// Returns true if what follows the message's reason is `then`.
+    #[must_use]
+    pub fn awaits(&self, then: Then) -> bool {
+        self.reason.is_some_and(|reason| reason.then() == then)
+    }
 
-fn conditions(
-    message: &FedoraMessage,
-    previous: &FedoraMessageStatus,
-    outcome: &Outcome,
-    next_attempt: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> Vec<Condition> {
-    let condition = |type_: &str, holds: bool, detail: String| {
-        let status = if holds { "True" } else { "False" };
-        // What was given up, tried once more and given up again has changed twice.
-        let unchanged =
-            previous.conditions.iter().find(|old| old.type_ == type_ && old.status == status && type_ != STALLED);
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: outcome.reason.name().to_owned(),
-            message: detail,
+    /// Returns true if a person should notice that the reason is no longer the one `before`: the
+    /// message is not sent, and that is not what the user asked for.
+    #[must_use]
+    pub fn is_warning(&self, before: Option<Reason>) -> bool {
+        self.reason != before && self.reason.is_some_and(|reason| !matches!(reason, Reason::Sent | Reason::Suspended))
+    }
+
+    /// Returns when the message was resumed, if it had been suspended. A suspended message is
+    /// resumed `now`.
+    #[must_use]
+    pub fn resumed_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.reason == Some(Reason::Suspended) { Some(now) } else { self.start_time }
+    }
+
+    /// Returns the state that follows an outcome.
+    #[must_use]
+    pub fn next(&self, message: &FedoraMessage, outcome: &Outcome, facts: &Facts<'_>, now: DateTime<Utc>) -> Self {
+        let now_seconds = now.trunc_subsecs(0);
+        let phase = match (outcome.reason.then(), self.phase) {
+            (Then::Done, _) => Phase::Sent,
+            // A message that was given up, tried once more and given up again has changed twice.
+            (Then::Stop, _) => Phase::Stalled(now_seconds),
+            (Then::Backoff | Then::AwaitSecret | Then::AwaitResume, Phase::Reconciling(since)) => {
+                Phase::Reconciling(since)
+            }
+            (Then::Backoff | Then::AwaitSecret | Then::AwaitResume, _) => Phase::Reconciling(now_seconds),
+        };
+        let sent = phase == Phase::Sent;
+        let unchanged = self.sent_changed.filter(|_| self.is_sent() == sent);
+        Self {
+            reason: Some(outcome.reason),
+            message: outcome.message.as_str().into(),
+            phase,
+            sent_changed: Some(unchanged.unwrap_or(now_seconds)),
             observed_generation: message.metadata.generation,
-            last_transition_time: unchanged.map_or_else(|| time(now), |old| old.last_transition_time.clone()),
+            observed_retry: message.retry.as_deref().map(Into::into),
+            routing_key: match (facts.routing_key, &self.routing_key) {
+                (Some(key), Some(known)) if key == &**known => Some(known.clone()),
+                (Some(key), _) => Some(key.into()),
+                (None, known) => known.clone(),
+            },
+            attempts: facts.attempts,
+            mode: facts.mode,
+            sent_time: sent.then_some(now_seconds),
+            next_attempt: facts.next_attempt.map(|at| at.trunc_subsecs(0)),
+            start_time: match outcome.reason {
+                Reason::Suspended => None,
+                _ => self.resumed_at(now).map(|at| at.trunc_subsecs(0)),
+            },
         }
-    };
-    let then = outcome.reason.then();
-    let sent = condition(SENT, then == Then::Done, outcome.message.clone());
-    let follows = match then {
-        Then::Done => None,
-        // The spec can't be changed, so another attempt would find the same.
-        Then::Stop if outcome.reason == Reason::InvalidMessage => Some(condition(
-            STALLED,
-            true,
-            "Given up: delete it, and create another FedoraMessage with what is wrong put right".to_owned(),
-        )),
-        Then::Stop => Some(condition(
-            STALLED,
-            true,
-            format!("Given up; to try once more, set the annotation {RETRY_ANNOTATION} to a new value"),
-        )),
-        Then::Backoff => Some(condition(
-            RECONCILING,
-            true,
-            match next_attempt {
+    }
+
+    /// Renders the status of the message with this `uid`.
+    #[must_use]
+    pub fn to_status(&self, uid: &str) -> FedoraMessageStatus {
+        let Some(reason) = self.reason else { return FedoraMessageStatus::default() };
+        FedoraMessageStatus {
+            type_: Some(SENT.to_owned()),
+            status: Some(self.is_sent()),
+            reason: Some(reason.name().to_owned()),
+            message: Some((*self.message).to_owned()),
+            conditions: self.conditions(reason),
+            observed_generation: self.observed_generation,
+            message_id: Some(uid.to_owned()),
+            sent_time: self.sent_time,
+            routing_key: self.routing_key.as_deref().map(str::to_owned),
+            attempts: Some(self.attempts),
+            next_attempt_time: self.next_attempt,
+            delivery_mode: Some(self.mode.name().to_owned()),
+            start_time: self.start_time,
+            observed_retry: self.observed_retry.as_deref().map(str::to_owned),
+        }
+    }
+
+    fn conditions(&self, reason: Reason) -> Vec<Condition> {
+        let condition = |type_: &str, holds: bool, message: String, changed: Option<DateTime<Utc>>| Condition {
+            type_: type_.to_owned(),
+            status: if holds { "True" } else { "False" }.to_owned(),
+            reason: reason.name().to_owned(),
+            message,
+            observed_generation: self.observed_generation,
+            last_transition_time: time(changed.unwrap_or_default()),
+        };
+        let sent = condition(SENT, self.is_sent(), (*self.message).to_owned(), self.sent_changed);
+        let follows = match self.phase {
+            Phase::New | Phase::Sent => None,
+            Phase::Reconciling(since) => Some(condition(RECONCILING, true, self.what_follows(reason), Some(since))),
+            Phase::Stalled(since) => Some(condition(STALLED, true, self.what_follows(reason), Some(since))),
+        };
+        std::iter::once(sent).chain(follows).collect()
+    }
+
+    /// Says when the message is tried again, or how to send it all the same.
+    fn what_follows(&self, reason: Reason) -> String {
+        match reason.then() {
+            Then::Done => String::new(),
+            // The spec can't be changed, so another attempt would find the same.
+            Then::Stop if reason == Reason::InvalidMessage => {
+                "Given up: delete it, and create a corrected FedoraMessage".to_owned()
+            }
+            Then::Stop => format!("Given up; to try once more, set the annotation {RETRY_ANNOTATION} to a new value"),
+            Then::Backoff => match self.next_attempt {
                 Some(at) => format!(
                     "The next attempt is at {}, or once the broker is back",
-                    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                    at.to_rfc3339_opts(SecondsFormat::Secs, true)
                 ),
                 None => "The next attempt is made once the broker is back".to_owned(),
             },
-        )),
-        Then::AwaitSecret => Some(condition(
-            RECONCILING,
-            true,
-            "The next attempt is made as soon as the Secret appears or changes".to_owned(),
-        )),
-        Then::AwaitResume => Some(condition(RECONCILING, true, "Waits until spec.suspend is false".to_owned())),
-    };
-    std::iter::once(sent).chain(follows).collect()
+            Then::AwaitSecret => "The next attempt is made as soon as the Secret appears or changes".to_owned(),
+            Then::AwaitResume => "Waits until spec.suspend is false".to_owned(),
+        }
+    }
+}
+
+impl From<FedoraMessageStatus> for MessageState {
+    fn from(status: FedoraMessageStatus) -> Self {
+        let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
+        let holds = |type_: &str| condition(type_).filter(|condition| condition.status == "True").map(changed);
+        let phase = if status.status == Some(true) {
+            Phase::Sent
+        } else if let Some(since) = holds(STALLED) {
+            Phase::Stalled(since)
+        } else if let Some(since) = holds(RECONCILING) {
+            Phase::Reconciling(since)
+        } else {
+            Phase::New
+        };
+        Self {
+            reason: status.reason.as_deref().and_then(|name| name.parse().ok()),
+            phase,
+            sent_changed: condition(SENT).map(changed),
+            message: status.message.unwrap_or_default().into(),
+            observed_generation: status.observed_generation,
+            observed_retry: status.observed_retry.map(Into::into),
+            routing_key: status.routing_key.map(Into::into),
+            attempts: status.attempts.unwrap_or_default(),
+            mode: status.delivery_mode.as_deref().and_then(|name| name.parse().ok()).unwrap_or_default(),
+            sent_time: status.sent_time,
+            next_attempt: status.next_attempt_time,
+            start_time: status.start_time,
+        }
+    }
+}
+
+fn changed(condition: &Condition) -> DateTime<Utc> {
+    DateTime::from_timestamp(condition.last_transition_time.0.as_second(), 0).unwrap_or_default()
 }
 
 fn time(at: DateTime<Utc>) -> Time {

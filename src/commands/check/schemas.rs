@@ -73,8 +73,11 @@ fn check(arguments: &SchemaCheckArgs, name: &str, catalog: Arc<Catalog>) -> Exit
     let schemas = Schemas { catalog: Some(catalog), unknown: Unknown::Refuse };
     let mut all_fit = true;
     for mut message in manifests.messages {
-        if let Ok(spec) = &mut message.spec {
+        if let Ok(mut spec) = message.spec() {
             spec.message.schema = Some(name.to_owned());
+            if let Err(error) = message.set_spec(&spec) {
+                return fail(&format!("internal error: {error}. Please report this bug"));
+            }
         }
         let title = if message.name().is_empty() { "(no name)" } else { message.name() };
         match fits(&message, &schemas) {

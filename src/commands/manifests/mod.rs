@@ -288,7 +288,7 @@ spec:
         let body = r#"{"a": 12345678901234567890123, "b": 1.0, "c": "\u00e9"}"#;
         let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, body);
         let messages = read(&json).unwrap().messages;
-        assert_eq!(messages[0].spec.as_ref().unwrap().message.body.get(), body);
+        assert_eq!(messages[0].spec().unwrap().message.body.get(), body);
     }
 
     #[test]
@@ -328,7 +328,7 @@ spec:
         let body = r#"{"a":"#.repeat(127) + "{}" + &"}".repeat(127);
         let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, &body);
         for text in [yaml, json] {
-            assert!(read(&text).unwrap().messages[0].spec.is_ok());
+            assert!(read(&text).unwrap().messages[0].spec().is_ok());
         }
         for text in ["{a: ".repeat(50_000), "- ".repeat(50_000), r#"{"a":"#.repeat(50_000)] {
             assert!(read(&text).is_err());

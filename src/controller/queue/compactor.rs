@@ -1,59 +1,63 @@
-//! Packs what waits: what many have in common is there once, and there is room for so many large ones only
-//! (docs/decisions/0022 and 0025).
+//! Compacts messages that wait: common parts are held once, and the specs of large messages stay
+//! here only up to a limit (docs/decisions/0022 and 0025).
 
 use std::sync::Arc;
 
+use fedora_message::api::object::{FedoraMessage, Summary};
+use fedora_message::compact::CompactMessage;
+use fedora_message::state::MessageState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Uid;
 use super::interner::Interner;
-use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageStatus;
-use fedora_message::compact::{CompactMessage, CompactStatus, Origin};
 
-/// How many bytes of large messages wait here; the bodies of others are left with the API server (docs/decisions/0025).
-pub const ROOM: usize = 64 << 20;
-/// Up to how many bytes a message is not large: one read of it costs more than its memory.
-pub const SMALL: usize = 4 << 10;
+/// How many bytes of large messages wait here. Beyond that, specs are left with the API server.
+pub const MAX_LARGE_BYTES: usize = 64 << 20;
+/// Up to this size in bytes a message is not large: a read of it would cost more than its memory.
+pub const MAX_SMALL_SIZE: usize = 4 << 10;
 
-/// Packs messages and statuses, and knows what they have in common.
+/// Compacts messages, and knows what they have in common.
 #[derive(Debug)]
-pub(crate) struct Compactor {
-    origins: Interner<Origin>,
-    statuses: Interner<str>,
-    /// Room for the large ones of those that wait.
-    room: Arc<Semaphore>,
+pub(super) struct Compactor {
+    summaries: Interner<Summary>,
+    texts: Interner<str>,
+    /// One permit for each byte of a large message that waits here.
+    large_bytes: Arc<Semaphore>,
 }
 
 impl Default for Compactor {
     fn default() -> Self {
-        Self { origins: Interner::default(), statuses: Interner::default(), room: Arc::new(Semaphore::new(ROOM)) }
+        let large_bytes = Arc::new(Semaphore::new(MAX_LARGE_BYTES));
+        Self { summaries: Interner::default(), texts: Interner::default(), large_bytes }
     }
 }
 
 impl Compactor {
-    /// Packs a message: with its body, if it is small or there is room for it. `known` is the room that it has already.
-    pub(crate) fn message(
+    /// Compacts a message: with its spec, if it is small or the limit allows it. `permit` is the
+    /// one that the message has already.
+    pub(super) fn message(
         &mut self,
         message: FedoraMessage,
         uid: &Uid,
-        known: Option<OwnedSemaphorePermit>,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> (CompactMessage, Option<OwnedSemaphorePermit>) {
-        let origin = self.origins.share(Origin::of(&message));
-        let size = message.bulk();
-        if size <= SMALL {
-            return (CompactMessage::new(&message, uid.clone(), origin), None);
+        let summary = self.summaries.intern(message.summary.clone());
+        let size = message.size();
+        if size <= MAX_SMALL_SIZE {
+            return (CompactMessage::new(message, uid.clone(), summary), None);
         }
-        // Another annotation may make it larger.
-        let take = || self.room.clone().try_acquire_many_owned(u32::try_from(size).ok()?).ok();
-        match known.filter(|room| room.num_permits() >= size).or_else(take) {
-            None => (CompactMessage::without_body(message, uid.clone(), origin), None),
-            room => (CompactMessage::new(&message, uid.clone(), origin), room),
+        // A new annotation may have made the message larger.
+        let acquire = || self.large_bytes.clone().try_acquire_many_owned(u32::try_from(size).ok()?).ok();
+        match permit.filter(|permit| permit.num_permits() >= size).or_else(acquire) {
+            None => (CompactMessage::without_spec(message, uid.clone(), summary), None),
+            permit => (CompactMessage::new(message, uid.clone(), summary), permit),
         }
     }
 
-    /// Packs the status of the message with this uid.
-    pub(crate) fn status(&mut self, status: &FedoraMessageStatus, uid: &Uid) -> CompactStatus {
-        CompactStatus::new(status, uid, |common| self.statuses.share(common))
+    /// Shares the texts of a state with equal ones.
+    pub(super) fn state(&mut self, mut state: MessageState) -> MessageState {
+        state.message = self.texts.intern(state.message);
+        state.routing_key = state.routing_key.map(|key| self.texts.intern(key));
+        state
     }
 }

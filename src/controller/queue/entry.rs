@@ -2,84 +2,81 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use fedora_message::compact::CompactMessage;
+use fedora_message::message::authentication::SecretName;
+use fedora_message::policy::outcome::Reason;
+use fedora_message::state::MessageState;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::Scope;
 use super::fair_queue::QueueKey;
-use fedora_message::compact::{CompactMessage, CompactStatus};
-use fedora_message::message::authentication::SecretName;
-use fedora_message::policy::outcome::{Reason, Then};
 
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) message: CompactMessage,
-    /// The room that it takes, if it is large and whole.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
-    /// What the status says, or will say once it could be written.
-    pub(crate) status: CompactStatus,
-    /// Whether the object does not have this status yet.
-    pub(crate) unwritten: bool,
-    /// The reason that the object's own status tells.
-    pub(crate) last_reported: Option<Reason>,
-    /// When the message is to be looked at again, if nothing changes before.
-    pub(crate) due: Option<DateTime<Utc>>,
-    pub(crate) state: EntryState,
-    pub(crate) scope: Scope,
-    pub(crate) seen: u64,
-    /// Ends with the entry; who works on it sees so.
-    pub(crate) life: Arc<()>,
+pub(super) struct Entry {
+    pub(super) message: CompactMessage,
+    /// The permit for the bytes of a large message that waits here with its spec.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// What the status says, or will say once it is written.
+    pub(super) state: MessageState,
+    /// True while the object's status does not say this state yet.
+    pub(super) unwritten: bool,
+    /// The reason that the object's status says.
+    pub(super) last_reported: Option<Reason>,
+    /// When the message is looked at again, if nothing changes before.
+    pub(super) due: Option<Instant>,
+    pub(super) progress: Progress,
+    pub(super) scope: Scope,
+    /// The number of the list that last had the message.
+    pub(super) sync: u64,
+    /// Is dropped with the entry, so that a job in flight sees that the message is gone.
+    pub(super) alive: Arc<()>,
 }
 
+/// Where a message is in the work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EntryState {
-    /// In this lane, for the next free hand.
+pub(super) enum Progress {
+    /// It waits in this queue for its job to start.
     Ready(QueueKey),
-    /// In somebody's hands. `again`: something changed meanwhile.
-    Busy { again: bool },
-    /// Nothing to do before this time, or before something changes.
-    Waiting { due: Option<DateTime<Utc>> },
+    /// Its job is in flight. `again`: something has changed since the job started.
+    InFlight { again: bool },
+    /// There is nothing to do before this time, or before something changes.
+    Waiting { due: Option<Instant> },
 }
 
 impl Entry {
-    pub(crate) fn new(
+    pub(super) fn new(
         message: CompactMessage,
-        room: Option<OwnedSemaphorePermit>,
-        status: CompactStatus,
+        permit: Option<OwnedSemaphorePermit>,
+        state: MessageState,
         scope: Scope,
-        seen: u64,
+        sync: u64,
     ) -> Self {
         Self {
             message,
-            room,
-            last_reported: status.reason(),
-            status,
+            permit,
+            last_reported: state.reason,
+            state,
             unwritten: false,
             due: None,
-            state: EntryState::Waiting { due: None },
+            progress: Progress::Waiting { due: None },
             scope,
-            seen,
-            life: Arc::default(),
+            sync,
+            alive: Arc::default(),
         }
     }
 
-    /// Whether it is not finished, and names the Secret.
-    pub(crate) fn needs(&self, secret: &SecretName) -> bool {
-        !self.status.is_finished() && self.message.origin().secrets.contains(secret)
+    /// Returns true if the message is not finished and names the Secret.
+    pub(super) fn needs(&self, secret: &SecretName) -> bool {
+        !self.state.is_finished() && self.message.summary().secrets.contains(secret)
     }
 
-    /// Whether the message was sent, and its object does not say so yet.
-    pub(crate) fn is_unrecorded(&self) -> bool {
-        self.unwritten && self.status.is_sent()
+    /// Returns true if the message was sent, and its object does not say so yet.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.unwritten && self.state.is_sent()
     }
 
-    /// Whether somebody is at work on it.
-    pub(crate) fn is_busy(&self) -> bool {
-        matches!(self.state, EntryState::Busy { .. })
-    }
-
-    /// Whether what is to happen after its reason is this.
-    pub(crate) fn awaits(&self, then: Then) -> bool {
-        self.status.reason().is_some_and(|reason| reason.then() == then)
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.progress, Progress::InFlight { .. })
     }
 }

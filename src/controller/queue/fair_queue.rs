@@ -1,88 +1,101 @@
-//! The lanes of the work queue: who is ready, in which order, and how many are worked on at a time.
+//! The queues inside the work queue: which messages are ready, in which order, and how many jobs of
+//! each queue are in flight at a time.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
-use crate::cluster::status::at_a_time;
 use fedora_message::api::v1alpha1::Environment;
 
-/// While messages of as many bytes are in hands, there is no free hand: each is there several times on its way.
-const MOST_BYTES: usize = 8 << 20;
+use super::Uid;
+use crate::cluster::status::at_a_time;
 
-/// A lane's name.
+/// While jobs in flight hold this many bytes, no other job of the queue starts: a message is in
+/// memory several times while it is sent.
+const MAX_BYTES_IN_FLIGHT: usize = 8 << 20;
+
+/// The key of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum QueueKey {
+pub(super) enum QueueKey {
     /// Messages for an environment's broker.
     Environment(Environment),
-    /// Messages that are to be sent by Pods, whichever environment's.
+    /// Messages that a Pod sends, to whichever environment.
     Pods,
     /// Messages that can't be read: they name no environment, and need no broker.
     Unreadable,
-    /// Statuses to be written, for messages of any kind.
+    /// Status writes, for messages of any kind.
     Statuses,
 }
 
-/// The messages of one lane that are ready, fairly: each namespace in turn.
+/// How many jobs may be in flight at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For each environment's broker.
+    pub(super) direct: usize,
+    /// By Pods.
+    pub(super) pods: usize,
+    /// True while messages that could be sent wait: they go before status writes.
+    pub(super) backlog: bool,
+    /// True while messages may be sent. Status writes are allowed in any case.
+    pub(super) leading: bool,
+}
+
+/// The ready messages of one queue. Namespaces take turns.
 #[derive(Debug, Default)]
-pub(crate) struct FairQueue {
-    /// How many of its messages are in somebody's hands.
-    pub(crate) busy: usize,
-    /// How many bytes these have.
-    bytes: usize,
-    turns: VecDeque<String>,
-    ready: HashMap<String, VecDeque<Arc<str>>>,
+pub(super) struct FairQueue {
+    /// The number of jobs in flight.
+    pub(super) in_flight: usize,
+    bytes_in_flight: usize,
+    namespaces: VecDeque<String>,
+    ready: HashMap<String, VecDeque<Uid>>,
 }
 
 impl FairQueue {
-    /// Whether messages wait for a free hand.
-    pub(crate) fn is_crowded(&self) -> bool {
-        !self.turns.is_empty()
+    /// Returns true if messages wait for a job.
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.namespaces.is_empty()
     }
 
-    /// Whether there is something in it, and a free hand. `crowded`: messages that could be sent wait.
-    /// Given are the widths of an environment's lane and of that for Pods.
-    pub(crate) fn has_work(&self, name: QueueKey, sending: bool, crowded: bool, [width, pods]: [usize; 2]) -> bool {
-        let width = match name {
-            // Who can be sent goes first.
-            QueueKey::Statuses if crowded => 1,
-            QueueKey::Statuses => at_a_time(width),
-            QueueKey::Pods => pods,
-            QueueKey::Environment(_) | QueueKey::Unreadable => width,
+    /// Returns true if a message waits, and a job for it may start.
+    pub(super) fn may_start(&self, key: QueueKey, limits: Limits) -> bool {
+        let concurrency = match key {
+            QueueKey::Statuses if limits.backlog => 1,
+            QueueKey::Statuses => at_a_time(limits.direct),
+            QueueKey::Pods => limits.pods,
+            QueueKey::Environment(_) | QueueKey::Unreadable => limits.direct,
         };
-        let is_free = self.busy < width && self.bytes < MOST_BYTES;
-        !self.turns.is_empty() && is_free && (sending || name == QueueKey::Statuses)
+        let has_room = self.in_flight < concurrency && self.bytes_in_flight < MAX_BYTES_IN_FLIGHT;
+        self.has_backlog() && has_room && (limits.leading || key == QueueKey::Statuses)
     }
 
-    /// Somebody has taken a message of this size.
-    pub(crate) fn add(&mut self, size: usize) {
-        self.busy += 1;
-        self.bytes += size;
+    /// Counts a job that has started.
+    pub(super) fn start(&mut self, size: usize) {
+        self.in_flight += 1;
+        self.bytes_in_flight += size;
     }
 
-    /// Somebody is done with a message of this size.
-    pub(crate) fn remove(&mut self, size: usize) {
-        self.busy = self.busy.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(size);
+    /// Counts a job that has ended.
+    pub(super) fn end(&mut self, size: usize) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.bytes_in_flight = self.bytes_in_flight.saturating_sub(size);
     }
 
-    /// A message joins the others of its namespace.
-    pub(crate) fn push(&mut self, namespace: &str, uid: Arc<str>) {
+    /// Adds a message behind the others of its namespace.
+    pub(super) fn push(&mut self, namespace: &str, uid: Uid) {
         let queue = self.ready.entry(namespace.to_owned()).or_default();
         if queue.is_empty() {
-            self.turns.push_back(namespace.to_owned());
+            self.namespaces.push_back(namespace.to_owned());
         }
         queue.push_back(uid);
     }
 
-    /// The next message of the next namespace.
-    pub(crate) fn pop(&mut self) -> Option<Arc<str>> {
-        let namespace = self.turns.pop_front()?;
+    /// Takes the next message of the next namespace.
+    pub(super) fn pop(&mut self) -> Option<Uid> {
+        let namespace = self.namespaces.pop_front()?;
         let queue = self.ready.get_mut(&namespace)?;
         let uid = queue.pop_front();
         if queue.is_empty() {
             self.ready.remove(&namespace);
         } else {
-            self.turns.push_back(namespace);
+            self.namespaces.push_back(namespace);
         }
         uid
     }

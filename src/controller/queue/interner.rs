@@ -1,36 +1,37 @@
-//! What waiting messages have in common, each thing of it in memory once.
+//! Keeps one copy of each value that many waiting messages have in common.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Values that are known, by themselves.
+/// The values that are known.
 #[derive(Debug)]
-pub(crate) struct Interner<T: ?Sized> {
+pub(super) struct Interner<T: ?Sized> {
     known: HashSet<Arc<T>>,
-    /// At how many it is looked for those that no message has any more.
-    full: usize,
+    /// At this many values, those that no message has any more are dropped.
+    sweep_at: usize,
 }
 
 impl<T: ?Sized> Default for Interner<T> {
     fn default() -> Self {
-        Self { known: HashSet::new(), full: 0 }
+        Self { known: HashSet::new(), sweep_at: 0 }
     }
 }
 
 impl<T: Eq + Hash + ?Sized> Interner<T> {
-    /// The one that is equal to `value`.
-    pub(crate) fn share<V>(&mut self, value: V) -> Arc<T>
+    /// Returns the known value that is equal to `value`, or `value` itself, which is known from now
+    /// on.
+    pub(super) fn intern<V>(&mut self, value: V) -> Arc<T>
     where
         V: Borrow<T> + Into<Arc<T>>,
     {
         if let Some(known) = self.known.get(value.borrow()) {
             return known.clone();
         }
-        if self.known.len() >= self.full {
+        if self.known.len() >= self.sweep_at {
             self.known.retain(|value| Arc::strong_count(value) > 1);
-            self.full = 2 * self.known.len() + 64;
+            self.sweep_at = 2 * self.known.len() + 64;
         }
         let value = value.into();
         self.known.insert(value.clone());

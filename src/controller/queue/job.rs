@@ -1,84 +1,75 @@
-//! What the queue gives out, and what it is told of it.
+//! The unit of work: what the queue hands to a worker, and what the worker returns.
 
 use std::sync::Weak;
 
-use chrono::{DateTime, Utc};
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::policy::outcome::{Mode, Reason};
+use fedora_message::policy::retry::Decision;
+use fedora_message::state::MessageState;
+use tokio::time::Instant;
 
 use super::fair_queue::QueueKey;
-use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageStatus;
-use fedora_message::policy::outcome::Reason;
-use fedora_message::policy::retry::Decision;
+use crate::delivery::NotTried;
 
-/// A message that somebody is to work on; [`Queue::finish`](super::Queue::finish) ends it.
+/// A message to work on. [`Queue::finish`](super::Queue::finish) ends the job.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The message.
     pub message: FedoraMessage,
-    /// Whether its body was left with the API server, and what else of it may be large.
-    pub without_body: bool,
-    /// What its status says, or will say once it could be written.
-    pub status: FedoraMessageStatus,
-    /// Whether that status is still to be written.
+    /// True if its spec was left with the API server, and has to be read again.
+    pub without_spec: bool,
+    /// What its status says, or will say once it is written.
+    pub state: MessageState,
+    /// True if that status is still to be written.
     pub unwritten: bool,
-    /// The reason that the object's own status tells.
+    /// The reason that the object's status says.
     pub last_reported: Option<Reason>,
-    /// What to do: an attempt, or a report. [`Decision::Rest`] means that only the status is left
-    /// to be written.
+    /// What to do. [`Decision::Rest`] means that only the status is left to be written.
     pub decision: Decision,
-    /// When the message is to be looked at again.
-    pub due: Option<DateTime<Utc>>,
-    pub(crate) lane: QueueKey,
-    pub(crate) size: usize,
-    pub(crate) life: Weak<()>,
+    /// When the message is looked at again.
+    pub due: Option<Instant>,
+    pub(super) key: QueueKey,
+    pub(super) size: usize,
+    pub(super) alive: Weak<()>,
 }
 
 impl Job {
-    /// Whether the message is to be sent by a Pod.
+    /// Returns how the message is sent this time.
     #[must_use]
-    pub fn by_pod(&self) -> bool {
-        self.lane == QueueKey::Pods
+    pub fn route(&self) -> Mode {
+        if self.key == QueueKey::Pods { Mode::Pod } else { Mode::Direct }
     }
 
-    /// Whether the message is still there: neither deleted, nor sent by somebody else.
+    /// Returns true once the message is deleted, or was sent by another operator.
     #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.life.strong_count() > 0
+    pub fn is_cancelled(&self) -> bool {
+        self.alive.strong_count() == 0
     }
 }
 
-/// What became of a [`Job`].
+/// What follows a job.
 #[derive(Clone, Debug)]
-pub struct JobResult {
-    /// The status that follows.
-    pub status: FedoraMessageStatus,
-    /// Whether it has been written.
-    pub record: Next,
-    /// When to look at the message again, if nothing changes before.
-    pub due: Option<DateTime<Utc>>,
-}
-
-impl JobResult {
-    /// It was not tried.
-    #[must_use]
-    pub fn without_attempt(job: &Job, record: Next) -> Self {
-        Self { status: job.status.clone(), record, due: None }
-    }
-}
-
-/// Whether a status has been written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The object has it.
-    Written,
-    /// It is to be written, once it is its turn.
-    Next,
-    /// Nothing is to be written: the message is to be sent by a Pod, once it is its turn there.
-    NextByPod,
-    /// Nothing is to be written: the message is not known any more.
-    Withdrawn,
-    /// It could not be written, and is to be written again at this time.
-    Again(DateTime<Utc>),
-    /// Nothing is to be written: the message could not be tried, and is to be at this time.
-    Later(DateTime<Utc>),
+    /// The message has a new state.
+    Settled {
+        /// The state.
+        state: MessageState,
+        /// If the object's status says it already.
+        write: Write,
+        /// When to look at the message again, if nothing changes before.
+        due: Option<Instant>,
+    },
+    /// The message was not tried, and its state is as before.
+    NotTried(NotTried),
+}
+
+/// How far the write of a status has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The object has the status, or needs none.
+    Done,
+    /// It waits in the queue of status writes.
+    Queued,
+    /// It failed, and is made again at this time.
+    RetryAt(Instant),
 }

@@ -1,20 +1,19 @@
-//! The work queue: every message that is not known to be sent, what was last found out about it,
-//! and when it is its turn. A pure state machine; the time is an argument.
+//! The work queue: every message that is not known to be sent, its state, and when its next job
+//! starts. A pure state machine: the time is an argument.
 //!
-//! Messages are known by their uid, so one that was deleted and created again under the same name
-//! is another. What was confirmed stays here until the watch reports it gone: however long that
-//! takes, it is not sent twice (docs/decisions/0007).
+//! Messages are known by their uid, so a message that was deleted and created again under the same
+//! name is another message. A confirmed message stays here until the watch reports it gone, so it is
+//! not sent twice, however much the watch lags (docs/decisions/0007).
 //!
-//! A sent message's status is written by the hand that sent it. All other statuses go through a
-//! narrow lane of their own, so that failures don't take the API server away from the messages that
-//! can be sent (docs/decisions/0010).
+//! The job that sends a message also writes its status. All other statuses go through a queue of
+//! their own with a low concurrency, so that failures don't take the API server away from messages
+//! that can be sent (docs/decisions/0010 and 0026).
 
 mod compactor;
 mod entry;
 mod fair_queue;
 mod interner;
 mod job;
-pub(crate) mod latest;
 
 #[cfg(test)]
 mod tests;
@@ -23,281 +22,290 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-
-use self::compactor::Compactor;
-pub use self::compactor::{ROOM, SMALL};
-use self::entry::{Entry, EntryState};
-use self::fair_queue::{FairQueue, QueueKey};
-pub use self::job::{Job, JobResult, Next};
-use self::latest::Latest;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::Environment;
-use fedora_message::compact::{CompactMessage, CompactStatus};
+use fedora_message::compact::CompactMessage;
 use fedora_message::message::authentication::SecretName;
 use fedora_message::policy::outcome::{Reason, Then};
-use fedora_message::policy::retry::{Decision, deadline, decide};
+use fedora_message::policy::retry::{Decision, decide};
+use tokio::time::Instant;
+
+use self::compactor::Compactor;
+pub use self::compactor::{MAX_LARGE_BYTES, MAX_SMALL_SIZE};
+use self::entry::{Entry, Progress};
+use self::fair_queue::{FairQueue, Limits, QueueKey};
+pub use self::job::{Job, Next, Write};
+use crate::delivery::NotTried;
 
 /// A message's identity: its resource's uid.
 pub type Uid = Arc<str>;
 
+/// The number of a watch, where several watches feed the queue.
+pub type Scope = usize;
+
 /// All messages that are not known to be sent.
 #[derive(Debug)]
 pub struct Queue {
-    /// Each in a place of its own: a map has room for up to twice as many as it holds.
+    /// Each entry has an allocation of its own, because a map has room for up to twice as many
+    /// entries as it holds.
     entries: HashMap<Uid, Box<Entry>>,
-    packer: Compactor,
-    lanes: BTreeMap<QueueKey, FairQueue>,
-    due: BTreeSet<(DateTime<Utc>, Uid)>,
+    compactor: Compactor,
+    queues: BTreeMap<QueueKey, FairQueue>,
+    due: BTreeSet<(Instant, Uid)>,
     syncs: HashMap<Scope, u64>,
-    width: usize,
-    pods: Pods,
-    /// Whether messages may be sent. What was sent may be recorded in any case.
-    sending: bool,
-    /// Tells whether the clock was set back.
-    latest: Latest,
+    concurrency: usize,
+    pods: PodLimits,
+    /// True while messages may be sent.
+    leading: bool,
 }
 
-/// How messages are sent by Pods.
+/// How many messages are sent by Pods.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pods {
-    /// At most so many at a time.
-    pub width: usize,
-    /// Every message, not only those for which the direct way has failed.
+pub struct PodLimits {
+    /// The number of Pods at a time.
+    pub concurrency: usize,
+    /// True if every message is sent by a Pod. Otherwise, only messages that could not be sent
+    /// directly are.
     pub always: bool,
 }
 
-/// Which of several watches an event came from.
-pub type Scope = usize;
-
 impl Queue {
-    /// An empty queue, which gives out at most `width` messages of an environment at a time, and as many
-    /// for Pods as these allow, as soon
-    /// as [`lead`](Self::lead) was called.
+    /// Returns an empty queue. It starts at most `concurrency` jobs at a time for each environment,
+    /// and none before [`lead`](Self::lead) is called.
     #[must_use]
-    pub fn new(width: usize, pods: Pods) -> Self {
+    pub fn new(concurrency: usize, pods: PodLimits) -> Self {
         Self {
             entries: HashMap::new(),
-            packer: Compactor::default(),
-            lanes: BTreeMap::new(),
+            compactor: Compactor::default(),
+            queues: BTreeMap::new(),
             due: BTreeSet::new(),
             syncs: HashMap::new(),
-            width: width.max(1),
+            concurrency: concurrency.max(1),
             pods,
-            sending: false,
-            latest: Latest::new(DateTime::<Utc>::MIN_UTC),
+            leading: false,
         }
     }
 
-    /// Whether nobody is at work but those who record what was sent. What others hold in their hands
-    /// may have been sent by another operator since they took it: a term begins once they have ended.
+    /// Returns true if the only jobs in flight are status writes for sent messages.
+    ///
+    /// A term begins once all other jobs have ended, because another operator may have sent their
+    /// messages since they started.
     #[must_use]
     pub fn may_lead(&self) -> bool {
-        let sends = |(name, lane): (&QueueKey, &FairQueue)| *name != QueueKey::Statuses && lane.busy > 0;
-        let tells = |entry: &Entry| entry.is_busy() && !entry.is_unrecorded();
-        !self.lanes.iter().any(sends) && !self.entries.values().any(|entry| tells(entry))
+        let sends = |(key, queue): (&QueueKey, &FairQueue)| *key != QueueKey::Statuses && queue.in_flight > 0;
+        let reports_failure = |entry: &Entry| entry.is_in_flight() && !entry.is_unrecorded();
+        !self.queues.iter().any(sends) && !self.entries.values().any(|entry| reports_failure(entry))
     }
 
-    /// From now on messages are sent. What is pending is to be listed anew: only what somebody is at
-    /// work on, or was sent and not recorded, is still known.
+    /// Starts to send messages. All but jobs in flight and unrecorded messages is dropped, because
+    /// a new list follows.
     pub fn lead(&mut self) {
-        self.sending = true;
-        self.entries.retain(|_, entry| entry.is_busy() || entry.is_unrecorded());
+        self.leading = true;
+        self.entries.retain(|_, entry| entry.is_in_flight() || entry.is_unrecorded());
         self.due.retain(|(_, uid)| self.entries.contains_key(uid));
     }
 
-    /// From now on nothing is sent. What was sent is still recorded.
+    /// Stops to send messages. Sent messages are still recorded.
     pub fn follow(&mut self) {
-        self.sending = false;
+        self.leading = false;
     }
 
-    /// Whether nobody is at work, and all that was sent is recorded. Who waits for a Pod is not at work:
-    /// the next operator takes up the Pod.
+    /// Returns true if no job is in flight, and every sent message is recorded. Jobs that wait for
+    /// a Pod don't count: the next operator takes over their Pods.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        let idle = |(name, lane): (&QueueKey, &FairQueue)| *name == QueueKey::Pods || lane.busy == 0;
-        !self.entries.values().any(|entry| entry.is_unrecorded()) && self.lanes.iter().all(idle)
+        let idle = |(key, queue): (&QueueKey, &FairQueue)| *key == QueueKey::Pods || queue.in_flight == 0;
+        !self.entries.values().any(|entry| entry.is_unrecorded()) && self.queues.iter().all(idle)
     }
 
-    /// The uids of all messages whose status does not say that they are sent.
+    /// Returns the uids of all messages whose status does not say that they are sent.
     #[must_use]
-    pub fn known(&self) -> HashSet<Uid> {
-        let open = self.entries.iter().filter(|(_, entry)| !entry.status.is_sent() || entry.unwritten);
-        open.map(|(uid, _)| uid.clone()).collect()
+    pub fn unsent(&self) -> HashSet<Uid> {
+        let unsent = self.entries.iter().filter(|(_, entry)| !entry.state.is_sent() || entry.unwritten);
+        unsent.map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// A watch begins to list anew.
+    /// A watch begins a new list.
     pub fn begin_sync(&mut self, scope: Scope) {
         *self.syncs.entry(scope).or_default() += 1;
     }
 
-    /// A watch has listed all there is: what it did not list is gone.
+    /// A watch has listed all messages. Messages that the list did not have are gone.
     pub fn end_sync(&mut self, scope: Scope) {
         let sync = self.sync(scope);
-        self.entries.retain(|_, entry| entry.scope != scope || entry.seen == sync);
+        let gone = self.entries.iter().filter(|(_, entry)| entry.scope == scope && entry.sync != sync);
+        for uid in gone.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+            self.forget(&uid);
+        }
     }
 
-    /// A watch has seen a message, new or changed.
+    /// A watch has seen a message that is new or has changed.
     pub fn observe(&mut self, scope: Scope, mut message: FedoraMessage) {
         let uid: Uid =
             self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
-        let (seen, status) = (self.sync(scope), message.status.take());
-        let (mut changed, mut room) = (false, None);
+        let (sync, state) = (self.sync(scope), message.state.take());
+        let (mut changed, mut permit) = (false, None);
         if let Some(entry) = self.entries.get_mut(&uid) {
-            (entry.scope, entry.seen) = (scope, seen);
+            (entry.scope, entry.sync) = (scope, sync);
             if entry.message.update(&message) {
                 return;
             }
-            (changed, room) = (entry.message.differs(&message), entry.room.take());
+            (changed, permit) = (entry.message.differs(&message), entry.permit.take());
         }
-        let (message, room) = self.packer.message(message, &uid, room);
+        let (message, permit) = self.compactor.message(message, &uid, permit);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            let status = self.packer.status(&status.unwrap_or_default(), &uid);
-            self.entries.insert(uid.clone(), Box::new(Entry::new(message, room, status, scope, seen)));
+            let state = self.compactor.state(state.map(|state| *state).unwrap_or_default());
+            self.entries.insert(uid.clone(), Box::new(Entry::new(message, permit, state, scope, sync)));
             return self.make_ready(&uid);
         };
-        (entry.message, entry.room) = (message, room);
+        (entry.message, entry.permit) = (message, permit);
         if changed {
             self.make_ready(&uid);
         }
     }
 
-    /// A message is gone: deleted, or known to be sent.
+    /// A message is gone: it was deleted, or is known to be sent.
     pub fn forget(&mut self, uid: &str) {
-        self.entries.remove(uid);
+        if let Some((uid, entry)) = self.entries.remove_entry(uid)
+            && let Progress::Waiting { due: Some(due) } = entry.progress
+        {
+            self.due.remove(&(due, uid));
+        }
     }
 
-    /// Something that messages of this environment waited for has come: their backoff is cut short,
-    /// also of those that are about to begin it.
+    /// Ends the backoff of all messages of an environment, because its broker is back. Messages
+    /// whose job is in flight are tried again too.
     pub fn wake_environment(&mut self, environment: Environment) {
         self.wake(|entry| {
-            let waits = entry.is_busy() || entry.awaits(Then::Backoff);
-            waits && entry.message.origin().environment == Some(environment)
+            let waits = entry.is_in_flight() || entry.state.awaits(Then::Backoff);
+            waits && entry.message.summary().environment == Some(environment)
         });
     }
 
-    /// A Secret has appeared or changed: whoever names it is tried again.
+    /// Tries all messages that name a Secret, because it has appeared or changed.
     pub fn wake_secret(&mut self, secret: &SecretName) {
         self.wake(|entry| entry.needs(secret));
     }
 
-    /// Whether any message that is not finished names the Secret.
+    /// Returns true if a message that is not finished names the Secret.
     #[must_use]
     pub fn needs(&self, secret: &SecretName) -> bool {
         self.entries.values().any(|entry| entry.needs(secret))
     }
 
-    /// When [`take`](Self::take) may find something that it does not find now.
+    /// Returns the time at which [`take`](Self::take) may find a job that it does not find now.
     #[must_use]
-    pub fn next_due(&self) -> Option<DateTime<Utc>> {
+    pub fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// The next message to work on, if there is one and a hand is free for it.
-    pub fn take(&mut self, now: DateTime<Utc>) -> Option<Job> {
+    /// Returns the next job, if there is one that may start. `now` is the time on both clocks:
+    /// backoffs are measured on the first, and deadlines are told by the second.
+    pub fn take(&mut self, now: Instant, wall_clock: DateTime<Utc>) -> Option<Job> {
         self.wake_due(now);
         loop {
-            let (sending, widths) = (self.sending, [self.width, self.pods.width]);
-            // Who waits for a Pod does not wait for the API server.
-            let is_direct = |name: &QueueKey| !matches!(name, QueueKey::Statuses | QueueKey::Pods);
-            let crowded = sending && self.lanes.iter().any(|(name, lane)| is_direct(name) && lane.is_crowded());
-            let has_work = |(name, lane): &(&QueueKey, &mut FairQueue)| lane.has_work(**name, sending, crowded, widths);
-            let (&name, lane) = self.lanes.iter_mut().find(has_work)?;
-            let uid = lane.pop()?;
-            let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.state == EntryState::Ready(name)) else {
+            // Jobs that wait for a Pod do not block status writes.
+            let is_direct = |key: &QueueKey| !matches!(key, QueueKey::Statuses | QueueKey::Pods);
+            let backlog = self.leading && self.queues.iter().any(|(key, queue)| is_direct(key) && queue.has_backlog());
+            let limits =
+                Limits { direct: self.concurrency, pods: self.pods.concurrency, backlog, leading: self.leading };
+            let (&key, queue) = self.queues.iter_mut().find(|(key, queue)| queue.may_start(**key, limits))?;
+            let uid = queue.pop()?;
+            // The message may have left the queue since it was pushed.
+            let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.progress == Progress::Ready(key)) else {
                 continue;
             };
-            if !sending && !entry.is_unrecorded() {
-                entry.state = EntryState::Waiting { due: None };
+            if !self.leading && !entry.is_unrecorded() {
+                entry.progress = Progress::Waiting { due: None };
                 continue;
             }
-            let (message, status) = (entry.message.unpack(), entry.status.unpack());
-            let decision = match name {
+            let message = entry.message.expand();
+            let decision = match key {
                 QueueKey::Statuses => Decision::Rest,
-                QueueKey::Environment(_) | QueueKey::Pods | QueueKey::Unreadable => decide(&message, &status, now),
+                QueueKey::Environment(_) | QueueKey::Pods | QueueKey::Unreadable => {
+                    decide(&message, &entry.state, wall_clock)
+                }
             };
             if decision == Decision::Rest && !entry.unwritten {
-                entry.state = EntryState::Waiting { due: None };
+                entry.progress = Progress::Waiting { due: None };
                 continue;
             }
-            entry.state = EntryState::Busy { again: false };
+            entry.progress = Progress::InFlight { again: false };
             let size = entry.message.size();
-            lane.add(size);
+            queue.start(size);
             return Some(Job {
                 message,
-                without_body: entry.message.is_without_body(),
-                status,
+                without_spec: entry.message.is_without_spec(),
+                state: entry.state.clone(),
                 unwritten: entry.unwritten,
                 last_reported: entry.last_reported,
                 decision,
                 due: entry.due,
-                lane: name,
+                key,
                 size,
-                life: Arc::downgrade(&entry.life),
+                alive: Arc::downgrade(&entry.alive),
             });
         }
     }
 
-    /// Somebody has done what [`take`](Self::take) gave out.
-    pub fn finish(&mut self, job: &Job, done: &JobResult, now: DateTime<Utc>) {
-        if let Some(lane) = self.lanes.get_mut(&job.lane) {
-            lane.remove(job.size);
+    /// Ends a job that [`take`](Self::take) returned.
+    pub fn finish(&mut self, job: &Job, next: Next) {
+        if let Some(queue) = self.queues.get_mut(&job.key) {
+            queue.end(job.size);
         }
-        // Deleted meanwhile: there is nothing more to do for it.
-        let Some((uid, _)) = self.entries.get_key_value(job.message.uid()) else {
-            return;
-        };
+        // If the message was deleted while its job ran, there is nothing more to do for it.
+        let Some((uid, _)) = self.entries.get_key_value(job.message.uid()) else { return };
         let uid = uid.clone();
-        if matches!(done.record, Next::NextByPod | Next::Withdrawn | Next::Later(_)) {
-            return self.put_back(&uid, done.record);
-        }
-        let status = self.packer.status(&done.status, &uid);
-        let Some(entry) = self.entries.get_mut(&uid) else { return };
-        entry.status = status;
-        entry.unwritten = done.record != Next::Written;
-        if !entry.unwritten {
-            entry.last_reported = entry.status.reason();
-        }
-        let finished = entry.status.is_finished();
-        let deadline = if finished { None } else { deadline(&job.message, &done.status, now) };
-        entry.due = [done.due, deadline].into_iter().flatten().min();
-        let again = entry.state == EntryState::Busy { again: true };
-        let due = match done.record {
-            Next::Again(at) => Some(entry.due.map_or(at, |due| due.min(at))),
-            _ => entry.due,
+        let (state, write, entry_due) = match next {
+            Next::NotTried(not_tried) => return self.put_back(&uid, not_tried),
+            Next::Settled { state, write, due } => (self.compactor.state(state), write, due),
         };
-        entry.state = EntryState::Waiting { due };
-        match (again, done.record) {
+        let Some(entry) = self.entries.get_mut(&uid) else { return };
+        entry.state = state;
+        entry.due = entry_due;
+        entry.unwritten = write != Write::Done;
+        if !entry.unwritten {
+            entry.last_reported = entry.state.reason;
+        }
+        let again = entry.progress == Progress::InFlight { again: true };
+        let due = match write {
+            Write::RetryAt(at) => Some(entry.due.map_or(at, |due| due.min(at))),
+            Write::Done | Write::Queued => entry.due,
+        };
+        entry.progress = Progress::Waiting { due };
+        match (again, write) {
             (true, _) => self.make_ready(&uid),
-            (false, Next::Next) => self.enter(&uid, QueueKey::Statuses),
-            _ => self.due.extend(due.map(|due| (due, uid))),
+            (false, Write::Queued) => self.enqueue(&uid, QueueKey::Statuses),
+            (false, Write::Done | Write::RetryAt(_)) => self.due.extend(due.map(|due| (due, uid))),
         }
     }
 
-    /// A message that was given out was not tried.
-    fn put_back(&mut self, uid: &Uid, record: Next) {
+    /// Puts back a message whose job did not try it.
+    fn put_back(&mut self, uid: &Uid, not_tried: NotTried) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        // Whoever was forgotten and is here has come back.
-        let again = entry.state == EntryState::Busy { again: true } || record == Next::Withdrawn;
-        entry.state = EntryState::Waiting { due: None };
-        match record {
+        let again = entry.progress == Progress::InFlight { again: true };
+        entry.progress = Progress::Waiting { due: None };
+        match not_tried {
+            // The entry was removed and added again while the job ran.
+            NotTried::Cancelled => self.make_ready(uid),
             _ if again => self.make_ready(uid),
-            Next::Later(at) => {
+            NotTried::SendByPod => self.enqueue(uid, QueueKey::Pods),
+            NotTried::RetryAt(at) => {
                 entry.due = Some(at);
-                entry.state = EntryState::Waiting { due: entry.due };
+                entry.progress = Progress::Waiting { due: entry.due };
                 self.due.insert((at, uid.clone()));
             }
-            _ => self.enter(uid, QueueKey::Pods),
         }
     }
 
-    /// How many messages are known and not finished.
+    /// Returns the number of known messages that are not finished.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.entries.values().filter(|entry| !entry.status.is_finished()).count()
+        self.entries.values().filter(|entry| !entry.state.is_finished()).count()
     }
 
-    /// How many messages of each environment, or of none as they can't be read, wait for longer than each of
-    /// the `ages`. Who is suspended does not wait.
+    /// Returns for each environment how many of its messages have waited for longer than each of
+    /// the `ages`. `None` stands for messages that can't be read. Suspended messages don't wait.
     #[must_use]
     pub fn pending_by_age<const N: usize>(
         &self,
@@ -306,9 +314,9 @@ impl Queue {
     ) -> Vec<(Option<Environment>, [usize; N])> {
         let mut counts =
             [Some(Environment::Prod), Some(Environment::Stg), None].map(|environment| (environment, [0; N]));
-        let waits = |status: &CompactStatus| !status.is_finished() && status.reason() != Some(Reason::Suspended);
-        for entry in self.entries.values().filter(|entry| waits(&entry.status)) {
-            let (environment, age) = (entry.message.origin().environment, entry.message.age(now));
+        let waits = |entry: &&Box<Entry>| !entry.state.is_finished() && entry.state.reason != Some(Reason::Suspended);
+        for entry in self.entries.values().filter(waits) {
+            let (environment, age) = (entry.message.summary().environment, entry.message.age(now));
             let Some((_, counts)) = counts.iter_mut().find(|(other, _)| *other == environment) else { continue };
             for (count, _) in counts.iter_mut().zip(ages).filter(|(_, than)| age >= *than) {
                 *count += 1;
@@ -329,54 +337,50 @@ impl Queue {
         }
     }
 
-    /// Makes ready whose time has come. If the clock was set back, nobody knows what times mean that
-    /// were found out before: all are made ready who wait for one, or are about to.
-    fn wake_due(&mut self, now: DateTime<Utc>) {
-        if self.latest.is_set_back(now) {
-            self.wake(|entry| entry.state != EntryState::Waiting { due: None });
-        }
+    /// Moves due entries to their queues.
+    fn wake_due(&mut self, now: Instant) {
         while let Some((due, uid)) = self.due.first().cloned()
             && due <= now
         {
             self.due.remove(&(due, uid.clone()));
             let Some(entry) = self.entries.get(&uid) else { continue };
-            let only_record = entry.unwritten && entry.due.is_none_or(|due| due > now);
-            if only_record { self.enter(&uid, QueueKey::Statuses) } else { self.make_ready(&uid) }
+            let only_write = entry.unwritten && entry.due.is_none_or(|due| due > now);
+            if only_write { self.enqueue(&uid, QueueKey::Statuses) } else { self.make_ready(&uid) }
         }
     }
 
-    /// The lane from which a message is sent first.
-    fn lane_of(&self, message: &CompactMessage) -> QueueKey {
-        match message.origin().environment {
+    /// Returns the queue from which a message is sent first.
+    fn key_of(&self, message: &CompactMessage) -> QueueKey {
+        match message.summary().environment {
             Some(_) if self.pods.always => QueueKey::Pods,
             Some(environment) => QueueKey::Environment(environment),
             None => QueueKey::Unreadable,
         }
     }
 
-    /// Puts a message into the lane that it has to go through next.
+    /// Puts a message into the queue of its next job.
     fn make_ready(&mut self, uid: &Uid) {
         if let Some(entry) = self.entries.get(uid) {
-            let lane = if entry.is_unrecorded() { QueueKey::Statuses } else { self.lane_of(&entry.message) };
-            self.enter(uid, lane);
+            let key = if entry.is_unrecorded() { QueueKey::Statuses } else { self.key_of(&entry.message) };
+            self.enqueue(uid, key);
         }
     }
 
-    fn enter(&mut self, uid: &Uid, name: QueueKey) {
+    fn enqueue(&mut self, uid: &Uid, key: QueueKey) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        match entry.state {
-            EntryState::Ready(lane) if lane == name => return,
-            // It leaves its lane when it comes out there.
-            EntryState::Ready(_) | EntryState::Waiting { due: None } => {}
-            EntryState::Busy { .. } => {
-                entry.state = EntryState::Busy { again: true };
+        match entry.progress {
+            Progress::Ready(other) if other == key => return,
+            // If it is in another queue, that queue drops it when its turn comes.
+            Progress::Ready(_) | Progress::Waiting { due: None } => {}
+            Progress::InFlight { .. } => {
+                entry.progress = Progress::InFlight { again: true };
                 return;
             }
-            EntryState::Waiting { due: Some(due) } => {
+            Progress::Waiting { due: Some(due) } => {
                 self.due.remove(&(due, uid.clone()));
             }
         }
-        entry.state = EntryState::Ready(name);
-        self.lanes.entry(name).or_default().push(&entry.message.origin().namespace, uid.clone());
+        entry.progress = Progress::Ready(key);
+        self.queues.entry(key).or_default().push(&entry.message.summary().namespace, uid.clone());
     }
 }

@@ -1,24 +1,35 @@
 //! The work queue, step by step: what it gives out, and that nothing is sent twice or forgotten.
 
-use crate::controller::queue::{Job, JobResult, Next, Pods, Queue, ROOM, SMALL};
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use fedora_message::api::v1alpha1::{Environment, FedoraMessageStatus};
+use fedora_message::api::v1alpha1::Environment;
+use fedora_message::fixture::{at, example, message, set};
 use fedora_message::message::authentication::SecretName;
 use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::policy::retry::Decision;
-use fedora_message::state::{Facts, next};
+use fedora_message::state::{Facts, MessageState};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use fedora_message::fixture::{at, example, message, set};
+use super::{Job, MAX_LARGE_BYTES, MAX_SMALL_SIZE, Next, PodLimits, Queue, Write};
+use crate::delivery::NotTried;
 
 const NOW: &str = "2026-01-01T12:00:00Z";
 
-fn now() -> DateTime<Utc> {
-    at(NOW)
+/// The time at which each test begins, and at which the wall clock says [`NOW`].
+fn now() -> Instant {
+    static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *NOW
 }
 
-fn in_seconds(seconds: i64) -> DateTime<Utc> {
-    now() + TimeDelta::seconds(seconds)
+fn in_seconds(seconds: u64) -> Instant {
+    now() + Duration::from_secs(seconds)
+}
+
+fn wall_clock(time: Instant) -> DateTime<Utc> {
+    at(NOW) + (time - now())
 }
 
 /// A message of this name, with a uid of its own.
@@ -34,32 +45,41 @@ fn names(jobs: &[Job]) -> Vec<&str> {
     jobs.iter().map(|job| job.message.name()).collect()
 }
 
-fn take_all(queue: &mut Queue, now: DateTime<Utc>) -> Vec<Job> {
-    std::iter::from_fn(|| queue.take(now)).collect()
+fn take_all(queue: &mut Queue, now: Instant) -> Vec<Job> {
+    std::iter::from_fn(|| take(queue, now)).collect()
 }
 
 fn outcome(reason: Reason) -> Outcome {
     Outcome { reason, message: "words".to_owned() }
 }
 
-/// Ends a job with a status of this reason.
-fn finish(queue: &mut Queue, job: &Job, reason: Reason, record: Next, due: Option<DateTime<Utc>>) {
-    let facts = Facts { routing_key: None, attempts: 1, next_attempt: due, delivery_mode: "direct" };
-    let status = next(&job.message, &job.status, &outcome(reason), &facts, now());
-    queue.finish(job, &JobResult { status, record, due }, now());
+/// Ends a job with a state of this reason.
+fn finish(queue: &mut Queue, job: &Job, reason: Reason, write: Write, due: Option<Instant>) {
+    let facts = Facts { attempts: 1, ..Facts::default() };
+    let state = job.state.next(&job.message, &outcome(reason), &facts, wall_clock(now()));
+    queue.finish(job, Next::Settled { state, write, due });
+}
+
+/// Ends a job whose status is as before.
+fn finish_write(queue: &mut Queue, job: &Job, due: Option<Instant>) {
+    queue.finish(job, Next::Settled { state: job.state.clone(), write: Write::Done, due });
+}
+
+fn take(queue: &mut Queue, now: Instant) -> Option<Job> {
+    queue.take(now, wall_clock(now))
 }
 
 /// A queue that gives out up to `width` messages of an environment.
 fn leading(width: usize) -> Queue {
-    let mut queue = Queue::new(width, Pods::default());
+    let mut queue = Queue::new(width, PodLimits::default());
     queue.lead();
     queue
 }
 
-/// A message whose body has this many bytes.
+/// A message whose spec has this many bytes.
 fn large(name: &str, size: usize) -> Value {
-    let bare = set(named(name), "/spec/message/headers", json!({}));
-    set(bare, "/spec/message/body", json!({"a": "x".repeat(size - r#"{"a":""}"#.len())}))
+    let spec = |length: usize| set(named(name), "/spec/message/body", json!({"a": "x".repeat(length)}));
+    spec(size - spec(0)["spec"].to_string().len())
 }
 
 #[test]
@@ -70,21 +90,21 @@ fn a_message_is_given_out_once_until_it_is_finished() {
     assert_eq!(names(&jobs), ["a"]);
     assert_eq!(jobs[0].decision, Decision::Attempt);
     observe(&mut queue, &named("a"));
-    assert!(queue.take(now()).is_none(), "the watch tells of it again while it is under way");
+    assert!(take(&mut queue, now()).is_none(), "the watch tells of it again while it is under way");
 }
 
 #[test]
 fn what_was_sent_is_not_given_out_again_however_much_the_watch_lags() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::Sent, Next::Written, None);
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::Sent, Write::Done, None);
     observe(&mut queue, &named("a"));
     observe(&mut queue, &set(named("a"), "/metadata/generation", 2.into()));
     queue.begin_sync(0);
     observe(&mut queue, &named("a"));
     queue.end_sync(0);
-    assert!(queue.take(in_seconds(1_000_000)).is_none());
+    assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
     queue.forget("uid-of-a");
     assert_eq!(queue.pending(), 0);
 }
@@ -93,51 +113,51 @@ fn what_was_sent_is_not_given_out_again_however_much_the_watch_lags() {
 fn a_status_that_could_not_be_written_is_written_again_and_nothing_is_sent() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::Sent, Next::Again(in_seconds(2)), None);
-    assert!(queue.take(in_seconds(1)).is_none());
-    let job = queue.take(in_seconds(2)).expect("the write is due");
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::Sent, Write::RetryAt(in_seconds(2)), None);
+    assert!(take(&mut queue, in_seconds(1)).is_none());
+    let job = take(&mut queue, in_seconds(2)).expect("the write is due");
     assert_eq!((job.decision.clone(), job.unwritten), (Decision::Rest, true));
-    assert_eq!(job.status.reason.as_deref(), Some("Sent"));
-    queue.finish(&job, &JobResult { status: job.status.clone(), record: Next::Written, due: None }, now());
-    assert!(queue.take(in_seconds(1_000_000)).is_none());
+    assert_eq!(job.state.reason, Some(Reason::Sent));
+    finish_write(&mut queue, &job, None);
+    assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
 }
 
 #[test]
 fn a_message_that_is_deleted_while_it_is_under_way_is_not_wanted_any_more() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    assert!(job.is_wanted());
+    let job = take(&mut queue, now()).expect("a job");
+    assert!(!job.is_cancelled());
     queue.forget("uid-of-a");
-    assert!(!job.is_wanted());
-    queue.finish(&job, &JobResult::without_attempt(&job, Next::Withdrawn), now());
+    assert!(job.is_cancelled());
+    queue.finish(&job, Next::NotTried(NotTried::Cancelled));
     assert_eq!((queue.pending(), queue.is_at_rest()), (0, true));
 
     // A list that lagged behind did not have it, but it is there.
     let job = {
         observe(&mut queue, &named("a"));
-        queue.take(now()).expect("a job")
+        take(&mut queue, now()).expect("a job")
     };
     queue.forget("uid-of-a");
     observe(&mut queue, &named("a"));
-    let second = queue.take(now()).expect("it is new to the queue");
-    queue.finish(&job, &JobResult::without_attempt(&job, Next::Withdrawn), now());
-    assert!(second.is_wanted());
-    assert!(queue.take(now()).is_some(), "it is tried");
+    let second = take(&mut queue, now()).expect("it is new to the queue");
+    queue.finish(&job, Next::NotTried(NotTried::Cancelled));
+    assert!(!second.is_cancelled());
+    assert!(take(&mut queue, now()).is_some(), "it is tried");
 }
 
 #[test]
 fn an_object_created_anew_under_the_same_name_is_another_message() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
+    let job = take(&mut queue, now()).expect("a job");
     queue.forget("uid-of-a");
     let anew = set(named("a"), "/metadata/uid", "another".into());
     observe(&mut queue, &anew);
-    let second = queue.take(now()).expect("the new one is sent");
+    let second = take(&mut queue, now()).expect("the new one is sent");
     assert_eq!(second.message.uid(), "another");
-    finish(&mut queue, &job, Reason::Sent, Next::Written, None);
+    finish(&mut queue, &job, Reason::Sent, Write::Done, None);
     assert_eq!(queue.pending(), 1, "the new one is still under way");
 }
 
@@ -146,13 +166,13 @@ fn a_failed_attempt_is_made_again_when_its_time_has_come_or_the_broker_is_back()
     let mut queue = leading(8);
     for name in ["a", "b"] {
         observe(&mut queue, &named(name));
-        let job = queue.take(now()).expect("a job");
-        finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Written, Some(in_seconds(60)));
+        let job = take(&mut queue, now()).expect("a job");
+        finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
     }
     assert_eq!(queue.next_due(), Some(in_seconds(60)));
-    assert!(queue.take(in_seconds(59)).is_none());
+    assert!(take(&mut queue, in_seconds(59)).is_none());
     queue.wake_environment(Environment::Stg);
-    assert!(queue.take(in_seconds(59)).is_none(), "it is the other environment's broker that is back");
+    assert!(take(&mut queue, in_seconds(59)).is_none(), "it is the other environment's broker that is back");
     queue.wake_environment(Environment::Prod);
     assert_eq!(take_all(&mut queue, in_seconds(59)).len(), 2);
     assert_eq!(queue.next_due(), None);
@@ -162,9 +182,9 @@ fn a_failed_attempt_is_made_again_when_its_time_has_come_or_the_broker_is_back()
 fn a_broker_that_is_back_before_the_failure_is_recorded_is_not_missed() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
+    let job = take(&mut queue, now()).expect("a job");
     queue.wake_environment(Environment::Prod);
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Written, Some(in_seconds(300)));
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(300)));
     assert_eq!(names(&take_all(&mut queue, now())), ["a"]);
 }
 
@@ -177,13 +197,13 @@ fn a_secret_that_changes_wakes_those_that_name_it() {
     let three = set(named("three"), "/spec/authentication", three);
     for object in [&own, &three] {
         observe(&mut queue, object);
-        let job = queue.take(now()).expect("a job");
-        finish(&mut queue, &job, Reason::SecretNotFound, Next::Written, None);
+        let job = take(&mut queue, now()).expect("a job");
+        finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, None);
     }
     let secret = |namespace: &str, name: &str| SecretName { namespace: namespace.to_owned(), name: name.to_owned() };
     assert!(queue.needs(&secret("apps", "certs")) && !queue.needs(&secret("keys", "certs")));
     queue.wake_secret(&secret("keys", "certs"));
-    assert!(queue.take(now()).is_none());
+    assert!(take(&mut queue, now()).is_none());
     queue.wake_secret(&secret("apps", "certs"));
     assert_eq!(names(&take_all(&mut queue, now())), ["own"]);
     queue.wake_secret(&secret("keys", "key"));
@@ -194,11 +214,11 @@ fn a_secret_that_changes_wakes_those_that_name_it() {
 fn what_changes_while_a_message_is_under_way_is_looked_at_after() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
+    let job = take(&mut queue, now()).expect("a job");
     let suspended = set(set(named("a"), "/spec/suspend", true.into()), "/metadata/generation", 2.into());
     observe(&mut queue, &suspended);
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Written, Some(in_seconds(60)));
-    let job = queue.take(now()).expect("it is looked at again");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
+    let job = take(&mut queue, now()).expect("it is looked at again");
     assert_eq!(job.decision, Decision::Report(Outcome::suspended()));
 }
 
@@ -206,17 +226,18 @@ fn what_changes_while_a_message_is_under_way_is_looked_at_after() {
 fn a_message_that_was_given_up_rests_over_a_restart_until_a_retry_is_asked_for() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    let facts = Facts { routing_key: None, attempts: 1, next_attempt: None, delivery_mode: "direct" };
-    let status = next(&job.message, &FedoraMessageStatus::default(), &outcome(Reason::TopicForbidden), &facts, now());
-    let stored = set(named("a"), "/status", serde_json::to_value(status).unwrap());
+    let job = take(&mut queue, now()).expect("a job");
+    let facts = Facts { attempts: 1, ..Facts::default() };
+    let forbidden = outcome(Reason::TopicForbidden);
+    let state = MessageState::default().next(&job.message, &forbidden, &facts, wall_clock(now()));
+    let stored = set(named("a"), "/status", serde_json::to_value(state.to_status("uid-of-a")).unwrap());
 
     let mut restarted = leading(8);
     observe(&mut restarted, &stored);
-    assert!(restarted.take(now()).is_none());
+    assert!(take(&mut restarted, now()).is_none());
     let annotations = json!({"apps.fedoraproject.org/retry": "1"});
     observe(&mut restarted, &set(stored, "/metadata/annotations", annotations));
-    assert_eq!(restarted.take(now()).expect("a retry").decision, Decision::Attempt);
+    assert_eq!(take(&mut restarted, now()).expect("a retry").decision, Decision::Attempt);
 }
 
 #[test]
@@ -224,10 +245,10 @@ fn the_deadline_wakes_a_message_that_waits_for_something_else() {
     let mut queue = leading(8);
     let object = set(named("a"), "/spec/activeDeadlineSeconds", 100.into());
     observe(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::SecretNotFound, Next::Written, None);
-    assert!(queue.take(in_seconds(99)).is_none());
-    let job = queue.take(in_seconds(100)).expect("the deadline has come");
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, Some(in_seconds(100)));
+    assert!(take(&mut queue, in_seconds(99)).is_none());
+    let job = take(&mut queue, in_seconds(100)).expect("the deadline has come");
     let Decision::Report(outcome) = job.decision else { panic!("{:?}", job.decision) };
     assert_eq!(outcome.reason, Reason::DeadlineExceeded);
 }
@@ -242,7 +263,7 @@ fn no_more_than_the_width_is_under_way_for_an_environment_and_the_other_is_not_h
     assert_eq!(jobs.len(), 2);
     observe(&mut queue, &set(named("stg"), "/spec/env", "stg".into()));
     assert_eq!(names(&take_all(&mut queue, now())), ["stg"]);
-    finish(&mut queue, &jobs[0], Reason::Sent, Next::Written, None);
+    finish(&mut queue, &jobs[0], Reason::Sent, Write::Done, None);
     assert_eq!(take_all(&mut queue, now()).len(), 1);
 }
 
@@ -289,13 +310,13 @@ fn an_unreadable_message_has_its_turn_beside_the_others() {
 fn a_failure_is_recorded_in_its_turn_and_nobody_is_tried_before_his_time() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Next, Some(in_seconds(60)));
-    let job = queue.take(now()).expect("its status is to be written");
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
+    let job = take(&mut queue, now()).expect("its status is to be written");
     assert_eq!((job.decision.clone(), job.due, job.last_reported), (Decision::Rest, Some(in_seconds(60)), None));
-    queue.finish(&job, &JobResult { status: job.status.clone(), record: Next::Written, due: job.due }, now());
-    assert!(queue.take(in_seconds(59)).is_none());
-    let job = queue.take(in_seconds(60)).expect("it is tried again");
+    finish_write(&mut queue, &job, job.due);
+    assert!(take(&mut queue, in_seconds(59)).is_none());
+    let job = take(&mut queue, in_seconds(60)).expect("it is tried again");
     assert_eq!((job.decision, job.last_reported), (Decision::Attempt, Some(Reason::BrokerUnreachable)));
 }
 
@@ -307,10 +328,10 @@ fn failures_take_no_hand_from_messages_that_can_be_sent() {
     }
     let mut failed = 0;
     while failed < 40 {
-        let job = queue.take(now()).expect("a message that was not tried, or a status");
-        let record = if job.decision == Decision::Attempt { Next::Next } else { Next::Written };
-        failed += usize::from(record == Next::Next);
-        finish(&mut queue, &job, Reason::SecretInvalid, record, None);
+        let job = take(&mut queue, now()).expect("a message that was not tried, or a status");
+        let write = if job.decision == Decision::Attempt { Write::Queued } else { Write::Done };
+        failed += usize::from(write == Write::Queued);
+        finish(&mut queue, &job, Reason::SecretInvalid, write, None);
     }
     for n in 0..17 {
         observe(&mut queue, &named(&format!("good{n}")));
@@ -324,8 +345,8 @@ fn failures_take_no_hand_from_messages_that_can_be_sent() {
 fn a_broker_that_is_back_is_used_before_the_failure_is_recorded() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Next, Some(in_seconds(60)));
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
     queue.wake_environment(Environment::Prod);
     let jobs = take_all(&mut queue, now());
     assert_eq!(jobs.iter().map(|job| job.decision.clone()).collect::<Vec<_>>(), [Decision::Attempt]);
@@ -335,103 +356,100 @@ fn a_broker_that_is_back_is_used_before_the_failure_is_recorded() {
 fn a_failed_write_of_a_failure_does_not_bring_the_next_attempt_forward() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Again(in_seconds(2)), Some(in_seconds(60)));
-    let job = queue.take(in_seconds(2)).expect("the write is due");
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::RetryAt(in_seconds(2)), Some(in_seconds(60)));
+    let job = take(&mut queue, in_seconds(2)).expect("the write is due");
     assert_eq!(job.decision, Decision::Rest);
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Again(in_seconds(60)), Some(in_seconds(60)));
-    assert_eq!(queue.take(in_seconds(60)).expect("the attempt is due").decision, Decision::Attempt);
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::RetryAt(in_seconds(60)), Some(in_seconds(60)));
+    assert_eq!(take(&mut queue, in_seconds(60)).expect("the attempt is due").decision, Decision::Attempt);
 }
 
 #[test]
-fn who_waits_is_looked_at_at_once_when_the_clock_was_set_back() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Written, Some(in_seconds(60)));
-    assert!(queue.take(in_seconds(10)).is_none());
-    assert!(queue.take(in_seconds(9)).is_none(), "a clock that is adjusted was not set back");
-    assert_eq!(names(&take_all(&mut queue, in_seconds(-3600))), ["a"]);
+fn wall_clock_steps_move_no_attempt() {
+    for hours in [-1, 1] {
+        let mut queue = leading(8);
+        observe(&mut queue, &named("a"));
+        let job = take(&mut queue, now()).expect("a job");
+        finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
+        let stepped = |time| wall_clock(time) + TimeDelta::hours(hours);
+        assert!(queue.take(in_seconds(59), stepped(in_seconds(59))).is_none());
+        assert!(queue.take(in_seconds(60), stepped(in_seconds(60))).is_some());
+    }
 }
 
 #[test]
-fn who_was_tried_before_the_clock_was_set_back_and_waits_since_is_looked_at_at_once() {
+fn forgotten_message_is_not_due() {
     let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    assert!(queue.take(in_seconds(-3600)).is_none());
-    // It began before, and so counts from there.
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Written, Some(in_seconds(60)));
-    assert_eq!(names(&take_all(&mut queue, in_seconds(-3599))), ["a"]);
-}
-
-#[test]
-fn who_waits_for_its_status_when_the_clock_is_set_back_is_looked_at_at_once() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Next, Some(in_seconds(60)));
-    let jobs = take_all(&mut queue, in_seconds(-3600));
-    assert_eq!(jobs.iter().map(|job| job.decision.clone()).collect::<Vec<_>>(), [Decision::Attempt]);
+    for uid in ["uid-of-a", "uid-of-b"] {
+        let name = uid.strip_prefix("uid-of-").unwrap();
+        queue.begin_sync(0);
+        observe(&mut queue, &named(name));
+        let job = take(&mut queue, now()).expect("a job");
+        finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
+    }
+    queue.end_sync(0);
+    assert_eq!(queue.next_due(), Some(in_seconds(60)), "only the second list's message is left");
+    queue.forget("uid-of-b");
+    assert_eq!(queue.next_due(), None);
 }
 
 #[test]
 fn nothing_is_sent_before_this_operator_leads_nor_after() {
-    let mut queue = Queue::new(8, Pods::default());
+    let mut queue = Queue::new(8, PodLimits::default());
     observe(&mut queue, &named("a"));
-    assert!(queue.take(now()).is_none());
+    assert!(take(&mut queue, now()).is_none());
     queue.lead();
-    assert!(queue.take(now()).is_none(), "what was known before may have been sent by another since");
+    assert!(take(&mut queue, now()).is_none(), "what was known before may have been sent by another since");
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
+    let job = take(&mut queue, now()).expect("a job");
     queue.follow();
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Next, Some(in_seconds(60)));
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
     observe(&mut queue, &named("b"));
-    assert!(queue.take(in_seconds(1_000_000)).is_none(), "neither messages nor failures");
+    assert!(take(&mut queue, in_seconds(1_000_000)).is_none(), "neither messages nor failures");
 }
 
 #[test]
 fn what_was_sent_is_recorded_and_not_sent_again_also_by_one_who_no_longer_leads_or_leads_again() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
+    let job = take(&mut queue, now()).expect("a job");
     queue.follow();
     assert!(!queue.is_at_rest());
-    finish(&mut queue, &job, Reason::Sent, Next::Again(in_seconds(2)), None);
+    finish(&mut queue, &job, Reason::Sent, Write::RetryAt(in_seconds(2)), None);
     assert!(!queue.is_at_rest(), "it is sent and not recorded");
     queue.lead();
     observe(&mut queue, &named("a"));
     queue.follow();
-    let job = queue.take(in_seconds(2)).expect("its status is to be written");
-    assert_eq!((job.decision.clone(), job.status.reason.as_deref()), (Decision::Rest, Some("Sent")));
-    queue.finish(&job, &JobResult { status: job.status.clone(), record: Next::Written, due: None }, now());
+    let job = take(&mut queue, in_seconds(2)).expect("its status is to be written");
+    assert_eq!((job.decision.clone(), job.state.reason), (Decision::Rest, Some(Reason::Sent)));
+    finish_write(&mut queue, &job, None);
     assert!(queue.is_at_rest());
-    assert!(queue.take(in_seconds(1_000_000)).is_none());
+    assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
 }
 
 #[test]
 fn what_is_under_way_when_this_operator_leads_again_is_not_given_out_twice() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
+    let job = take(&mut queue, now()).expect("a job");
     queue.follow();
     queue.lead();
     observe(&mut queue, &named("a"));
-    assert!(queue.take(now()).is_none());
-    finish(&mut queue, &job, Reason::Sent, Next::Written, None);
-    assert!(queue.take(now()).is_none());
+    assert!(take(&mut queue, now()).is_none());
+    finish(&mut queue, &job, Reason::Sent, Write::Done, None);
+    assert!(take(&mut queue, now()).is_none());
 }
 
 #[test]
 fn a_term_begins_when_nobody_holds_what_another_operator_may_have_sent_since() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
+    let job = take(&mut queue, now()).expect("a job");
     queue.follow();
     assert!(!queue.may_lead());
     queue.forget("uid-of-a");
     assert!(!queue.may_lead(), "the other one has sent it, and the hand does not know");
-    finish(&mut queue, &job, Reason::BrokerUnreachable, Next::Next, None);
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, None);
     assert!(queue.may_lead());
 }
 
@@ -439,10 +457,10 @@ fn a_term_begins_when_nobody_holds_what_another_operator_may_have_sent_since() {
 fn a_term_need_not_wait_for_what_was_sent_to_be_recorded() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    finish(&mut queue, &job, Reason::Sent, Next::Again(in_seconds(2)), None);
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::Sent, Write::RetryAt(in_seconds(2)), None);
     queue.follow();
-    queue.take(in_seconds(2)).expect("its status is to be written");
+    take(&mut queue, in_seconds(2)).expect("its status is to be written");
     assert!(queue.may_lead());
 }
 
@@ -450,7 +468,7 @@ fn a_term_need_not_wait_for_what_was_sent_to_be_recorded() {
 fn pending_messages_are_counted_by_environment_and_age() {
     let mut queue = leading(8);
     let created = |object: Value, age: i64| {
-        set(object, "/metadata/creationTimestamp", (now() - TimeDelta::seconds(age)).to_rfc3339().into())
+        set(object, "/metadata/creationTimestamp", (at(NOW) - TimeDelta::seconds(age)).to_rfc3339().into())
     };
     observe(&mut queue, &created(named("new"), 0));
     observe(&mut queue, &created(named("old"), 90));
@@ -459,23 +477,22 @@ fn pending_messages_are_counted_by_environment_and_age() {
     observe(&mut queue, &created(named("held"), 7200));
     let jobs = take_all(&mut queue, now());
     let held = jobs.iter().find(|job| job.message.name() == "held").unwrap();
-    finish(&mut queue, held, Reason::Suspended, Next::Written, None);
+    finish(&mut queue, held, Reason::Suspended, Write::Done, None);
     let sent = jobs.iter().find(|job| job.message.name() == "new").unwrap();
     let ages = [0, 60, 600].map(TimeDelta::seconds);
     let [prod, stg] = [Environment::Prod, Environment::Stg].map(Some);
-    assert_eq!(queue.pending_by_age(now(), ages), [(prod, [2, 1, 0]), (stg, [1, 1, 1]), (None, [1, 1, 0])]);
-    finish(&mut queue, sent, Reason::Sent, Next::Written, None);
-    assert_eq!(queue.pending_by_age(now(), ages)[0], (prod, [1, 1, 0]));
+    assert_eq!(queue.pending_by_age(wall_clock(now()), ages), [(prod, [2, 1, 0]), (stg, [1, 1, 1]), (None, [1, 1, 0])]);
+    finish(&mut queue, sent, Reason::Sent, Write::Done, None);
+    assert_eq!(queue.pending_by_age(wall_clock(now()), ages)[0], (prod, [1, 1, 0]));
 }
 
-/// The names of those to work on, each taken and forgotten; and whether their bodies were left.
+/// The names of those to work on, each taken and forgotten; and if their specs were left.
 fn take_one_by_one(queue: &mut Queue) -> Vec<(String, bool)> {
     let mut jobs = Vec::new();
-    while let Some(job) = queue.take(now()) {
-        let body = job.message.spec.as_ref().unwrap().message.body.get();
-        assert_eq!(job.without_body, body == "null");
-        jobs.push((job.message.name().to_owned(), job.without_body));
-        queue.finish(&job, &JobResult::without_attempt(&job, Next::Later(now())), now());
+    while let Some(job) = take(queue, now()) {
+        assert_eq!(job.without_spec, job.message.spec_json.is_none());
+        jobs.push((job.message.name().to_owned(), job.without_spec));
+        queue.finish(&job, Next::NotTried(NotTried::RetryAt(now())));
         queue.forget(job.message.uid());
     }
     jobs
@@ -484,25 +501,31 @@ fn take_one_by_one(queue: &mut Queue) -> Vec<(String, bool)> {
 #[test]
 fn a_body_for_which_there_is_no_room_is_left_and_one_that_is_small_never() {
     let mut queue = leading(8);
-    for (name, size) in [("a", ROOM / 2), ("b", ROOM / 2), ("large", SMALL + 1), ("small", SMALL)] {
+    for (name, size) in [
+        ("a", MAX_LARGE_BYTES / 2),
+        ("b", MAX_LARGE_BYTES / 2),
+        ("large", MAX_SMALL_SIZE + 1),
+        ("small", MAX_SMALL_SIZE),
+    ] {
         observe(&mut queue, &large(name, size));
     }
-    observe(&mut queue, &large("a", ROOM / 2));
+    observe(&mut queue, &large("a", MAX_LARGE_BYTES / 2));
     let jobs = take_one_by_one(&mut queue);
     let expected = [("a", false), ("b", false), ("large", true), ("small", false)];
     assert_eq!(jobs, expected.map(|(name, left)| (name.to_owned(), left)));
 
-    observe(&mut queue, &large("later", SMALL + 1));
+    observe(&mut queue, &large("later", MAX_SMALL_SIZE + 1));
     assert_eq!(take_one_by_one(&mut queue), [("later".to_owned(), false)], "there is room again");
 }
 
 #[test]
 fn headers_and_what_was_applied_last_take_room_as_bodies_do() {
-    let header = |name: &str| set(named(name), "/spec/message/headers", json!({"large": "x".repeat(SMALL)}));
-    let annotation = json!({"kubectl.kubernetes.io/last-applied-configuration": format!("null{}", "x".repeat(SMALL))});
+    let header = |name: &str| set(named(name), "/spec/message/headers", json!({"large": "x".repeat(MAX_SMALL_SIZE)}));
+    let annotation =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": format!("null{}", "x".repeat(MAX_SMALL_SIZE))});
     let applied = |name: &str| set(named(name), "/metadata/annotations", annotation.clone());
     let mut queue = leading(8);
-    observe(&mut queue, &large("full", ROOM - 3 * SMALL));
+    observe(&mut queue, &large("full", MAX_LARGE_BYTES - 3 * MAX_SMALL_SIZE));
     for object in [header("header"), applied("applied"), header("no-room"), applied("none-either")] {
         observe(&mut queue, &object);
     }
@@ -518,7 +541,7 @@ fn only_so_many_bytes_are_in_hands_at_a_time() {
     }
     let jobs = take_all(&mut queue, now());
     assert_eq!(names(&jobs), ["a", "b", "c"]);
-    finish(&mut queue, &jobs[0], Reason::Sent, Next::Written, None);
+    finish(&mut queue, &jobs[0], Reason::Sent, Write::Done, None);
     assert_eq!(names(&take_all(&mut queue, now())), ["d"]);
 }
 
@@ -526,14 +549,14 @@ fn only_so_many_bytes_are_in_hands_at_a_time() {
 fn what_could_not_be_tried_is_tried_later_and_nothing_is_written() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
-    let job = queue.take(now()).expect("a job");
-    queue.finish(&job, &JobResult::without_attempt(&job, Next::Later(in_seconds(2))), now());
-    assert!(queue.take(in_seconds(1)).is_none());
-    let job = queue.take(in_seconds(2)).expect("it is time");
+    let job = take(&mut queue, now()).expect("a job");
+    queue.finish(&job, Next::NotTried(NotTried::RetryAt(in_seconds(2))));
+    assert!(take(&mut queue, in_seconds(1)).is_none());
+    let job = take(&mut queue, in_seconds(2)).expect("it is time");
     assert_eq!((&job.decision, job.unwritten), (&Decision::Attempt, false));
 
     observe(&mut queue, &set(named("a"), "/metadata/generation", 2.into()));
-    queue.finish(&job, &JobResult::without_attempt(&job, Next::Later(in_seconds(9))), now());
-    let job = queue.take(now()).expect("it has changed meanwhile");
+    queue.finish(&job, Next::NotTried(NotTried::RetryAt(in_seconds(9))));
+    let job = take(&mut queue, now()).expect("it has changed meanwhile");
     assert_eq!(job.message.metadata.generation, Some(2));
 }

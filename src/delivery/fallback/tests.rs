@@ -1,9 +1,9 @@
 //! Which way a message goes in the delivery mode `fallback`.
 use strum::VariantArray;
 
+use super::{Route, may_help, route};
 use crate::broker::errors::BrokerError;
 use crate::broker::pool::Health;
-use crate::delivery::{Route, may_help, route};
 use fedora_message::policy::outcome::Reason;
 
 fn broker() -> String {

@@ -2,6 +2,21 @@
 //!
 //! Source: RFC 1123, as in Kubernetes' "Object Names and IDs".
 
+/// A Secret by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for SecretName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// A DNS label, as a namespace's name has to be.
 #[must_use]
 pub fn is_label(name: &str) -> bool {

@@ -5,6 +5,7 @@
 //! looked at (docs/decisions/0006).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::NamespaceResourceScope;
@@ -13,14 +14,18 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
+use crate::api::names::SecretName;
 use crate::api::serde::object;
-use crate::api::v1alpha1::{Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION};
+use crate::api::v1alpha1::{
+    AuthenticationSpec, Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION,
+};
+use crate::state::MessageState;
 use crate::text::{MAX_PHRASE, printable};
 
 /// What is said of a resource without a spec.
 const NO_SPEC: &str = "spec is missing: add env, message and authentication";
 
-/// A `FedoraMessage` as the program holds it: what a delivery needs and nothing else.
+/// A `FedoraMessage` as the program holds it: only what a delivery needs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawObject<'_>")]
 pub struct FedoraMessage {
@@ -28,37 +33,94 @@ pub struct FedoraMessage {
     pub metadata: ObjectMeta,
     /// When the API server stored the resource; the message's `sent-at`.
     pub created: Option<DateTime<Utc>>,
-    /// The value of the annotation [`RETRY_ANNOTATION`].
+    /// The value of the annotation [`RETRY_ANNOTATION`](super::v1alpha1::RETRY_ANNOTATION).
     pub retry: Option<String>,
-    /// What client-side `kubectl apply` was given, if a null stands in it.
+    /// The last configuration that client-side `kubectl apply` was given, if it holds a null.
     pub last_applied: Option<String>,
-    /// The spec, or why it can't be read. The error belongs to this one message: it must not stop
-    /// the list or watch which brought it.
-    pub spec: Result<Box<FedoraMessageSpec>, String>,
-    /// The status as last written.
-    pub status: Option<Box<FedoraMessageStatus>>,
+    /// The spec as JSON, as it came. [`spec`](Self::spec) decodes it.
+    pub spec_json: Option<Box<str>>,
+    /// What is needed of the spec before it is decoded.
+    pub summary: Arc<Summary>,
+    /// The state that the status says, if there is a status.
+    pub state: Option<Box<MessageState>>,
+}
+
+/// What the work queue and the policies need of a spec. Most messages of an application have the
+/// same summary, so the queue holds each one once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Summary {
+    /// The namespace of the resource.
+    pub namespace: String,
+    /// The environment whose broker gets the message. `None` if the spec can't be read: the error
+    /// belongs to this one message, and must not stop the list or watch that brought it.
+    pub environment: Option<Environment>,
+    /// The Secrets that the message names.
+    pub secrets: Vec<SecretName>,
+    /// `spec.suspend`.
+    pub suspend: bool,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline_seconds: Option<i64>,
+    /// `spec.backoffLimit`.
+    pub backoff_limit: Option<u32>,
+    /// `spec.ttlSecondsAfterFinished`.
+    pub ttl_seconds_after_finished: Option<u32>,
+}
+
+/// The JSON of a spec, as far as a [`Summary`] needs it. All else is skipped, however deep it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SummarySpec {
+    env: Environment,
+    authentication: AuthenticationSpec,
+    suspend: Option<bool>,
+    active_deadline_seconds: Option<i64>,
+    backoff_limit: Option<u32>,
+    ttl_seconds_after_finished: Option<u32>,
+}
+
+impl Summary {
+    fn new(namespace: &str, spec_json: Option<&str>) -> Self {
+        let namespace = namespace.to_owned();
+        let Some(spec) = spec_json.and_then(|json| serde_json::from_str::<SummarySpec>(json).ok()) else {
+            return Self { namespace, ..Self::default() };
+        };
+        let secret = |(name, other): (&str, Option<&str>)| SecretName {
+            namespace: other.unwrap_or(&namespace).to_owned(),
+            name: name.to_owned(),
+        };
+        Self {
+            environment: Some(spec.env),
+            secrets: spec.authentication.secrets().map(secret).collect(),
+            suspend: spec.suspend.unwrap_or_default(),
+            active_deadline_seconds: spec.active_deadline_seconds,
+            backoff_limit: spec.backoff_limit,
+            ttl_seconds_after_finished: spec.ttl_seconds_after_finished,
+            namespace,
+        }
+    }
 }
 
 impl FedoraMessage {
-    /// A message that stands in a file, from its metadata, filled in as an API server would, and its spec; and
-    /// the paths of the fields that no spec has.
+    /// Returns a message from a file, with metadata as an API server would fill them in, and the
+    /// paths of fields that no spec has.
     #[must_use]
     pub fn from_manifest(metadata: Metadata, spec: Option<&RawValue>) -> (Self, Vec<String>) {
         let mut unknown = Vec::new();
-        let spec = spec.map(|raw| decode_spec_strictly(raw.get(), |path| unknown.push(path)));
+        if let Some(raw) = spec {
+            // If the spec can't be decoded, the message's own attempt says why.
+            let _ = decode_spec_strictly(raw.get(), |path| unknown.push(path));
+        }
         (Self::new(metadata, spec, None), unknown)
     }
 
-    fn new(
-        metadata: Metadata,
-        spec: Option<Result<Box<FedoraMessageSpec>, String>>,
-        status: Option<Box<FedoraMessageStatus>>,
-    ) -> Self {
+    fn new(metadata: Metadata, spec: Option<&RawValue>, state: Option<Box<MessageState>>) -> Self {
         let (retry, last_applied) = match metadata.annotations {
             Some(annotations) => (annotations.retry, annotations.last_applied),
             None => (None, None),
         };
+        let spec = spec.map(RawValue::get);
         Self {
+            summary: Arc::new(Summary::new(metadata.namespace.as_deref().unwrap_or_default(), spec)),
             metadata: ObjectMeta {
                 name: metadata.name,
                 namespace: metadata.namespace,
@@ -70,9 +132,20 @@ impl FedoraMessage {
             created: metadata.creation_timestamp,
             retry: retry.map(shortened),
             last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
-            spec: spec.unwrap_or_else(|| Err(NO_SPEC.to_owned())),
-            status,
+            spec_json: spec.map(Into::into),
+            state,
         }
+    }
+
+    /// Decodes the spec. The error names the field that can't be read, and what is wrong with it.
+    pub fn spec(&self) -> Result<Box<FedoraMessageSpec>, String> {
+        self.spec_json.as_deref().map_or_else(|| Err(NO_SPEC.to_owned()), decode_spec)
+    }
+
+    /// Replaces the spec.
+    pub fn set_spec(&mut self, spec: &FedoraMessageSpec) -> serde_json::Result<()> {
+        self.spec_json = Some(serde_json::to_string(spec)?.into());
+        Ok(())
     }
 
     /// The resource's name, for people.
@@ -93,31 +166,16 @@ impl FedoraMessage {
         self.metadata.uid.as_deref().unwrap_or_default()
     }
 
-    /// Takes out what may be large: the body, for which null stands then, the headers, and what was applied last.
-    pub(crate) fn without_bulk(mut self) -> Self {
-        self.last_applied = None;
-        if let Ok(spec) = &mut self.spec {
-            RawValue::NULL.clone_into(&mut spec.message.body);
-            spec.message.headers.clear();
-        }
-        self
-    }
-
-    /// How many bytes that has.
+    /// Returns the length of the spec and of the last applied configuration, in bytes.
     #[must_use]
-    pub fn bulk(&self) -> usize {
-        let message = self.spec.as_ref().map(|spec| &spec.message);
-        let parts = message.map_or(0, |message| {
-            let headers = message.headers.iter().map(|(name, value)| name.len() + value.get().len());
-            message.body.get().len() + headers.sum::<usize>()
-        });
-        parts + self.last_applied.as_ref().map_or(0, String::len)
+    pub fn size(&self) -> usize {
+        self.spec_json.as_ref().map_or(0, |json| json.len()) + self.last_applied.as_ref().map_or(0, String::len)
     }
 
     /// The environment whose broker gets it, if it can be read.
     #[must_use]
     pub fn environment(&self) -> Option<Environment> {
-        self.spec.as_ref().ok().map(|spec| spec.env)
+        self.summary.environment
     }
 
     /// How old it is.
@@ -194,10 +252,9 @@ struct Annotations {
 }
 
 impl From<RawObject<'_>> for FedoraMessage {
-    fn from(incoming: RawObject<'_>) -> Self {
-        let spec = incoming.spec.map(|raw| decode_spec(raw.get()));
-        let status = incoming.status.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        Self::new(incoming.metadata, spec, status)
+    fn from(raw: RawObject<'_>) -> Self {
+        let status = raw.status.and_then(|json| serde_json::from_str::<FedoraMessageStatus>(json.get()).ok());
+        Self::new(raw.metadata, raw.spec, status.map(|status| Box::new(status.into())))
     }
 }
 

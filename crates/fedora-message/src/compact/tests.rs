@@ -1,26 +1,17 @@
 //! What waits is held packed, and comes out as it went in.
-use strum::VariantArray;
 
 use std::sync::Arc;
 
-use crate::api::object::FedoraMessage;
-use crate::api::v1alpha1::FedoraMessageStatus;
-use crate::compact::{CompactMessage, CompactStatus, Origin};
-use crate::policy::outcome::{Outcome, Reason};
-use crate::state::{Facts, is_stalled, next};
-use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::fixture::{at, decode, example, message, nested, set, text_with, with, without};
-
-fn pack(status: &FedoraMessageStatus) -> CompactStatus {
-    CompactStatus::new(status, &"uid".into(), Into::into)
-}
+use crate::api::object::FedoraMessage;
+use crate::compact::CompactMessage;
+use crate::fixture::{decode, example, message, nested, set, text_with, with, without};
 
 fn assert_same(message: FedoraMessage) {
-    let origin = Arc::new(Origin::of(&message));
-    let unpacked = CompactMessage::new(&message, message.uid().into(), origin).unpack();
-    assert_eq!(format!("{unpacked:?}"), format!("{:?}", FedoraMessage { status: None, ..message }));
+    let summary = message.summary.clone();
+    let expanded = CompactMessage::new(message.clone(), message.uid().into(), summary).expand();
+    assert_eq!(format!("{expanded:?}"), format!("{:?}", FedoraMessage { state: None, ..message }));
 }
 
 #[test]
@@ -62,53 +53,32 @@ fn a_body_keeps_its_very_bytes_however_deep() {
 }
 
 #[test]
-fn of_a_body_that_is_left_neither_headers_nor_annotation_are_there_but_all_else() {
-    let bare = with("/spec/message/body", Value::Null);
-    let whole = set(bare.clone(), "/spec/message/body", json!({"text": "x".repeat(10_000)}));
+fn omitted_spec_leaves_all_else() {
+    let whole = with("/spec/message/body", json!({"text": "x".repeat(10_000)}));
     let whole = set(whole, "/spec/message/headers", json!({"large": "x".repeat(10_000)}));
     let applied = json!({"kubectl.kubernetes.io/last-applied-configuration": format!("null{}", "x".repeat(10_000))});
-    let whole = set(whole, "/metadata/annotations", applied);
-    let (bare, whole) = (message(&set(bare, "/spec/message/headers", json!({}))), message(&whole));
-    let (uid, origin): (Arc<str>, _) = (whole.uid().into(), Arc::new(Origin::of(&whole)));
-    let with_body = CompactMessage::new(&whole, uid.clone(), origin.clone());
-    let left = CompactMessage::without_body(whole, uid, origin);
-    assert!(left.is_without_body() && !with_body.is_without_body());
-    assert!(left.size().abs_diff(with_body.size()) < 50, "{} and {}", left.size(), with_body.size());
-    assert_eq!(format!("{:?}", left.unpack()), format!("{:?}", FedoraMessage { status: None, ..bare }));
+    let whole = message(&set(whole, "/metadata/annotations", applied));
+    let (uid, summary): (Arc<str>, _) = (whole.uid().into(), whole.summary.clone());
+    let complete = CompactMessage::new(whole.clone(), uid.clone(), summary.clone());
+    let omitted = CompactMessage::without_spec(whole.clone(), uid, summary);
+    assert!(omitted.is_without_spec() && !complete.is_without_spec());
+    assert!(complete.size() > 30_000);
+    assert_eq!(omitted.size(), complete.size());
+    let bare = FedoraMessage { spec_json: None, last_applied: None, state: None, ..whole };
+    assert_eq!(format!("{:?}", omitted.expand()), format!("{bare:?}"));
 }
 
 #[test]
 fn what_messages_have_in_common_does_not_tell_them_apart() {
-    let origin = |object: &Value| Origin::of(&message(object));
+    let summary = |object: &Value| message(object).summary;
     let other = set(with("/metadata/name", "other".into()), "/spec/message/topic", "another.topic".into());
-    assert_eq!(origin(&example()), origin(&other));
+    assert_eq!(summary(&example()), summary(&other));
     for apart in [
         with("/metadata/namespace", "others".into()),
         with("/spec/env", "stg".into()),
         with("/spec/authentication/secret_ref/name", "other".into()),
         without("/spec"),
     ] {
-        assert_ne!(origin(&example()), origin(&apart), "{apart}");
-    }
-}
-
-#[test]
-fn a_status_comes_out_as_it_went_in_and_answers_what_is_asked_of_it() {
-    let (now, message) = (at("2026-01-01T12:00:00Z"), message(&example()));
-    let none = FedoraMessageStatus::default();
-    assert_eq!(pack(&none).unpack(), none);
-    for reason in Reason::VARIANTS.iter().copied() {
-        let outcome = Outcome { reason, message: "words \u{1f600}\n".to_owned() };
-        let next_attempt = Some(now + TimeDelta::seconds(5));
-        let facts = Facts { routing_key: Some("a.topic"), attempts: 3, next_attempt, delivery_mode: "direct" };
-        let status = next(&message, &FedoraMessageStatus::default(), &outcome, &facts, now);
-        let packed = pack(&status);
-        assert_eq!(packed.unpack(), status);
-        let own =
-            FedoraMessageStatus { message_id: Some("another".to_owned()), sent_time: Some(now), ..status.clone() };
-        assert_eq!(pack(&own).unpack(), own);
-        assert_eq!(packed.reason(), Some(reason));
-        assert_eq!(packed.is_sent(), reason == Reason::Sent);
-        assert_eq!(packed.is_finished(), reason == Reason::Sent || is_stalled(&status), "{reason}");
+        assert_ne!(summary(&example()), summary(&apart), "{apart}");
     }
 }

@@ -1,6 +1,7 @@
 //! Where a message's client certificate is: in one Secret, or in three with one key each. Only names;
 //! what the Secrets hold is for [`secret`](crate::message::secret).
 
+pub use crate::api::names::SecretName;
 use crate::api::names::{is_label, is_subdomain};
 use crate::api::v1alpha1::{AuthenticationSpec, SecretKeyReference, SecretReference};
 use crate::message::validate::{InvalidMessage, refuse};
@@ -40,21 +41,6 @@ impl Authentication {
             Self::One(secret) => secret,
             Self::Three { cert, .. } => &cert.secret,
         }
-    }
-}
-
-/// A Secret by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SecretName {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl std::fmt::Display for SecretName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 

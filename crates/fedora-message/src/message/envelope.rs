@@ -4,8 +4,6 @@
 //! Source of each value: fedora-messaging 3.9.1, its wire format document and `message.py`; tested
 //! against the library itself in `e2e/tests/real/fidelity.rs`. See docs/wire-format.md.
 
-use std::borrow::Cow;
-
 use chrono::SecondsFormat;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -57,10 +55,10 @@ impl Routing {
 
     /// The routing key of a topic, as the library builds it.
     #[must_use]
-    pub fn key<'a>(&self, environment: Environment, topic: &'a str) -> Cow<'a, str> {
+    pub fn key(&self, environment: Environment, topic: &str) -> String {
         match self.prefix(environment) {
-            "" => Cow::Borrowed(topic),
-            prefix => Cow::Owned(format!("{prefix}.{topic}")),
+            "" => topic.to_owned(),
+            prefix => format!("{prefix}.{topic}"),
         }
     }
 }
@@ -103,13 +101,13 @@ impl<'a> Envelope<'a> {
 
     /// Builds the envelope.
     #[must_use]
-    pub fn new(message: &'a OutgoingMessage<'a>, exchange: &'a str) -> Self {
+    pub fn new(message: &'a OutgoingMessage, exchange: &'a str) -> Self {
         let text = |value: &str| HeaderValue::String(value.to_owned());
         // chrono writes UTC as "+00:00" here, as Python's isoformat does.
         let sent_at = message.sent_at.to_rfc3339_opts(SecondsFormat::Secs, false);
-        let mut headers = message.headers.clone();
-        headers.push(("fedora_messaging_schema", text(message.schema)));
-        if let Some(package) = message.schema_package {
+        let mut headers: Vec<_> = message.headers.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        headers.push(("fedora_messaging_schema", text(&message.schema)));
+        if let Some(package) = &message.schema_package {
             headers.push(("fedora_messaging_schema_package", text(package)));
         }
         headers.push(("fedora_messaging_severity", HeaderValue::Integer(number(message.severity.unwrap_or_default()))));
@@ -121,7 +119,7 @@ impl<'a> Envelope<'a> {
             message_id: message.id,
             priority: message.priority,
             headers,
-            payload: message.body,
+            payload: &message.body,
         }
     }
 }

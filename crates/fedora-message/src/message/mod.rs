@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod body;
 pub mod envelope;
+pub mod prepare;
 #[cfg(test)]
 mod properties;
 pub mod secret;

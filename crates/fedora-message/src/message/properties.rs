@@ -174,7 +174,7 @@ proptest! {
         let message = message(&with("/spec/message/topic", topic.as_str().into()));
         match validate(&message, &plain_routing()) {
             Ok(valid) => {
-                prop_assert_eq!(valid.routing_key.as_ref(), topic.as_str());
+                prop_assert_eq!(valid.routing_key.as_str(), topic.as_str());
                 prop_assert!(!topic.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '#'));
                 prop_assert!(topic.split('.').all(|word| !word.is_empty()));
             }

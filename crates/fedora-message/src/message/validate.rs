@@ -5,8 +5,6 @@
 //! checked here again, because the policy may not be installed, and because the `publish` command
 //! has no API server. Sources: RabbitMQ's and fedora-messaging's rules, docs/wire-format.md.
 
-use std::borrow::Cow;
-
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use uuid::{Uuid, Variant};
@@ -35,7 +33,7 @@ const FILTER_HEADERS: [&str; 6] = ["user", "group", "rpm", "container", "module"
 
 /// A message that can be sent: nothing after this looks at the resource again.
 #[derive(Clone, Debug)]
-pub struct OutgoingMessage<'a> {
+pub struct OutgoingMessage {
     /// The message's id: the resource's uid.
     pub id: Uuid,
     /// When the application handed the message over: the resource's creation time.
@@ -43,21 +41,23 @@ pub struct OutgoingMessage<'a> {
     /// Whose broker gets it.
     pub environment: Environment,
     /// The topic with the configured prefix.
-    pub routing_key: Cow<'a, str>,
+    pub routing_key: String,
     /// Entry point name of the schema.
-    pub schema: &'a str,
+    pub schema: String,
     /// The package that ships the schema, where it is known.
-    pub schema_package: Option<&'a str>,
+    pub schema_package: Option<String>,
     /// How important it is; where the sender leaves it open, its schema says so.
     pub severity: Option<Severity>,
     /// AMQP priority.
     pub priority: u8,
     /// The user's own headers, by name.
-    pub headers: Vec<(&'a str, HeaderValue)>,
+    pub headers: Vec<(String, HeaderValue)>,
     /// The body: a JSON object, as it came.
-    pub body: &'a RawValue,
+    pub body: Box<RawValue>,
     /// Where the client certificate is.
     pub authentication: Authentication,
+    /// Why the message was not checked against its schema, if it was not.
+    pub unchecked: Option<String>,
 }
 
 /// Why a message can't be sent, ever: which field is wrong, and how to mend it.
@@ -79,17 +79,17 @@ pub(crate) fn refuse<T>(detail: impl Into<String>) -> Result<T, InvalidMessage> 
 }
 
 /// Checks everything that can be checked without looking at a Secret or talking to a broker.
-pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<OutgoingMessage<'a>, InvalidMessage> {
-    let spec = message.spec.as_ref().map_err(|detail| InvalidMessage(detail.clone()))?;
-    valid_limits(spec)?;
-    let body = valid_body(&spec.message, message.last_applied.as_deref())?;
+pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMessage, InvalidMessage> {
+    let spec = *message.spec().map_err(InvalidMessage)?;
+    valid_limits(&spec)?;
+    valid_body(&spec.message, message.last_applied.as_deref())?;
     let (schema, schema_package) = valid_schema(&spec.message)?;
     let id = valid_uid(message.uid())?;
     let mut headers = valid_headers(&spec.message)?;
     if routing.trace_context {
         let value = HeaderValue::String(Trace::of(id, &spec.message.headers).header());
         headers.retain(|(name, _)| *name != trace_context::HEADER);
-        headers.push((trace_context::HEADER, value));
+        headers.push((trace_context::HEADER.to_owned(), value));
     }
     Ok(OutgoingMessage {
         id,
@@ -103,8 +103,9 @@ pub fn validate<'a>(message: &'a FedoraMessage, routing: &Routing) -> Result<Out
         severity: spec.message.severity,
         priority: spec.message.priority.unwrap_or_default(),
         headers,
-        body,
         authentication: valid_authentication(&spec.authentication, message.namespace())?,
+        body: spec.message.body,
+        unchecked: None,
     })
 }
 
@@ -138,7 +139,7 @@ fn valid_uid(uid: &str) -> Result<Uuid, InvalidMessage> {
     }
 }
 
-fn valid_body<'a>(message: &'a MessageSpec, last_applied: Option<&str>) -> Result<&'a RawValue, InvalidMessage> {
+fn valid_body(message: &MessageSpec, last_applied: Option<&str>) -> Result<(), InvalidMessage> {
     let json = message.body.get();
     if !json.starts_with('{') {
         return refuse(format!(
@@ -162,14 +163,10 @@ fn valid_body<'a>(message: &'a MessageSpec, last_applied: Option<&str>) -> Resul
             "client-side kubectl apply dropped the null values at {shown}{more}: delete the resource and use `kubectl apply --server-side` or `kubectl create`, which keep them"
         ));
     }
-    Ok(&message.body)
+    Ok(())
 }
 
-fn valid_routing_key<'a>(
-    routing: &Routing,
-    environment: Environment,
-    topic: &'a str,
-) -> Result<Cow<'a, str>, InvalidMessage> {
+fn valid_routing_key(routing: &Routing, environment: Environment, topic: &str) -> Result<String, InvalidMessage> {
     valid_topic(topic).map_err(|detail| InvalidMessage(format!("spec.message.topic {detail}")))?;
     let key = routing.key(environment, topic);
     if key.len() > MAX_SHORT_STRING {
@@ -210,7 +207,7 @@ pub fn valid_topic(topic: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn valid_schema(message: &MessageSpec) -> Result<(&str, Option<&str>), InvalidMessage> {
+fn valid_schema(message: &MessageSpec) -> Result<(String, Option<String>), InvalidMessage> {
     let schema = message.schema.as_deref().unwrap_or(BASE_SCHEMA);
     let default_package = (schema == BASE_SCHEMA).then_some(BASE_SCHEMA_PACKAGE);
     let package = message.schema_package.as_deref().or(default_package);
@@ -231,10 +228,10 @@ fn valid_schema(message: &MessageSpec) -> Result<(&str, Option<&str>), InvalidMe
             ));
         }
     }
-    Ok((schema, package))
+    Ok((schema.to_owned(), package.map(str::to_owned)))
 }
 
-fn valid_headers(message: &MessageSpec) -> Result<Vec<(&str, HeaderValue)>, InvalidMessage> {
+fn valid_headers(message: &MessageSpec) -> Result<Vec<(String, HeaderValue)>, InvalidMessage> {
     let count = message.headers.len();
     if count > MAX_HEADERS {
         return refuse(format!(
@@ -249,10 +246,10 @@ fn valid_headers(message: &MessageSpec) -> Result<Vec<(&str, HeaderValue)>, Inva
             let value = header_value(raw.get()).map_err(|found| {
                 InvalidMessage(format!("spec.message.headers[{}] is {found}, but must be a string, an integer of 64 bits or a boolean: change it, or move it to the body", quoted(name)))
             })?;
-            Ok((name.as_str(), value))
+            Ok((name.clone(), value))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let size = envelope::table_size(headers.iter().map(|(name, value)| (*name, value)));
+    let size = envelope::table_size(headers.iter().map(|(name, value)| (name.as_str(), value)));
     if size > envelope::MAX_OWN_HEADERS_SIZE {
         return refuse(format!(
             "spec.message.headers take {size} bytes, but AMQP sends all headers in one frame with room for {}: move some to the body",

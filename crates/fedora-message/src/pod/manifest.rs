@@ -98,7 +98,7 @@ pub fn name(uid: &str, attempt: u32) -> String {
 }
 
 /// The namespace of a message's Pod: that of all its Secrets.
-pub fn namespace<'a>(message: &'a OutgoingMessage<'_>) -> Result<&'a str, PodPlanError> {
+pub fn namespace<'a>(message: &'a OutgoingMessage) -> Result<&'a str, PodPlanError> {
     let mut all: Vec<_> = message.authentication.secrets().map(|secret| secret.namespace.as_str()).collect();
     all.dedup();
     match all.as_slice() {
@@ -108,22 +108,22 @@ pub fn namespace<'a>(message: &'a OutgoingMessage<'_>) -> Result<&'a str, PodPla
 }
 
 /// Whether the CLI would say what the message says of its schema.
-fn check_schema(message: &OutgoingMessage<'_>, settings: &PodSettings) -> Result<(), PodPlanError> {
-    let known = match message.schema {
-        "base.message" => message.schema_package == Some("fedora_messaging"),
+fn check_schema(message: &OutgoingMessage, settings: &PodSettings) -> Result<(), PodPlanError> {
+    let known = match message.schema.as_str() {
+        "base.message" => message.schema_package.as_deref() == Some("fedora_messaging"),
         schema => settings.schemas.iter().any(|known| known == schema),
     };
     if known {
         return Ok(());
     }
-    let package = message.schema_package.unwrap_or("that ships it");
-    Err(PodPlanError::Schema { schema: message.schema.to_owned(), package: package.to_owned() })
+    let package = message.schema_package.as_deref().unwrap_or("that ships it");
+    Err(PodPlanError::Schema { schema: message.schema.clone(), package: package.to_owned() })
 }
 
 /// Makes the Pod for one attempt. `url` is the broker's, `keys` says where the certificate is.
 pub fn plan(
     object: &FedoraMessage,
-    message: &OutgoingMessage<'_>,
+    message: &OutgoingMessage,
     exchange: &str,
     url: &str,
     keys: &Keys,

@@ -1,50 +1,50 @@
-//! How long a message's resource is kept: until its time to live is over, counted from when it was sent or
-//! given up. What is neither is kept, whatever its spec says.
+//! How long a finished message's resource is kept: its time to live, counted from when the message
+//! was sent or given up.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::api::object::FedoraMessage;
-use crate::api::v1alpha1::FedoraMessageStatus;
 use crate::policy::retry::retry_requested;
-use crate::state::{SENT, STALLED, since};
+use crate::state::{MessageState, Phase};
 
-/// What is to become of a resource.
+/// What happens to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It stays: it is not finished, or nothing limits its time.
+pub enum Expiry {
+    /// It is kept: its message is not finished, or it has no time to live.
     Keep,
-    /// It is to be deleted at this time.
+    /// It is deleted at this time.
     WaitUntil(DateTime<Utc>),
-    /// It is to be deleted now.
+    /// It is deleted now.
     Delete,
 }
 
-/// Decides about the resource of `message`, of which `status` was written last; `default` is the time to live, in
-/// seconds, of those whose spec sets none.
+/// Decides about the resource of `message`. `default` is the time to live, in seconds, of
+/// resources whose spec sets none.
 #[must_use]
-pub fn fate(message: &FedoraMessage, status: &FedoraMessageStatus, default: Option<u32>, now: DateTime<Utc>) -> Fate {
-    match ends_at(message, status, default) {
-        None => Fate::Keep,
-        Some(end) if now < end => Fate::WaitUntil(end),
-        Some(_) => Fate::Delete,
+pub fn expiry(message: &FedoraMessage, state: &MessageState, default: Option<u32>, now: DateTime<Utc>) -> Expiry {
+    match expires_at(message, state, default) {
+        None => Expiry::Keep,
+        Some(end) if now < end => Expiry::WaitUntil(end),
+        Some(_) => Expiry::Delete,
     }
 }
 
-/// When the resource is to be deleted, if it is finished and its time is limited.
+/// Returns when the resource is deleted, if its message is finished and it has a time to live.
 #[must_use]
-pub fn ends_at(message: &FedoraMessage, status: &FedoraMessageStatus, default: Option<u32>) -> Option<DateTime<Utc>> {
-    // Whoever can't be read may have set a time of its own.
-    let own = message.spec.as_ref().ok()?.ttl_seconds_after_finished;
-    let seconds = own.or(default)?;
-    finished_at(message, status)?.checked_add_signed(TimeDelta::seconds(seconds.into()))
+pub fn expires_at(message: &FedoraMessage, state: &MessageState, default: Option<u32>) -> Option<DateTime<Utc>> {
+    // A spec that can't be read may set a time to live of its own.
+    message.summary.environment?;
+    let seconds = message.summary.ttl_seconds_after_finished.or(default)?;
+    finished_at(message, state)?.checked_add_signed(TimeDelta::seconds(seconds.into()))
 }
 
-/// When the message was sent, or was given up with nobody asking to try it once more.
-fn finished_at(message: &FedoraMessage, status: &FedoraMessageStatus) -> Option<DateTime<Utc>> {
-    if status.status == Some(true) {
-        return status.sent_time.or_else(|| since(status, SENT));
+/// Returns when the message was sent, or given up without a request to try it once more.
+fn finished_at(message: &FedoraMessage, state: &MessageState) -> Option<DateTime<Utc>> {
+    match state.phase {
+        Phase::Sent => state.sent_time.or(state.sent_changed),
+        Phase::Stalled(since) if !retry_requested(message, state) => Some(since),
+        Phase::Stalled(_) | Phase::Reconciling(_) | Phase::New => None,
     }
-    since(status, STALLED).filter(|_| !retry_requested(message, status))
 }
 
 #[cfg(test)]

@@ -39,34 +39,31 @@ pub enum SchemaCheck {
 }
 
 /// Checks a message against its schema, and fills in what the schema says of package and severity.
-pub fn check_schema<'a>(
-    message: &mut OutgoingMessage<'a>,
-    schemas: &'a Schemas,
-) -> Result<SchemaCheck, InvalidMessage> {
+pub fn check_schema(message: &mut OutgoingMessage, schemas: &Schemas) -> Result<SchemaCheck, InvalidMessage> {
     // Any object fits it, and validate() has seen that this is one.
-    if message.schema == BASE_SCHEMA && message.schema_package == Some(BASE_SCHEMA_PACKAGE) {
+    if message.schema == BASE_SCHEMA && message.schema_package.as_deref() == Some(BASE_SCHEMA_PACKAGE) {
         return Ok(SchemaCheck::Yes);
     }
     let Some(catalog) = schemas.catalog.as_deref() else {
-        return unknown(message.schema, "the operator has no catalog of schemas".to_owned(), schemas.unknown);
+        return unknown(&message.schema, "the operator has no catalog of schemas".to_owned(), schemas.unknown);
     };
-    match catalog.find(message.schema, message.schema_package) {
+    match catalog.find(&message.schema, message.schema_package.as_deref()) {
         Found::One(schema) => {
             adopt(message, schema);
             check(catalog, schema, message).map(|()| SchemaCheck::Yes)
         }
         Found::Several(schemas) => refuse(format!(
             "spec.message.schema {} is in several packages: name one of {} as spec.message.schemaPackage",
-            quoted(message.schema),
+            quoted(&message.schema),
             packages(&schemas)
         )),
         Found::Elsewhere(schemas) => refuse(format!(
             "spec.message.schemaPackage is {}, but schema {} is in {}: correct it, or leave it out",
-            quoted(message.schema_package.unwrap_or_default()),
-            quoted(message.schema),
+            quoted(message.schema_package.as_deref().unwrap_or_default()),
+            quoted(&message.schema),
             packages(&schemas)
         )),
-        Found::Lacking(left_out) => unknown(message.schema, lacking(message.schema, left_out), schemas.unknown),
+        Found::Lacking(left_out) => unknown(&message.schema, lacking(&message.schema, left_out), schemas.unknown),
     }
 }
 
@@ -90,12 +87,14 @@ fn lacking(schema: &str, left_out: Option<&LeftOut>) -> String {
 }
 
 /// The library takes both from the class.
-fn adopt<'a>(message: &mut OutgoingMessage<'a>, schema: &'a Schema) {
+fn adopt(message: &mut OutgoingMessage, schema: &Schema) {
     message.severity = message.severity.or(Some(schema.severity));
-    message.schema_package = schema.package.as_deref().or(message.schema_package);
+    if let Some(package) = &schema.package {
+        message.schema_package = Some(package.clone());
+    }
 }
 
-fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage<'_>) -> Result<(), InvalidMessage> {
+fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Result<(), InvalidMessage> {
     let Some(body) = value(message.body.get()) else {
         return refuse(
             "spec.message.body can't be read as its schema wants: correct numbers beyond 64-bit floats and halves of surrogate pairs in it",
@@ -125,7 +124,7 @@ fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage<'_>) -> R
 }
 
 /// The headers as consumers see them.
-fn headers(message: &OutgoingMessage<'_>) -> Value {
+fn headers(message: &OutgoingMessage) -> Value {
     let headers = Envelope::new(message, "").headers;
     let members = headers.into_iter().map(|(name, value)| {
         let value = match value {

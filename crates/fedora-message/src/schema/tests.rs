@@ -89,7 +89,7 @@ fn a_message_that_fits_takes_package_and_severity_from_its_schema() {
         (schemas(), of("app.update", json!({"update": {"alias": "F1"}, "url": "no URI: formats are not asserted"})));
     let mut outgoing = validate(&message, &plain_routing()).unwrap();
     assert_eq!(check_schema(&mut outgoing, &schemas).unwrap(), SchemaCheck::Yes);
-    assert_eq!(outgoing.schema_package, Some("app_messages"));
+    assert_eq!(outgoing.schema_package.as_deref(), Some("app_messages"));
     assert_eq!(outgoing.severity, Some(Severity::Debug));
 }
 

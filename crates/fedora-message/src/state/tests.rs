@@ -2,8 +2,8 @@
 use strum::VariantArray;
 
 use crate::api::v1alpha1::FedoraMessageStatus;
-use crate::policy::outcome::{Outcome, Reason, Then};
-use crate::state::{Facts, RECONCILING, SENT, STALLED, is_stalled, is_warning, next};
+use crate::policy::outcome::{Mode, Outcome, Reason, Then};
+use crate::state::{Facts, MessageState, Phase, RECONCILING, SENT, STALLED};
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use proptest::prelude::*;
@@ -12,11 +12,16 @@ use serde_json::{Value, json};
 use crate::fixture::{UID, at, example, message};
 
 const FACTS: Facts<'_> =
-    Facts { routing_key: Some("nice.message"), attempts: 1, next_attempt: None, delivery_mode: "direct" };
+    Facts { routing_key: Some("nice.message"), attempts: 1, next_attempt: None, mode: Mode::Direct };
 
-fn after(previous: &FedoraMessageStatus, reason: Reason, now: DateTime<Utc>) -> FedoraMessageStatus {
+/// The status after a new message's first attempt.
+fn first(outcome: &Outcome, facts: &Facts<'_>, now: &str) -> FedoraMessageStatus {
+    MessageState::default().next(&message(&example()), outcome, facts, at(now)).to_status(UID)
+}
+
+fn after(previous: &MessageState, reason: Reason, now: DateTime<Utc>) -> MessageState {
     let outcome = Outcome { reason, message: format!("{reason} it was") };
-    next(&message(&example()), previous, &outcome, &FACTS, now)
+    previous.next(&message(&example()), &outcome, &FACTS, now)
 }
 
 fn condition<'a>(status: &'a FedoraMessageStatus, type_: &str) -> Option<&'a Condition> {
@@ -28,13 +33,7 @@ fn condition<'a>(status: &'a FedoraMessageStatus, type_: &str) -> Option<&'a Con
 
 #[test]
 fn a_sent_messages_status_begins_with_the_proposals() {
-    let status = next(
-        &message(&example()),
-        &FedoraMessageStatus::default(),
-        &Outcome::sent(true),
-        &FACTS,
-        at("2019-07-30T19:12:23Z"),
-    );
+    let status = first(&Outcome::sent(true), &FACTS, "2019-07-30T19:12:23Z");
     let yaml = serde_saphyr::to_string(&status).unwrap();
     let proposal = "type: FedoraMessageSent\nstatus: true\nreason: Sent\nmessage: Message was sent successfully\n";
     assert!(yaml.starts_with(proposal), "{yaml}");
@@ -42,13 +41,7 @@ fn a_sent_messages_status_begins_with_the_proposals() {
 
 #[test]
 fn a_sent_messages_status_in_full() {
-    let status = next(
-        &message(&example()),
-        &FedoraMessageStatus::default(),
-        &Outcome::sent(true),
-        &FACTS,
-        at("2019-07-30T19:12:23.987654321Z"),
-    );
+    let status = first(&Outcome::sent(true), &FACTS, "2019-07-30T19:12:23.987654321Z");
     let expected = json!({
         "type": "FedoraMessageSent",
         "status": true,
@@ -71,13 +64,7 @@ fn a_sent_messages_status_in_full() {
 
 #[test]
 fn a_sent_message_that_nobody_got_says_so_and_is_sent_all_the_same() {
-    let status = next(
-        &message(&example()),
-        &FedoraMessageStatus::default(),
-        &Outcome::sent(false),
-        &FACTS,
-        at("2019-07-30T19:12:23Z"),
-    );
+    let status = first(&Outcome::sent(false), &FACTS, "2019-07-30T19:12:23Z");
     assert_eq!((status.status, status.reason.as_deref()), (Some(true), Some("Sent")));
     assert_eq!(
         status.message.as_deref(),
@@ -89,8 +76,7 @@ fn a_sent_message_that_nobody_got_says_so_and_is_sent_all_the_same() {
 fn a_failed_messages_status_in_full() {
     let outcome = Outcome { reason: Reason::BrokerUnreachable, message: "nobody answers".to_owned() };
     let facts = Facts { attempts: 3, next_attempt: Some(at("2019-07-30T19:13:00.5Z")), ..FACTS };
-    let status =
-        next(&message(&example()), &FedoraMessageStatus::default(), &outcome, &facts, at("2019-07-30T19:12:23.5Z"));
+    let status = first(&outcome, &facts, "2019-07-30T19:12:23.5Z");
     let expected = json!({
         "type": "FedoraMessageSent",
         "status": false,
@@ -120,12 +106,13 @@ fn a_failed_messages_status_in_full() {
 
 #[test]
 fn kstatus_sees_what_follows() {
-    for reason in Reason::VARIANTS.iter().copied() {
-        let status = after(&FedoraMessageStatus::default(), reason, at("2019-07-30T19:12:23Z"));
+    for &reason in Reason::VARIANTS {
+        let state = after(&MessageState::default(), reason, at("2019-07-30T19:12:23Z"));
+        let status = state.to_status(UID);
         let (reconciling, stalled) = match reason.then() {
             Then::Done => (None, None),
             Then::Stop if reason == Reason::InvalidMessage => {
-                (None, Some("Given up: delete it, and create another FedoraMessage with what is wrong put right"))
+                (None, Some("Given up: delete it, and create a corrected FedoraMessage"))
             }
             Then::Stop => (
                 None,
@@ -140,7 +127,7 @@ fn kstatus_sees_what_follows() {
             assert_eq!(found.map(|condition| condition.message.as_str()), expected, "{reason}: {type_}");
             assert!(found.is_none_or(|condition| condition.status == "True" && condition.reason == reason.name()));
         }
-        assert_eq!(is_stalled(&status), reason.then() == Then::Stop, "{reason}");
+        assert_eq!(state.is_stalled(), reason.then() == Then::Stop, "{reason}");
     }
 }
 
@@ -150,7 +137,7 @@ fn a_transition_time_changes_with_the_conditions_status_alone() {
     let transition = |status: &FedoraMessageStatus, type_: &str| {
         condition(status, type_).map(|condition| condition.last_transition_time.0.as_second())
     };
-    let mut status = FedoraMessageStatus::default();
+    let mut state = MessageState::default();
     // What happens, and since when each condition has been as it is then.
     for (now, (reason, sent, reconciling, stalled)) in times.iter().zip([
         (Reason::BrokerUnreachable, 0, Some(0), None),
@@ -159,7 +146,8 @@ fn a_transition_time_changes_with_the_conditions_status_alone() {
         (Reason::Nacked, 0, Some(3), None),
         (Reason::Sent, 4, None, None),
     ]) {
-        status = after(&status, reason, *now);
+        state = after(&state, reason, *now);
+        let status = state.to_status(UID);
         let second = |index: usize| times[index].timestamp();
         assert_eq!(transition(&status, SENT), Some(second(sent)), "{reason}");
         assert_eq!(transition(&status, RECONCILING), reconciling.map(second), "{reason}");
@@ -170,9 +158,9 @@ fn a_transition_time_changes_with_the_conditions_status_alone() {
 #[test]
 fn the_routing_key_is_kept_when_an_attempt_does_not_get_that_far() {
     let now = at("2019-07-30T19:12:23Z");
-    let failed = after(&FedoraMessageStatus::default(), Reason::BrokerUnreachable, now);
+    let failed = after(&MessageState::default(), Reason::BrokerUnreachable, now);
     let facts = Facts { routing_key: None, ..FACTS };
-    let held = next(&message(&example()), &failed, &Outcome::suspended(), &facts, now);
+    let held = failed.next(&message(&example()), &Outcome::suspended(), &facts, now);
     assert_eq!(held.routing_key.as_deref(), Some("nice.message"));
 }
 
@@ -181,17 +169,17 @@ fn a_time_for_the_next_attempt_goes_away_with_it() {
     let now = at("2019-07-30T19:12:23Z");
     let facts = Facts { next_attempt: Some(now), ..FACTS };
     let failed = Outcome { reason: Reason::Nacked, message: String::new() };
-    let failed = next(&message(&example()), &FedoraMessageStatus::default(), &failed, &facts, now);
-    assert_eq!(failed.next_attempt_time, Some(now));
+    let failed = MessageState::default().next(&message(&example()), &failed, &facts, now);
+    assert_eq!(failed.to_status(UID).next_attempt_time, Some(now));
     let sent = after(&failed, Reason::Sent, now);
-    assert_eq!(sent.next_attempt_time, None);
+    assert_eq!(sent.to_status(UID).next_attempt_time, None);
 }
 
-/// Any status that the operator may have written before.
-fn previous() -> impl Strategy<Value = FedoraMessageStatus> {
+/// Any state that the operator may have recorded before.
+fn previous() -> impl Strategy<Value = MessageState> {
     proptest::collection::vec((0..Reason::VARIANTS.len(), 0..100_000_i64), 0..3).prop_map(|life| {
-        life.into_iter().fold(FedoraMessageStatus::default(), |status, (reason, seconds)| {
-            after(&status, Reason::VARIANTS[reason], at("2019-07-30T19:12:23.25Z") + TimeDelta::seconds(seconds))
+        life.into_iter().fold(MessageState::default(), |state, (reason, seconds)| {
+            after(&state, Reason::VARIANTS[reason], at("2019-07-30T19:12:23.25Z") + TimeDelta::seconds(seconds))
         })
     })
 }
@@ -209,7 +197,8 @@ proptest! {
         let outcome = Outcome { reason, message: detail };
         let next_attempt = (reason.then() == Then::Backoff).then_some(now);
         let facts = Facts { attempts, next_attempt, ..FACTS };
-        let status = next(&message(&example()), &previous, &outcome, &facts, now);
+        let state = previous.next(&message(&example()), &outcome, &facts, now);
+        let status = state.to_status(UID);
 
         let sent = condition(&status, SENT).unwrap();
         prop_assert_eq!(status.type_.as_deref(), Some(sent.type_.as_str()));
@@ -223,23 +212,41 @@ proptest! {
 
         // What is read back from the API server is what was written.
         let json: Value = serde_json::to_value(&status).unwrap();
-        prop_assert_eq!(serde_json::from_value::<FedoraMessageStatus>(json).unwrap(), status);
+        let read = serde_json::from_value::<FedoraMessageStatus>(json).unwrap();
+        prop_assert_eq!(&read, &status);
+        prop_assert_eq!(MessageState::from(read), state);
     }
 }
 
 #[test]
-fn a_person_is_told_once_of_each_new_reason_and_not_of_success() {
-    let status =
-        |reason: &str| FedoraMessageStatus { reason: Some(reason.to_owned()), ..FedoraMessageStatus::default() };
-    for (before, now, last_reported) in [
-        (None, "BrokerUnreachable", true),
-        (Some("BrokerUnreachable"), "BrokerUnreachable", false),
-        (Some("BrokerUnreachable"), "DeadlineExceeded", true),
-        (Some("BrokerUnreachable"), "Sent", false),
-        (None, "Sent", false),
-        (None, "Suspended", false),
-        (Some("Suspended"), "SecretNotFound", true),
+fn new_reason_is_a_warning_once() {
+    let warns = |before: Option<Reason>, now: Reason| {
+        MessageState { reason: Some(now), ..MessageState::default() }.is_warning(before)
+    };
+    for (before, now, expected) in [
+        (None, Reason::BrokerUnreachable, true),
+        (Some(Reason::BrokerUnreachable), Reason::BrokerUnreachable, false),
+        (Some(Reason::BrokerUnreachable), Reason::DeadlineExceeded, true),
+        (Some(Reason::BrokerUnreachable), Reason::Sent, false),
+        (None, Reason::Sent, false),
+        (None, Reason::Suspended, false),
+        (Some(Reason::Suspended), Reason::SecretNotFound, true),
     ] {
-        assert_eq!(is_warning(before, &status(now)), last_reported, "{before:?} {now}");
+        assert_eq!(warns(before, now), expected, "{before:?} {now}");
     }
+    assert!(!MessageState::default().is_warning(None));
+}
+
+/// A status that another version of the operator has written.
+#[test]
+fn unknown_reason_keeps_its_meaning() {
+    let mut status = first(&Outcome::sent(true), &FACTS, "2019-07-30T19:12:23Z");
+    status.reason = Some("SentByAnotherVersion".to_owned());
+    let sent = MessageState::from(status);
+    assert_eq!((sent.reason, sent.phase), (None, Phase::Sent));
+    let outcome = Outcome { reason: Reason::TopicForbidden, message: String::new() };
+    let mut status = first(&outcome, &FACTS, "2019-07-30T19:12:23Z");
+    status.reason = Some("GivenUpByAnotherVersion".to_owned());
+    let stalled = MessageState::from(status);
+    assert_eq!((stalled.reason, stalled.phase), (None, Phase::Stalled(at("2019-07-30T19:12:23Z"))));
 }

@@ -20,13 +20,13 @@ fn deep() -> String {
         .replace("\"THE BODY\"", &nested(LEVELS))
 }
 
-fn body(message: &FedoraMessage) -> &str {
-    message.spec.as_ref().unwrap().message.body.get()
+fn body(message: &FedoraMessage) -> String {
+    message.spec().unwrap().message.body.get().to_owned()
 }
 
 /// Why the spec could not be read.
 fn describe(object: &Value) -> String {
-    message(object).spec.err().unwrap_or_default()
+    message(object).spec().err().unwrap_or_default()
 }
 
 #[test]
@@ -36,9 +36,9 @@ fn the_example_comes_with_what_a_delivery_needs() {
     assert_eq!(message.metadata.resource_version.as_deref(), Some("7"));
     assert_eq!(message.metadata.generation, Some(1));
     assert_eq!(message.created, Some(at("2019-07-30T19:12:22Z")));
-    assert_eq!((message.retry, message.last_applied), (None, None));
-    assert!(message.spec.is_ok());
-    assert!(message.status.is_none());
+    assert_eq!((&message.retry, &message.last_applied), (&None, &None));
+    assert!(message.spec().is_ok());
+    assert!(message.state.is_none());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_list_with_a_deeply_nested_object_is_decoded() {
     let [plain, deep, wrong] = list.items.as_slice() else { panic!("{} items", list.items.len()) };
     assert_eq!(body(plain), r#"{"encouragement":"You're doing great!"}"#);
     assert_eq!(body(deep), nested(LEVELS));
-    assert!(wrong.spec.is_err());
+    assert!(wrong.spec().is_err());
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn unknown_fields_are_passed_over_however_they_nest() {
     let deep = nested(LEVELS);
     for pointer in ["/unknown", "/metadata/unknown", "/metadata/annotations/unknown", "/spec/unknown"] {
         let message = decode(&text_with(pointer, &deep));
-        assert!(message.spec.is_ok(), "{pointer}: {:?}", message.spec);
+        assert!(message.spec().is_ok(), "{pointer}: {:?}", message.spec());
     }
-    assert!(decode(&text_with("/status", &deep)).status.is_some_and(|status| status.reason.is_none()));
+    assert!(decode(&text_with("/status", &deep)).state.is_some_and(|state| state.reason.is_none()));
 }
 
 #[test]
@@ -234,8 +234,8 @@ fn a_status_of_another_make_is_ignored() {
         json!({"sentTime": "yesterday"}),
     ] {
         let message = message(&with("/status", status.clone()));
-        assert!(message.status.is_none(), "{status}");
-        assert!(message.spec.is_ok(), "{status}");
+        assert!(message.state.is_none(), "{status}");
+        assert!(message.spec().is_ok(), "{status}");
     }
 }
 
@@ -251,7 +251,7 @@ fn a_status_is_read_as_it_was_written() {
         }],
     });
     let message = message(&with("/status", status.clone()));
-    assert_eq!(serde_json::to_value(message.status.unwrap()).unwrap(), status);
+    assert_eq!(serde_json::to_value(message.state.unwrap().to_status(UID)).unwrap(), status);
 }
 
 #[test]

@@ -2,10 +2,9 @@
 use strum::VariantArray;
 
 use crate::api::object::FedoraMessage;
-use crate::api::v1alpha1::FedoraMessageStatus;
 use crate::policy::outcome::{Outcome, Reason, Then};
 use crate::policy::retry::{Decision, deadline, decide, limit};
-use crate::state::{Facts, next};
+use crate::state::{Facts, MessageState, Phase};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
@@ -21,32 +20,26 @@ fn outcome(reason: Reason) -> Outcome {
     Outcome { reason, message: format!("{reason} it was") }
 }
 
-/// The status after `previous`, when an attempt or a report ended like this.
-fn status(
-    message: &FedoraMessage,
-    previous: &FedoraMessageStatus,
-    outcome: &Outcome,
-    now: DateTime<Utc>,
-) -> FedoraMessageStatus {
-    let attempts = attempts(previous, outcome.reason);
-    let facts = Facts { routing_key: None, attempts, next_attempt: None, delivery_mode: "direct" };
-    next(message, previous, outcome, &facts, now)
+/// The state after `previous`, when an attempt or a report ended like this.
+fn state(message: &FedoraMessage, previous: &MessageState, outcome: &Outcome, now: DateTime<Utc>) -> MessageState {
+    let facts = Facts { attempts: attempts(previous, outcome.reason), ..Facts::default() };
+    previous.next(message, outcome, &facts, now)
 }
 
 /// How many attempts there were, this one included.
-fn attempts(previous: &FedoraMessageStatus, reason: Reason) -> u32 {
+fn attempts(previous: &MessageState, reason: Reason) -> u32 {
     let given_up_after_one = reason == Reason::BackoffLimitExceeded;
-    previous.attempts.unwrap_or_default() + u32::from(reason.is_attempt() || given_up_after_one)
+    previous.attempts + u32::from(reason.is_attempt() || given_up_after_one)
 }
 
 /// The first status of a message.
-fn first(message: &FedoraMessage, reason: Reason) -> FedoraMessageStatus {
-    status(message, &FedoraMessageStatus::default(), &outcome(reason), after(1))
+fn first(message: &FedoraMessage, reason: Reason) -> MessageState {
+    state(message, &MessageState::default(), &outcome(reason), after(1))
 }
 
 /// Does what is decided, where every attempt ends in the same way, until nothing is left to do.
 /// Returns how many attempts it took, and the last status.
-fn live(message: &FedoraMessage, from: &FedoraMessageStatus, ends: Reason) -> (u32, FedoraMessageStatus) {
+fn live(message: &FedoraMessage, from: &MessageState, ends: Reason) -> (u32, MessageState) {
     let (mut made, mut last) = (0, from.clone());
     for second in 1..100 {
         let outcome = match decide(message, &last, after(second)) {
@@ -57,7 +50,7 @@ fn live(message: &FedoraMessage, from: &FedoraMessageStatus, ends: Reason) -> (u
             Decision::Report(outcome) => outcome,
             Decision::Rest => return (made, last),
         };
-        last = status(message, &last, &outcome, after(second));
+        last = state(message, &last, &outcome, after(second));
     }
     panic!("it never rests: {made} attempts, {:?}", last.reason);
 }
@@ -69,13 +62,13 @@ fn suspended(object: Value) -> Value {
 #[test]
 fn a_new_message_is_tried() {
     let message = message(&example());
-    assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(0)), Decision::Attempt);
+    assert_eq!(decide(&message, &MessageState::default(), after(0)), Decision::Attempt);
 }
 
 #[test]
 fn what_happened_last_says_whether_it_is_tried_again() {
     let message = message(&example());
-    for reason in Reason::VARIANTS.iter().copied() {
+    for &reason in Reason::VARIANTS {
         let expected = match reason.then() {
             Then::Done | Then::Stop => Decision::Rest,
             Then::Backoff | Then::AwaitSecret | Then::AwaitResume => Decision::Attempt,
@@ -106,8 +99,8 @@ fn a_suspended_message_says_so_once() {
         reason: Reason::Suspended,
         message: "Not sent, because spec.suspend is true: set it to false to send the message".to_owned(),
     };
-    assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(1)), Decision::Report(expected.clone()));
-    let last_reported = status(&message, &FedoraMessageStatus::default(), &expected, after(1));
+    assert_eq!(decide(&message, &MessageState::default(), after(1)), Decision::Report(expected.clone()));
+    let last_reported = state(&message, &MessageState::default(), &expected, after(1));
     assert_eq!(decide(&message, &last_reported, after(2)), Decision::Rest);
 }
 
@@ -121,7 +114,7 @@ fn a_message_that_is_suspended_between_attempts_says_so() {
 #[test]
 fn a_resumed_message_is_tried() {
     let held = message(&suspended(example()));
-    let last_reported = status(&held, &FedoraMessageStatus::default(), &Outcome::suspended(), after(1));
+    let last_reported = state(&held, &MessageState::default(), &Outcome::suspended(), after(1));
     for object in [example(), with("/spec/suspend", false.into())] {
         assert_eq!(decide(&message(&object), &last_reported, after(2)), Decision::Attempt);
     }
@@ -138,8 +131,8 @@ fn suspending_a_message_that_was_given_up_does_not_revive_it() {
 fn a_message_is_given_up_at_its_deadline() {
     let message = message(&with("/spec/activeDeadlineSeconds", 60.into()));
     let failed = first(&message, Reason::BrokerUnreachable);
-    let none = FedoraMessageStatus::default();
-    for (status, detail) in [
+    let none = MessageState::default();
+    for (state, detail) in [
         (&failed, "Not sent within spec.activeDeadlineSeconds (60 s): BrokerUnreachable it was"),
         (
             &none,
@@ -147,11 +140,11 @@ fn a_message_is_given_up_at_its_deadline() {
              was running, or others came first: annotate it to retry",
         ),
     ] {
-        assert_eq!(deadline(&message, status, after(0)), Some(after(60)));
-        assert_eq!(decide(&message, status, after(59)), Decision::Attempt);
+        assert_eq!(deadline(&message, state, after(0)), Some(after(60)));
+        assert_eq!(decide(&message, state, after(59)), Decision::Attempt);
         let given_up = Outcome { reason: Reason::DeadlineExceeded, message: detail.to_owned() };
         for second in [60, 61, 1_000_000] {
-            assert_eq!(decide(&message, status, after(second)), Decision::Report(given_up.clone()), "{second}");
+            assert_eq!(decide(&message, state, after(second)), Decision::Report(given_up.clone()), "{second}");
         }
     }
 }
@@ -168,7 +161,7 @@ fn a_message_without_a_deadline_has_all_the_time() {
 fn a_deadline_beyond_all_time_is_none() {
     for seconds in [i64::MAX, i64::MAX / 1_000, 100_000_000_000_000] {
         let message = message(&with("/spec/activeDeadlineSeconds", seconds.into()));
-        assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(1)), Decision::Attempt, "{seconds}");
+        assert_eq!(decide(&message, &MessageState::default(), after(1)), Decision::Attempt, "{seconds}");
     }
 }
 
@@ -176,23 +169,23 @@ fn a_deadline_beyond_all_time_is_none() {
 fn time_in_suspension_does_not_count_towards_the_deadline() {
     let object = with("/spec/activeDeadlineSeconds", 60.into());
     let (held, resumed) = (message(&suspended(object.clone())), message(&object));
-    let none = FedoraMessageStatus::default();
+    let none = MessageState::default();
 
     assert_eq!(decide(&held, &none, after(1_000)), Decision::Report(Outcome::suspended()));
-    let last_reported = status(&held, &none, &Outcome::suspended(), after(1_000));
+    let last_reported = state(&held, &none, &Outcome::suspended(), after(1_000));
 
     // Resumed at 2,000 s: the deadline is 60 s later, and stays there from attempt to attempt.
     assert_eq!(decide(&resumed, &last_reported, after(2_000)), Decision::Attempt);
-    let failed = status(&resumed, &last_reported, &outcome(Reason::BrokerUnreachable), after(2_000));
+    let failed = state(&resumed, &last_reported, &outcome(Reason::BrokerUnreachable), after(2_000));
     assert_eq!(deadline(&resumed, &failed, after(2_001)), Some(after(2_060)));
     assert_eq!(decide(&resumed, &failed, after(2_059)), Decision::Attempt);
-    let again = status(&resumed, &failed, &outcome(Reason::BrokerUnreachable), after(2_059));
+    let again = state(&resumed, &failed, &outcome(Reason::BrokerUnreachable), after(2_059));
     assert_eq!(deadline(&resumed, &again, after(2_059)), Some(after(2_060)));
     let given_up = Outcome::deadline_exceeded(60, Some("BrokerUnreachable it was"));
     assert_eq!(decide(&resumed, &again, after(2_060)), Decision::Report(given_up));
 
     // Suspended once more before that, the time begins anew.
-    let last_reported = status(&held, &again, &Outcome::suspended(), after(2_059));
+    let last_reported = state(&held, &again, &Outcome::suspended(), after(2_059));
     assert_eq!(decide(&resumed, &last_reported, after(9_000)), Decision::Attempt);
 }
 
@@ -201,14 +194,14 @@ fn a_message_that_was_given_up_is_tried_once_more_when_the_annotation_changes() 
     let message_with = |value: &str| message(&with(RETRY, value.into()));
     for stopped in [Reason::TopicForbidden, Reason::InvalidMessage, Reason::ExchangeNotFound, Reason::MessageTooLarge] {
         let given_up = first(&message(&example()), stopped);
-        let (attempts, status) = live(&message_with("1"), &given_up, stopped);
-        assert_eq!((attempts, status.reason.as_deref()), (1, Some(stopped.name())));
-        assert_eq!(status.observed_retry.as_deref(), Some("1"));
+        let (attempts, state) = live(&message_with("1"), &given_up, stopped);
+        assert_eq!((attempts, state.reason), (1, Some(stopped)));
+        assert_eq!(state.observed_retry.as_deref(), Some("1"));
         // The same value again asks for nothing; nor does taking it away; another one does.
-        assert_eq!(live(&message_with("1"), &status, stopped).0, 0);
-        assert_eq!(live(&message(&example()), &status, stopped).0, 0);
-        assert_eq!(live(&message_with("2"), &status, stopped).0, 1);
-        assert_eq!(live(&message_with("2"), &status, Reason::Sent).1.status, Some(true));
+        assert_eq!(live(&message_with("1"), &state, stopped).0, 0);
+        assert_eq!(live(&message(&example()), &state, stopped).0, 0);
+        assert_eq!(live(&message_with("2"), &state, stopped).0, 1);
+        assert_eq!(live(&message_with("2"), &state, Reason::Sent).1.phase, Phase::Sent);
     }
 }
 
@@ -221,7 +214,7 @@ fn an_empty_annotation_asks_for_one_more_attempt_too() {
 #[test]
 fn an_annotation_from_the_beginning_asks_for_nothing_more() {
     let message = message(&with(RETRY, "1".into()));
-    let (attempts, _) = live(&message, &FedoraMessageStatus::default(), Reason::TopicForbidden);
+    let (attempts, _) = live(&message, &MessageState::default(), Reason::TopicForbidden);
     assert_eq!(attempts, 1);
 }
 
@@ -229,30 +222,27 @@ fn an_annotation_from_the_beginning_asks_for_nothing_more() {
 fn an_annotation_from_the_beginning_does_not_lift_the_deadline() {
     let message = message(&set(with(RETRY, "1".into()), "/spec/activeDeadlineSeconds", 60.into()));
     let given_up = Outcome::deadline_exceeded(60, None);
-    assert_eq!(decide(&message, &FedoraMessageStatus::default(), after(61)), Decision::Report(given_up));
+    assert_eq!(decide(&message, &MessageState::default(), after(61)), Decision::Report(given_up));
 }
 
 #[test]
 fn one_more_attempt_after_the_deadline_is_one_and_no_more() {
     let object = with("/spec/activeDeadlineSeconds", 1.into());
-    let (attempts, given_up) = live(&message(&object), &FedoraMessageStatus::default(), Reason::BrokerUnreachable);
-    assert_eq!((attempts, given_up.reason.as_deref()), (0, Some("DeadlineExceeded")));
+    let (attempts, given_up) = live(&message(&object), &MessageState::default(), Reason::BrokerUnreachable);
+    assert_eq!((attempts, given_up.reason), (0, Some(Reason::DeadlineExceeded)));
     let asked = message(&set(object, RETRY, "1".into()));
     let (attempts, again) = live(&asked, &given_up, Reason::BrokerUnreachable);
-    assert_eq!((attempts, again.reason.as_deref()), (1, Some("DeadlineExceeded")));
-    assert_eq!(
-        again.message.as_deref(),
-        Some("Not sent within spec.activeDeadlineSeconds (1 s): BrokerUnreachable it was")
-    );
+    assert_eq!((attempts, again.reason), (1, Some(Reason::DeadlineExceeded)));
+    assert_eq!(&*again.message, "Not sent within spec.activeDeadlineSeconds (1 s): BrokerUnreachable it was");
 }
 
 #[test]
 fn one_more_attempt_after_the_backoff_limit_is_one_and_no_more() {
     let object = with("/spec/backoffLimit", 2.into());
-    let (_, given_up) = live(&message(&object), &FedoraMessageStatus::default(), Reason::Nacked);
+    let (_, given_up) = live(&message(&object), &MessageState::default(), Reason::Nacked);
     let asked = message(&set(object, RETRY, "1".into()));
     let (attempts, again) = live(&asked, &given_up, Reason::Nacked);
-    assert_eq!((attempts, again.reason.as_deref()), (1, Some("BackoffLimitExceeded")));
+    assert_eq!((attempts, again.reason), (1, Some(Reason::BackoffLimitExceeded)));
 }
 
 #[test]
@@ -260,7 +250,7 @@ fn a_retry_that_was_asked_for_under_suspension_is_made_on_resumption() {
     let given_up = first(&message(&example()), Reason::TopicForbidden);
     let asked = with(RETRY, "1".into());
     let (attempts, held) = live(&message(&suspended(asked.clone())), &given_up, Reason::TopicForbidden);
-    assert_eq!((attempts, held.reason.as_deref()), (0, Some("Suspended")));
+    assert_eq!((attempts, held.reason), (0, Some(Reason::Suspended)));
     assert_eq!(live(&message(&asked), &held, Reason::TopicForbidden).0, 1);
 }
 
@@ -268,11 +258,11 @@ fn a_retry_that_was_asked_for_under_suspension_is_made_on_resumption() {
 fn the_backoff_limit_counts_retries_as_jobs_do() {
     for (retries, attempts) in [(0, 1), (1, 2), (2, 3), (6, 7)] {
         let message = message(&with("/spec/backoffLimit", retries.into()));
-        let (made, status) = live(&message, &FedoraMessageStatus::default(), Reason::BrokerUnreachable);
-        assert_eq!((made, status.reason.as_deref()), (attempts, Some("BackoffLimitExceeded")), "{retries}");
-        assert_eq!(status.attempts, Some(attempts));
+        let (made, state) = live(&message, &MessageState::default(), Reason::BrokerUnreachable);
+        assert_eq!((made, state.reason), (attempts, Some(Reason::BackoffLimitExceeded)), "{retries}");
+        assert_eq!(state.attempts, attempts);
         assert_eq!(
-            status.message.unwrap(),
+            &*state.message,
             format!(
                 "Not sent after spec.backoffLimit ({retries}) retries; the last attempt ended with \
                  BrokerUnreachable: BrokerUnreachable it was"
@@ -284,7 +274,7 @@ fn the_backoff_limit_counts_retries_as_jobs_do() {
 #[test]
 fn the_backoff_limit_changes_nothing_but_failures_that_would_be_retried() {
     let message = message(&with("/spec/backoffLimit", 0.into()));
-    for reason in Reason::VARIANTS.iter().copied() {
+    for &reason in Reason::VARIANTS {
         let limited = limit(&message, 1, outcome(reason));
         let expected = match reason.then() {
             Then::Backoff => Reason::BackoffLimitExceeded,
@@ -304,5 +294,5 @@ fn without_a_backoff_limit_a_message_is_tried_for_ever() {
 #[test]
 fn a_spec_that_can_not_be_read_is_tried_and_so_refused() {
     let message = message(&with("/spec/env", "dev".into()));
-    assert_eq!(live(&message, &FedoraMessageStatus::default(), Reason::InvalidMessage).0, 1);
+    assert_eq!(live(&message, &MessageState::default(), Reason::InvalidMessage).0, 1);
 }

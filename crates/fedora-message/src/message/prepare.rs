@@ -1,0 +1,20 @@
+//! The first step of an attempt: everything that can be found out about a message without a
+//! Secret, a broker or an API server.
+
+use crate::api::object::FedoraMessage;
+use crate::message::envelope::Routing;
+use crate::message::validate::{InvalidMessage, OutgoingMessage, validate};
+use crate::schema::check::{SchemaCheck, Schemas, check_schema};
+
+/// Validates a message, and checks it against its schema.
+pub fn prepare(
+    message: &FedoraMessage,
+    routing: &Routing,
+    schemas: &Schemas,
+) -> Result<OutgoingMessage, InvalidMessage> {
+    let mut outgoing = validate(message, routing)?;
+    if let SchemaCheck::Unchecked(why) = check_schema(&mut outgoing, schemas)? {
+        outgoing.unchecked = Some(why);
+    }
+    Ok(outgoing)
+}
