@@ -1,7 +1,6 @@
 //! What is written into a status after any other status, whoever wrote that one.
 
 #![no_main]
-use strum::VariantArray;
 
 use arbitrary::Arbitrary;
 use chrono::{DateTime, Utc};
@@ -9,10 +8,11 @@ use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::FedoraMessageStatus;
 use fedora_message::policy::outcome::{Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, deadline, decide, limit};
-use fedora_message::state::{Facts, RECONCILING, SENT, STALLED, next, since};
+use fedora_message::state::{Facts, MessageState, Phase, RECONCILING, SENT, STALLED};
 use fedora_message_operator_fuzz::memory::within;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -52,10 +52,10 @@ enum Word {
 
 fuzz_target!(|input: Input| {
     let (Some(message), Some(previous)) = (input.message(), input.previous.status()) else { return };
-    within(0, || check(&input, &message, &previous));
+    within(0, || check(&input, &message, &previous.into()));
 });
 
-fn check(input: &Input, message: &FedoraMessage, previous: &FedoraMessageStatus) {
+fn check(input: &Input, message: &FedoraMessage, previous: &MessageState) {
     let now = time(input.now);
     let outcome = Outcome { reason: reason(input.reason), message: input.words.clone() };
     let outcome = limit(message, input.attempts, outcome);
@@ -63,20 +63,26 @@ fn check(input: &Input, message: &FedoraMessage, previous: &FedoraMessageStatus)
         routing_key: None,
         attempts: input.attempts,
         next_attempt: input.next_attempt.map(time),
-        delivery_mode: "direct",
+        ..Facts::default()
     };
     let _ = (decide(message, previous, now), deadline(message, previous, now));
-    let first = next(message, previous, &outcome, &facts, now);
-    check_status(&first, &outcome);
-    let json = serde_json::to_string(&first).expect("a status can be written");
-    assert_eq!(serde_json::from_str::<FedoraMessageStatus>(&json).expect("and read"), first);
+    let first = previous.next(message, &outcome, &facts, now);
+    let status = first.to_status(message.uid());
+    check_status(&status, &outcome);
+    let json = serde_json::to_string(&status).expect("a status can be written");
+    let read = serde_json::from_str::<FedoraMessageStatus>(&json).expect("and read");
+    assert_eq!(read, status);
+    assert_eq!(MessageState::from(read), first);
 
     let later = now + chrono::TimeDelta::seconds(input.later.into());
-    let again = next(message, &first, &outcome, &facts, later);
-    let since = |status: &FedoraMessageStatus| [SENT, RECONCILING, STALLED].map(|type_| since(status, type_));
-    let [sent, reconciling, stalled] = since(&first);
-    // Given up again is news: it was tried in between, and how long it is kept counts from here.
-    assert_eq!(since(&again), [sent, reconciling, stalled.map(|_| later)], "a condition that stays has not changed");
+    let again = first.next(message, &outcome, &facts, later);
+    // A message that was given up again was tried in between, and its time to live counts from here.
+    let expected = if first.is_stalled() { Phase::Stalled(later) } else { first.phase };
+    assert_eq!(
+        (again.phase, again.sent_changed),
+        (expected, first.sent_changed),
+        "a condition that stays has not changed"
+    );
     check_decision(message, &first, later);
 }
 
@@ -95,11 +101,10 @@ fn check_status(status: &FedoraMessageStatus, outcome: &Outcome) {
 }
 
 /// What was sent is never tried again, and what was given up is only when that is asked for.
-fn check_decision(message: &FedoraMessage, status: &FedoraMessageStatus, now: DateTime<Utc>) {
-    let decision = decide(message, status, now);
-    let stopped = status.status == Some(true) || status.conditions.iter().any(|condition| condition.type_ == STALLED);
-    // The retry annotation was acted on when this status was written.
-    assert!(!stopped || decision == Decision::Rest, "{decision:?} after {status:?}");
+fn check_decision(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>) {
+    let decision = decide(message, state, now);
+    // The retry annotation was acted on when this state was recorded.
+    assert!(!state.is_finished() || decision == Decision::Rest, "{decision:?} after {state:?}");
 }
 
 fn reason(number: u8) -> Reason {

@@ -5,8 +5,8 @@
 use chrono::Utc;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, PLURAL};
-use fedora_message::policy::outcome::{Mode, Outcome};
-use fedora_message::state::{Facts, next};
+use fedora_message::policy::outcome::Outcome;
+use fedora_message::state::{Facts, MessageState};
 use fedora_message_operator::cluster::status::StatusWriter;
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -187,8 +187,8 @@ fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Resu
         let mut events = Events::pending(world, space).await?;
         let publisher = BarePublisher::open(&world.rig.broker, CHANNELS).await?;
         let publish = async |message: FedoraMessage| {
-            let body = message.spec.as_ref().map_or("{}", |spec| spec.message.body.get());
-            publisher.publish(&topic, body.as_bytes()).await.map(|()| message)
+            let spec = message.spec()?;
+            publisher.publish(&topic, spec.message.body.get().as_bytes()).await.map(|()| message)
         };
         let write = async |message: Result<FedoraMessage>| {
             let message = message?;
@@ -210,9 +210,8 @@ fn work_bare(world: &World, space: &Space, messages: Vec<FedoraMessage>) -> Resu
 
 /// The status that the operator would write.
 fn sent(message: &FedoraMessage) -> FedoraMessageStatus {
-    let facts =
-        Facts { routing_key: Some("bench.topic"), attempts: 1, next_attempt: None, delivery_mode: Mode::Direct.name() };
-    next(message, &FedoraMessageStatus::default(), &Outcome::sent(true), &facts, Utc::now())
+    let facts = Facts { routing_key: Some("bench.topic"), attempts: 1, ..Facts::default() };
+    MessageState::default().next(message, &Outcome::sent(true), &facts, Utc::now()).to_status(message.uid())
 }
 
 /// The writes of statuses among requests, in the order of the answers.

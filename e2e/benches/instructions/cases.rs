@@ -3,19 +3,20 @@
 use std::hint::black_box;
 use std::iter;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageStatus;
 use fedora_message::message::envelope::{Envelope, Routing};
 use fedora_message::message::validate::validate;
 use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::schema::catalog::Catalog;
 use fedora_message::schema::check::{Schemas, Unknown, check_schema};
-use fedora_message::state::{Facts, next};
-use fedora_message_operator::controller::queue::{Job, JobResult, Next, Pods, Queue};
+use fedora_message::state::{Facts, MessageState};
+use fedora_message_operator::controller::queue::{Job, Next, PodLimits, Queue, Write};
 use kube::core::WatchEvent;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::Result;
 use crate::callgrind::counted;
@@ -84,8 +85,8 @@ fn enveloping() -> Result<()> {
 
 /// The status of a message that was sent, as JSON.
 fn telling() -> Result<()> {
-    let (message, none) = (decode(&line(0, SMALL))?, FedoraMessageStatus::default());
-    calls(|| Ok(serde_json::to_vec(&status(&message, &none, &Outcome::sent(true)))?))
+    let (message, new) = (decode(&line(0, SMALL))?, MessageState::default());
+    calls(|| Ok(serde_json::to_vec(&state(&message, &new, &Outcome::sent(true)).to_status(message.uid()))?))
 }
 
 /// The queue packs a message that is new to it.
@@ -100,7 +101,8 @@ fn taking() -> Result<()> {
     let (mut queue, mut jobs) = (waiting()?, Vec::new());
     messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
     jobs.reserve(CALLS as usize);
-    counted(|| jobs.extend(iter::from_fn(|| queue.take(NOW))));
+    let now = Instant::now();
+    counted(|| jobs.extend(iter::from_fn(|| queue.take(now, NOW))));
     all_of(&jobs)
 }
 
@@ -108,21 +110,23 @@ fn taking() -> Result<()> {
 fn finishing() -> Result<()> {
     let mut queue = waiting()?;
     messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
-    let jobs: Vec<_> = iter::from_fn(|| queue.take(NOW)).collect();
+    let now = Instant::now();
+    let jobs: Vec<_> = iter::from_fn(|| queue.take(now, NOW)).collect();
     let ends: Vec<_> = jobs.iter().map(|job| (job, done(job, &Outcome::sent(true), None))).collect();
-    counted(|| ends.iter().for_each(|(job, done)| queue.finish(job, done, NOW)));
+    counted(|| ends.into_iter().for_each(|(job, next)| queue.finish(job, next)));
     all_of(&jobs)
 }
 
 /// A queue with messages that are tried again later.
 fn waiting() -> Result<Queue> {
-    let mut queue = Queue::new(CALLS as usize, Pods::default());
+    let mut queue = Queue::new(CALLS as usize, PodLimits::default());
     queue.lead();
     let unreachable = Outcome { reason: Reason::BrokerUnreachable, message: "no answer".to_owned() };
     for message in messages(0, WAITING)? {
         queue.observe(0, message);
-        let job = queue.take(NOW).ok_or("a message was not given out")?;
-        queue.finish(&job, &done(&job, &unreachable, Some(NOW + TimeDelta::hours(1))), NOW);
+        let now = Instant::now();
+        let job = queue.take(now, NOW).ok_or("a message was not given out")?;
+        queue.finish(&job, done(&job, &unreachable, Some(now + Duration::from_hours(1))));
     }
     Ok(queue)
 }
@@ -135,14 +139,14 @@ fn all_of(jobs: &[Job]) -> Result<()> {
     if jobs.len() == CALLS as usize { Ok(()) } else { Err("not every message was given out".into()) }
 }
 
-fn done(job: &Job, outcome: &Outcome, due: Option<DateTime<Utc>>) -> JobResult {
-    JobResult { status: status(&job.message, &job.status, outcome), record: Next::Written, due }
+fn done(job: &Job, outcome: &Outcome, due: Option<Instant>) -> Next {
+    Next::Settled { state: state(&job.message, &job.state, outcome), write: Write::Done, due }
 }
 
-fn status(message: &FedoraMessage, previous: &FedoraMessageStatus, outcome: &Outcome) -> FedoraMessageStatus {
+fn state(message: &FedoraMessage, previous: &MessageState, outcome: &Outcome) -> MessageState {
     let routing_key = Some("org.fedoraproject.prod.bodhi.update");
-    let facts = Facts { routing_key, attempts: 1, next_attempt: None, delivery_mode: "direct" };
-    next(message, previous, outcome, &facts, NOW)
+    let facts = Facts { routing_key, attempts: 1, ..Facts::default() };
+    previous.next(message, outcome, &facts, NOW)
 }
 
 fn routing() -> Routing {

@@ -1,6 +1,6 @@
 //! Large messages: more than there is room for in the operator.
 
-use fedora_message_operator::controller::queue::ROOM;
+use fedora_message_operator::controller::queue::MAX_LARGE_BYTES;
 
 use lapin::message::BasicGetMessage;
 use lapin::types::AMQPValue;
@@ -10,7 +10,7 @@ use e2e::world::{Operator, SOON, Space, message, requests, wait_for_all_sent, wo
 
 /// Bytes of each body, about.
 const SIZE: usize = 900_000;
-const COUNT: usize = ROOM / SIZE + 16;
+const COUNT: usize = MAX_LARGE_BYTES / SIZE + 16;
 
 #[test]
 fn more_large_messages_than_there_is_room_for_arrive_once_each_as_they_are() {

@@ -314,8 +314,8 @@ impl Queue {
     ) -> Vec<(Option<Environment>, [usize; N])> {
         let mut counts =
             [Some(Environment::Prod), Some(Environment::Stg), None].map(|environment| (environment, [0; N]));
-        let waits = |entry: &&Box<Entry>| !entry.state.is_finished() && entry.state.reason != Some(Reason::Suspended);
-        for entry in self.entries.values().filter(waits) {
+        let waits = |entry: &Entry| !entry.state.is_finished() && entry.state.reason != Some(Reason::Suspended);
+        for entry in self.entries.values().filter(|entry| waits(entry)) {
             let (environment, age) = (entry.message.summary().environment, entry.message.age(now));
             let Some((_, counts)) = counts.iter_mut().find(|(other, _)| *other == environment) else { continue };
             for (count, _) in counts.iter_mut().zip(ages).filter(|(_, than)| age >= *than) {

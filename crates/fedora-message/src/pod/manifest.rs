@@ -98,7 +98,7 @@ pub fn name(uid: &str, attempt: u32) -> String {
 }
 
 /// The namespace of a message's Pod: that of all its Secrets.
-pub fn namespace<'a>(message: &'a OutgoingMessage) -> Result<&'a str, PodPlanError> {
+pub fn namespace(message: &OutgoingMessage) -> Result<&str, PodPlanError> {
     let mut all: Vec<_> = message.authentication.secrets().map(|secret| secret.namespace.as_str()).collect();
     all.dedup();
     match all.as_slice() {
