@@ -3,7 +3,7 @@
 use crate::broker::credentials::{Credentials, fingerprint};
 use crate::commands::manifests::Manifests;
 use fedora_message::message::body::dropped_nulls;
-use fedora_message::message::secret::{Material, Part};
+use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message::text::printable;
 use rig::{ClientCert, Pki};
 use serde_json::{Map, Value, json};
@@ -47,8 +47,8 @@ fn words_can_not_change_the_direction_of_writing() {
 #[test]
 fn a_common_name_is_shown_on_one_line() {
     let ClientCert { ca, cert, key } = Pki::new("a CA").unwrap().client("nice\n\u{1b}[31mapp\u{202e}").unwrap();
-    let part = |text: &'static str, pem| Part { place: text.to_owned(), bytes: pem };
-    let material = Material {
+    let part = |text: &'static str, pem| PemText { place: text.to_owned(), bytes: pem };
+    let material = PemFiles {
         ca: part("ca", ca.as_bytes()),
         cert: part("cert", cert.as_bytes()),
         key: part("key", key.as_bytes()),

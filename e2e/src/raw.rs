@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fedora_message::message::secret::{Material, Part};
+use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
 use fedora_message_operator::broker::fence::Fence;
 use fedora_message_operator::broker::transport::{TlsTokio, Transport};
@@ -151,8 +151,8 @@ pub async fn open(
 /// A channel of a user of the broker.
 pub async fn connect(broker: &Broker, user: &str) -> lapin::Result<(Connection, Channel)> {
     let certificate = broker.client(user).expect("a certificate is issued");
-    let part = |text: &'static str, bytes| Part { place: text.to_owned(), bytes };
-    let material = Material {
+    let part = |text: &'static str, bytes| PemText { place: text.to_owned(), bytes };
+    let material = PemFiles {
         ca: part("ca", certificate.ca.as_bytes()),
         cert: part("cert", certificate.cert.as_bytes()),
         key: part("key", certificate.key.as_bytes()),

@@ -1,41 +1,41 @@
-//! CA, certificate and key as they may stand in a Secret: credentials, or words that quote nothing.
+//! CA, certificate and key from a Secret: they become credentials, or an error that quotes no key.
 //!
-//! An input is three PEM texts with a NUL between them. Half of the changes are made to what the PEM
-//! is wrapped around: in base64 hardly any would reach the certificate's own decoder.
+//! An input is three PEM texts with a NUL between them. Half of the mutations change the DER inside the
+//! PEM, because mutated base64 hardly ever reaches the certificate's decoder.
 
 #![no_main]
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
-use fedora_message::message::secret::{Material, Part};
+use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
 use fedora_message_operator_fuzz::memory::within;
-use fedora_message_operator_fuzz::rules::{check_secret_words, check_words};
+use fedora_message_operator_fuzz::rules::{check_error, check_error_hides_keys};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut parts = bytes.splitn(3, |byte| *byte == 0);
-    let mut part = |place: &str| Part { place: place.to_owned(), bytes: parts.next().unwrap_or_default() };
-    let material = Material { ca: part("the CA"), cert: part("the certificate"), key: part("the key") };
-    within(bytes.len(), || check(&material, bytes));
+    let mut part = |place: &str| PemText { place: place.to_owned(), bytes: parts.next().unwrap_or_default() };
+    let pem = PemFiles { ca: part("the CA"), cert: part("the certificate"), key: part("the key") };
+    within(bytes.len(), || check(&pem, bytes));
 });
 
-fn check(material: &Material<'_>, given: &[u8]) {
-    let print = fingerprint(material);
-    let credentials = match Credentials::from_pem(material, print) {
+fn check(pem: &PemFiles<'_>, given: &[u8]) {
+    let print = fingerprint(pem);
+    let credentials = match Credentials::from_pem(pem, print) {
         Ok(credentials) => credentials,
-        Err(error) => return check_secret_words(&error.to_string(), given),
+        Err(error) => return check_error_hides_keys(&error.to_string(), given),
     };
     assert!(!credentials.user.is_empty());
-    check_words(&credentials.user);
+    check_error(&credentials.user);
     assert_eq!(credentials.fingerprint, print);
     for now in [DateTime::<Utc>::MIN_UTC, DateTime::UNIX_EPOCH, credentials.not_after, DateTime::<Utc>::MAX_UTC] {
         if let Err(error) = credentials.check_validity(now, "the certificate") {
-            check_secret_words(&error.to_string(), given);
+            check_error_hides_keys(&error.to_string(), given);
         }
     }
-    check_secret_words(&format!("{credentials:?} {material:?}"), given);
+    check_error_hides_keys(&format!("{credentials:?} {pem:?}"), given);
 }
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
@@ -49,7 +49,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     }
 });
 
-/// Changes what one of the PEM blocks is wrapped around.
+/// Mutates the DER in one of the PEM blocks.
 fn change_inside(text: &[u8], max_size: usize, seed: u32) -> Option<Vec<u8>> {
     let text = str::from_utf8(text).ok()?;
     let begins: Vec<_> = text.match_indices("-----BEGIN ").map(|(start, _)| start).collect();

@@ -1,5 +1,5 @@
-//! Messages that an API server could have stored, of any size and depth: what is valid becomes an
-//! envelope that fits the broker's frames.
+//! Messages of any size and depth, as an API server could store them: a valid one becomes an envelope
+//! that fits the broker's frames.
 
 #![no_main]
 
@@ -30,7 +30,7 @@ struct Input {
 fuzz_target!(|input: Input| {
     let Some((message, length)) = input.message() else { return };
     let prefix = input.prefix.render();
-    // As the command line takes it.
+    // The command line applies the same rule.
     if !prefix.is_empty() && valid_topic(&prefix).is_err() {
         return;
     }
@@ -40,7 +40,7 @@ fuzz_target!(|input: Input| {
 });
 
 impl Input {
-    /// The message, and how long its JSON is.
+    /// Returns the message, and the length of its JSON.
     fn message(&self) -> Option<(FedoraMessage, usize)> {
         let text = |text: &Option<Text>| text.as_ref().map(Text::render);
         let severity = self.severity.map(|number| ["Debug", "Info", "Warning", "Error"][usize::from(number % 4)]);

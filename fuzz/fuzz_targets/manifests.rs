@@ -1,4 +1,4 @@
-//! The files that `publish` is given, YAML or JSON: messages and Secrets, or words about the mistake.
+//! Files for `publish`, in YAML or JSON: they become messages and Secrets, or an error.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use fedora_message::message::secret::select;
 use fedora_message::message::validate::validate;
 use fedora_message_operator::commands::manifests::Manifests;
 use fedora_message_operator_fuzz::memory::within;
-use fedora_message_operator_fuzz::rules::{check_message, check_secret_words, check_words};
+use fedora_message_operator_fuzz::rules::{check_error, check_error_hides_keys, check_message};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         let mut manifests = Manifests::default();
         match manifests.add(text, "file") {
             Ok(()) => check(&manifests),
-            Err(words) => check_secret_words(&words, bytes),
+            Err(error) => check_error_hides_keys(&error, bytes),
         }
     });
 });
@@ -30,7 +30,7 @@ fn check(manifests: &Manifests) {
         let names = outgoing.authentication.secrets();
         let secrets: Vec<_> = names.map(|name| manifests.secrets.get(name).cloned()).collect();
         if let Err(error) = select(&outgoing.authentication, message.namespace(), &secrets) {
-            check_words(&error.to_string());
+            check_error(&error.to_string());
         }
     }
 }

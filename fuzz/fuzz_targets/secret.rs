@@ -1,5 +1,5 @@
-//! Which Secret's bytes a message may use: never those of a Secret in another namespace whose owner
-//! did not say so, and no word tells such a Secret from one that is not there.
+//! Selection from Secrets: a message never gets bytes of a Secret in another namespace without its
+//! owner's consent. The error for such a Secret is the same as for an absent one.
 
 #![no_main]
 
@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use arbitrary::Arbitrary;
 use fedora_message::message::authentication::{Authentication, SecretKey, SecretName};
-use fedora_message::message::secret::{CONSENT_ANNOTATION, Material, Secret, select};
+use fedora_message::message::secret::{CONSENT_ANNOTATION, PemFiles, Secret, select};
 use fedora_message_operator_fuzz::memory::within;
-use fedora_message_operator_fuzz::rules::check_words;
+use fedora_message_operator_fuzz::rules::check_error;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -25,7 +25,7 @@ const OWN: &str = NAMESPACES[0];
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    /// Three names instead of one.
+    /// If true, the message names three Secrets instead of one.
     three: bool,
     names: [Name; 3],
     secrets: Vec<Option<Stored>>,
@@ -45,7 +45,7 @@ struct Stored {
 #[derive(Arbitrary, Debug)]
 enum Consent {
     Written(String),
-    /// Namespaces by number, with what stands between them.
+    /// Namespaces by number, with separators.
     List(Vec<(u8, Separator)>),
 }
 
@@ -70,14 +70,14 @@ fn check(authentication: &Authentication, stored: &[Option<KubeSecret>]) {
         secret.as_ref().is_some_and(|secret| name.namespace != OWN && !allows(secret))
     };
     match select(authentication, OWN, &secrets) {
-        Ok(material) => {
+        Ok(pem) => {
             assert!(secrets.len() >= names.len());
             let all = names.iter().copied().zip(stored);
             assert!(!all.into_iter().any(forbidden), "{authentication:?} was used");
-            check_material(&material, &names, &secrets);
+            check_pem(&pem, &names, &secrets);
         }
         Err(error) => {
-            check_words(&error.to_string());
+            check_error(&error.to_string());
             let hidden: Vec<_> = names
                 .iter()
                 .copied()
@@ -85,14 +85,14 @@ fn check(authentication: &Authentication, stored: &[Option<KubeSecret>]) {
                 .zip(&secrets)
                 .map(|(pair, secret)| if forbidden(pair) { None } else { secret.clone() })
                 .collect();
-            assert_eq!(select(authentication, OWN, &hidden).map(drop), Err(error), "absent is told apart from denied");
+            assert_eq!(select(authentication, OWN, &hidden).map(drop), Err(error), "absent differs from denied");
         }
     }
 }
 
-/// Each part holds the bytes of the Secret that was named for it: these tell where they are from.
-fn check_material(material: &Material<'_>, names: &[&SecretName], secrets: &[Option<Arc<Secret>>]) {
-    for (index, part) in [&material.ca, &material.cert, &material.key].into_iter().enumerate() {
+/// Checks that each PEM text is from the Secret that the message names for it. The bytes are unique.
+fn check_pem(pem: &PemFiles<'_>, names: &[&SecretName], secrets: &[Option<Arc<Secret>>]) {
+    for (index, part) in [&pem.ca, &pem.cert, &pem.key].into_iter().enumerate() {
         let index = if names.len() == 1 { 0 } else { index };
         let secret = secrets[index].as_ref().expect("it was used");
         let is_here = |key: &&str| secret.get(key).is_some_and(|bytes| std::ptr::eq(bytes, part.bytes));
@@ -101,7 +101,8 @@ fn check_material(material: &Material<'_>, names: &[&SecretName], secrets: &[Opt
     }
 }
 
-/// Whether the annotation names the message's namespace: by going through its characters.
+/// Returns true if the annotation allows the message's namespace. It parses the list character by
+/// character.
 fn allows(secret: &KubeSecret) -> bool {
     let annotation = secret.metadata.annotations.as_ref().and_then(|all| all.get(CONSENT_ANNOTATION));
     let Some(text) = annotation else { return false };

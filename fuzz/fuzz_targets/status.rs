@@ -1,4 +1,4 @@
-//! What is written into a status after any other status, whoever wrote that one.
+//! The next status after any previous status, from any writer.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ use strum::VariantArray;
 struct Input {
     previous: Previous,
     reason: u8,
-    words: String,
+    message: String,
     attempts: u32,
     now: u32,
     later: u16,
@@ -41,7 +41,7 @@ struct Previous {
     observed_retry: Option<String>,
 }
 
-/// A word that means something in a status, or any other.
+/// A word with a meaning in a status, or any other text.
 #[derive(Arbitrary, Debug)]
 enum Word {
     Reason(u8),
@@ -57,7 +57,7 @@ fuzz_target!(|input: Input| {
 
 fn check(input: &Input, message: &FedoraMessage, previous: &MessageState) {
     let now = time(input.now);
-    let outcome = Outcome { reason: reason(input.reason), message: input.words.clone() };
+    let outcome = Outcome { reason: reason(input.reason), message: input.message.clone() };
     let outcome = limit(message, input.attempts, outcome);
     let facts = Facts {
         routing_key: None,
@@ -86,7 +86,7 @@ fn check(input: &Input, message: &FedoraMessage, previous: &MessageState) {
     check_decision(message, &first, later);
 }
 
-/// Summary and conditions say the same.
+/// Checks that the summary and the conditions agree.
 fn check_status(status: &FedoraMessageStatus, outcome: &Outcome) {
     let find = |kind: &str| status.conditions.iter().filter(|condition| condition.type_ == kind).collect::<Vec<_>>();
     let then = outcome.reason.then();
@@ -100,7 +100,7 @@ fn check_status(status: &FedoraMessageStatus, outcome: &Outcome) {
     assert!(status.conditions.len() <= 2);
 }
 
-/// What was sent is never tried again, and what was given up is only when that is asked for.
+/// Checks that a sent message is never tried again, and a given-up message only on request.
 fn check_decision(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>) {
     let decision = decide(message, state, now);
     // The retry annotation was acted on when this state was recorded.

@@ -1,5 +1,5 @@
-//! The bytes of a FedoraMessage, as an API server would send them, and any JSON in the place of its
-//! spec, its status and what kubectl left: it is decoded, and then valid or told why not.
+//! The bytes of a FedoraMessage from an API server, and any JSON as its spec, its status and kubectl's
+//! annotation. Each is decoded, and is then valid or refused with an error.
 
 #![no_main]
 
@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
     });
 });
 
-/// A message as it is stored, of which a user wrote the rest. Whatever that is, it can be decoded.
+/// Returns a stored message. It can be decoded with any content from the user.
 fn stored(spec: &str, status: &str, last_applied: &str) -> FedoraMessage {
     let metadata = json!({
         "name": "a", "namespace": "apps", "uid": "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d",

@@ -1,23 +1,23 @@
-//! Inputs made of few bytes that grow large: long strings, thousands of levels, thousands of keys.
+//! Inputs that are large but made of few bytes: long strings, thousands of levels, thousands of keys.
 
 use std::fmt::Write;
 
 use arbitrary::Arbitrary;
 
-/// The longest text that is made of an input: longer than a frame.
+/// The maximum length of a text that is made of an input. It is longer than a frame.
 const LONGEST: usize = 160 * 1024;
 
-/// A text, or many times the same.
+/// A text, or the same text many times.
 #[derive(Arbitrary, Clone, Debug)]
 pub enum Text {
-    /// As it is.
+    /// The text itself.
     Once(String),
-    /// Repeated.
+    /// The text so many times.
     Repeated(String, u16),
 }
 
 impl Text {
-    /// The text itself.
+    /// Returns the text.
     pub fn render(&self) -> String {
         match self {
             Self::Once(text) => text.clone(),
@@ -26,12 +26,12 @@ impl Text {
     }
 }
 
-/// Whether fields whose value is null are written: client-side `kubectl apply` drops them.
+/// The treatment of fields whose value is null. Client-side `kubectl apply` drops them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nulls {
-    /// As they are.
+    /// The field is written.
     Kept,
-    /// Left out.
+    /// The field is omitted.
     Dropped,
 }
 
@@ -46,17 +46,17 @@ pub enum Json {
     Text(Text),
     List(Vec<Json>),
     Object(Object),
-    /// In so many lists.
+    /// A value in so many nested lists.
     Deep(u16, Box<Json>),
-    /// In so many objects.
+    /// A value in so many nested objects.
     Nested(u16, Box<Json>),
 }
 
-/// A JSON object of any shape. Keys may stand there twice.
+/// A JSON object of any shape. A key may occur twice.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Object {
     fields: Vec<(Text, Json)>,
-    /// A field, and how many there are of its like.
+    /// A field, and the number of similar fields.
     many: Option<(String, Box<Json>, u16)>,
 }
 
@@ -88,7 +88,7 @@ impl Json {
 }
 
 impl Object {
-    /// The object as JSON; none if it grows too long.
+    /// Returns the object as JSON, or `None` if it becomes too long.
     pub fn render(&self, nulls: Nulls) -> Option<String> {
         let mut json = String::new();
         self.write(&mut json, nulls)?;
@@ -121,7 +121,7 @@ impl Object {
     }
 }
 
-/// A string as JSON.
+/// Writes a string as JSON.
 fn string(json: &mut String, text: &str) -> Option<()> {
     json.push_str(&serde_json::to_string(text).ok()?);
     (json.len() <= LONGEST).then_some(())

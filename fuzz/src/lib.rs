@@ -1,5 +1,4 @@
-//! What the fuzz targets share: how much memory they allow, the inputs they make, and what must
-//! be true of everything that comes out.
+//! Code that the fuzz targets share: the memory limit, the inputs, and the rules for every output.
 
 pub mod input;
 pub mod memory;

@@ -1,12 +1,12 @@
-//! How much memory an input may cost. libFuzzer's own limits need a sanitizer, and see what the
-//! fuzzer uses too; this counts what Rust code asks for, and nothing else.
+//! Limits the memory that an input may cost. libFuzzer's own limits need a sanitizer, and include the
+//! fuzzer's memory. This allocator counts only the allocations of Rust code.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What any input may cost, however short it is.
+/// The number of bytes that any input may cost.
 const BASE: usize = 4 * 1024 * 1024;
-/// How many bytes each byte of an input may cost.
+/// The number of additional bytes that each byte of an input may cost.
 const FACTOR: usize = 512;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -17,11 +17,11 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: memory comes from the system's allocator, unaltered.
+// SAFETY: all calls go to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        // What a panic prints needs memory too.
+        // Printing a panic needs memory too.
         if live > LIMIT.load(Relaxed) && !std::thread::panicking() {
             LIMIT.store(usize::MAX, Relaxed);
             panic!("{live} bytes in use: too much for such an input");
@@ -35,8 +35,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Does `work`, and ends the process with a message if it uses more memory than an input of
-/// `length` bytes may cost.
+/// Runs `work`, and panics if it uses more memory than an input of `length` bytes may cost.
 pub fn within<T>(length: usize, work: impl FnOnce() -> T) -> T {
     LIMIT.store(LIVE.load(Relaxed) + BASE + FACTOR * length, Relaxed);
     let result = work();

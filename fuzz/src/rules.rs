@@ -1,4 +1,4 @@
-//! What must be true of everything that comes out, whatever went in.
+//! Rules that every output must follow, for any input.
 
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::BasicProperties;
@@ -13,11 +13,11 @@ use serde_json::value::RawValue;
 const FRAME_MAX: usize = 131_072;
 /// AMQP's class `basic`.
 const BASIC: u16 = 60;
-/// The longest sentence that a status or a terminal is given, in characters.
-const LONGEST_WORDS: usize = 1_500;
-/// How long a line of base64 must be, at least, to be taken for key material.
+/// The maximum length of an error message, in characters.
+const MAX_MESSAGE: usize = 1_500;
+/// The minimum length of a line of base64 that counts as key material.
 const LONG_LINE: usize = 64;
-/// Headers that are not the user's to set.
+/// Headers that the user can't set.
 const RESERVED: [&str; 7] = [
     "sent-at",
     "priority",
@@ -28,26 +28,25 @@ const RESERVED: [&str; 7] = [
     "fedora_messaging_schema_package",
 ];
 
-/// Whether a terminal acts on a character, or shows other text than is there.
+/// Returns true if a terminal interprets a character, or shows other text because of it.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Words for people are a sentence, on one line, of bounded length.
-pub fn check_words(words: &str) {
-    assert!(!words.trim().is_empty(), "no words");
-    assert!(!words.contains(is_hidden), "what a terminal acts on in {words:?}");
-    assert!(words.chars().count() <= LONGEST_WORDS, "{} characters: {words:?}", words.chars().count());
+/// Checks that an error message is one line of bounded length without control characters.
+pub fn check_error(error: &str) {
+    assert!(!error.trim().is_empty(), "the error is empty");
+    assert!(!error.contains(is_hidden), "control characters in {error:?}");
+    assert!(error.chars().count() <= MAX_MESSAGE, "{} characters: {error:?}", error.chars().count());
 }
 
-/// Words for people, in which no line of key material stands that was given: none that is as long as
-/// those are, and without blanks.
-pub fn check_secret_words(words: &str, given: &[u8]) {
-    check_words(words);
-    let lines = given.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()).map(str::trim);
+/// Checks an error message, and that it does not quote a line of key material from the input.
+pub fn check_error_hides_keys(error: &str, input: &[u8]) {
+    check_error(error);
+    let lines = input.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()).map(str::trim);
     for line in lines.filter(|line| line.len() >= LONG_LINE && line.bytes().all(is_base64)) {
-        assert!(!words.contains(line), "{words:?} quotes {line:?}");
+        assert!(!error.contains(line), "{error:?} quotes {line:?}");
     }
 }
 
@@ -55,14 +54,14 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)
 }
 
-/// Validates a message, and checks what is said of it or sent.
+/// Validates a message, and checks the error or the envelope.
 pub fn check_message(message: &FedoraMessage, routing: &Routing) {
     match validate(message, routing) {
         Ok(outgoing) => {
             check_outgoing(message, &outgoing, routing);
             check_envelope(message, &outgoing, routing);
         }
-        Err(error) => check_words(&error.to_string()),
+        Err(error) => check_error(&error.to_string()),
     }
 }
 
@@ -86,7 +85,7 @@ fn check_outgoing(message: &FedoraMessage, outgoing: &OutgoingMessage, routing: 
     }
 }
 
-/// Builds the envelope, and checks that it is what was written, twice the same, and fits.
+/// Builds the envelope twice, and checks that both are the same, hold the user's body, and fit a frame.
 pub fn check_envelope(message: &FedoraMessage, outgoing: &OutgoingMessage, routing: &Routing) {
     let envelope = Envelope::new(outgoing, &routing.exchange);
     let again = Envelope::new(outgoing, &routing.exchange);
@@ -98,16 +97,16 @@ pub fn check_envelope(message: &FedoraMessage, outgoing: &OutgoingMessage, routi
     let mut names: Vec<_> = envelope.headers.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), envelope.headers.len(), "a header stands there twice: {names:?}");
-    let (said, real) = (envelope.properties_size(), frame_size(&envelope));
-    assert!(real <= said && said <= FRAME_MAX, "a frame of {real} bytes, said to have {said}");
-    // What is counted too much: integers that fit 32 bits.
-    assert!(said <= real + 4 * envelope.headers.len(), "a frame of {real} bytes, said to have {said}");
+    assert_eq!(names.len(), envelope.headers.len(), "a header occurs twice: {names:?}");
+    let (estimate, real) = (envelope.properties_size(), frame_size(&envelope));
+    assert!(real <= estimate && estimate <= FRAME_MAX, "a frame of {real} bytes, estimated as {estimate}");
+    // The estimate counts 4 bytes too many for each integer that fits 32 bits.
+    assert!(estimate <= real + 4 * envelope.headers.len(), "a frame of {real} bytes, estimated as {estimate}");
 }
 
 fn check_body(payload: &RawValue, body: &RawValue) {
     assert_eq!(payload.get(), body.get());
-    // Consumers' parsers work by recursion, and have a limit.
+    // Consumers' parsers use recursion, and have a limit.
     let mut json = serde_json::Deserializer::from_str(payload.get());
     json.disable_recursion_limit();
     if let Some(Ok(body)) = json.into_iter::<Value>().next() {
@@ -123,7 +122,7 @@ fn levels(value: &Value) -> usize {
     }
 }
 
-/// How large the frame is that lapin's encoder makes of the properties.
+/// Returns the size of the frame that lapin's encoder makes of the properties.
 fn frame_size(envelope: &Envelope<'_>) -> usize {
     let mut headers = FieldTable::default();
     for (name, value) in &envelope.headers {

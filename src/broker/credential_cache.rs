@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use super::credentials::{Credentials, CredentialsError, Fingerprint, fingerprint};
-use fedora_message::message::secret::Material;
+use fedora_message::message::secret::PemFiles;
 
 /// The maximum number of cached credentials, which is more than any cluster uses at a time.
 const CAPACITY: usize = 1024;
@@ -21,7 +21,7 @@ impl CredentialCache {
     /// Returns the credentials in `material` if they are valid `now`.
     pub fn credentials(
         &self,
-        material: &Material<'_>,
+        material: &PemFiles<'_>,
         now: DateTime<Utc>,
     ) -> Result<Arc<Credentials>, CredentialsError> {
         let fingerprint = fingerprint(material);

@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::pem_diagnostics::missing;
-use fedora_message::message::secret::{Material, Part};
+use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message::text::printable;
 
@@ -106,8 +106,8 @@ impl Credentials {
     /// Parses CA, certificate and key, which have the given [`fingerprint`].
     ///
     /// This does not check the validity. Each use calls [`check_validity`](Self::check_validity).
-    pub fn from_pem(material: &Material<'_>, fingerprint: Fingerprint) -> Result<Self, CredentialsError> {
-        let Material { ca, cert, key } = material;
+    pub fn from_pem(material: &PemFiles<'_>, fingerprint: Fingerprint) -> Result<Self, CredentialsError> {
+        let PemFiles { ca, cert, key } = material;
         let chain = certificates(cert)?;
         let leaf = chain
             .first()
@@ -165,7 +165,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Reads all certificates of the CA. Ignores PEM blocks of other kinds.
-fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
+fn roots(ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
     let certificates = certificates(ca)?;
     if certificates.is_empty() {
         return invalid(no_certificate(ca));
@@ -178,7 +178,7 @@ fn roots(ca: &Part<'_>) -> Result<RootCertStore, CredentialsError> {
     Ok(roots)
 }
 
-fn certificates(pem: &Part<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+fn certificates(pem: &PemText<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let certificate = |item| match item {
         Item::X509Certificate(certificate) => Some(certificate),
         // `key_of` wipes a key.
@@ -187,7 +187,7 @@ fn certificates(pem: &Part<'_>) -> Result<Vec<CertificateDer<'static>>, Credenti
     Ok(items(pem)?.into_iter().filter_map(certificate).collect())
 }
 
-fn private_key(pem: &Part<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialsError> {
+fn private_key(pem: &PemText<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialsError> {
     if memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some() {
         return invalid(format!("{} contains an encrypted private key: store it without a passphrase", pem.place));
     }
@@ -223,7 +223,7 @@ fn certified(
     }
 }
 
-fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
+fn items(pem: &PemText<'_>) -> Result<Vec<Item>, CredentialsError> {
     if pem.bytes.len() > MAX_PEM {
         return invalid(format!("{} has {} bytes: PEM may have at most {MAX_PEM}", pem.place, pem.bytes.len()));
     }
@@ -235,21 +235,21 @@ fn items(pem: &Part<'_>) -> Result<Vec<Item>, CredentialsError> {
     })
 }
 
-fn no_certificate(pem: &Part<'_>) -> String {
+fn no_certificate(pem: &PemText<'_>) -> String {
     format!(
         "{}: expected a PEM certificate (-----BEGIN CERTIFICATE-----)",
         missing(&pem.place, "certificate", pem.bytes)
     )
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>, pem: &Part<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
+fn parse<'a>(der: &'a CertificateDer<'_>, pem: &PemText<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
     match X509Certificate::from_der(der) {
         Ok((_, certificate)) => Ok(certificate),
         Err(_) => invalid(format!("{} contains a malformed certificate: expected the client certificate", pem.place)),
     }
 }
 
-fn common_name(certificate: &X509Certificate<'_>, pem: &Part<'_>) -> Result<String, CredentialsError> {
+fn common_name(certificate: &X509Certificate<'_>, pem: &PemText<'_>) -> Result<String, CredentialsError> {
     let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
     match name.map(|name| printable(name, MAX_USER)) {
         Some(name) if !name.trim().is_empty() => Ok(name),
@@ -269,7 +269,12 @@ fn validity(certificate: &X509Certificate<'_>) -> (DateTime<Utc>, DateTime<Utc>)
     )
 }
 
-fn mismatch(error: &tokio_rustls::rustls::Error, user: &str, cert: &Part<'_>, key: &Part<'_>) -> CredentialsError {
+fn mismatch(
+    error: &tokio_rustls::rustls::Error,
+    user: &str,
+    cert: &PemText<'_>,
+    key: &PemText<'_>,
+) -> CredentialsError {
     use tokio_rustls::rustls::Error;
     CredentialsError::Invalid(match error {
         Error::InconsistentKeys(_) => {
@@ -289,7 +294,7 @@ fn mismatch(error: &tokio_rustls::rustls::Error, user: &str, cert: &Part<'_>, ke
 ///
 /// The hash includes the length of each part, so different triples never look the same.
 #[must_use]
-pub fn fingerprint(material: &Material<'_>) -> Fingerprint {
+pub fn fingerprint(material: &PemFiles<'_>) -> Fingerprint {
     let mut context = Context::new(&SHA256);
     for part in [&material.ca, &material.cert, &material.key] {
         context.update(&part.bytes.len().to_le_bytes());

@@ -109,9 +109,9 @@ impl Secrets {
         }
         match known.borrow().clone() {
             Known::Is(secret) => Ok(secret),
-            Known::Failed(detail) => Err(SecretError::ListError { secret: name.clone(), detail }),
+            Known::Failed(detail) => Err(SecretError::Unreadable { secret: name.clone(), detail }),
             Known::NotYet => {
-                Err(SecretError::ListError { secret: name.clone(), detail: "the watch has ended".to_owned() })
+                Err(SecretError::Unreadable { secret: name.clone(), detail: "the watch has ended".to_owned() })
             }
         }
     }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
-use fedora_message::message::secret::{Material, Part};
+use fedora_message::message::secret::{PemFiles, PemText};
 
 /// Reads CA, certificate and key from files, or says what is wrong with which.
 pub fn credentials(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials>, String> {
@@ -18,10 +18,10 @@ pub fn credentials(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials
     });
     let [ca, cert, key] = texts;
     let (ca, cert, key) = (ca?, cert?, key?);
-    let material = Material { ca: part(&ca), cert: part(&cert), key: part(&key) };
+    let material = PemFiles { ca: part(&ca), cert: part(&cert), key: part(&key) };
     CredentialCache::default().credentials(&material, Utc::now()).map_err(|error| error.to_string())
 }
 
-fn part((place, bytes): &(String, Zeroizing<Vec<u8>>)) -> Part<'_> {
-    Part { place: place.clone(), bytes }
+fn part((place, bytes): &(String, Zeroizing<Vec<u8>>)) -> PemText<'_> {
+    PemText { place: place.clone(), bytes }
 }

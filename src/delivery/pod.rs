@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::message::secret::Keys;
+use fedora_message::message::secret::KeyLocations;
 use fedora_message::pod::manifest::{PodPlan, PodPlanError, PodSettings, plan};
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
 use parking_lot::Mutex;
@@ -53,7 +53,7 @@ impl PodDelivery {
     /// Returns the Pod that would send a message.
     pub(super) fn plan(&self, request: &DeliveryRequest<'_>) -> Result<PodPlan, PodPlanError> {
         let &DeliveryRequest { object, message, exchange, identity, attempts, .. } = request;
-        let keys = Keys::new(&message.authentication, &identity.secrets);
+        let keys = KeyLocations::find(&message.authentication, &identity.secrets);
         let url = self.brokers.of(message.environment).url();
         plan(object, message, exchange, &url, &keys, &self.settings, attempts.saturating_add(1))
     }

@@ -1,4 +1,4 @@
-//! One message, the proposal's, and ways to change it.
+//! The example message of the proposal, and functions that change it.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 /// The uid of the fixture.
 pub const UID: &str = "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d";
-/// When the fixture was created.
+/// The creation time of the fixture.
 pub const CREATED: &str = "2019-07-30T19:12:22Z";
 
-/// The proposal's example, as the API server stores it.
+/// Returns the proposal's example as the API server stores it.
 pub fn example() -> Value {
     json!({
         "apiVersion": "apps.fedoraproject.org/v1alpha1",
@@ -38,12 +38,12 @@ pub fn example() -> Value {
     })
 }
 
-/// The example with the value at a JSON pointer replaced or added.
+/// Returns the example with the value at a JSON pointer replaced or added.
 pub fn with(pointer: &str, value: Value) -> Value {
     set(example(), pointer, value)
 }
 
-/// The example without the field at a JSON pointer.
+/// Returns the example without the field at a JSON pointer.
 pub fn without(pointer: &str) -> Value {
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     let mut object = example();
@@ -51,49 +51,50 @@ pub fn without(pointer: &str) -> Value {
     object
 }
 
-/// `object` with the value at a JSON pointer replaced, or added with all that is above it.
+/// Returns `object` with the value at a JSON pointer replaced or added, and its parents added if they
+/// are absent.
 pub fn set(mut object: Value, pointer: &str, value: Value) -> Value {
-    let mut place = &mut object;
+    let mut target = &mut object;
     for field in pointer.split('/').skip(1) {
         let field = field.replace("~1", "/").replace("~0", "~");
-        place = &mut place[field];
+        target = &mut target[field];
     }
-    *place = value;
+    *target = value;
     object
 }
 
-/// The text of the example, with JSON at a pointer that [`Value`] could not hold: spaces, large
-/// numbers, great depths.
+/// Returns the JSON of the example, with JSON at a pointer that a [`Value`] can't hold: white space,
+/// large numbers, deep nesting.
 pub fn text_with(pointer: &str, json: &str) -> String {
     with(pointer, "THE TEXT".into()).to_string().replace("\"THE TEXT\"", json)
 }
 
-/// Decodes a message, as it comes from the API server.
+/// Decodes a message from the API server's JSON.
 pub fn decode(text: &str) -> FedoraMessage {
     serde_json::from_str(text).unwrap()
 }
 
-/// The same, from a value.
+/// Decodes a message from a value.
 pub fn message(object: &Value) -> FedoraMessage {
     decode(&object.to_string())
 }
 
-/// An object that nests this many levels.
+/// Returns an object that is nested this many levels.
 pub fn nested(levels: usize) -> String {
     r#"{"a":"#.repeat(levels - 1) + "{}" + &"}".repeat(levels - 1)
 }
 
-/// Routing without any prefix.
+/// Returns routing without prefixes.
 pub fn plain_routing() -> Routing {
     Routing { exchange: "amq.topic".to_owned(), ..Routing::default() }
 }
 
-/// A point in time.
+/// Parses a time.
 pub fn at(time: &str) -> DateTime<Utc> {
     time.parse().unwrap()
 }
 
-/// A header's value from a text.
+/// Returns a header value of type string.
 pub fn text(value: &str) -> HeaderValue {
     HeaderValue::String(value.to_owned())
 }

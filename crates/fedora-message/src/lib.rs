@@ -1,17 +1,17 @@
-//! What a message is: its resource, its rules, its form on the wire, and every way it can end.
+//! The pure core: the resource `FedoraMessage`, its rules, its form on the wire, and every outcome.
 //!
 //! Everything here is a pure function of its arguments. The compiler guards that: this crate's
-//! `Cargo.toml` lists no client, and `clippy.toml` forbids clocks, chance, files and the
+//! `Cargo.toml` lists no client, and `clippy.toml` forbids clocks, randomness, files and the
 //! environment.
 //!
-//! - [`api`]: the custom resource, its CRD, and how it is decoded.
+//! - [`api`]: the custom resource, its CRD and its decoder.
 //! - [`message`]: from the resource to an [`OutgoingMessage`](message::validate::OutgoingMessage)
 //!   and its [`Envelope`](message::envelope::Envelope).
-//! - [`schema`]: checks a message against the schema that its sender names.
-//! - [`pod`]: the Pod that runs the fedora-messaging CLI, and what its state means.
-//! - [`policy`]: every way an attempt can end, and what follows from it.
-//! - [`state`]: what the operator knows of a message, and the status that it writes.
-//! - [`compact`]: messages and statuses while they wait, in few bytes.
+//! - [`schema`]: the check of a message against the schema that its sender names.
+//! - [`pod`]: the Pod that runs the fedora-messaging CLI, and the meaning of its status.
+//! - [`policy`]: the outcomes of an attempt, and their consequences.
+//! - [`state`]: the operator's knowledge of a message, and the status that it writes.
+//! - [`compact`]: the compact form of messages and statuses that wait.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Envelope;
-use fedora_message::message::secret::{Material, Part};
+use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message_operator::broker::connection::Confirmed;
 use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
 use fedora_message_operator::broker::errors::BrokerError;
@@ -192,8 +192,8 @@ pub async fn publish(pool: &Pool, credentials: &Arc<Credentials>, routing_key: &
 
 /// What a certificate becomes once it is read.
 pub fn credentials(certificate: &ClientCert) -> Arc<Credentials> {
-    let part = |text: &'static str, pem| Part { place: text.to_owned(), bytes: pem };
-    let material = Material {
+    let part = |text: &'static str, pem| PemText { place: text.to_owned(), bytes: pem };
+    let material = PemFiles {
         ca: part("ca", certificate.ca.as_bytes()),
         cert: part("cert", certificate.cert.as_bytes()),
         key: part("key", certificate.key.as_bytes()),

@@ -68,9 +68,7 @@ fn a_pod_that_vanishes_is_followed_by_another_with_the_same_message() {
     let status = wait_for_reason(&space, "hello", "PodFailed");
     let said = status["message"].as_str().expect("a message");
     assert!(
-        said.ends_with(
-            "was deleted before it said whether it sent the message: another sends it again with the same id"
-        ),
+        said.ends_with("was deleted before it reported a result: another Pod sends the message again with the same id"),
         "{said}"
     );
     operator.stop();

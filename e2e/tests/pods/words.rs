@@ -109,11 +109,11 @@ fn what_holds_a_pod_up_is_said_within_a_deadline() {
     let cases = [
         (
             start("image", &["--pod-start-timeout", "6", "--cli-image", "localhost/absent:1"]),
-            "POD did not run within 6 s: its image localhost/absent:1 can't be had (ErrImageNeverPull: Container image \"localhost/absent:1\" is not present with pull policy of Never): check the operator's --cli-image and its pull flags",
+            "POD did not run within 6 s: its image localhost/absent:1 can't be pulled (ErrImageNeverPull: Container image \"localhost/absent:1\" is not present with pull policy of Never): check the operator's --cli-image and its pull flags",
         ),
         (
             start("node", &["--pod-start-timeout", "6", "--pod-node-selector", "disk=fast"]),
-            "POD did not run within 6 s: no node takes it (0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+            "POD did not run within 6 s: it can't be scheduled (0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
         ),
         (
             start("memory", &["--pod-resources", r#"{"limits": {"memory": "12Mi"}}"#]),

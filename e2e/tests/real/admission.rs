@@ -117,10 +117,10 @@ fn kubectl_explains_the_spec_and_its_fields() {
     let space = Space::new("explain");
     for (field, words) in [
         ("fmsg", "A message for Fedora's message bus"),
-        ("fmsg.spec", "What to send, to which environment, and with which certificate"),
-        ("fmsg.spec.message.severity", "Default: `Info`, unless"),
+        ("fmsg.spec", "The message, its environment and its client certificate"),
+        ("fmsg.spec.message.severity", "Default: the severity of the schema"),
         ("fmsg.spec.message.headers", "`sent-at`, `priority`, `CC` and `BCC` can't be set"),
-        ("fmsg.status.reason", "What became of the message, in one word"),
+        ("fmsg.status.reason", "The result of the last attempt in one word"),
     ] {
         let text = space.kubectl(&["explain", field], "").expect("kubectl explains");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

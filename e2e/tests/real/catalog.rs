@@ -217,6 +217,19 @@ const OTHERS: &[&str] = &[
     "too large",
 ];
 
+/// Texts from which a reader can infer what to do.
+const NEEDS_NO_ADVICE: &[&str] = &[
+    " must be ",
+    " must name ",
+    " must not contain ",
+    " must have at most ",
+    " allows at most ",
+    " needs all three of ",
+    " is missing",
+    " lacks the key ",
+    ": expected ",
+];
+
 /// Whether words tell what to do, or at least what the input must be.
 fn advises(words: &str) -> bool {
     let mut parts = words.split([':', ';', '.', ',', '(']).map(str::trim_start);
@@ -226,8 +239,7 @@ fn advises(words: &str) -> bool {
         rest.into_iter().any(|rest| !rest.starts_with(char::is_alphanumeric))
     });
     advice
-        || words.contains(" must be ")
-        || words.contains(" must name ")
+        || NEEDS_NO_ADVICE.iter().any(|text| words.contains(text))
         || OTHERS.iter().any(|others| words.contains(others))
 }
 

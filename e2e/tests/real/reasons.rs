@@ -78,7 +78,7 @@ fn what_is_wrong_with_secrets_is_said_without_connecting_and_mended_at_once() {
         (
             "partial",
             "SecretInvalid",
-            vec![format!("Secret {here}/partial lacks the key \"tls.key\" with the private key: add it")],
+            vec![format!("Secret {here}/partial lacks the key \"tls.key\" with the private key")],
         ),
     ] {
         space.apply(&with_secret(&message(name, "reasons.secret", ""), name)).expect("it is accepted");

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use crate::broker::credentials::{Credentials, CredentialsError, fingerprint};
 use chrono::TimeDelta;
-use fedora_message::message::secret::{Material, Part};
+use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message::policy::outcome::{Failure, Reason};
 use rig::pki::{KeyKind, Request};
 use rig::{ClientCert, Pki};
@@ -26,9 +26,9 @@ fn issued() -> ClientCert {
     pki().client("nice-app").unwrap()
 }
 
-fn material<'a>(ca: &'a [u8], cert: &'a [u8], key: &'a [u8]) -> Material<'a> {
-    let part = |place: &str, bytes| Part { place: place.to_owned(), bytes };
-    Material { ca: part(CA, ca), cert: part(CERT, cert), key: part(KEY, key) }
+fn material<'a>(ca: &'a [u8], cert: &'a [u8], key: &'a [u8]) -> PemFiles<'a> {
+    let part = |place: &str, bytes| PemText { place: place.to_owned(), bytes };
+    PemFiles { ca: part(CA, ca), cert: part(CERT, cert), key: part(KEY, key) }
 }
 
 fn read_bytes(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Credentials, CredentialsError> {

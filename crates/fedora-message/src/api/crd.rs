@@ -1,4 +1,4 @@
-//! Schemas for the CRD where a Rust type can't tell all that the API server can check.
+//! Schemas and rules of the CRD that can't be derived from a Rust type.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -7,18 +7,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// The fields of the spec that are always there and never change.
+/// The required fields of the spec that never change.
 const FIXED: [&str; 3] = ["env", "message", "authentication"];
-/// Those that may be left out.
+/// The optional fields of the spec that never change.
 const FIXED_OR_ABSENT: [&str; 3] = ["activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"];
 
 pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// Header values of any type, null included: the API server would drop a null where none is
-/// allowed, and what it drops can't be refused. The number is limited for the admission policy's
-/// sake, which looks at each (manifests/base/admission-policy.yaml).
+/// Header values of any type, including null. The API server drops a null that the schema does not
+/// allow, and then nothing can refuse it. The number is limited because the admission policy
+/// evaluates each header (manifests/base/admission-policy.yaml).
 pub(crate) fn any_headers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -48,7 +48,7 @@ pub(crate) fn int64(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int64"})
 }
 
-/// Without the format `int32`, whose violation the API server reports without the field's name.
+/// There is no format `int32`, because the API server reports its violation without the field's name.
 pub(crate) fn count(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 0, "maximum": i32::MAX})
 }
@@ -65,7 +65,7 @@ pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})
 }
 
-/// DNS subdomain, as the API server asks of a Secret's name.
+/// A DNS subdomain, which the API server requires for a Secret's name.
 pub(crate) fn secret_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -77,7 +77,7 @@ pub(crate) fn secret_name(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// DNS label, as the API server asks of a namespace's name.
+/// A DNS label, which the API server requires for a namespace's name.
 pub(crate) fn namespace_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -100,11 +100,11 @@ pub(crate) fn secret_key(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The rule that nothing of the spec changes but `suspend`, for the whole resource.
+/// Returns the rule that only `suspend` may change in the spec. It applies to the whole resource.
 ///
-/// API servers apply every rule to every write, and to compare two large bodies takes them milliseconds. Whoever has
-/// a new status does not come with a new spec, as a status is written by a request of its own: so nothing is compared
-/// then (docs/decisions/0030).
+/// API servers evaluate every rule on every write, and take milliseconds to compare two large bodies.
+/// A status is written by a separate request, which can't change the spec. So the rule compares nothing
+/// if the status differs (docs/decisions/0030).
 pub(crate) fn only_suspend_changes() -> Rule {
     let fixed = FIXED.map(|field| (field, format!("self.spec.{field} == oldSelf.spec.{field}")));
     let absent = FIXED_OR_ABSENT.map(|field| {
@@ -117,17 +117,16 @@ pub(crate) fn only_suspend_changes() -> Rule {
         .iter()
         .rfold("'spec'".to_owned(), |others, (field, same)| format!("!({same}) ? 'spec.{field}' : {others}"));
     let other_status = "has(self.status) && (!has(oldSelf.status) || self.status != oldSelf.status)";
-    let detail = "can't be changed, as the message may have been sent already: create another FedoraMessage";
+    let detail = "can't be changed, because the message may have been sent already: create another FedoraMessage";
     Rule::new(format!("{other_status} || {}", same.join(" && ")))
         .message(Message::Expression(format!("({changed}) + \" {detail}\"")))
         .field_path(".spec")
 }
 
-/// Takes `nullable` from every schema but that of header values.
+/// Removes `nullable` from every schema except that of header values, see [`any_headers`].
 ///
-/// The API server then drops a null, as if the field were not there; for an `Option` this is what
-/// people expect, and rules written with `has()` work. Header values keep theirs, see
-/// [`any_headers`].
+/// The API server then drops a null as if the field were absent. Users expect this of an optional
+/// field, and rules with `has()` rely on it.
 pub(crate) fn without_nulls(schema: &mut JSONSchemaProps) {
     if schema.x_kubernetes_preserve_unknown_fields != Some(true) {
         schema.nullable = None;
@@ -135,8 +134,8 @@ pub(crate) fn without_nulls(schema: &mut JSONSchemaProps) {
     below(schema).for_each(without_nulls);
 }
 
-/// Joins the lines of every description, which end where the source's do: `kubectl explain` breaks
-/// lines itself, and keeps those that are there.
+/// Joins the lines of every description. `kubectl explain` wraps lines itself, but keeps the line
+/// breaks of the source.
 pub(crate) fn without_line_breaks(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         *description = description.replace('\n', " ");
@@ -144,7 +143,7 @@ pub(crate) fn without_line_breaks(schema: &mut JSONSchemaProps) {
     below(schema).for_each(without_line_breaks);
 }
 
-/// The schemas of the properties, values or items of `schema`.
+/// Returns the schemas of the properties, values or items of `schema`.
 fn below(schema: &mut JSONSchemaProps) -> impl Iterator<Item = &mut JSONSchemaProps> {
     let properties = schema.properties.iter_mut().flat_map(|properties| properties.values_mut());
     let values = match &mut schema.additional_properties {

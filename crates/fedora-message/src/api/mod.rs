@@ -1,4 +1,4 @@
-//! The custom resource: types, CRD, and how it is decoded.
+//! The custom resource: its types, its CRD and its decoder.
 
 pub mod compare;
 mod crd;

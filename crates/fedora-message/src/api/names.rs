@@ -1,4 +1,5 @@
-//! What the API server takes as a name. Names go into its paths, so they are looked at before.
+//! Rules for the names of Kubernetes objects. Names become part of API paths, so they are checked
+//! first.
 //!
 //! Source: RFC 1123, as in Kubernetes' "Object Names and IDs".
 
@@ -17,13 +18,13 @@ impl std::fmt::Display for SecretName {
     }
 }
 
-/// A DNS label, as a namespace's name has to be.
+/// Returns true for a DNS label, the form of a namespace's name.
 #[must_use]
 pub fn is_label(name: &str) -> bool {
     name.len() <= 63 && is_part(name)
 }
 
-/// A DNS subdomain, as most objects' names have to be.
+/// Returns true for a DNS subdomain, the form of most objects' names.
 #[must_use]
 pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_part)

@@ -294,12 +294,12 @@ fn unread(json: &str, error: serde_json::Error) -> String {
 /// A decoder's words as a user's: without names of Rust's types, and with what to do.
 fn plain(field: &str, detail: &str) -> String {
     if let Some(name) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        return format!("{field}.{name} is missing: add it");
+        return format!("{field}.{name} is missing");
     }
     let Some((found, expected)) = detail.rsplit_once(", expected ") else {
         return match detail {
             // A list, a null or a number where one of several names is to stand.
-            "expected value" => format!("{field} must be a string: kubectl explain fmsg.{field} tells which"),
+            "expected value" => format!("{field} must be a string: see kubectl explain fmsg.{field}"),
             detail => format!("{field} can't be read: {}", printable(detail, MAX_PHRASE)),
         };
     };
@@ -308,14 +308,14 @@ fn plain(field: &str, detail: &str) -> String {
         "u8" => "an integer from 0 to 255",
         // Both of this type count retries or seconds, and end where the schema says.
         "u32" => "an integer from 0 to 2147483647",
-        "i64" => "an integer of 64 bits",
+        "i64" => "a 64-bit integer",
         "a map" => "an object",
         expected => {
             names = expected.replace('`', "");
             &names
         }
     };
-    format!("{field} is {}, but must be {expected}: correct it", printable(&kind_found(found), MAX_PHRASE))
+    format!("{field} is {}, but must be {expected}", printable(&kind_found(found), MAX_PHRASE))
 }
 
 /// What a decoder found: a value, or its kind.

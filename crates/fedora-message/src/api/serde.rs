@@ -1,5 +1,5 @@
-//! Reads structs from JSON objects alone. Derived decoders also take a list of the fields' values,
-//! which no API server would.
+//! Decodes structs from JSON objects only. Derived decoders also accept a list of the fields' values,
+//! which the API server does not.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// For `#[serde(deserialize_with)]`: a struct from an object.
+/// Decodes a struct from an object, for `#[serde(deserialize_with)]`.
 pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct FromObject<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for FromObject<T> {
@@ -24,7 +24,7 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserialize
     deserializer.deserialize_map(FromObject(PhantomData))
 }
 
-/// The same for a field that may be absent or null.
+/// Decodes a field that may be absent or null.
 pub(crate) fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

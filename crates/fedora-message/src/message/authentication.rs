@@ -105,9 +105,9 @@ pub(crate) fn valid_authentication(
             ca_secret_ref,
             cert_secret_ref,
             key_secret_ref,
-        } if ca_secret_ref.is_some() || cert_secret_ref.is_some() || key_secret_ref.is_some() => refuse(
-            "spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none: add those that are missing",
-        ),
+        } if ca_secret_ref.is_some() || cert_secret_ref.is_some() || key_secret_ref.is_some() => {
+            refuse("spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none")
+        }
         _ => refuse(
             "spec.authentication must name the certificate in exactly one way: secretRef, or secret_ref, or all of caSecretRef, certSecretRef and keySecretRef",
         ),

@@ -1,5 +1,5 @@
-//! Looks into JSON that a user wrote without trusting it: how deep it nests, and which nulls
-//! client-side `kubectl apply` has dropped from it.
+//! Inspects JSON from users without trusting it: its nesting depth, and the nulls that client-side
+//! `kubectl apply` dropped from it.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 use crate::text::MAX_DETAIL;
 
-/// The deepest nesting of a body that is sent. The API server stores thousands of levels, and
-/// consumers' JSON parsers give up long before that.
+/// The maximum nesting depth of a body. The API server stores thousands of levels, but consumers'
+/// JSON parsers fail long before that.
 pub const MAX_DEPTH: usize = 128;
 
-/// How many arrays and objects stand in one another at the deepest place of `json`.
+/// Returns the maximum nesting depth of arrays and objects in `json`.
 ///
-/// Counts without recursion, so that no input can exhaust the stack. `json` must be well-formed.
+/// It counts without recursion, so that no input can exhaust the stack. `json` must be well-formed.
 #[must_use]
 pub fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0_usize);
@@ -43,7 +43,7 @@ pub fn depth(json: &str) -> usize {
     deepest
 }
 
-/// The part of a `FedoraMessage` in which a null that is lost changes what is sent.
+/// The part of a `FedoraMessage` in which a dropped null changes the message.
 #[derive(Deserialize)]
 struct Applied<'a> {
     #[serde(borrow)]
@@ -64,17 +64,17 @@ struct AppliedMessage<'a> {
     headers: Option<BTreeMap<String, &'a RawValue>>,
 }
 
-/// The paths at which the user wrote a null, as a header or within the body, that is not stored.
+/// Returns the paths of headers and body values that the user wrote as null and that are not stored.
 ///
-/// `last_applied` is the annotation that client-side `kubectl apply` leaves. What can't be read
-/// there tells nothing, and gives no path: the annotation is the client's, not the API server's.
+/// `last_applied` is the annotation that client-side `kubectl apply` writes. If it can't be parsed,
+/// there are no paths, because the API server does not check what the client writes there.
 #[must_use]
 pub fn dropped_nulls(last_applied: &str, body: &str) -> Vec<String> {
     let message = serde_json::from_str::<Applied<'_>>(last_applied).ok().and_then(|applied| applied.spec?.message);
     let Some(AppliedMessage { body: written, headers }) = message else {
         return Vec::new();
     };
-    // A null header that is stored is refused for its type.
+    // Validation refuses null headers that are stored, because of their type.
     let nulls = headers.into_iter().flatten().filter(|(_, value)| value.get() == "null");
     let mut paths: Vec<_> = nulls.map(|(name, _)| shortened(&format!("spec.message.headers.{name}"))).collect();
     let written = written.filter(|written| depth(written.get()) <= MAX_DEPTH).and_then(|written| value(written.get()));
@@ -84,7 +84,7 @@ pub fn dropped_nulls(last_applied: &str, body: &str) -> Vec<String> {
     paths
 }
 
-/// Parses JSON whose depth was counted before: the parser's own limit is one level lower than
+/// Parses JSON whose depth the caller has checked. The parser's own limit is one level lower than
 /// [`MAX_DEPTH`].
 pub(crate) fn value(json: &str) -> Option<Value> {
     let mut json = serde_json::Deserializer::from_str(json);
@@ -92,7 +92,8 @@ pub(crate) fn value(json: &str) -> Option<Value> {
     Value::deserialize(&mut json).ok()
 }
 
-/// `path` is where the two stand; it is the same again afterwards.
+/// Adds the paths of nulls in `written` that `stored` lacks. `path` is the path of both values, and
+/// is unchanged afterwards.
 fn compare(written: &Value, stored: &Value, path: &mut String, paths: &mut Vec<String>) {
     let above = path.len();
     match (written, stored) {
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_counts_what_stands_in_one_another() {
+    fn counts_nesting_depth() {
         for (json, expected) in [
             ("1", 0),
             ("{}", 1),
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_null_is_named_by_its_path() {
+    fn names_dropped_nulls_by_path() {
         let applied = |body: &str| format!(r#"{{"kind":"FedoraMessage","spec":{{"message":{{"body":{body}}}}}}}"#);
         for (written, stored, expected) in [
             (r#"{"a":null}"#, "{}", vec!["spec.message.body.a"]),
@@ -162,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_header_is_named_too() {
+    fn names_dropped_headers() {
         let applied = r#"{"spec":{"message":{"headers":{"a":null,"b":"null"},"body":{}}}}"#;
         assert_eq!(dropped_nulls(applied, "{}"), ["spec.message.headers.a"]);
     }
 
     #[test]
-    fn a_dropped_null_is_found_at_the_greatest_depth_that_is_sent() {
+    fn finds_a_dropped_null_at_the_maximum_depth() {
         let nested = |inside: &str| r#"{"a":"#.repeat(MAX_DEPTH - 1) + inside + &"}".repeat(MAX_DEPTH - 1);
         let written = nested(r#"{"b":null}"#);
         assert_eq!(depth(&written), MAX_DEPTH);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_that_is_no_manifest_tells_nothing() {
+    fn ignores_an_annotation_that_is_no_manifest() {
         for applied in ["", "null", "[]", "{}", r#"{"spec":null}"#, r#"{"spec":{"message":3}}"#] {
             assert_eq!(dropped_nulls(applied, "{}"), Vec::<String>::new(), "{applied}");
         }

@@ -1,4 +1,5 @@
-//! Which bytes of which Secrets are the certificate, and whether a message may use them.
+//! Selects the CA, the certificate and the key from Secrets, and checks that the message may use
+//! these Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,28 +10,29 @@ use zeroize::Zeroizing;
 use crate::message::authentication::{Authentication, SecretKey, SecretName};
 use crate::policy::outcome::{Failure, Reason};
 
-/// On a Secret: the namespaces, separated by commas, whose messages may use it; or `*`.
+/// Annotation on a Secret: the namespaces whose messages may use it, separated by commas, or `*`.
 pub const CONSENT_ANNOTATION: &str = "apps.fedoraproject.org/allowed-namespaces";
 
-/// The sets of keys under which CA, certificate and key are looked for, in this order.
-const KEY_SETS: [[&str; 3]; 3] =
+/// The known names of the keys with the CA, the certificate and the key, in the order of preference.
+const KNOWN_KEYS: [[&str; 3]; 3] =
     [["ca", "cert", "key"], ["ca.crt", "tls.crt", "tls.key"], ["cacert.pem", "cert.pem", "key.pem"]];
 
-/// A Secret, as far as it is used. Its data are wiped from memory when it is dropped, and it has no
-/// `Debug` that could print them.
+/// The parts of a Secret that are used.
+///
+/// The data are wiped from memory on drop. There is no `Debug`, because it could print them.
 pub struct Secret {
-    /// Which object it is, and in which version.
-    pub version: Version,
+    /// Identifies the object and its version.
+    pub version: SecretVersion,
     allowed_namespaces: Option<String>,
     data: BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
-/// The uid and the resource version of a Secret: it has changed if and only if these have.
+/// The uid and the resource version of a Secret. They change if and only if the Secret changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Version(Option<String>, Option<String>);
+pub struct SecretVersion(Option<String>, Option<String>);
 
-impl Version {
-    /// The resource version, from which it can be watched further.
+impl SecretVersion {
+    /// The resource version, from which a watch can continue.
     #[must_use]
     pub fn resource_version(&self) -> &str {
         self.1.as_deref().unwrap_or_default()
@@ -38,7 +40,7 @@ impl Version {
 }
 
 impl Secret {
-    /// What is stored under a key.
+    /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.data.get(key).map(|value| value.as_slice())
@@ -49,42 +51,43 @@ impl From<KubeSecret> for Secret {
     fn from(secret: KubeSecret) -> Self {
         let KubeSecret { metadata, data, .. } = secret;
         Self {
-            version: Version(metadata.uid, metadata.resource_version),
+            version: SecretVersion(metadata.uid, metadata.resource_version),
             allowed_namespaces: metadata.annotations.and_then(|mut all| all.remove(CONSENT_ANNOTATION)),
             data: data.unwrap_or_default().into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect(),
         }
     }
 }
 
-/// CA, certificate and key as they were found.
+/// The CA, the certificate and the key of a message.
 #[derive(Clone, Debug)]
-pub struct Material<'a> {
+pub struct PemFiles<'a> {
     /// CA certificates.
-    pub ca: Part<'a>,
+    pub ca: PemText<'a>,
     /// Client certificate.
-    pub cert: Part<'a>,
+    pub cert: PemText<'a>,
     /// Private key.
-    pub key: Part<'a>,
+    pub key: PemText<'a>,
 }
 
-/// One PEM text, and where it was found.
+/// A text that should be PEM, and its location.
 #[derive(Clone)]
-pub struct Part<'a> {
-    /// For error messages: `key "cert" of Secret apps/certs`, or a file's name.
+pub struct PemText<'a> {
+    /// The location for error messages: `key "cert" of Secret apps/certs`, or a file's name.
     pub place: String,
-    /// The text.
+    /// The text. It was not parsed yet.
     pub bytes: &'a [u8],
 }
 
-impl std::fmt::Debug for Part<'_> {
+impl std::fmt::Debug for PemText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Part").field("place", &self.place).finish_non_exhaustive()
+        // The bytes may be a private key.
+        f.debug_struct("PemText").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
-/// The Secret and the key under which each part is, for who mounts them.
+/// The name of the Secret and of its key for each PEM text, as a Pod mounts them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keys {
+pub struct KeyLocations {
     /// CA certificates.
     pub ca: (String, String),
     /// Client certificate.
@@ -93,15 +96,15 @@ pub struct Keys {
     pub key: (String, String),
 }
 
-impl Keys {
-    /// Where [`select`] finds the parts.
+impl KeyLocations {
+    /// Returns the locations where [`select`] finds the PEM texts.
     #[must_use]
-    pub fn new(authentication: &Authentication, secrets: &[Option<Arc<Secret>>]) -> Self {
+    pub fn find(authentication: &Authentication, secrets: &[Option<Arc<Secret>>]) -> Self {
         let key = |secret: &SecretName, key: &str| (secret.name.clone(), key.to_owned());
         match authentication {
             Authentication::One(name) => {
-                let [ca, cert, private] =
-                    secrets.first().and_then(Option::as_ref).map_or(&KEY_SETS[0], |it| best_set(it));
+                let secret = secrets.first().and_then(Option::as_ref);
+                let [ca, cert, private] = secret.map_or(&KNOWN_KEYS[0], |secret| best_keys(secret));
                 Self { ca: key(name, ca), cert: key(name, cert), key: key(name, private) }
             }
             Authentication::Three { ca, cert, key: private } => Self {
@@ -116,8 +119,10 @@ impl Keys {
 /// Why a Secret can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Absent, or without consent. Which of the two it is must not be told to somebody who may
-    /// only create messages.
+    /// The Secret is absent, or its owner does not allow its use.
+    ///
+    /// The text is the same for both. A user who may only create messages must not learn from it
+    /// which Secrets exist.
     #[error(
         "Secret {secret} does not exist, or does not allow namespace {namespace} to use it: create it, or let its owner add {namespace} to its annotation {CONSENT_ANNOTATION}"
     )]
@@ -127,7 +132,7 @@ pub enum SecretError {
         /// The message's namespace.
         namespace: String,
     },
-    /// Absent from the message's own namespace.
+    /// The Secret is absent, and would be in the message's own namespace.
     #[error(
         "Secret {secret} does not exist: create it, for example by kubectl -n {} create secret generic {} {files}",
         secret.namespace,
@@ -136,23 +141,23 @@ pub enum SecretError {
     Absent {
         /// The Secret.
         secret: SecretName,
-        /// The arguments that fill it.
+        /// The kubectl arguments that fill it from files.
         files: String,
     },
-    /// Not read, for reasons of the API server.
+    /// The API server did not return the Secret.
     #[error("Secret {secret} could not be read: {detail}")]
-    ListError {
+    Unreadable {
         /// The Secret.
         secret: SecretName,
-        /// What the API server said, and what to do.
+        /// The error of the API server, and what to do.
         detail: String,
     },
-    /// Lacks a key.
+    /// The Secret lacks a key.
     #[error("Secret {secret} lacks {missing}")]
     Incomplete {
         /// The Secret.
         secret: SecretName,
-        /// What is missing, and what to do.
+        /// The keys that are missing.
         missing: String,
     },
 }
@@ -160,20 +165,20 @@ pub enum SecretError {
 impl Failure for SecretError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Denied { .. } | Self::Absent { .. } | Self::ListError { .. } => Reason::SecretNotFound,
+            Self::Denied { .. } | Self::Absent { .. } | Self::Unreadable { .. } => Reason::SecretNotFound,
             Self::Incomplete { .. } => Reason::SecretInvalid,
         }
     }
 }
 
-/// Finds CA, certificate and key for a message in `namespace`.
+/// Selects the CA, the certificate and the key for a message in `namespace`.
 ///
-/// `secrets` holds what is stored under each of [`Authentication::secrets`], in that order.
+/// `secrets` holds the object for each name in [`Authentication::secrets`], in the same order.
 pub fn select<'a>(
     authentication: &Authentication,
     namespace: &str,
     secrets: &'a [Option<Arc<Secret>>],
-) -> Result<Material<'a>, SecretError> {
+) -> Result<PemFiles<'a>, SecretError> {
     let mut found = authentication
         .secrets()
         .zip(secrets)
@@ -183,9 +188,9 @@ pub fn select<'a>(
     match (authentication, found.next(), found.next(), found.next()) {
         (Authentication::One(name), Some(secret), None, None) => all_in_one(name, secret),
         (Authentication::Three { ca, cert, key }, Some(a), Some(b), Some(c)) => {
-            Ok(Material { ca: one_key(ca, a)?, cert: one_key(cert, b)?, key: one_key(key, c)? })
+            Ok(PemFiles { ca: one_key(ca, a)?, cert: one_key(cert, b)?, key: one_key(key, c)? })
         }
-        // Fewer Secrets than names: a caller's mistake, which must not be a message's loss.
+        // There are fewer Secrets than names. This is a bug of the caller, so the message is retried.
         (Authentication::One(secret) | Authentication::Three { ca: SecretKey { secret, .. }, .. }, ..) => {
             Err(absent(authentication, secret))
         }
@@ -206,68 +211,64 @@ fn usable<'a>(
     }
 }
 
-/// With the keys that the message expects in it, each from a file.
+/// Builds the error for an absent Secret, with the keys that the message expects in it.
 fn absent(authentication: &Authentication, name: &SecretName) -> SecretError {
     let from = |key: &str, file: &str| format!("--from-file={key}={file}");
     let files: Vec<_> = match authentication {
-        Authentication::One(_) => KEY_SETS[0].iter().zip(KEY_SETS[2]).map(|(key, file)| from(key, file)).collect(),
+        Authentication::One(_) => KNOWN_KEYS[0].iter().zip(KNOWN_KEYS[2]).map(|(key, file)| from(key, file)).collect(),
         Authentication::Three { ca, cert, key } => {
-            let parts = [ca, cert, key].into_iter().zip(KEY_SETS[2]);
-            parts.filter(|(part, _)| part.secret == *name).map(|(part, file)| from(&part.key, file)).collect()
+            let keys = [ca, cert, key].into_iter().zip(KNOWN_KEYS[2]);
+            keys.filter(|(key, _)| key.secret == *name).map(|(key, file)| from(&key.key, file)).collect()
         }
     };
     SecretError::Absent { secret: name.clone(), files: files.join(" ") }
 }
 
-/// Whether a Secret's owner lets messages of `namespace` use it.
+/// Returns true if the Secret's owner allows messages of `namespace` to use it.
 fn consents(secret: &Secret, namespace: &str) -> bool {
     let list = secret.allowed_namespaces.as_deref().unwrap_or_default();
     list.split(',').map(str::trim).any(|allowed| allowed == "*" || allowed == namespace)
 }
 
-/// The first complete set; if there is none, the most complete one tells what to add.
-fn best_set(secret: &Secret) -> &'static [&'static str; 3] {
-    KEY_SETS.iter().min_by_key(|keys| missing(keys, secret).len()).unwrap_or(&KEY_SETS[0])
+/// Returns the first known names of which all are there, or else the ones of which most are.
+fn best_keys(secret: &Secret) -> &'static [&'static str; 3] {
+    KNOWN_KEYS.iter().min_by_key(|keys| missing(keys, secret).len()).unwrap_or(&KNOWN_KEYS[0])
 }
 
 fn missing<'a>(keys: &[&'a str; 3], secret: &Secret) -> Vec<&'a str> {
     keys.iter().copied().filter(|key| secret.get(key).is_none()).collect()
 }
 
-fn all_in_one<'a>(name: &SecretName, secret: &'a Secret) -> Result<Material<'a>, SecretError> {
-    let best = best_set(secret);
-    let missing = missing(best, secret);
-    let part = |key: &str| part(name, key, secret.get(key));
-    match (part(best[0]), part(best[1]), part(best[2])) {
-        (Ok(ca), Ok(cert), Ok(key)) => Ok(Material { ca, cert, key }),
-        _ if missing.len() == best.len() => Err(SecretError::Incomplete {
-            secret: name.clone(),
-            missing: r#"the keys "ca", "cert" and "key" (or "ca.crt", "tls.crt" and "tls.key", or "cacert.pem", "cert.pem" and "key.pem"): add the broker's CA, the client certificate and its private key"#
-                .to_owned(),
-        }),
-        _ => Err(incomplete(name, best, &missing)),
+fn all_in_one<'a>(name: &SecretName, secret: &'a Secret) -> Result<PemFiles<'a>, SecretError> {
+    let keys = best_keys(secret);
+    let pem = |key: &str| pem_text(name, key, secret);
+    match (pem(keys[0]), pem(keys[1]), pem(keys[2])) {
+        (Some(ca), Some(cert), Some(key)) => Ok(PemFiles { ca, cert, key }),
+        _ => Err(SecretError::Incomplete { secret: name.clone(), missing: describe_missing(keys, secret) }),
     }
 }
 
-fn one_key<'a>(name: &SecretKey, secret: &'a Secret) -> Result<Part<'a>, SecretError> {
-    part(&name.secret, &name.key, secret.get(&name.key))
+fn one_key<'a>(name: &SecretKey, secret: &'a Secret) -> Result<PemText<'a>, SecretError> {
+    pem_text(&name.secret, &name.key, secret).ok_or_else(|| SecretError::Incomplete {
+        secret: name.secret.clone(),
+        missing: format!("the key {:?}", name.key),
+    })
 }
 
-fn part<'a>(name: &SecretName, key: &str, bytes: Option<&'a [u8]>) -> Result<Part<'a>, SecretError> {
-    let place = || format!("key {key:?} of Secret {name}");
-    match bytes {
-        Some(bytes) => Ok(Part { place: place(), bytes }),
-        None => Err(SecretError::Incomplete { secret: name.clone(), missing: format!("the key {key:?}: add it") }),
-    }
+fn pem_text<'a>(name: &SecretName, key: &str, secret: &'a Secret) -> Option<PemText<'a>> {
+    secret.get(key).map(|bytes| PemText { place: format!("key {key:?} of Secret {name}"), bytes })
 }
 
-/// Some keys of a set are there; the others are named, each with what it is for.
-fn incomplete(name: &SecretName, set: &[&str; 3], missing: &[&str]) -> SecretError {
+/// Names each missing key and its content, or all known names if no key is there.
+fn describe_missing(keys: &[&str; 3], secret: &Secret) -> String {
     const CONTENTS: [&str; 3] = ["the broker's CA", "the client certificate", "the private key"];
-    let keys = set.iter().zip(CONTENTS).filter(|(key, _)| missing.contains(key));
-    let keys: Vec<_> = keys.map(|(key, content)| format!("the key {key:?} with {content}")).collect();
-    let add = if keys.len() == 1 { "add it" } else { "add them" };
-    SecretError::Incomplete { secret: name.clone(), missing: format!("{}: {add}", keys.join(" and ")) }
+    let missing = missing(keys, secret);
+    if missing.len() == keys.len() {
+        return r#"the keys "ca", "cert" and "key" (or "ca.crt", "tls.crt" and "tls.key", or "cacert.pem", "cert.pem" and "key.pem"): add the broker's CA, the client certificate and its private key"#
+            .to_owned();
+    }
+    let named = keys.iter().zip(CONTENTS).filter(|(key, _)| missing.contains(key));
+    named.map(|(key, content)| format!("the key {key:?} with {content}")).collect::<Vec<_>>().join(" and ")
 }
 
 #[cfg(test)]

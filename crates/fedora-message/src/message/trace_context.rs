@@ -1,34 +1,35 @@
-//! A message's place in a trace, by W3C Trace Context (<https://www.w3.org/TR/trace-context/>).
+//! The trace context of a message, by W3C Trace Context (<https://www.w3.org/TR/trace-context/>).
 //!
-//! All of it follows from the resource, so that each attempt gives the message the same header.
+//! It is derived from the resource alone, so that each attempt sends the same header.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// The header that carries it.
+/// The header that carries the trace context.
 pub const HEADER: &str = "traceparent";
 /// The flag for a trace that is recorded.
 const SAMPLED: u8 = 1;
 
-/// The place of a message: its span is that of its way from creation to the broker.
+/// The trace context of a message. Its span lasts from the message's creation until the broker has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
-    /// The trace: the sender's, or one of the message's own.
+    /// The id of the sender's trace, or of a new trace.
     pub id: u128,
-    /// The message's span.
+    /// The id of the message's span.
     pub span: u64,
-    /// The sender's span, if it told one.
+    /// The id of the sender's span, if the sender gave one.
     pub parent: Option<u64>,
     flags: u8,
 }
 
 impl Trace {
-    /// The place of the message with this id, within the trace that the sender's headers name, if they name one.
+    /// Returns the trace context of the message with this id. It continues the trace in the sender's
+    /// headers, if they have one.
     #[must_use]
     pub fn of(id: Uuid, headers: &BTreeMap<String, Box<RawValue>>) -> Self {
-        // A UUID's variant is in its second half, so that is never zero, which would be no span.
+        // The second half of a UUID holds its variant, so it is never zero. Zero would be invalid.
         let (_, span) = id.as_u64_pair();
         let own = Self { id: id.as_u128(), span, parent: None, flags: SAMPLED };
         let given = headers.get(HEADER).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
@@ -38,20 +39,20 @@ impl Trace {
         }
     }
 
-    /// Whether it is to be recorded: the sender may have said that its trace is not.
+    /// Returns true if the trace is recorded. The sender decides that for its own trace.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
-    /// The header's value, for consumers to go on with.
+    /// Returns the value of the header, with which consumers can continue the trace.
     #[must_use]
     pub fn header(&self) -> String {
         format!("00-{:032x}-{:016x}-{:02x}", self.id, self.span, self.flags & SAMPLED)
     }
 }
 
-/// Trace, span and flags. A version to come may have more at its end.
+/// Parses trace, span and flags. A later version of the standard may append more fields.
 fn parse(header: &str) -> Option<(u128, u64, u8)> {
     let lower = |text: &&str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let mut parts = header.split('-');
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_a_trace_of_its_own_unless_its_sender_tells_one() {
+    fn continues_the_senders_trace() {
         let own = Trace::of(ID, &BTreeMap::new());
         assert_eq!(own.header(), "00-1a2b3c4d5e6f4a7b8c9d0e1f2a3b4c5d-8c9d0e1f2a3b4c5d-01");
         let within = given("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trace_context_is_left_out() {
+    fn ignores_invalid_headers() {
         for header in [
             "",
             "00",

@@ -120,9 +120,7 @@ fn valid_limits(spec: &FedoraMessageSpec) -> Result<(), InvalidMessage> {
         if let Some(value) = value
             && !(least..=most).contains(&value)
         {
-            return refuse(format!(
-                "spec.{field} is {value}, but must be at least {least} and at most {most}: correct it"
-            ));
+            return refuse(format!("spec.{field} is {value}, but must be at least {least} and at most {most}"));
         }
     }
     Ok(())
@@ -172,7 +170,7 @@ fn valid_routing_key(routing: &Routing, environment: Environment, topic: &str) -
     if key.len() > MAX_SHORT_STRING {
         let (length, prefix) = (key.len(), routing.prefix(environment).len());
         return refuse(format!(
-            "spec.message.topic makes a routing key of {length} bytes, {prefix} of them the configured prefix, but AMQP allows {MAX_SHORT_STRING}: shorten it"
+            "spec.message.topic makes a routing key of {length} bytes, {prefix} of them the configured prefix, but AMQP allows at most {MAX_SHORT_STRING}"
         ));
     }
     Ok(key)
@@ -184,25 +182,16 @@ pub fn valid_topic(topic: &str) -> Result<(), String> {
         return Err("is empty: name a topic, for instance nice.message".to_owned());
     }
     if topic.len() > MAX_SHORT_STRING {
-        return Err(format!(
-            "has {} bytes in UTF-8, but at most {MAX_SHORT_STRING} are allowed: shorten it",
-            topic.len()
-        ));
+        return Err(format!("has {} bytes in UTF-8, but must have at most {MAX_SHORT_STRING}", topic.len()));
     }
     if topic.split('.').any(str::is_empty) {
-        return Err(format!(
-            "{} must be words separated by single dots: remove leading, trailing and doubled dots",
-            quoted(topic)
-        ));
+        return Err(format!("{} must be words separated by single dots", quoted(topic)));
     }
     if topic.contains(['*', '#']) {
-        return Err(format!(
-            "{} must not contain * or #, which are wildcards of subscriptions: name one topic",
-            quoted(topic)
-        ));
+        return Err(format!("{} must not contain * or #, which are wildcards for subscriptions", quoted(topic)));
     }
     if topic.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{} must not contain white space or control characters: remove them", quoted(topic)));
+        return Err(format!("{} must not contain white space or control characters", quoted(topic)));
     }
     Ok(())
 }
@@ -244,7 +233,7 @@ fn valid_headers(message: &MessageSpec) -> Result<Vec<(String, HeaderValue)>, In
         .map(|(name, raw)| {
             valid_header_name(name, raw.get())?;
             let value = header_value(raw.get()).map_err(|found| {
-                InvalidMessage(format!("spec.message.headers[{}] is {found}, but must be a string, an integer of 64 bits or a boolean: change it, or move it to the body", quoted(name)))
+                InvalidMessage(format!("spec.message.headers[{}] is {found}, but must be a string, a 64-bit integer or a boolean: change it, or move it to the body", quoted(name)))
             })?;
             Ok((name.clone(), value))
         })
@@ -252,7 +241,7 @@ fn valid_headers(message: &MessageSpec) -> Result<Vec<(String, HeaderValue)>, In
     let size = envelope::table_size(headers.iter().map(|(name, value)| (name.as_str(), value)));
     if size > envelope::MAX_OWN_HEADERS_SIZE {
         return refuse(format!(
-            "spec.message.headers take {size} bytes, but AMQP sends all headers in one frame with room for {}: move some to the body",
+            "spec.message.headers take {size} bytes, but at most {} fit into an AMQP frame: move some to the body",
             envelope::MAX_OWN_HEADERS_SIZE
         ));
     }

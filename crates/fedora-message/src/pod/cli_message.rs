@@ -1,7 +1,7 @@
-//! A message as the fedora-messaging CLI reads it from a file: one JSON object on one line.
+//! The message as the fedora-messaging CLI reads it from a file: one JSON object on one line.
 //!
-//! Source: fedora-messaging 3.9.1, `cli.py` and `message.py`: the file is cut into lines as Python's text
-//! mode and `splitlines` do, so that some characters that JSON allows in a text end the line.
+//! Source: fedora-messaging 3.9.1, `cli.py` and `message.py`. They split the file into lines by Python's
+//! text mode and `splitlines`, so some characters that JSON allows in a string end the line.
 
 use std::fmt::Write;
 
@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::message::envelope::{Envelope, HeaderValue};
 
-/// The line that the CLI publishes as this envelope: the same id, time, severity, headers and priority.
+/// Returns the line that the CLI publishes as this envelope, with the same id, time, severity, headers
+/// and priority.
 #[must_use]
 pub fn line(envelope: &Envelope<'_>) -> String {
     let headers: Map<_, _> =
@@ -38,8 +39,10 @@ fn json_of(value: &HeaderValue) -> Value {
     }
 }
 
-/// JSON without the characters at which Python ends a line. Those among them that JSON does not allow in
-/// a text stand between its parts, where a blank means the same.
+/// Appends JSON without the characters at which Python ends a line.
+///
+/// JSON does not allow control characters in a string. They can only be white space between tokens,
+/// where a blank means the same.
 fn push(line: &mut String, json: &str) {
     for c in json.chars() {
         match c {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{API_VERSION, KIND};
 use crate::message::envelope::Envelope;
-use crate::message::secret::Keys;
+use crate::message::secret::KeyLocations;
 use crate::message::validate::OutgoingMessage;
 use crate::pod::cli_message::line;
 
@@ -126,7 +126,7 @@ pub fn plan(
     message: &OutgoingMessage,
     exchange: &str,
     url: &str,
-    keys: &Keys,
+    keys: &KeyLocations,
     settings: &PodSettings,
     attempt: u32,
 ) -> Result<PodPlan, PodPlanError> {
@@ -229,7 +229,7 @@ handlers = ["log"]
 }
 
 /// What the Pod runs: passes the Pod Security level `restricted`, under any user.
-fn spec(settings: &PodSettings, keys: &Keys, name: &str, parts: usize) -> Value {
+fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -> Value {
     let command = match parts {
         0 => json!(["fedora-messaging", "--conf", "/message/config.toml", "publish", "/message/line"]),
         _ => json!(["sh", "-c", "cat /message/part-* | fedora-messaging --conf /message/config.toml publish -"]),
@@ -291,7 +291,7 @@ fn message_sources(name: &str, parts: usize) -> Vec<Value> {
     std::iter::once(json!({"downwardAPI": {"items": items}})).chain((0..parts).map(part)).collect()
 }
 
-fn certificate_sources(keys: &Keys) -> Vec<Value> {
+fn certificate_sources(keys: &KeyLocations) -> Vec<Value> {
     let source = |path: &str, (secret, key): &(String, String)| json!({"secret": {"name": secret, "items": [{"key": key, "path": path}]}});
     vec![source("ca", &keys.ca), source("cert", &keys.cert), source("key", &keys.key)]
 }

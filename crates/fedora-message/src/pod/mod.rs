@@ -1,4 +1,4 @@
-//! Delivery by a Pod: its manifest, the message it reads, and what its state means.
+//! Delivery by a Pod: its manifest, the message that it reads, and the meaning of its status.
 
 pub mod cli_message;
 pub mod manifest;

@@ -1,9 +1,9 @@
-//! The Pod that sends a message: what it reads, what it is, and what its end means.
+//! The Pod that sends a message: its CLI message, its manifest, and the meaning of its status.
 
 #![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
 use crate::message::envelope::Envelope;
-use crate::message::secret::Keys;
+use crate::message::secret::KeyLocations;
 use crate::message::validate::validate;
 use crate::pod::cli_message::line;
 use crate::pod::manifest::{PodPlan, PodPlanError, PodSettings, plan};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{UID, decode, example, message, plain_routing, set, text_with, with};
 
-/// At these a line ends for Python, in text mode or by `str.splitlines`.
+/// The characters at which Python ends a line, in text mode or in `str.splitlines`.
 const LINE_ENDS: [char; 10] =
     ['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
 const URL: &str = "amqps://rabbitmq.fedoraproject.org:5671/%2Fpubsub";
@@ -37,7 +37,7 @@ fn settings() -> PodSettings {
 fn planned(object: &Value, settings: &PodSettings, attempt: u32) -> Result<PodPlan, PodPlanError> {
     let object = message(object);
     let valid = validate(&object, &plain_routing()).unwrap();
-    let keys = Keys::new(&valid.authentication, &[None]);
+    let keys = KeyLocations::find(&valid.authentication, &[None]);
     plan(&object, &valid, "amq.topic", URL, &keys, settings, attempt)
 }
 
@@ -47,7 +47,7 @@ fn line_of(text: &str) -> String {
 }
 
 #[test]
-fn the_line_says_all_that_the_wire_will() {
+fn line_has_everything_that_the_envelope_has() {
     let object = set(with("/spec/message/severity", "Warning".into()), "/spec/message/priority", 3.into());
     let line: Value = serde_json::from_str(&line_of(&object.to_string())).unwrap();
     assert_eq!(
@@ -70,8 +70,8 @@ fn the_line_says_all_that_the_wire_will() {
 }
 
 #[test]
-fn no_text_breaks_the_line_and_none_is_changed() {
-    // Some are ends of lines for nobody, but controls.
+fn line_has_no_line_ends_of_strings() {
+    // The last four are control characters that end no line.
     for end in LINE_ENDS.into_iter().chain(['\0', '\t', '\u{7f}', '\u{9f}']) {
         let text = format!("a{end}b");
         let object =
@@ -84,15 +84,16 @@ fn no_text_breaks_the_line_and_none_is_changed() {
 }
 
 #[test]
-fn what_stands_between_the_parts_of_a_body_breaks_no_line() {
+fn line_has_no_line_ends_between_tokens() {
     let line = line_of(&text_with("/spec/message/body", "{\n\t\"a\":\r\n [1,\n2]\n}"));
     assert!(!line.contains(LINE_ENDS));
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["body"], json!({"a": [1, 2]}));
 }
 
-/// The whole of it, so that a change is seen. `UPDATE_GOLDEN=1` writes it anew.
+/// Compares the whole Pod with a golden file, so that every change is visible. `UPDATE_GOLDEN=1`
+/// writes the file.
 #[test]
-fn the_proposals_example_gets_this_pod() {
+fn matches_the_golden_pod() {
     let plan = planned(&with("/spec/authentication/secret_ref/namespace", "apps".into()), &settings(), 1).unwrap();
     assert_eq!(plan.parts, []);
     let pod = serde_json::to_value(&plan.pod).unwrap();
@@ -105,7 +106,7 @@ fn the_proposals_example_gets_this_pod() {
 }
 
 #[test]
-fn a_pod_is_where_the_secrets_are_and_has_no_owner_in_another_namespace() {
+fn pod_in_another_namespace_has_no_owner() {
     let elsewhere = planned(&example(), &settings(), 1).unwrap().pod;
     assert_eq!(elsewhere.metadata.namespace.as_deref(), Some("default"));
     assert_eq!(elsewhere.metadata.owner_references, None);
@@ -113,13 +114,13 @@ fn a_pod_is_where_the_secrets_are_and_has_no_owner_in_another_namespace() {
 }
 
 #[test]
-fn each_attempt_has_a_pod_of_its_own_name() {
+fn pod_name_contains_the_attempt() {
     let names = [1, 2].map(|attempt| planned(&example(), &settings(), attempt).unwrap().pod.metadata.name.unwrap());
     assert_eq!(names, [format!("fedora-message-{UID}-1"), format!("fedora-message-{UID}-2")]);
 }
 
 #[test]
-fn a_large_message_is_in_parts_that_make_it_up_and_cut_no_character() {
+fn splits_a_large_message_at_characters() {
     let body = json!({"text": "\u{fc}".repeat(1_200_000)});
     let PodPlan { pod, parts } = planned(&with("/spec/message/body", body.clone()), &settings(), 1).unwrap();
     assert_eq!(parts.len(), 3);
@@ -133,7 +134,7 @@ fn a_large_message_is_in_parts_that_make_it_up_and_cut_no_character() {
 }
 
 #[test]
-fn what_the_cli_would_say_otherwise_is_refused() {
+fn refuses_a_schema_that_the_image_lacks() {
     let nice = |schema: &str| with("/spec/message/schema", schema.into());
     assert!(planned(&nice("nice.encouragement.v1"), &settings(), 1).is_ok(), "the image has its package");
     let error = planned(&nice("other.v1"), &settings(), 1).unwrap_err();
@@ -144,7 +145,7 @@ fn what_the_cli_would_say_otherwise_is_refused() {
 }
 
 #[test]
-fn secrets_in_several_namespaces_are_refused() {
+fn refuses_secrets_in_several_namespaces() {
     let secret = |namespace: &str, key: &str| json!({"name": "certs", "namespace": namespace, "key": key});
     let three = json!({
         "caSecretRef": secret("apps", "ca"),
@@ -167,7 +168,7 @@ fn pod(status: &Value) -> Pod {
     .unwrap()
 }
 
-/// A Pod whose container ended so.
+/// Returns a Pod whose container has ended.
 fn ended(exit_code: i32, reason: &str, detail: &str) -> Pod {
     let terminated = json!({"exitCode": exit_code, "reason": reason, "message": detail});
     let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
@@ -186,18 +187,18 @@ fn failure(pod: &Pod) -> (Reason, String) {
 }
 
 #[test]
-fn a_pod_whose_cli_ended_well_has_sent_its_message() {
+fn exit_code_0_means_sent() {
     assert_eq!(look(&ended(0, "Completed", "")), PodState::Sent);
-    // Also when its node took it for something else before it was read.
+    // Also if the Pod was evicted before its status was read.
     let evicted = json!({"phase": "Failed", "reason": "Evicted", "containerStatuses": [
         container(&json!({"terminated": {"exitCode": 0}}))
     ]});
     assert_eq!(look(&pod(&evicted)), PodState::Sent);
 }
 
-/// Source: fedora-messaging's exit codes, and its words against a real broker (e2e/tests/pods/words.rs).
+/// Source: fedora-messaging's exit codes, and its output with a real broker (e2e/tests/pods/words.rs).
 #[test]
-fn exit_codes_and_last_words_have_the_contracts_reasons() {
+fn maps_exit_codes_and_output_to_reasons() {
     for (code, detail, reason) in [
         (1, "pika.exceptions.ProbableAuthenticationError: (403)", Reason::AuthenticationFailed),
         (1, "NOT_ALLOWED - access to vhost '/pubsub' refused", Reason::VhostRefused),
@@ -218,20 +219,20 @@ fn exit_codes_and_last_words_have_the_contracts_reasons() {
 }
 
 #[test]
-fn the_words_say_where_what_and_what_to_do() {
+fn describes_a_failure_of_the_cli() {
     let (_, detail) = failure(&ended(111, "Error", "Traceback:\n  File\nConnection refused\n\n"));
     assert_eq!(
         detail,
         "Pod apps/p ended with exit code 111 (Connection refused): check that the broker runs, its URL, and the network between it and the Pod"
     );
     let (_, detail) = failure(&ended(7, "Error", ""));
-    assert_eq!(detail, "Pod apps/p ended with exit code 7 (without a word): see its log with kubectl logs");
+    assert_eq!(detail, "Pod apps/p ended with exit code 7 (no output): see its log with kubectl logs");
     let (_, detail) = failure(&ended(3, "Error", &("\u{1b}[31m\u{202e}".to_owned() + &"x".repeat(10_000))));
     assert!(detail.chars().count() < 600 && !detail.contains(['\u{1b}', '\u{202e}']), "{detail}");
 }
 
 #[test]
-fn what_kubernetes_ends_is_said_in_its_words() {
+fn describes_a_pod_that_kubernetes_ended() {
     let killed = container(&json!({"terminated": {"exitCode": 137, "reason": "Error"}}));
     for (reason, what) in [
         ("Evicted", "was evicted from its node"),
@@ -241,7 +242,7 @@ fn what_kubernetes_ends_is_said_in_its_words() {
         let status =
             json!({"phase": "Failed", "reason": reason, "message": "it says why.", "containerStatuses": [killed]});
         let detail =
-            format!("Pod apps/p {what} ({reason}: it says why): another sends the message again with the same id");
+            format!("Pod apps/p {what} ({reason}: it says why): another Pod sends the message again with the same id");
         assert_eq!(failure(&pod(&status)), (Reason::PodFailed, detail));
     }
     let (reason, detail) = failure(&ended(137, "OOMKilled", ""));
@@ -250,7 +251,7 @@ fn what_kubernetes_ends_is_said_in_its_words() {
 }
 
 #[test]
-fn what_holds_a_pod_up_is_said_in_the_words_of_whoever_does() {
+fn describes_a_pod_that_does_not_start() {
     let waiting = |reason: &str, message: &str| {
         pod(&json!({"phase": "Pending", "containerStatuses": [
             container(&json!({"waiting": {"reason": reason, "message": message}}))
@@ -261,17 +262,17 @@ fn what_holds_a_pod_up_is_said_in_the_words_of_whoever_does() {
     ]}));
     let unseen = pod(&Value::Null);
     for (pod, detail) in [
-        (waiting("ErrImagePull", "not found"), "its image cli:1 can't be had (ErrImagePull: not found): check"),
-        (waiting("InvalidImageName", ""), "its image cli:1 can't be had (InvalidImageName: ): check"),
+        (waiting("ErrImagePull", "not found"), "its image cli:1 can't be pulled (ErrImagePull: not found): check"),
+        (waiting("InvalidImageName", ""), "its image cli:1 can't be pulled (InvalidImageName: ): check"),
         (waiting("ContainerCreating", ""), "its volumes or its network are not ready (ContainerCreating): check"),
         (waiting("CreateContainerError", "x"), "its container can't be started (CreateContainerError: x)"),
-        (unscheduled, "no node takes it (0/3 nodes are available): check"),
-        (pod(&json!({"phase": "Pending"})), "no node has taken it up yet"),
-        (unseen, "nobody has looked at it yet"),
+        (unscheduled, "it can't be scheduled (0/3 nodes are available): check"),
+        (pod(&json!({"phase": "Pending"})), "it is not scheduled yet"),
+        (unseen, "it has no status yet"),
     ] {
-        let sight = look(&pod);
-        assert!(matches!(sight, PodState::Starting(_)), "{detail}: {sight:?}");
-        let outcome = late(&pod, 60, &sight);
+        let state = look(&pod);
+        assert!(matches!(state, PodState::Starting(_)), "{detail}: {state:?}");
+        let outcome = late(&pod, 60, &state);
         assert_eq!(outcome.reason, Reason::PodFailed);
         let begin = format!("Pod apps/p did not run within 60 s: {detail}");
         assert!(outcome.message.starts_with(&begin), "{}", outcome.message);
@@ -279,24 +280,24 @@ fn what_holds_a_pod_up_is_said_in_the_words_of_whoever_does() {
 }
 
 #[test]
-fn a_pod_that_vanished_is_followed_by_another() {
+fn describes_a_deleted_pod() {
     let outcome = vanished(&pod(&Value::Null));
     assert_eq!(outcome.reason, Reason::PodFailed);
     assert_eq!(
         outcome.message,
-        "Pod apps/p was deleted before it said whether it sent the message: another sends it again with the same id"
+        "Pod apps/p was deleted before it reported a result: another Pod sends the message again with the same id"
     );
 }
 
-/// Somebody deletes it, or its time is over: who did is said by the Pod itself, a moment later.
+/// Somebody deletes the Pod, or its deadline passes. The Pod's own status gives the reason a moment later.
 #[test]
-fn a_killed_container_is_no_verdict_before_its_pod_has_one() {
+fn waits_for_the_pods_reason_after_a_kill() {
     let killed = container(&json!({"terminated": {"exitCode": 143, "reason": "Error"}}));
     assert_eq!(look(&pod(&json!({"phase": "Running", "containerStatuses": [killed]}))), PodState::Running);
 }
 
 #[test]
-fn another_container_in_the_pod_says_nothing() {
+fn ignores_other_containers() {
     let mut other = container(&json!({"terminated": {"exitCode": 0}}));
     other["name"] = json!("sidecar");
     let publish = container(&json!({"running": {}}));

@@ -1,5 +1,7 @@
-//! The schemas of messages, as the packages for consumers ship them, exported to one file: what the file
-//! holds, and which of its schemas a message means. What is checked is in `fitting.rs`.
+//! The catalog: the schemas of all packages for consumers, exported to one file.
+//!
+//! This module reads the file and finds the schema of a message. The rules of a schema are checked in
+//! [`validator`](crate::schema::validator).
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -9,16 +11,16 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::api::v1alpha1::Severity;
-use crate::schema::validator::{Checker, Telling, Violation};
+use crate::schema::validator::{MessagePart, SchemaValidator, Violation};
 use crate::text::{MAX_DETAIL, printable};
 
-/// The form of the file that is read here.
+/// The format version of the file that this program reads.
 const FORMAT: u64 = 1;
 
-/// All schemas that are known.
+/// All schemas that the operator knows.
 #[derive(Debug, Deserialize)]
 pub struct Catalog {
-    /// The version of the library fedora-messaging by which the file was made.
+    /// The version of fedora-messaging that exported the file.
     pub library: String,
     base: Base,
     /// The schemas, by name.
@@ -28,31 +30,31 @@ pub struct Catalog {
     pub left_out: Vec<LeftOut>,
 }
 
-/// What every message must fit, whatever its own schema.
+/// The rules that every message must follow besides its own schema.
 #[derive(Debug, Deserialize)]
 struct Base {
     headers: LazyValidator,
     body: LazyValidator,
 }
 
-/// A class of messages.
+/// The schema of a message class.
 #[derive(Debug, Deserialize)]
 pub struct Schema {
-    /// The name of its entry point: what `spec.message.schema` holds.
+    /// The name of its entry point, as in `spec.message.schema`.
     pub name: String,
-    /// Its package as the library writes it into a header; the library writes none where it can't tell.
+    /// The package as the library writes it into a header. The library omits it if it can't detect it.
     pub package: Option<String>,
     /// The package's name.
     pub distribution: String,
     /// The package's version.
     pub version: String,
-    /// How important its messages are unless they say so.
+    /// The severity of messages that have none of their own.
     #[serde(deserialize_with = "severity")]
     pub severity: Severity,
-    /// Whether a newer one should be used.
+    /// True if its package recommends a newer schema.
     #[serde(default)]
     pub deprecated: bool,
-    /// The schema of headers, if it is not the base one.
+    /// The schema of the headers, if it differs from the base one.
     headers: Option<LazyValidator>,
     /// The schema of the body.
     body: LazyValidator,
@@ -67,88 +69,90 @@ pub struct LeftOut {
     pub distribution: String,
     /// The package's version.
     pub version: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// Why a file is no catalog.
+/// An error in a catalog file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
-    /// It is not what the export writes.
+    /// The export does not write such a file.
     #[error("it is no catalog of schemas ({0}): write it with `just schemas`")]
     Unreadable(String),
-    /// It is of another form.
-    #[error("it has the form {0}, but this program reads {FORMAT}: write it with `just schemas` of the same version")]
+    /// The file has another format version.
+    #[error(
+        "it has format version {0}, but this program reads {FORMAT}: write it with `just schemas` of the same release"
+    )]
     Format(u64),
 }
 
-/// What a catalog has for a name and, where it is given, a package.
+/// The result of a lookup by name and, if given, package.
 #[derive(Debug)]
 pub enum Found<'a> {
-    /// The one that is meant.
+    /// Exactly one schema matches.
     One(&'a Schema),
-    /// Several packages ship it.
+    /// Several packages ship a schema of this name.
     Several(Vec<&'a Schema>),
-    /// None ships it but these, which are not the package that is given.
+    /// Only these packages ship it, and none is the given package.
     Elsewhere(Vec<&'a Schema>),
-    /// None; or one that could not be exported.
+    /// The catalog does not have it. The export may have left it out.
     Lacking(Option<&'a LeftOut>),
 }
 
-/// Why a message does not fit.
+/// An error of the schema check.
 #[derive(Debug)]
 pub enum SchemaError {
-    /// The message breaks these rules.
+    /// The message does not match the schema.
     Violations(Vec<Violation>),
-    /// The schema itself is not usable; the library refuses such messages too.
+    /// The schema itself is invalid. The library refuses such messages too.
     Schema(String),
 }
 
 impl Catalog {
-    /// Reads a file that the export wrote.
+    /// Parses a file that the export wrote.
     pub fn read(bytes: &[u8]) -> Result<Self, CatalogError> {
         #[derive(Deserialize)]
-        struct Form {
+        struct Header {
             format: u64,
         }
         let unreadable = |error: serde_json::Error| CatalogError::Unreadable(printable(&error.to_string(), MAX_DETAIL));
-        let Form { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let Header { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
         match format {
             FORMAT => serde_json::from_slice(bytes).map_err(unreadable),
             other => Err(CatalogError::Format(other)),
         }
     }
 
-    /// The schema of this name, and of this package where one is given.
+    /// Looks up a schema by its name and, if given, its package.
     #[must_use]
     pub fn find(&self, name: &str, package: Option<&str>) -> Found<'_> {
         let all: Vec<_> = self.schemas.iter().filter(|schema| schema.name == name).collect();
         if all.is_empty() {
             return Found::Lacking(self.left_out.iter().find(|left| left.name == name));
         }
-        let is_meant = |schema: &&Schema| package.is_none_or(|package| schema.is_of(package));
-        let meant: Vec<_> = all.iter().copied().filter(is_meant).collect();
-        match meant.as_slice() {
+        let is_match = |schema: &&Schema| package.is_none_or(|package| schema.is_of(package));
+        let matches: Vec<_> = all.iter().copied().filter(is_match).collect();
+        match matches.as_slice() {
             [] => Found::Elsewhere(all),
             [one] => Found::One(one),
-            _ => Found::Several(meant),
+            _ => Found::Several(matches),
         }
     }
 
-    /// Whether a message fits, by what the library's `validate()` looks at: headers and body, each by the
-    /// schema's own rules and by those for all messages.
+    /// Checks what the library's `validate()` checks: headers and body, each against the schema's own
+    /// rules and against the rules for all messages.
     pub fn check(&self, schema: &Schema, headers: &Value, body: &Value) -> Result<(), SchemaError> {
-        let parts = [
-            (schema.headers.as_ref(), headers, Violation::of_headers as Telling),
-            (Some(&self.base.headers), headers, Violation::of_headers),
-            (Some(&schema.body), body, Violation::of_body),
-            (Some(&self.base.body), body, Violation::of_body),
+        let checks = [
+            (schema.headers.as_ref(), MessagePart::Headers, headers),
+            (Some(&self.base.headers), MessagePart::Headers, headers),
+            (Some(&schema.body), MessagePart::Body, body),
+            (Some(&self.base.body), MessagePart::Body, body),
         ];
         let mut violations: Vec<Violation> = Vec::new();
-        for (rules, value, violation) in parts {
+        for (rules, part, value) in checks {
             let Some(rules) = rules else { continue };
-            let checker = rules.checker().map_err(|detail| SchemaError::Schema(detail.to_owned()))?;
-            for found in checker.violations(value, violation) {
+            let validator = rules.validator().map_err(|detail| SchemaError::Schema(detail.to_owned()))?;
+            for found in validator.violations(part, value) {
                 if !violations.contains(&found) {
                     violations.push(found);
                 }
@@ -157,10 +161,10 @@ impl Catalog {
         if violations.is_empty() { Ok(()) } else { Err(SchemaError::Violations(violations)) }
     }
 
-    /// Whether a schema can be used, without a message.
+    /// Checks the schema itself, without a message.
     pub fn test(&self, schema: &Schema) -> Result<(), String> {
         for rules in schema.headers.iter().chain([&schema.body, &self.base.headers, &self.base.body]) {
-            rules.checker().map_err(str::to_owned)?;
+            rules.validator().map_err(str::to_owned)?;
         }
         Ok(())
     }
@@ -168,25 +172,25 @@ impl Catalog {
 
 impl Schema {
     fn is_of(&self, package: &str) -> bool {
-        let package = normal(package);
-        self.package.as_ref().is_some_and(|own| normal(own) == package) || normal(&self.distribution) == package
+        let package = normalized(package);
+        self.package.as_ref().is_some_and(|own| normalized(own) == package) || normalized(&self.distribution) == package
     }
 }
 
-/// Name, package and version, for people.
+/// Writes the name, the package and the version.
 impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} {}", self.name, self.distribution, self.version)
     }
 }
 
-/// The name of a Python package without the differences that Python doesn't see.
-fn normal(name: &str) -> String {
-    let detail = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
-    detail.collect::<Vec<_>>().join("_").to_ascii_lowercase()
+/// Normalizes the name of a Python package, because Python ignores case and kinds of separators.
+fn normalized(name: &str) -> String {
+    let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_").to_ascii_lowercase()
 }
 
-/// The library's numbers for severities.
+/// Reads a severity from the number that the library gives it.
 fn severity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Severity, D::Error> {
     match u64::deserialize(deserializer)? {
         10 => Ok(Severity::Debug),
@@ -197,17 +201,17 @@ fn severity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Severit
     }
 }
 
-/// A schema as it is written, and compiled once it is needed.
+/// The JSON of a schema. The first use compiles it.
 #[derive(Deserialize)]
 #[serde(from = "Box<RawValue>")]
 struct LazyValidator {
     json: Box<RawValue>,
-    compiled: OnceLock<Result<Checker, String>>,
+    compiled: OnceLock<Result<SchemaValidator, String>>,
 }
 
 impl LazyValidator {
-    fn checker(&self) -> Result<&Checker, &str> {
-        self.compiled.get_or_init(|| Checker::new(self.json.get())).as_ref().map_err(String::as_str)
+    fn validator(&self) -> Result<&SchemaValidator, &str> {
+        self.compiled.get_or_init(|| SchemaValidator::new(self.json.get())).as_ref().map_err(String::as_str)
     }
 }
 

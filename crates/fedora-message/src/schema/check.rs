@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::message::envelope::{Envelope, HeaderValue};
 use crate::message::validate::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, InvalidMessage, OutgoingMessage, refuse};
 use crate::schema::catalog::{Catalog, Found, LeftOut, Schema, SchemaError};
-use crate::schema::validator::{MOST_SHOWN, MOST_TOLD, value};
+use crate::schema::validator::{MAX_SHOWN, MAX_VIOLATIONS, value};
 use crate::text::quoted;
 
 /// What is known of schemas.
@@ -106,14 +106,14 @@ fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Resul
     };
     match misfit {
         SchemaError::Violations(violations) => {
-            let more = match violations.len().saturating_sub(MOST_SHOWN) {
+            let more = match violations.len().saturating_sub(MAX_SHOWN) {
                 0 => String::new(),
-                more if violations.len() < MOST_TOLD => format!("; and {more} more"),
+                more if violations.len() < MAX_VIOLATIONS => format!("; and {more} more"),
                 _ => "; and many more".to_owned(),
             };
-            let shown: Vec<_> = violations.iter().take(MOST_SHOWN).map(ToString::to_string).collect();
+            let shown: Vec<_> = violations.iter().take(MAX_SHOWN).map(ToString::to_string).collect();
             refuse(format!(
-                "consumers would drop the message, as it does not fit schema {schema}: {}{more}: create one that fits",
+                "consumers would drop the message, because it does not match schema {schema}: {}{more}",
                 shown.join("; ")
             ))
         }

@@ -1,4 +1,4 @@
-//! Schemas of messages: the catalog, the validator, and the check.
+//! Message schemas: the catalog, the validator, and the check of a message.
 
 pub mod catalog;
 pub mod check;

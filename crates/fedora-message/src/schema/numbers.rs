@@ -1,17 +1,21 @@
-//! Numbers as Python tells them apart: digits alone are an integer, of whatever size, and anything with a
-//! fraction or an exponent is none. `serde_json` makes a float of an integer beyond 64 bits and of -0, and
-//! jsonschema takes a float of that size for an integer.
+//! Distinguishes integers from other numbers as Python does.
+//!
+//! In Python, digits alone are an integer of any size, and a number with a fraction or an exponent is
+//! not an integer. `serde_json` makes a float of an integer beyond 64 bits and of -0. jsonschema takes
+//! a float of that size for an integer.
 
 use std::borrow::Cow;
 
-/// From this size on, 2^63, jsonschema takes a float for an integer.
+/// 2^63: jsonschema takes floats of this size and larger for integers.
 const TOO_LARGE: f64 = 9_223_372_036_854_775_808.0;
 /// The largest float below [`TOO_LARGE`].
 const LARGEST: f64 = 9_223_372_036_854_774_784.0;
 
-/// JSON in which every integer fits 64 bits, and no other number has the size of one that does not: what is
-/// beyond becomes the greatest or least of its kind.
-pub(crate) fn apart(json: &str) -> Cow<'_, str> {
+/// Returns JSON in which `serde_json` and jsonschema see the same types of numbers as Python.
+///
+/// An integer beyond 64 bits becomes the largest or smallest one of 64 bits. A float of at least
+/// 2^63 becomes the largest float below it.
+pub(crate) fn clamp_numbers(json: &str) -> Cow<'_, str> {
     let mut changed = String::new();
     let mut copied = 0;
     let (mut in_string, mut escaped, mut at) = (false, false, 0);
@@ -23,9 +27,9 @@ pub(crate) fn apart(json: &str) -> Cow<'_, str> {
             b'"' => in_string = !in_string,
             b'-' | b'0'..=b'9' if !in_string => {
                 let length = bytes[at..].iter().take_while(|byte| is_of_number(**byte)).count();
-                if let Some(fitting) = fitting(&json[at..at + length]) {
+                if let Some(number) = clamp(&json[at..at + length]) {
                     changed += &json[copied..at];
-                    changed += &fitting;
+                    changed += &number;
                     copied = at + length;
                 }
                 at += length;
@@ -46,8 +50,8 @@ fn is_of_number(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-/// What stands for a number that would be taken for one of the other kind.
-fn fitting(number: &str) -> Option<String> {
+/// Returns the replacement of a number whose type would be mistaken.
+fn clamp(number: &str) -> Option<String> {
     if number.contains(['.', 'e', 'E']) {
         let value: f64 = number.parse().ok()?;
         return (value.is_finite() && value.abs() >= TOO_LARGE).then(|| format!("{:.1}", LARGEST.copysign(value)));
@@ -61,10 +65,10 @@ fn fitting(number: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::apart;
+    use super::clamp_numbers;
 
     #[test]
-    fn integers_stay_integers_and_no_other_number_becomes_one() {
+    fn keeps_the_types_of_numbers() {
         for (json, expected) in [
             (r#"{"a":12,"b":-7,"c":"99999999999999999999"}"#, r#"{"a":12,"b":-7,"c":"99999999999999999999"}"#),
             (r#"{"a":99999999999999999999}"#, r#"{"a":18446744073709551615}"#),
@@ -76,7 +80,7 @@ mod tests {
             ),
             ("[1e400]", "[1e400]"),
         ] {
-            assert_eq!(apart(json), expected);
+            assert_eq!(clamp_numbers(json), expected);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Whether JSON fits a schema, as Python's jsonschema sees it, and the words for what does not.
+//! Validates JSON against a schema with the same result as Python's jsonschema, and describes each
+//! violation.
 //!
-//! As there: formats are not asserted, and a schema names its draft by `$schema`. Nothing is ever fetched.
-//! Patterns are matched in linear time, whatever a message holds; one with look-around, which would not be,
-//! makes its schema unusable, and no package has one (docs/decisions/0020).
+//! As in Python, formats are not asserted, and a schema names its draft by `$schema`. Nothing is ever
+//! fetched. Patterns match in linear time, whatever a message holds. A pattern with look-around can't
+//! do that, so it makes its schema unusable. No package has one (docs/decisions/0020).
 
 use std::fmt;
 
@@ -15,18 +16,18 @@ use crate::message::body;
 use crate::schema::numbers;
 use crate::text::{MAX_DETAIL, MAX_PHRASE, printable, quoted};
 
-/// How many violations are told of a message.
-pub const MOST_SHOWN: usize = 5;
-/// How many are gathered, of however many.
-pub const MOST_TOLD: usize = 100;
-/// How deep forms within forms are looked into.
-const MOST_FORMS: usize = 8;
+/// The number of violations that an error shows.
+pub const MAX_SHOWN: usize = 5;
+/// The number of violations after which the validator stops.
+pub const MAX_VIOLATIONS: usize = 100;
+/// The number of nested alternatives (`anyOf`, `oneOf`) that are inspected.
+const MAX_ALTERNATIVES_DEPTH: usize = 8;
 
 /// A compiled schema.
-pub struct Checker(Validator);
+pub struct SchemaValidator(Validator);
 
-impl Checker {
-    /// Compiles a schema, or says why that can't be done.
+impl SchemaValidator {
+    /// Compiles a schema.
     pub fn new(json: &str) -> Result<Self, String> {
         let schema: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
         jsonschema::options()
@@ -38,31 +39,38 @@ impl Checker {
             .map_err(|error| printable(&error.to_string(), MAX_DETAIL))
     }
 
-    /// What is wrong with a value; nothing if it fits.
-    pub fn violations(&self, value: &Value, violation: Telling) -> Vec<Violation> {
+    /// Returns the violations of a value, which is this part of the message.
+    #[must_use]
+    pub fn violations(&self, part: MessagePart, value: &Value) -> Vec<Violation> {
         if self.0.is_valid(value) {
             return Vec::new();
         }
-        let mut last_reported: Vec<Violation> = Vec::new();
+        let mut violations = Vec::new();
         for error in self.0.iter_errors(value) {
-            tell(&error, violation, MOST_FORMS, &mut last_reported);
-            if last_reported.len() >= MOST_TOLD {
+            describe(&error, part, MAX_ALTERNATIVES_DEPTH, &mut violations);
+            if violations.len() >= MAX_VIOLATIONS {
                 break;
             }
         }
-        last_reported
+        violations
     }
 }
 
-/// Makes a violation of a place in headers or body, of a member there, if it is one that is meant, and of words.
-pub type Telling = fn(&Location, Option<&str>, String) -> Violation;
+/// The parts of a message that have a schema.
+#[derive(Clone, Copy, Debug)]
+pub enum MessagePart {
+    /// The headers.
+    Headers,
+    /// The body.
+    Body,
+}
 
-/// One thing in a message that its schema does not allow.
+/// One rule of the schema that a message violates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Where in the resource.
+    /// The path of the field in the resource.
     pub path: String,
-    /// What is there, and what the schema wants.
+    /// The value of the field, and what the schema requires.
     pub detail: String,
 }
 
@@ -72,39 +80,32 @@ impl fmt::Display for Violation {
     }
 }
 
-impl Violation {
-    /// One in the body, at this place in it, or at this member there.
-    #[must_use]
-    pub fn of_body(at: &Location, member: Option<&str>, detail: String) -> Self {
-        let mut path = "spec.message.body".to_owned();
-        append(&mut path, at.segments());
-        append(&mut path, member.map(|name| LocationSegment::Property(name.into())));
-        Self { path: printable(&path, MAX_PHRASE), detail }
-    }
-
-    /// One in the headers, by the field that sets the header.
-    #[must_use]
-    pub fn of_headers(at: &Location, member: Option<&str>, detail: String) -> Self {
-        let mut segments = at.segments().chain(member.map(|name| LocationSegment::Property(name.into())));
-        let first = segments.next();
-        let field = match &first {
-            Some(LocationSegment::Property(name)) => match name.as_ref() {
-                "fedora_messaging_schema" => Some("schema"),
-                "fedora_messaging_schema_package" => Some("schemaPackage"),
-                "fedora_messaging_severity" => Some("severity"),
-                "priority" => Some("priority"),
-                _ => None,
-            },
-            _ => None,
-        };
-        let mut path = format!("spec.message.{}", field.unwrap_or("headers"));
-        append(&mut path, first.filter(|_| field.is_none()));
-        append(&mut path, segments);
-        Self { path: printable(&path, MAX_PHRASE), detail }
-    }
+/// Returns the path in the resource of a location in the headers or the body, or of a member there.
+///
+/// The library sets some headers from fields of their own. Their path is that field.
+fn path(part: MessagePart, at: &Location, member: Option<&str>) -> String {
+    let mut segments = at.segments().chain(member.map(|name| LocationSegment::Property(name.into()))).peekable();
+    let header = match (part, segments.peek()) {
+        (MessagePart::Headers, Some(LocationSegment::Property(name))) => name.as_ref(),
+        _ => "",
+    };
+    let field = match header {
+        "fedora_messaging_schema" => Some("schema"),
+        "fedora_messaging_schema_package" => Some("schemaPackage"),
+        "fedora_messaging_severity" => Some("severity"),
+        "priority" => Some("priority"),
+        _ => None,
+    };
+    let default = match part {
+        MessagePart::Headers => "headers",
+        MessagePart::Body => "body",
+    };
+    let mut path = format!("spec.message.{}", field.unwrap_or(default));
+    append(&mut path, segments.skip(usize::from(field.is_some())));
+    printable(&path, MAX_PHRASE)
 }
 
-/// Adds the way from a place to one within it.
+/// Appends segments to a path.
 fn append<'a>(path: &mut String, segments: impl IntoIterator<Item = LocationSegment<'a>>) {
     let plain = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
@@ -121,58 +122,63 @@ fn append<'a>(path: &mut String, segments: impl IntoIterator<Item = LocationSegm
     }
 }
 
-/// Tells an error in words. Of a value that should have one of several forms, it tells what is wrong with it
-/// by the only form of its type, if there is one.
-fn tell(error: &ValidationError<'_>, violation: Telling, forms: usize, last_reported: &mut Vec<Violation>) {
+/// Adds the violations that an error stands for.
+///
+/// If a value matches none of several alternatives, but only one of them is of the value's type, the
+/// violations of that alternative are added. `depth` limits how often that is repeated.
+fn describe(error: &ValidationError<'_>, part: MessagePart, depth: usize, violations: &mut Vec<Violation>) {
     let at = error.instance_path();
     if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } = error.kind()
-        && let Some(errors) = only_form(context, at).filter(|_| forms > 0)
+        && let Some(errors) = alternative_of_type(context, at).filter(|_| depth > 0)
     {
         for error in errors {
-            tell(error, violation, forms - 1, last_reported);
+            describe(error, part, depth - 1, violations);
         }
         return;
     }
     let mut add = |member: Option<&str>, detail: String| {
-        let found = violation(at, member, detail);
-        if !last_reported.contains(&found) {
-            last_reported.push(found);
+        let violation = Violation { path: path(part, at, member), detail };
+        if !violations.contains(&violation) {
+            violations.push(violation);
         }
     };
     match error.kind() {
         ValidationErrorKind::Required { property } => {
-            add(Some(property.as_str().unwrap_or_default()), "is missing: add it".to_owned());
+            add(Some(property.as_str().unwrap_or_default()), "is missing".to_owned());
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            for name in unexpected.iter().take(MOST_SHOWN) {
-                add(Some(name), "is not allowed: remove it".to_owned());
+            for name in unexpected.iter().take(MAX_SHOWN) {
+                add(Some(name), "is not allowed".to_owned());
             }
         }
-        ValidationErrorKind::FalseSchema => add(None, "is not allowed: remove it".to_owned()),
-        kind => add(None, format!("is {}, but {}", found(error.instance()), wanted(kind))),
+        ValidationErrorKind::FalseSchema => add(None, "is not allowed".to_owned()),
+        kind => add(None, format!("is {}, but {}", shortened(error.instance()), requirement(kind))),
     }
 }
 
-/// The errors by the only one of several forms that is of the value's type.
-fn only_form<'a, 'b>(forms: &'b [Vec<ValidationError<'a>>], at: &Location) -> Option<&'b [ValidationError<'a>]> {
+/// Returns the errors of the alternative that is of the value's type, if there is exactly one.
+fn alternative_of_type<'a, 'b>(
+    alternatives: &'b [Vec<ValidationError<'a>>],
+    at: &Location,
+) -> Option<&'b [ValidationError<'a>]> {
     let other_type = |error: &ValidationError<'_>| {
         matches!(error.kind(), ValidationErrorKind::Type { .. }) && error.instance_path() == at
     };
-    let mut same_type = forms.iter().filter(|errors| !errors.iter().any(other_type));
+    let mut same_type = alternatives.iter().filter(|errors| !errors.iter().any(other_type));
     same_type.next().filter(|_| same_type.next().is_none()).map(Vec::as_slice)
 }
 
-/// What a schema wants, after "but".
-fn wanted(kind: &ValidationErrorKind) -> String {
+/// Returns what a schema requires, as the second half of a sentence.
+fn requirement(kind: &ValidationErrorKind) -> String {
     let items = |count: &u64| if *count == 1 { "1 item".to_owned() } else { format!("{count} items") };
     match kind {
         ValidationErrorKind::Type { kind } => format!("must be {}", types(kind)),
         ValidationErrorKind::Enum { options } => match options.as_array() {
-            Some(options) => format!("must be one of {}", list(options.iter().map(found))),
+            Some(options) => format!("must be one of {}", list(options.iter().map(shortened))),
             None => "must be one of the values that the schema names".to_owned(),
         },
-        ValidationErrorKind::Constant { expected_value } => format!("must be {}", found(expected_value)),
+        ValidationErrorKind::Constant { expected_value } => format!("must be {}", shortened(expected_value)),
         ValidationErrorKind::Pattern { pattern } => format!("must match the pattern {}", quoted(pattern)),
         ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),
         ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
@@ -184,20 +190,22 @@ fn wanted(kind: &ValidationErrorKind) -> String {
         ValidationErrorKind::MinItems { limit } => format!("must have at least {}", items(limit)),
         ValidationErrorKind::MaxItems { limit } => format!("must have at most {}", items(limit)),
         ValidationErrorKind::AdditionalItems { limit } => format!("must have at most {limit} items"),
-        ValidationErrorKind::MinProperties { limit } => format!("must have at least {limit} members"),
-        ValidationErrorKind::MaxProperties { limit } => format!("must have at most {limit} members"),
+        ValidationErrorKind::MinProperties { limit } => format!("must have at least {limit} properties"),
+        ValidationErrorKind::MaxProperties { limit } => format!("must have at most {limit} properties"),
         ValidationErrorKind::UniqueItems => "must not have the same item twice".to_owned(),
-        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => forms(context),
-        ValidationErrorKind::OneOfMultipleValid { .. } => {
-            "must fit exactly one of the forms that the schema allows, and fits several".to_owned()
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            one_of_alternatives(context)
         }
-        other => format!("does not fit the schema's {}", quoted(other.keyword())),
+        ValidationErrorKind::OneOfMultipleValid { .. } => {
+            "must match exactly one of the schema's alternatives, and matches several".to_owned()
+        }
+        other => format!("does not match the schema's {}", quoted(other.keyword())),
     }
 }
 
-/// The types of several forms, where these are all that is wrong.
-fn forms(context: &[Vec<ValidationError<'_>>]) -> String {
-    let types = context.iter().map(|errors| match errors.as_slice() {
+/// Names the types of the alternatives, if the value is only of the wrong type.
+fn one_of_alternatives(alternatives: &[Vec<ValidationError<'_>>]) -> String {
+    let types = alternatives.iter().map(|errors| match errors.as_slice() {
         [error] => match error.kind() {
             ValidationErrorKind::Type { kind } => Some(types(kind)),
             _ => None,
@@ -206,7 +214,7 @@ fn forms(context: &[Vec<ValidationError<'_>>]) -> String {
     });
     match types.collect::<Option<Vec<_>>>() {
         Some(types) => format!("must be {}", list(types.into_iter())),
-        None => format!("must fit one of the {} forms that the schema allows", context.len()),
+        None => format!("must match one of the schema's {} alternatives", alternatives.len()),
     }
 }
 
@@ -226,10 +234,10 @@ fn with_article(kind: &str) -> String {
     }
 }
 
-/// "a, b or c", shortened.
-fn list(detail: impl Iterator<Item = String>) -> String {
-    let detail: Vec<_> = detail.collect();
-    let text = match detail.as_slice() {
+/// Joins items to "a, b or c", and shortens the result.
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<_> = items.collect();
+    let text = match items.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
@@ -237,8 +245,8 @@ fn list(detail: impl Iterator<Item = String>) -> String {
     printable(&text, MAX_PHRASE)
 }
 
-/// A value, shortened.
-fn found(value: &Value) -> String {
+/// Describes a value in few characters.
+fn shortened(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Array(_) => "a list".to_owned(),
@@ -247,8 +255,8 @@ fn found(value: &Value) -> String {
     }
 }
 
-/// Reads JSON whose depth was counted before, with numbers as Python reads them.
+/// Parses JSON whose depth the caller has checked, with numbers as Python reads them.
 #[must_use]
 pub fn value(json: &str) -> Option<Value> {
-    body::value(&numbers::apart(json))
+    body::value(&numbers::clamp_numbers(json))
 }

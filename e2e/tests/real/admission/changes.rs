@@ -122,7 +122,7 @@ fn editing_a_manifest_and_applying_it_again_says_that_the_message_cannot_change(
         space.kubectl(way, &manifest).expect("it is accepted");
         space.kubectl(way, &manifest).expect("it is accepted again");
         let edited = space.kubectl(way, &manifest.replace("a.topic", "another.topic"));
-        said(edited, &["spec.message can't be changed, as the message may have been sent already", MEND])
+        said(edited, &["spec.message can't be changed, because the message may have been sent already", MEND])
             .expect("the words");
         space.kubectl(&["delete", "fmsg", "hello"], "").expect("it is deleted");
     }

@@ -1,4 +1,4 @@
-//! What a cluster has installed, beside what this program brings.
+//! Compares installed CRDs and policies with this program's.
 
 #![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
@@ -6,7 +6,7 @@ use crate::api::compare::{InstalledCrd, crd, enforces, is_same_policy};
 use crate::api::v1alpha1::definition;
 use serde_json::{Value, json};
 
-/// What an API server publishes of this program's CRD.
+/// Returns the `OpenAPI` document of an API server with this program's CRD.
 fn published() -> Value {
     let crd = serde_json::to_value(definition()).unwrap();
     let version = &crd["spec"]["versions"][0];
@@ -45,26 +45,26 @@ fn documents(file: &str) -> Vec<Value> {
 }
 
 #[test]
-fn the_programs_own_crd_is_the_same() {
+fn recognizes_its_own_crd() {
     assert_eq!(crd(&published()), InstalledCrd::Same);
     assert_eq!(crd(&Value::Null), InstalledCrd::Absent);
     assert_eq!(crd(&json!({"components": {"schemas": {}}})), InstalledCrd::Absent);
 }
 
 #[test]
-fn what_an_older_crd_lacks_is_named() {
+fn names_what_an_older_crd_lacks() {
     let mut older = published();
-    let lacking = schema(&mut older);
+    let schema = schema(&mut older);
     for (part, field) in [("spec", "suspend"), ("status", "startTime")] {
-        lacking["properties"][part]["properties"].as_object_mut().unwrap().remove(field);
+        schema["properties"][part]["properties"].as_object_mut().unwrap().remove(field);
     }
-    lacking["properties"]["status"]["properties"]["conditions"]["items"]["properties"]
+    schema["properties"]["status"]["properties"]["conditions"]["items"]["properties"]
         .as_object_mut()
         .unwrap()
         .remove("observedGeneration");
-    lacking["x-kubernetes-selectable-fields"].as_array_mut().unwrap().remove(1);
+    schema["x-kubernetes-selectable-fields"].as_array_mut().unwrap().remove(1);
     older["paths"] = json!({});
-    let InstalledCrd::Older(lacks) = crd(&older) else { panic!("{:?}", crd(&older)) };
+    let InstalledCrd::Older(missing) = crd(&older) else { panic!("{:?}", crd(&older)) };
     let expected = [
         "the field spec.suspend",
         "the field status.conditions[].observedGeneration",
@@ -72,11 +72,11 @@ fn what_an_older_crd_lacks_is_named() {
         "the selectable field spec.ttlSecondsAfterFinished",
         "the subresource status",
     ];
-    assert_eq!(lacks, expected);
+    assert_eq!(missing, expected);
 }
 
 #[test]
-fn a_newer_crd_or_one_with_other_rules_is_good_enough() {
+fn accepts_other_compatible_crds() {
     let mut newer = published();
     schema(&mut newer)["properties"]["spec"]["properties"]["later"] = json!({"type": "string"});
     assert_eq!(crd(&newer), InstalledCrd::Other);
@@ -86,8 +86,8 @@ fn a_newer_crd_or_one_with_other_rules_is_good_enough() {
 }
 
 #[test]
-fn a_policy_is_the_same_with_the_defaults_of_the_api_server_and_none_that_says_less() {
-    let [mut policy, mut binding]: [Value; 2] =
+fn ignores_the_api_servers_defaults_in_policies() {
+    let [mut policy, _]: [Value; 2] =
         documents("manifests/base/admission-policy.yaml").try_into().expect("a policy and its binding");
     policy["spec"]["matchConstraints"]["matchPolicy"] = json!("Equivalent");
     policy["spec"]["matchConstraints"]["resourceRules"][0]["scope"] = json!("*");
@@ -98,7 +98,12 @@ fn a_policy_is_the_same_with_the_defaults_of_the_api_server_and_none_that_says_l
     weaker.clone_from(&policy);
     weaker["spec"]["failurePolicy"] = json!("Ignore");
     assert!(!is_same_policy(&weaker));
+}
 
+#[test]
+fn needs_a_binding_that_denies_everywhere() {
+    let [_, mut binding]: [Value; 2] =
+        documents("manifests/base/admission-policy.yaml").try_into().expect("a policy and its binding");
     assert!(enforces(&binding));
     binding["spec"]["validationActions"] = json!(["Deny", "Audit"]);
     assert!(enforces(&binding));

@@ -1,9 +1,9 @@
-//! Which bytes of which Secrets are the certificate, and who may use them.
+//! Which bytes of a Secret are used, and by whom.
 
 use std::sync::Arc;
 
 use crate::message::authentication::{Authentication, SecretKey, SecretName};
-use crate::message::secret::{CONSENT_ANNOTATION, Secret, SecretError, select};
+use crate::message::secret::{CONSENT_ANNOTATION, PemFiles, Secret, SecretError, select};
 use crate::policy::outcome::{Failure, Reason};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
@@ -12,7 +12,7 @@ fn name(namespace: &str, name: &str) -> SecretName {
     SecretName { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
-/// A Secret in which each key holds its own name, and a secret besides.
+/// A Secret in which the value of each key is its own name after a secret word.
 fn secret(keys: &[&str], consent: Option<&str>) -> Arc<Secret> {
     let mut secret = KubeSecret::default();
     let text = |key: &str| ByteString(format!("hush {key}").into_bytes());
@@ -22,23 +22,22 @@ fn secret(keys: &[&str], consent: Option<&str>) -> Arc<Secret> {
     Arc::new(secret.into())
 }
 
-/// Where CA, certificate and key are found in one Secret of the message's namespace.
+/// Selects from one Secret of the message's namespace, and returns the values of CA, certificate and key.
 fn found(keys: &[&str]) -> Result<[String; 3], SecretError> {
     let secrets = [Some(secret(keys, None))];
-    let material = select(&Authentication::One(name("apps", "certs")), "apps", &secrets)?;
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    Ok([text(material.ca.bytes), text(material.cert.bytes), text(material.key.bytes)])
+    let PemFiles { ca, cert, key } = select(&Authentication::One(name("apps", "certs")), "apps", &secrets)?;
+    Ok([ca, cert, key].map(|pem| String::from_utf8(pem.bytes.to_vec()).unwrap()))
 }
 
 #[test]
-fn each_known_set_of_keys_is_found() {
+fn finds_each_set_of_known_keys() {
     for keys in [["ca", "cert", "key"], ["ca.crt", "tls.crt", "tls.key"], ["cacert.pem", "cert.pem", "key.pem"]] {
         assert_eq!(found(&keys).unwrap(), keys.map(|key| format!("hush {key}")));
     }
 }
 
 #[test]
-fn of_several_sets_a_complete_one_is_taken() {
+fn prefers_a_complete_set_of_keys() {
     let both = ["ca", "cert", "key", "ca.crt", "tls.crt", "tls.key"];
     assert_eq!(found(&both).unwrap(), ["hush ca", "hush cert", "hush key"]);
     let one = ["ca", "cert", "ca.crt", "tls.crt", "tls.key"];
@@ -46,14 +45,14 @@ fn of_several_sets_a_complete_one_is_taken() {
 }
 
 #[test]
-fn a_missing_key_is_named() {
+fn names_missing_keys() {
     let none = r#"the keys "ca", "cert" and "key" (or "ca.crt", "tls.crt" and "tls.key", or "cacert.pem", "cert.pem" and "key.pem"): add the broker's CA, the client certificate and its private key"#;
     for (keys, missing) in [
-        (vec!["ca", "cert"], r#"the key "key" with the private key: add it"#),
-        (vec!["ca", "key"], r#"the key "cert" with the client certificate: add it"#),
-        (vec!["ca"], r#"the key "cert" with the client certificate and the key "key" with the private key: add them"#),
-        (vec!["tls.crt", "tls.key"], r#"the key "ca.crt" with the broker's CA: add it"#),
-        (vec!["cert.pem", "key.pem", "ca"], r#"the key "cacert.pem" with the broker's CA: add it"#),
+        (vec!["ca", "cert"], r#"the key "key" with the private key"#),
+        (vec!["ca", "key"], r#"the key "cert" with the client certificate"#),
+        (vec!["ca"], r#"the key "cert" with the client certificate and the key "key" with the private key"#),
+        (vec!["tls.crt", "tls.key"], r#"the key "ca.crt" with the broker's CA"#),
+        (vec!["cert.pem", "key.pem", "ca"], r#"the key "cacert.pem" with the broker's CA"#),
         (vec![], none),
         (vec!["password"], none),
     ] {
@@ -64,35 +63,35 @@ fn a_missing_key_is_named() {
 }
 
 #[test]
-fn three_secrets_give_one_key_each() {
-    let part = |secret: &str, key: &str| SecretKey { secret: name("apps", secret), key: key.to_owned() };
+fn reads_one_key_from_each_of_three_secrets() {
+    let key = |secret: &str, key: &str| SecretKey { secret: name("apps", secret), key: key.to_owned() };
     let authentication = Authentication::Three {
-        ca: part("nice-ca", "cacert.pem"),
-        cert: part("nice-crt", "nice-cert.pem"),
-        key: part("nice-key", "nice-key.pem"),
+        ca: key("nice-ca", "cacert.pem"),
+        cert: key("nice-crt", "nice-cert.pem"),
+        key: key("nice-key", "nice-key.pem"),
     };
     let mut secrets = vec![
         Some(secret(&["cacert.pem"], None)),
         Some(secret(&["nice-cert.pem"], None)),
         Some(secret(&["nice-key.pem"], None)),
     ];
-    let material = select(&authentication, "apps", &secrets).unwrap();
-    assert_eq!(material.ca.bytes, b"hush cacert.pem");
-    assert_eq!(material.cert.bytes, b"hush nice-cert.pem");
-    assert_eq!(material.key.bytes, b"hush nice-key.pem");
-    assert_eq!(material.cert.place, r#"key "nice-cert.pem" of Secret apps/nice-crt"#);
-    assert!(!format!("{material:?}").contains("hush"), "{material:?}");
+    let pem = select(&authentication, "apps", &secrets).unwrap();
+    assert_eq!(pem.ca.bytes, b"hush cacert.pem");
+    assert_eq!(pem.cert.bytes, b"hush nice-cert.pem");
+    assert_eq!(pem.key.bytes, b"hush nice-key.pem");
+    assert_eq!(pem.cert.place, r#"key "nice-cert.pem" of Secret apps/nice-crt"#);
+    assert!(!format!("{pem:?}").contains("hush"), "{pem:?}");
 
     secrets[1] = Some(secret(&["other"], None));
     let error = select(&authentication, "apps", &secrets).unwrap_err();
-    assert_eq!(error.to_string(), r#"Secret apps/nice-crt lacks the key "nice-cert.pem": add it"#);
+    assert_eq!(error.to_string(), r#"Secret apps/nice-crt lacks the key "nice-cert.pem""#);
     secrets[1] = None;
     let error = select(&authentication, "apps", &secrets).unwrap_err();
     assert!(error.to_string().starts_with("Secret apps/nice-crt does not exist: create it"), "{error}");
 }
 
 #[test]
-fn a_secret_elsewhere_is_used_only_with_its_owners_consent() {
+fn needs_consent_for_a_secret_in_another_namespace() {
     for (consent, allowed) in [
         (None, false),
         (Some(""), false),
@@ -114,7 +113,7 @@ fn a_secret_elsewhere_is_used_only_with_its_owners_consent() {
 }
 
 #[test]
-fn a_denied_secret_looks_like_an_absent_one() {
+fn reports_denied_and_absent_secrets_alike() {
     let authentication = Authentication::One(name("infra", "certs"));
     let detail = "Secret infra/certs does not exist, or does not allow namespace apps to use it: create it, or let its \
                  owner add apps to its annotation apps.fedoraproject.org/allowed-namespaces";
@@ -126,7 +125,7 @@ fn a_denied_secret_looks_like_an_absent_one() {
 }
 
 #[test]
-fn ones_own_secret_needs_no_consent() {
+fn needs_no_consent_in_the_same_namespace() {
     let secrets = [Some(secret(&["ca", "cert", "key"], Some("other")))];
     assert!(select(&Authentication::One(name("apps", "certs")), "apps", &secrets).is_ok());
 }
