@@ -25,7 +25,7 @@ fn check(manifests: &Manifests) {
     let routing = Routing { exchange: "amq.topic".to_owned(), ..Routing::default() };
     for message in &manifests.messages {
         check_message(message, &routing);
-        assert!(message.created.is_some() && message.state.is_none());
+        assert!(message.created.is_some() && message.status.is_none());
         let Ok(outgoing) = validate(message, &routing) else { continue };
         let names = outgoing.authentication.secrets();
         let secrets: Vec<_> = names.map(|name| manifests.secrets.get(name).cloned()).collect();

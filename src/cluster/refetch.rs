@@ -40,6 +40,6 @@ impl Refetcher {
 /// Whether the resource is still the one that it was, nobody has changed what it asks for, and it is not sent.
 fn is_same(found: &FedoraMessage, message: &FedoraMessage) -> bool {
     let unchanged = found.metadata.generation == message.metadata.generation && found.retry == message.retry;
-    let sent = found.state.as_ref().is_some_and(|state| state.is_sent());
+    let sent = found.status.as_ref().is_some_and(|status| status.status == Some(true));
     found.uid() == message.uid() && unchanged && !sent
 }

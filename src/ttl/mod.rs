@@ -214,7 +214,7 @@ impl TtlWorker {
         for path in paths::<FedoraMessage>(&self.namespaces) {
             let mut listing = ListReader::<FedoraMessage>::new(self.client.clone(), path, fields);
             while let Some(message) = listing.next().await? {
-                let state = message.state.as_deref().cloned().unwrap_or_default();
+                let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
                 if let Some(end) = expires_at(&message, &state, self.notes.default) {
                     self.notes.schedule.lock().add(expired(&message, &state), end);
                 }
@@ -251,7 +251,7 @@ impl TtlWorker {
             .await
             .map_err(|error| Deletion::Failed(explain(&error)))?;
         let message = found.filter(|message| message.uid() == doomed.uid).ok_or(Deletion::Gone)?;
-        let state = message.state.as_deref().cloned().unwrap_or_default();
+        let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
         match expiry(&message, &state, self.notes.default, Utc::now()) {
             Expiry::Delete => Ok(message.metadata.resource_version.unwrap_or_default()),
             Expiry::WaitUntil(end) => Err(Deletion::Later(end)),

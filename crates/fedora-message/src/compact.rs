@@ -66,7 +66,7 @@ impl CompactMessage {
             last_applied: self.last_applied.as_deref().map(str::to_owned),
             spec_json: self.spec_json.clone(),
             summary: self.summary.clone(),
-            state: None,
+            status: None,
         }
     }
 

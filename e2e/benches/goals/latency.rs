@@ -115,7 +115,7 @@ impl<'a> Probe<'a> {
     /// The same, and waits until nothing is left to do for it.
     pub async fn send_and_settle(&mut self) -> Result<f64> {
         let sent = self.create().await?;
-        while self.api.get(sent.message.name()).await?.state.is_none() {}
+        while self.api.get(sent.message.name()).await?.status.is_none() {}
         Ok(sent.received)
     }
 

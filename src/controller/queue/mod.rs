@@ -28,6 +28,7 @@ use fedora_message::compact::CompactMessage;
 use fedora_message::message::authentication::SecretName;
 use fedora_message::policy::outcome::{Reason, Then};
 use fedora_message::policy::retry::{Decision, decide};
+use fedora_message::state::MessageState;
 use tokio::time::Instant;
 
 use self::compactor::Compactor;
@@ -143,7 +144,7 @@ impl Queue {
     pub fn observe(&mut self, scope: Scope, mut message: FedoraMessage) {
         let uid: Uid =
             self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
-        let (sync, state) = (self.sync(scope), message.state.take());
+        let (sync, status) = (self.sync(scope), message.status.take());
         let (mut changed, mut permit) = (false, None);
         if let Some(entry) = self.entries.get_mut(&uid) {
             (entry.scope, entry.sync) = (scope, sync);
@@ -154,7 +155,7 @@ impl Queue {
         }
         let (message, permit) = self.compactor.message(message, &uid, permit);
         let Some(entry) = self.entries.get_mut(&uid) else {
-            let state = self.compactor.state(state.map(|state| *state).unwrap_or_default());
+            let state = self.compactor.state(status.map(|status| MessageState::from(*status)).unwrap_or_default());
             self.entries.insert(uid.clone(), Box::new(Entry::new(message, permit, state, scope, sync)));
             return self.make_ready(&uid);
         };

@@ -19,11 +19,18 @@ use crate::api::serde::object;
 use crate::api::v1alpha1::{
     AuthenticationSpec, Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION,
 };
-use crate::state::MessageState;
 use crate::text::{MAX_PHRASE, printable};
 
-/// What is said of a resource without a spec.
-const NO_SPEC: &str = "spec is missing: add env, message and authentication";
+/// Why a spec can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// The resource has none.
+    #[error("spec is missing: add env, message and authentication")]
+    Missing,
+    /// A field is wrong; the text names it, and says what is wrong.
+    #[error("{0}")]
+    Unreadable(String),
+}
 
 /// A `FedoraMessage` as the program holds it: only what a delivery needs.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,8 +48,8 @@ pub struct FedoraMessage {
     pub spec_json: Option<Box<str>>,
     /// What is needed of the spec before it is decoded.
     pub summary: Arc<Summary>,
-    /// The state that the status says, if there is a status.
-    pub state: Option<Box<MessageState>>,
+    /// The status as last written.
+    pub status: Option<Box<FedoraMessageStatus>>,
 }
 
 /// What the work queue and the policies need of a spec. Most messages of an application have the
@@ -113,7 +120,7 @@ impl FedoraMessage {
         (Self::new(metadata, spec, None), unknown)
     }
 
-    fn new(metadata: Metadata, spec: Option<&RawValue>, state: Option<Box<MessageState>>) -> Self {
+    fn new(metadata: Metadata, spec: Option<&RawValue>, status: Option<Box<FedoraMessageStatus>>) -> Self {
         let (retry, last_applied) = match metadata.annotations {
             Some(annotations) => (annotations.retry, annotations.last_applied),
             None => (None, None),
@@ -133,13 +140,15 @@ impl FedoraMessage {
             retry: retry.map(shortened),
             last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
             spec_json: spec.map(Into::into),
-            state,
+            status,
         }
     }
 
     /// Decodes the spec. The error names the field that can't be read, and what is wrong with it.
-    pub fn spec(&self) -> Result<Box<FedoraMessageSpec>, String> {
-        self.spec_json.as_deref().map_or_else(|| Err(NO_SPEC.to_owned()), decode_spec)
+    pub fn spec(&self) -> Result<Box<FedoraMessageSpec>, SpecError> {
+        self.spec_json
+            .as_deref()
+            .map_or(Err(SpecError::Missing), |json| decode_spec(json).map_err(SpecError::Unreadable))
     }
 
     /// Replaces the spec.
@@ -253,8 +262,8 @@ struct Annotations {
 
 impl From<RawObject<'_>> for FedoraMessage {
     fn from(raw: RawObject<'_>) -> Self {
-        let status = raw.status.and_then(|json| serde_json::from_str::<FedoraMessageStatus>(json.get()).ok());
-        Self::new(raw.metadata, raw.spec, status.map(|status| Box::new(status.into())))
+        let status = raw.status.and_then(|json| serde_json::from_str(json.get()).ok());
+        Self::new(raw.metadata, raw.spec, status)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::fixture::{decode, example, message, nested, set, text_with, with, wit
 fn assert_same(message: FedoraMessage) {
     let summary = message.summary.clone();
     let expanded = CompactMessage::new(message.clone(), message.uid().into(), summary).expand();
-    assert_eq!(format!("{expanded:?}"), format!("{:?}", FedoraMessage { state: None, ..message }));
+    assert_eq!(format!("{expanded:?}"), format!("{:?}", FedoraMessage { status: None, ..message }));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn omitted_spec_leaves_all_else() {
     assert!(omitted.is_without_spec() && !complete.is_without_spec());
     assert!(complete.size() > 30_000);
     assert_eq!(omitted.size(), complete.size());
-    let bare = FedoraMessage { spec_json: None, last_applied: None, state: None, ..whole };
+    let bare = FedoraMessage { spec_json: None, last_applied: None, status: None, ..whole };
     assert_eq!(format!("{:?}", omitted.expand()), format!("{bare:?}"));
 }
 

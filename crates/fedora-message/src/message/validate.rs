@@ -80,7 +80,7 @@ pub(crate) fn refuse<T>(detail: impl Into<String>) -> Result<T, InvalidMessage> 
 
 /// Checks everything that can be checked without looking at a Secret or talking to a broker.
 pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMessage, InvalidMessage> {
-    let spec = *message.spec().map_err(InvalidMessage)?;
+    let spec = *message.spec().map_err(|error| InvalidMessage(error.to_string()))?;
     valid_limits(&spec)?;
     valid_body(&spec.message, message.last_applied.as_deref())?;
     let (schema, schema_package) = valid_schema(&spec.message)?;

@@ -26,7 +26,7 @@ fn body(message: &FedoraMessage) -> String {
 
 /// Why the spec could not be read.
 fn describe(object: &Value) -> String {
-    message(object).spec().err().unwrap_or_default()
+    message(object).spec().err().map(|error| error.to_string()).unwrap_or_default()
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_example_comes_with_what_a_delivery_needs() {
     assert_eq!(message.created, Some(at("2019-07-30T19:12:22Z")));
     assert_eq!((&message.retry, &message.last_applied), (&None, &None));
     assert!(message.spec().is_ok());
-    assert!(message.state.is_none());
+    assert!(message.status.is_none());
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn unknown_fields_are_passed_over_however_they_nest() {
         let message = decode(&text_with(pointer, &deep));
         assert!(message.spec().is_ok(), "{pointer}: {:?}", message.spec());
     }
-    assert!(decode(&text_with("/status", &deep)).state.is_some_and(|state| state.reason.is_none()));
+    assert!(decode(&text_with("/status", &deep)).status.is_some_and(|status| status.reason.is_none()));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_status_of_another_make_is_ignored() {
         json!({"sentTime": "yesterday"}),
     ] {
         let message = message(&with("/status", status.clone()));
-        assert!(message.state.is_none(), "{status}");
+        assert!(message.status.is_none(), "{status}");
         assert!(message.spec().is_ok(), "{status}");
     }
 }
@@ -247,7 +247,7 @@ fn a_status_is_read_as_it_was_written() {
         }],
     });
     let message = message(&with("/status", status.clone()));
-    assert_eq!(serde_json::to_value(message.state.unwrap().to_status(UID)).unwrap(), status);
+    assert_eq!(serde_json::to_value(message.status.unwrap()).unwrap(), status);
 }
 
 #[test]
