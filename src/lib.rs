@@ -14,24 +14,41 @@
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-pub mod admin;
-pub mod broker;
-pub mod certificates;
+mod admin;
+mod broker;
+mod certificates;
 pub mod cli;
-pub mod cluster;
+mod cluster;
 pub mod commands;
-pub mod controller;
-pub mod delivery;
-pub mod log_throttle;
-pub mod metrics;
-pub mod reconciler;
-pub mod schema_file;
+mod controller;
+mod delivery;
+#[cfg(test)]
+mod hostile;
+mod log_throttle;
+mod metrics;
+mod reconciler;
+mod schema_file;
 #[cfg(feature = "otlp")]
-pub mod traces;
-pub mod ttl;
+mod traces;
+mod ttl;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-#[cfg(test)]
-mod hostile;
+/// Parts of the operator that the tests on real parts, the benchmarks and the fuzz targets use. All
+/// else is private, so that the compiler reports dead code.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::broker::address::BrokerAddress;
+    pub use crate::broker::connection::Confirmed;
+    pub use crate::broker::credentials::{Credentials, fingerprint};
+    pub use crate::broker::errors::BrokerError;
+    pub use crate::broker::fence::Fence;
+    pub use crate::broker::pool::{Brokers, IDLE_TIMEOUT, Pool};
+    pub use crate::broker::transport::{TlsTokio, Transport};
+    pub use crate::cluster::client::{connect, describe};
+    pub use crate::cluster::status::StatusWriter;
+    pub use crate::cluster::watch::PENDING;
+    pub use crate::commands::manifests::Manifests;
+    pub use crate::controller::queue::{Job, MAX_LARGE_BYTES, Next, PodLimits, Queue, Write};
+}

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use fedora_message::message::secret::{PemFiles, PemText};
-use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
-use fedora_message_operator::broker::fence::Fence;
-use fedora_message_operator::broker::transport::{TlsTokio, Transport};
+use fedora_message_operator::internals::{Credentials, fingerprint};
+use fedora_message_operator::internals::Fence;
+use fedora_message_operator::internals::{TlsTokio, Transport};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use fedora_message::message::secret::{PemFiles, PemText};
-use fedora_message_operator::broker::credentials::{Credentials, fingerprint};
+use fedora_message_operator::internals::{Credentials, fingerprint};
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::{check_error, check_error_hides_keys};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};

@@ -5,7 +5,7 @@
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::secret::select;
 use fedora_message::message::validate::validate;
-use fedora_message_operator::commands::manifests::Manifests;
+use fedora_message_operator::internals::Manifests;
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::{check_error, check_error_hides_keys, check_message};
 use libfuzzer_sys::fuzz_target;

@@ -6,7 +6,7 @@ use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::valid_topic;
 use fedora_message::text::{printable, quoted};
-use fedora_message_operator::broker::address::BrokerAddress;
+use fedora_message_operator::internals::BrokerAddress;
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::{check_error, is_hidden};
 use libfuzzer_sys::fuzz_target;

@@ -213,16 +213,10 @@ impl Schedule {
         Some(self.health.map_or(*first, |pause| pause.until.max(*first)))
     }
 
-    /// How many resources are held.
-    #[must_use]
+    /// The number of resources that are held.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether none is held.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// When all are to be listed: what is held before the horizon comes first.

@@ -7,7 +7,7 @@ use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, PLURAL};
 use fedora_message::policy::outcome::Outcome;
 use fedora_message::state::{Facts, MessageState};
-use fedora_message_operator::cluster::status::StatusWriter;
+use fedora_message_operator::internals::StatusWriter;
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::header::{ACCEPT, CONTENT_TYPE};

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use fedora_message::api::object::FedoraMessage;
-use fedora_message_operator::cluster::watch::PENDING;
+use fedora_message_operator::internals::PENDING;
 use futures::{Stream, StreamExt, future};
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};

@@ -13,7 +13,7 @@ use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::schema::catalog::Catalog;
 use fedora_message::schema::check::{Schemas, Unknown, check_schema};
 use fedora_message::state::{Facts, MessageState};
-use fedora_message_operator::controller::queue::{Job, Next, PodLimits, Queue, Write};
+use fedora_message_operator::internals::{Job, Next, PodLimits, Queue, Write};
 use kube::core::WatchEvent;
 use serde_json::{Value, json};
 use tokio::time::Instant;

@@ -43,7 +43,7 @@ pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(fedora_message_operator::cluster::client::connect(config)?)
+    Ok(fedora_message_operator::internals::connect(config)?)
 }
 
 /// A message of about 300 bytes.

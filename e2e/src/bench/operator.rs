@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::FedoraMessageDefinition;
-use fedora_message_operator::cluster::client::describe;
+use fedora_message_operator::internals::describe;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
 use http_body_util::BodyExt;

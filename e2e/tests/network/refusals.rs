@@ -1,8 +1,8 @@
 //! A broker refuses many messages of one user: each is told so for its own sake, and the others go on.
 
 use fedora_message::policy::outcome::{Failure, Reason};
-use fedora_message_operator::broker::fence::Fence;
-use fedora_message_operator::broker::pool::{Brokers, Pool};
+use fedora_message_operator::internals::Fence;
+use fedora_message_operator::internals::{Brokers, Pool};
 use rig::{Proxy, wait_until};
 
 use crate::credentials::{credentials, publish};

@@ -1,6 +1,6 @@
 //! Large messages: more than there is room for in the operator.
 
-use fedora_message_operator::controller::queue::MAX_LARGE_BYTES;
+use fedora_message_operator::internals::MAX_LARGE_BYTES;
 
 use lapin::message::BasicGetMessage;
 use lapin::types::AMQPValue;

@@ -32,7 +32,7 @@ use fedora_message::state::MessageState;
 use tokio::time::Instant;
 
 use self::compactor::Compactor;
-pub use self::compactor::{MAX_LARGE_BYTES, MAX_SMALL_SIZE};
+pub use self::compactor::MAX_LARGE_BYTES;
 use self::entry::{Entry, Progress};
 use self::fair_queue::{FairQueue, Limits, QueueKey};
 pub use self::job::{Job, Next, Write};

@@ -13,7 +13,8 @@ use fedora_message::state::{Facts, MessageState};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Job, MAX_LARGE_BYTES, MAX_SMALL_SIZE, Next, PodLimits, Queue, Write};
+use super::compactor::MAX_SMALL_SIZE;
+use super::{Job, MAX_LARGE_BYTES, Next, PodLimits, Queue, Write};
 use crate::delivery::NotTried;
 
 const NOW: &str = "2026-01-01T12:00:00Z";

@@ -51,7 +51,7 @@ fn of_many_the_first_are_held_and_the_others_are_found_when_these_are_gone() {
         schedule.add(doomed("apps", &format!("m{second}")), after(second));
     }
     schedule.listed(true, after(0), LONG);
-    assert_eq!((schedule.len(), schedule.is_empty()), (3, false));
+    assert_eq!(schedule.len(), 3);
     assert!(!schedule.begin_list(after(60)), "not while some are held that come first");
     assert_eq!(take_all(&mut schedule, after(60)), ["m0", "m1", "m2"]);
     // What is noted meanwhile does not hide what is not held.
@@ -132,7 +132,7 @@ fn what_is_to_be_looked_at_later_comes_again() {
     let a = schedule.take(after(7)).unwrap();
     for end in [Deletion::Gone, Deletion::Kept, Deletion::Done] {
         assert!(!schedule.finish(a.clone(), &end, after(7), LONG));
-        assert!(schedule.is_empty());
+        assert_eq!(schedule.len(), 0);
     }
 }
 
