@@ -28,7 +28,6 @@ mod log_throttle;
 mod metrics;
 mod reconciler;
 mod schema_file;
-#[cfg(feature = "otlp")]
 mod traces;
 mod ttl;
 

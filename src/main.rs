@@ -20,7 +20,6 @@ fn main() -> ExitCode {
         Some(Command::Crd) => commands::crd::main(),
         Some(Command::Publish(arguments)) => commands::publish::main(&arguments),
         Some(Command::Check(arguments)) => commands::check::main(&arguments),
-        Some(Command::Metrics) => commands::metrics::main(),
         Some(Command::Completions { shell }) => commands::completions::main(shell),
     }
 }

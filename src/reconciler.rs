@@ -28,7 +28,6 @@ use crate::controller::queue::{Job, Next, Write};
 use crate::delivery::{Delivery, DeliveryRequest, Identity, NotTried};
 use crate::metrics::{AttemptRecord, Metrics};
 use crate::schema_file::SchemaFile;
-#[cfg(feature = "otlp")]
 use crate::traces::{self, Traces};
 use crate::ttl::TtlController;
 
@@ -67,7 +66,6 @@ pub struct Reconciler {
     /// Counts and measures.
     pub metrics: Arc<Metrics>,
     /// Sends traces to a collector, if one is configured.
-    #[cfg(feature = "otlp")]
     pub traces: Option<Arc<Traces>>,
 }
 
@@ -158,7 +156,6 @@ impl Reconciler {
             took: attempt.took,
             age: job.message.age(now).to_std().unwrap_or_default(),
         });
-        #[cfg(feature = "otlp")]
         if let Some(traces) = &self.traces {
             let took = started.elapsed();
             traces.record(&job.message, &traces::Turn { outcome: &outcome, state: &state, took, now });

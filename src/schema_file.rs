@@ -1,21 +1,51 @@
-//! The catalog of schemas as it lies in a file, read again when the file changes.
+//! The catalog of schemas in a file, which is read again when the file changes.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::time::interval;
 use tracing::{info, warn};
 
-use crate::cli::SchemaArgs;
-use fedora_message::schema::catalog::Catalog;
-use fedora_message::schema::check::Schemas;
+use fedora_message::schema::catalog::{Catalog, CatalogError};
+use fedora_message::schema::check::{Schemas, Unknown};
 
-/// How often the file is looked at. A mounted `ConfigMap` takes a minute to change anyway.
-const LOOK: Duration = Duration::from_secs(10);
+/// The time between two looks at the file. A mounted `ConfigMap` takes a minute to change anyway.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The known schemas, and how messages of other schemas are treated.
+#[derive(Clone, Debug)]
+pub struct SchemaSettings {
+    /// The file with the catalog. Without one no message is checked.
+    pub catalog: Option<PathBuf>,
+    /// How messages are treated whose schema is not in the catalog.
+    pub unknown: Unknown,
+}
+
+/// Why a file can't be used as the catalog.
+#[derive(Debug, Error)]
+pub enum SchemaFileError {
+    /// The operating system can't read the file.
+    #[error("can't read {}: {error}: check the file's name", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
+    /// The file holds no catalog.
+    #[error("can't use {}: {error}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The fault in its content.
+        error: CatalogError,
+    },
+}
 
 /// The schemas in use, and the file that they are from.
 #[derive(Default)]
@@ -27,37 +57,37 @@ pub struct SchemaFile {
 #[derive(Default)]
 struct Loaded {
     schemas: Arc<Schemas>,
-    /// What was last seen in the file.
+    /// The file's content when it was last read.
     version: Option<FileVersion>,
-    /// Whether the schemas in use are those in the file.
+    /// True if the schemas in use are those in the file.
     in_step: bool,
 }
 
-/// A fingerprint of the file, or why it could not be read.
-type FileVersion = Result<u64, String>;
+/// A fingerprint of the file's content, or the kind of error that reading it caused.
+type FileVersion = Result<u64, io::ErrorKind>;
 
 impl SchemaFile {
-    /// Reads the file that the command line names, if it names one.
-    pub fn open(arguments: &SchemaArgs) -> Result<Self, String> {
-        let unknown = arguments.unknown_schemas.into();
-        let Some(path) = arguments.schema_catalog.clone() else {
-            let schemas = Arc::new(Schemas { catalog: None, unknown });
-            return Ok(Self { path: None, state: Mutex::new(Loaded { schemas, version: None, in_step: true }) });
+    /// Reads the file that the settings name, if they name one.
+    pub fn open(settings: SchemaSettings) -> Result<Self, SchemaFileError> {
+        let SchemaSettings { catalog: path, unknown } = settings;
+        let (catalog, version) = match &path {
+            None => (None, None),
+            Some(path) => {
+                let bytes = read(path)?;
+                (Some(Arc::new(catalog(path, &bytes)?)), Some(Ok(fingerprint(&bytes))))
+            }
         };
-        let bytes = read(&path)?;
-        let catalog = Some(Arc::new(catalog(&path, &bytes)?));
-        let schemas = Arc::new(Schemas { catalog, unknown });
-        let state = Loaded { schemas, version: Some(Ok(fingerprint(&bytes))), in_step: true };
-        Ok(Self { path: Some(path), state: Mutex::new(state) })
+        let state = Loaded { schemas: Arc::new(Schemas { catalog, unknown }), version, in_step: true };
+        Ok(Self { path, state: Mutex::new(state) })
     }
 
-    /// What is known of schemas now.
+    /// Returns the schemas in use.
     #[must_use]
     pub fn current(&self) -> Arc<Schemas> {
         self.state.lock().schemas.clone()
     }
 
-    /// How many schemas are known, and whether that is what the file says; nothing without a file.
+    /// Returns the number of schemas, and true if they are those in the file. Without a file, returns `None`.
     #[must_use]
     pub fn report(&self) -> Option<(usize, bool)> {
         self.path.as_ref()?;
@@ -66,29 +96,29 @@ impl SchemaFile {
         Some((known, state.in_step))
     }
 
-    /// Looks at the file now and then, for as long as the program runs.
+    /// Looks at the file at every interval, while the program runs.
     pub async fn watch(self: Arc<Self>) {
         if self.path.is_none() {
             return;
         }
-        let mut look = interval(LOOK);
+        let mut interval = interval(INTERVAL);
         loop {
-            look.tick().await;
+            interval.tick().await;
             let file = self.clone();
             // It fails only while the program ends.
             let _ = tokio::task::spawn_blocking(move || file.refresh()).await;
         }
     }
 
-    /// Takes what is new in the file; if that is no catalog, keeps the one before and says so, once.
+    /// Reads the file if it has changed. If it holds no catalog, keeps the previous one and logs that once.
     fn refresh(&self) {
         let Some(path) = &self.path else { return };
-        let read = read(path);
-        let version = read.as_ref().map(|bytes| fingerprint(bytes)).map_err(Clone::clone);
+        let bytes = fs::read(path);
+        let version = bytes.as_deref().map(fingerprint).map_err(io::Error::kind);
         if self.state.lock().version.as_ref() == Some(&version) {
             return;
         }
-        let catalog = read.and_then(|bytes| catalog(path, &bytes));
+        let catalog = bytes.map_err(|error| unreadable(path, error)).and_then(|bytes| catalog(path, &bytes));
         let mut state = self.state.lock();
         state.version = Some(version);
         state.in_step = catalog.is_ok();
@@ -98,17 +128,21 @@ impl SchemaFile {
                 let unknown = state.schemas.unknown;
                 state.schemas = Arc::new(Schemas { catalog: Some(Arc::new(catalog)), unknown });
             }
-            Err(detail) => warn!("{detail}; messages are checked by the catalog that was there before"),
+            Err(error) => warn!("{error}; the previous catalog stays in use"),
         }
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("can't read {}: {error}: check the file's name", path.display()))
+fn read(path: &Path) -> Result<Vec<u8>, SchemaFileError> {
+    fs::read(path).map_err(|error| unreadable(path, error))
 }
 
-fn catalog(path: &Path, bytes: &[u8]) -> Result<Catalog, String> {
-    Catalog::read(bytes).map_err(|error| format!("can't use {}: {error}", path.display()))
+fn unreadable(path: &Path, error: io::Error) -> SchemaFileError {
+    SchemaFileError::Unreadable { path: path.to_owned(), error }
+}
+
+fn catalog(path: &Path, bytes: &[u8]) -> Result<Catalog, SchemaFileError> {
+    Catalog::read(bytes).map_err(|error| SchemaFileError::Invalid { path: path.to_owned(), error })
 }
 
 fn fingerprint(bytes: &[u8]) -> u64 {

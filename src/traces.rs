@@ -1,6 +1,5 @@
-//! Traces for OpenTelemetry, in a program that is built with the feature `otlp` (docs/decisions/0021): a span for each
-//! message, from its creation to its end, and one within it for each attempt. The names of attributes are those of the
-//! semantic conventions for messaging.
+//! Traces for OpenTelemetry (docs/decisions/0021 and 0033): a span for each message, from its creation to its end, and
+//! one within it for each attempt. The names of attributes are those of the semantic conventions for messaging.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

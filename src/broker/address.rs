@@ -1,13 +1,17 @@
 //! A broker's address: an `amqps://` URL, checked once.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::str::FromStr;
+
+use thiserror::Error;
+use url::{Host, ParseError, Url};
 
 /// The port of AMQP over TLS.
 const DEFAULT_PORT: u16 = 5671;
-/// What a right one looks like.
+/// A valid URL, for error messages.
 const EXAMPLE: &str = "for example amqps://rabbitmq.fedoraproject.org/%2Fpubsub";
+/// The beginning of every URL.
+const SCHEME: &str = "amqps://";
 
 /// Where a broker listens, and which virtual host is used there.
 ///
@@ -23,8 +27,47 @@ pub struct BrokerAddress {
     pub vhost: String,
 }
 
+/// Why a URL is not a broker's address.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AddressError {
+    /// The scheme is not `amqps`.
+    #[error("the URL must begin with amqps://, because messages are sent only over TLS: write {}", EXAMPLE)]
+    Scheme,
+    /// The URL has a query or a fragment.
+    #[error("the URL must end after the virtual host: remove what follows ? or #")]
+    Tail,
+    /// The host is missing.
+    #[error("the URL names no host: write {}", EXAMPLE)]
+    NoHost,
+    /// The host has characters that no host has.
+    #[error("the URL's host must be a name of letters, digits, dashes and dots, or an IP address: write {}", EXAMPLE)]
+    Host,
+    /// An IPv6 address stands without brackets.
+    #[error(
+        "the URL's host must stand in brackets if it is an IPv6 address: write for example amqps://[2001:db8::1]:5671"
+    )]
+    NoBrackets,
+    /// The brackets do not hold an IPv6 address.
+    #[error("the URL's brackets must hold an IPv6 address: write for example amqps://[2001:db8::1]:5671")]
+    Brackets,
+    /// The port is not one.
+    #[error("the URL's port must be a number from 1 to 65535: correct it, or leave it out for {}", DEFAULT_PORT)]
+    Port,
+    /// The path has more than one segment.
+    #[error("the URL's virtual host must have its slashes written as %2F: write {}", EXAMPLE)]
+    Slash,
+    /// The virtual host has control characters.
+    #[error("the URL's virtual host must not have control characters: remove them")]
+    Control,
+    /// The virtual host is not percent-encoded UTF-8.
+    #[error(
+        "the URL's virtual host has a % that no two hexadecimal digits of UTF-8 follow: write % as %25, and / as %2F"
+    )]
+    Encoding,
+}
+
 impl BrokerAddress {
-    /// The URL that is read as this address, for other programs.
+    /// Returns the URL of this address, for other programs.
     #[must_use]
     pub fn url(&self) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -34,76 +77,66 @@ impl BrokerAddress {
 }
 
 impl FromStr for BrokerAddress {
-    type Err = String;
+    type Err = AddressError;
 
-    fn from_str(url: &str) -> Result<Self, String> {
-        let rest = url.strip_prefix("amqps://").ok_or_else(|| {
-            format!("the URL must begin with amqps://, as messages are only sent over TLS: write {EXAMPLE}")
-        })?;
-        if rest.contains(['?', '#']) {
-            return Err("the URL must end after the virtual host: remove what follows ? or #".to_owned());
-        }
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let rest = text.strip_prefix(SCHEME).ok_or(AddressError::Scheme)?;
+        // The parser would drop white space.
+        let (authority, _) = rest.split_once(['/', '?', '#']).unwrap_or((rest, ""));
         let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-        let (host, port) = host_and_port(place)?;
-        Ok(Self { host: valid_host(host)?, port: valid_port(port)?, vhost: valid_vhost(path)? })
-    }
-}
-
-/// An IPv6 address has colons of its own, and stands in brackets.
-fn host_and_port(place: &str) -> Result<(&str, Option<&str>), String> {
-    const BRACKETS: &str = "write for example amqps://[2001:db8::1]:5671";
-    let Some(inside) = place.strip_prefix('[') else {
-        if place.matches(':').count() > 1 {
-            return Err(format!("the URL's host must stand in brackets if it is an IPv6 address: {BRACKETS}"));
+        if place.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(AddressError::Host);
         }
-        return Ok(place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))));
-    };
-    match inside.split_once(']') {
-        Some((host, "")) if host.parse::<Ipv6Addr>().is_ok() => Ok((host, None)),
-        Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && port.starts_with(':') => Ok((host, Some(&port[1..]))),
-        _ => {
-            Err("the URL's brackets must hold an IPv6 address: write for example amqps://[2001:db8::1]:5671".to_owned())
+        if !place.starts_with('[') && place.matches(':').count() > 1 {
+            return Err(AddressError::NoBrackets);
         }
+        let url = Url::parse(text).map_err(|error| match error {
+            ParseError::EmptyHost => AddressError::NoHost,
+            ParseError::InvalidIpv6Address => AddressError::Brackets,
+            ParseError::InvalidPort => AddressError::Port,
+            _ => AddressError::Host,
+        })?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(AddressError::Tail);
+        }
+        let host = valid_host(&url)?;
+        let port = url.port().unwrap_or(DEFAULT_PORT);
+        if port == 0 {
+            return Err(AddressError::Port);
+        }
+        Ok(Self { host, port, vhost: valid_vhost(url.path())? })
     }
 }
 
-fn valid_host(host: &str) -> Result<String, String> {
-    let of_host = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
-    match host {
-        "" => Err(format!("the URL names no host: write {EXAMPLE}")),
-        host if host.chars().all(of_host) => Ok(host.to_owned()),
-        _ => Err(format!(
-            "the URL's host must be a name of letters, digits, dashes and dots, or an IP address: write {EXAMPLE}"
-        )),
+fn valid_host(url: &Url) -> Result<String, AddressError> {
+    match url.host() {
+        None | Some(Host::Domain("")) => Err(AddressError::NoHost),
+        Some(Host::Domain(name)) if name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) => {
+            Ok(name.to_owned())
+        }
+        Some(Host::Domain(_)) => Err(AddressError::Host),
+        Some(Host::Ipv4(address)) => Ok(address.to_string()),
+        Some(Host::Ipv6(address)) => Ok(address.to_string()),
     }
 }
 
-fn valid_port(port: Option<&str>) -> Result<u16, String> {
-    match port.map(str::parse) {
-        None => Ok(DEFAULT_PORT),
-        Some(Ok(port)) if port > 0 => Ok(port),
-        Some(_) => Err(format!(
-            "the URL's port must be a number from 1 to 65535: correct it, or leave it out for {DEFAULT_PORT}"
-        )),
-    }
-}
-
-/// Without a path it is `/`, as everywhere.
-fn valid_vhost(path: &str) -> Result<String, String> {
+/// Returns the virtual host that a path names. Without a path it is `/`, as in other clients.
+fn valid_vhost(path: &str) -> Result<String, AddressError> {
+    let path = path.strip_prefix('/').unwrap_or(path);
     if path.is_empty() {
         return Ok("/".to_owned());
     }
     if path.contains('/') {
-        return Err(format!("the URL's virtual host must have its slashes written as %2F: write {EXAMPLE}"));
+        return Err(AddressError::Slash);
     }
     match percent_decoded(path) {
-        Some(vhost) if !vhost.contains(char::is_control) => Ok(vhost),
-        Some(_) => Err("the URL's virtual host must not have control characters: remove them".to_owned()),
-        None => Err("the URL's virtual host has a % that no two hexadecimal digits of UTF-8 follow: write % as %25, and / as %2F".to_owned()),
+        Some(vhost) if vhost.contains(char::is_control) => Err(AddressError::Control),
+        Some(vhost) => Ok(vhost),
+        None => Err(AddressError::Encoding),
     }
 }
 
+/// Decodes strictly: the crates for URLs keep a `%` that no two digits follow.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -178,14 +211,14 @@ mod tests {
         for url in
             ["amqp://me:hunter2@a/", "amqps://me:hunter2@a:0/", "amqps://me:hunter2@a b/", "amqps://a/%ZZhunter2"]
         {
-            assert!(!url.parse::<BrokerAddress>().unwrap_err().contains("hunter2"), "{url}");
+            assert!(!url.parse::<BrokerAddress>().unwrap_err().to_string().contains("hunter2"), "{url}");
         }
     }
 
     #[test]
     fn refuses_plain_amqp_and_nonsense() {
         for url in ["amqp://localhost/%2Fpubsub", "http://localhost", "", "localhost:5671"] {
-            let detail = url.parse::<BrokerAddress>().unwrap_err();
+            let detail = url.parse::<BrokerAddress>().unwrap_err().to_string();
             assert!(detail.contains("amqps://"), "{url}: {detail}");
         }
     }

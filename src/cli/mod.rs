@@ -12,15 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 
 use self::pods::PodArgs;
 pub use self::schemas::{SchemaArgs, SchemaCheckArgs};
-use self::values::{
-    BrokerUrl, admin_address, concurrency, environment, exchange, lease_name, namespace, seconds, time_to_live,
-    topic_prefix, watched_namespace,
-};
+use self::values::{BrokerUrl, environment, exchange, lease_name, namespace, topic_prefix, watched_namespace};
 use crate::broker::address::BrokerAddress;
 use crate::broker::pool::Brokers;
 use fedora_message::api::v1alpha1::Environment;
@@ -28,6 +25,9 @@ use fedora_message::message::envelope::Routing;
 
 /// Version and commit, as `--version` prints them.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMMIT"), ")");
+
+/// The longest time to live that the CRD allows, in seconds.
+const MAX_TTL_SECONDS: i64 = i32::MAX as i64;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -70,8 +70,6 @@ pub enum Command {
     /// Look at a broker (--env), the cluster (--cluster) or both, and say what is found, or what failed
     /// and what to do
     Check(Box<CheckArgs>),
-    /// Print the metrics that the operator tells at /metrics, as a page of Markdown
-    Metrics,
     /// Print a completion script for a shell
     Completions {
         /// The shell.
@@ -89,14 +87,14 @@ pub struct RunArgs {
     #[command(flatten)]
     pub scope: ScopeArgs,
     /// How many messages of an environment are under way at a time; an eighth as many statuses are written at a time
-    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = concurrency)]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
     /// After how many seconds messages are deleted that were sent or given up, unless they say so
     /// themselves; none unless given
-    #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = time_to_live)]
+    #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = value_parser!(u32).range(..=MAX_TTL_SECONDS))]
     pub default_ttl_seconds_after_finished: Option<u32>,
     /// Where /metrics, /livez and /readyz are served
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT", value_parser = admin_address)]
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     pub admin_address: SocketAddr,
     /// How log lines are written; text on a terminal, json elsewhere, unless given. RUST_LOG sets
     /// the level, for example info or fedora_message_operator=debug
@@ -107,7 +105,6 @@ pub struct RunArgs {
     pub schemas: SchemaArgs,
     /// Where traces go: the address of an OpenTelemetry collector that takes OTLP over HTTP, for example
     /// http://localhost:4318; none are made unless given
-    #[cfg(feature = "otlp")]
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = self::values::collector)]
     pub otlp_endpoint: Option<String>,
     /// What is chosen about Pods. The last, for its heading goes on.
@@ -192,7 +189,7 @@ pub struct BrokerArgs {
     #[arg(long, env = "TRACE_CONTEXT")]
     pub trace_context: bool,
     /// How many seconds a broker has to confirm a message, before it is sent again
-    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
     pub confirm_timeout: u16,
 }
 
@@ -240,7 +237,7 @@ pub struct PublishArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     /// How many messages of an environment are under way at a time
-    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = concurrency)]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
 }
 
@@ -275,7 +272,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub broker: BrokerArgs,
     /// The environment whose broker is checked
-    #[arg(long, value_parser = environment, value_name = "prod|stg", requires_all = ["ca", "cert", "key"])]
+    #[arg(long, value_parser = environment(), value_name = "prod|stg", requires_all = ["ca", "cert", "key"])]
     pub env: Option<Environment>,
     /// File with the CA certificates that the broker's certificate is checked against
     #[arg(long, value_name = "FILE", requires = "env")]

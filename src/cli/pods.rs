@@ -1,11 +1,11 @@
 //! The flags of delivery by Pods.
 
-use clap::Args;
+use clap::{Args, value_parser};
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::values::{concurrency, object_name, seconds};
+use super::values::object_name;
 use fedora_message::pod::manifest::PodSettings;
 
 /// Flags of delivery by Pods. Without `--delivery-mode pod` or `fallback` they do nothing.
@@ -26,16 +26,16 @@ pub struct PodArgs {
     #[arg(long, env = "CLI_SCHEMAS", value_name = "SCHEMA", value_delimiter = ',')]
     pub cli_schemas: Vec<String>,
     /// How many Pods may run at a time
-    #[arg(long, env = "MAX_PODS", default_value_t = 4, value_name = "NUMBER", value_parser = concurrency)]
+    #[arg(long, env = "MAX_PODS", default_value_t = 4, value_name = "NUMBER", value_parser = value_parser!(u16).range(1..=1024))]
     pub max_pods: u16,
     /// How many seconds a Pod that failed is kept, for people to look at
-    #[arg(long, env = "KEEP_FAILED_PODS", default_value_t = 600, value_name = "SECONDS", value_parser = whole::<0>)]
+    #[arg(long, env = "KEEP_FAILED_PODS", default_value_t = 600, value_name = "SECONDS")]
     pub keep_failed_pods: u32,
     /// How many seconds a Pod has to begin to run
-    #[arg(long, env = "POD_START_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "POD_START_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
     pub pod_start_timeout: u16,
     /// How many seconds a Pod may run; the CLI itself gives up after 30
-    #[arg(long, env = "POD_RUN_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "POD_RUN_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
     pub pod_run_timeout: u16,
     /// What a Pod asks for and may use, as in a manifest
     #[arg(long, env = "POD_RESOURCES", value_name = "JSON", default_value = r#"{"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}}"#, value_parser = json::<ResourceRequirements>)]
@@ -50,7 +50,7 @@ pub struct PodArgs {
     #[arg(long, env = "POD_TOLERATIONS", value_name = "JSON", default_value = "[]", value_parser = json::<Tolerations>)]
     pub pod_tolerations: Tolerations,
     /// With fallback: how often in a row the direct way has to fail before Pods are tried
-    #[arg(long, env = "FALLBACK_AFTER", default_value_t = 3, value_name = "FAILURES", value_parser = whole::<1>)]
+    #[arg(long, env = "FALLBACK_AFTER", default_value_t = 3, value_name = "FAILURES", value_parser = value_parser!(u32).range(1..))]
     pub fallback_after: u32,
 }
 
@@ -76,11 +76,6 @@ impl PodArgs {
             run_seconds: self.pod_run_timeout.into(),
         }
     }
-}
-
-fn whole<const LEAST: u32>(number: &str) -> Result<u32, String> {
-    let number = number.parse().ok().filter(|number| *number >= LEAST);
-    number.ok_or_else(|| format!("must be a whole number from {LEAST}, without a unit: correct it"))
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

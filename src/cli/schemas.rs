@@ -4,39 +4,43 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::schema_file::SchemaSettings;
 use fedora_message::schema::check::Unknown;
 
-/// Which schemas are known, and what becomes of messages of others.
+/// Which schemas are known, and how messages of other schemas are treated.
 #[derive(Args, Clone, Debug)]
 pub struct SchemaArgs {
-    /// File with the schemas that bodies and headers are checked against, as `just schemas` writes it;
-    /// nothing is checked unless given
+    /// File with the schemas that bodies and headers are checked against, as `just schemas` writes it. Without it
+    /// nothing is checked
     #[arg(long, env = "SCHEMA_CATALOG", value_name = "FILE")]
     pub schema_catalog: Option<PathBuf>,
-    /// What becomes of messages whose schema is not in that file
+    /// How to treat messages whose schema is not in that file
     #[arg(long, env = "UNKNOWN_SCHEMAS", value_enum, default_value_t = UnknownSchemas::Allow)]
     pub unknown_schemas: UnknownSchemas,
 }
 
-/// What becomes of messages whose schema is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum UnknownSchemas {
-    /// They are sent without a check, and their status says so
-    Allow,
-    /// They are given up as invalid
-    Refuse,
-}
-
-impl From<UnknownSchemas> for Unknown {
-    fn from(unknown: UnknownSchemas) -> Self {
-        match unknown {
-            UnknownSchemas::Allow => Self::Allow,
-            UnknownSchemas::Refuse => Self::Refuse,
-        }
+impl SchemaArgs {
+    /// Returns the settings that these flags make.
+    #[must_use]
+    pub fn settings(&self) -> SchemaSettings {
+        let unknown = match self.unknown_schemas {
+            UnknownSchemas::Allow => Unknown::Allow,
+            UnknownSchemas::Refuse => Unknown::Refuse,
+        };
+        SchemaSettings { catalog: self.schema_catalog.clone(), unknown }
     }
 }
 
-/// What `check` is asked about schemas, without a broker.
+/// How messages are treated whose schema is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UnknownSchemas {
+    /// Send them without a check, and say so in their status
+    Allow,
+    /// Give them up as invalid
+    Refuse,
+}
+
+/// The flags of `check` about schemas, for which no broker is needed.
 #[derive(Args, Clone, Debug)]
 pub struct SchemaCheckArgs {
     /// Which schemas are known.

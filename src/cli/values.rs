@@ -1,18 +1,19 @@
-//! What flags and variables may be, with words for what they may not.
+//! The values of flags and variables: what clap's own parsers can't check.
 
 use std::ffi::OsStr;
-use std::net::SocketAddr;
 
 use clap::Arg;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
+use strum::VariantArray;
+use url::Url;
 
 use crate::broker::address::BrokerAddress;
 use fedora_message::api::names::{is_label, is_subdomain};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::validate::valid_topic;
 
-/// Reads a broker's URL, without quoting one that is wrong: there may be a password in it.
+/// Parses a broker's URL, and quotes no invalid one: it may have a password.
 #[derive(Clone)]
 pub(crate) struct BrokerUrl;
 
@@ -25,8 +26,11 @@ impl TypedValueParser for BrokerUrl {
         argument: Option<&Arg>,
         value: &OsStr,
     ) -> Result<BrokerAddress, clap::Error> {
-        let url = value.to_str().ok_or_else(|| "the URL must be text in UTF-8: write it anew".to_owned());
-        url.and_then(str::parse).map_err(|detail| {
+        let parsed = match value.to_str() {
+            Some(url) => url.parse::<BrokerAddress>().map_err(|error| error.to_string()),
+            None => Err("the URL must be text in UTF-8: write it anew".to_owned()),
+        };
+        parsed.map_err(|detail| {
             let argument = argument.map(ToString::to_string).unwrap_or_default();
             let detail = format!("invalid value for '{argument}': {detail}\n");
             clap::Error::raw(ErrorKind::ValueValidation, detail).with_cmd(command)
@@ -34,11 +38,13 @@ impl TypedValueParser for BrokerUrl {
     }
 }
 
-pub(crate) fn environment(name: &str) -> Result<Environment, String> {
-    name.parse().map_err(|_| "there are prod and stg".to_owned())
+/// Parses an environment's name.
+pub(crate) fn environment() -> impl TypedValueParser<Value = Environment> {
+    PossibleValuesParser::new(Environment::VARIANTS.iter().map(|environment| environment.name()))
+        .try_map(|name| name.parse::<Environment>())
 }
 
-/// A prefix is a topic, but for dots at its end, which the library allows too.
+/// A prefix is a topic, and may end with dots, as in the library.
 pub(crate) fn topic_prefix(prefix: &str) -> Result<String, String> {
     match prefix.trim_end_matches('.') {
         "" => Ok(String::new()),
@@ -53,43 +59,9 @@ pub(crate) fn exchange(name: &str) -> Result<String, String> {
     }
 }
 
-pub(crate) fn concurrency(number: &str) -> Result<u16, String> {
-    number
-        .parse()
-        .ok()
-        .filter(|number| (1..=1024).contains(number))
-        .ok_or_else(|| "must be a whole number from 1 to 1024: correct it".to_owned())
-}
-
-pub(crate) fn seconds(number: &str) -> Result<u16, String> {
-    number
-        .parse()
-        .ok()
-        .filter(|number| *number > 0)
-        .ok_or_else(|| format!("must be a whole number of seconds from 1 to {}, without a unit: correct it", u16::MAX))
-}
-
-pub(crate) fn time_to_live(number: &str) -> Result<u32, String> {
-    let most = i32::MAX.cast_unsigned();
-    number
-        .parse()
-        .ok()
-        .filter(|number| *number <= most)
-        .ok_or_else(|| format!("must be a whole number of seconds from 0 to {most}, without a unit: correct it"))
-}
-
-pub(crate) fn admin_address(address: &str) -> Result<SocketAddr, String> {
-    address
-        .parse()
-        .map_err(|_| "must be an IP address and a port: write for example 0.0.0.0:8080 or [::]:8080".to_owned())
-}
-
-#[cfg(feature = "otlp")]
 pub(crate) fn collector(url: &str) -> Result<String, String> {
-    match url.parse::<http::Uri>() {
-        Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {
-            Ok(url.trim_end_matches('/').to_owned())
-        }
+    match Url::parse(url) {
+        Ok(parsed) if parsed.scheme() == "http" && parsed.has_host() => Ok(url.trim_end_matches('/').to_owned()),
         _ => Err("must be the URL of a collector that takes OTLP over plain HTTP: write for example http://localhost:4318, of one beside the operator".to_owned()),
     }
 }
@@ -109,14 +81,14 @@ pub(crate) fn watched_namespace(name: &str) -> Result<String, String> {
 }
 
 pub(crate) fn lease_name(name: &str) -> Result<String, String> {
-    named(name, "a Lease's name")
+    subdomain(name, "a Lease's name")
 }
 
 pub(crate) fn object_name(name: &str) -> Result<String, String> {
-    named(name, "an object's name")
+    subdomain(name, "an object's name")
 }
 
-fn named(name: &str, what: &str) -> Result<String, String> {
+fn subdomain(name: &str, what: &str) -> Result<String, String> {
     if is_subdomain(name) {
         Ok(name.to_owned())
     } else {

@@ -9,7 +9,6 @@ pub mod completions;
 pub mod crd;
 pub mod files;
 pub mod manifests;
-pub mod metrics;
 pub mod publish;
 pub mod run;
 

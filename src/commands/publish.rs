@@ -48,9 +48,9 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
         Ok(certificate) => certificate,
         Err(detail) => return super::misused(&detail),
     };
-    let schemas = match SchemaFile::open(&arguments.schemas) {
+    let schemas = match SchemaFile::open(arguments.schemas.settings()) {
         Ok(file) => file.current(),
-        Err(detail) => return super::misused(&detail),
+        Err(error) => return super::misused(&error.to_string()),
     };
     let publisher = Publisher {
         schemas,

@@ -39,7 +39,6 @@ use crate::metrics::Metrics;
 use crate::reconciler::Reconciler;
 use crate::schema_file::SchemaFile;
 use crate::ttl::TtlController;
-#[cfg(feature = "otlp")]
 use crate::{cli::BrokerArgs, traces::Traces};
 use fedora_message::api::compare::InstalledCrd;
 
@@ -54,9 +53,9 @@ const QUESTIONS: usize = 16;
 #[must_use]
 pub fn main(arguments: RunArgs) -> ExitCode {
     start_log(arguments.log_format);
-    let schemas = match SchemaFile::open(&arguments.schemas) {
+    let schemas = match SchemaFile::open(arguments.schemas.settings()) {
         Ok(schemas) => Arc::new(schemas),
-        Err(detail) => return super::misused(&detail),
+        Err(error) => return super::misused(&error.to_string()),
     };
     match super::block_on(run(arguments, schemas)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -76,7 +75,6 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
     let (asker, questions) = mpsc::channel(QUESTIONS);
     let metrics = Arc::new(Metrics::new());
-    #[cfg(feature = "otlp")]
     let traces = traces(&arguments)?;
     let mut terminated = pin!(terminated()?.fuse());
     let (mut election, unelected) = Election::begin(&client, &arguments);
@@ -111,7 +109,6 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         delivery: delivery(&client, &arguments, election.leadership.clone(), begun.subscribe(), wake),
         metrics,
         schemas,
-        #[cfg(feature = "otlp")]
         traces: traces.clone(),
     };
     let inputs = Inputs {
@@ -129,7 +126,6 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     // Nothing is deleted once another one leads.
     let _ = cleaning.await;
     election.end().await;
-    #[cfg(feature = "otlp")]
     if let Some(traces) = traces {
         // It fails only while the process is torn down.
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
@@ -229,7 +225,6 @@ fn delivery(
 }
 
 /// Where traces go, if a collector is named.
-#[cfg(feature = "otlp")]
 fn traces(arguments: &RunArgs) -> Result<Option<Arc<Traces>>, String> {
     let BrokerArgs { exchange, trace_context, .. } = &arguments.broker;
     let traces = arguments.otlp_endpoint.as_deref().map(|collector| Traces::to(collector, exchange, *trace_context));

@@ -51,7 +51,6 @@ fn reconciler(client: Client) -> Reconciler {
         credential_cache: CredentialCache::default(),
         certificates: CertificateTracker::default(),
         schemas: Arc::default(),
-        #[cfg(feature = "otlp")]
         traces: None,
         metrics: Arc::new(Metrics::new()),
         delivery: Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop)),

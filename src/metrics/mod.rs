@@ -1,9 +1,7 @@
-//! What the program counts and measures, for `/metrics`.
+//! The metrics that the program serves at `/metrics`.
 //!
-//! Labels come from closed lists, but for those of certificates, of which there are at most a thousand:
-//! whatever messages say, no series are made of it.
-
-mod descriptions;
+//! Labels come from closed lists, except those of certificates, of which there are at most a thousand. So the
+//! content of messages never creates a series.
 
 use std::time::Duration;
 
@@ -13,10 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry, Unit};
 use strum::VariantArray;
 
-pub use self::descriptions::page;
 use crate::broker::pool::Usage;
 use crate::cluster::status::Written;
 use crate::ttl::schedule::Deletion;
@@ -24,7 +21,9 @@ use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::authentication::SecretName;
 use fedora_message::policy::outcome::{Mode, Reason, Timing};
 
-/// The content type of what [`Metrics::encode`] writes.
+/// The prefix of every metric's name.
+const PREFIX: &str = "fedora_message_operator";
+/// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The ages by which pending messages are counted, with their labels.
 pub const AGES: [(&str, TimeDelta); 5] = [
@@ -34,41 +33,41 @@ pub const AGES: [(&str, TimeDelta); 5] = [
     ("1h", TimeDelta::hours(1)),
     ("1d", TimeDelta::days(1)),
 ];
-/// Bounds for what a broker takes: a confirm takes milliseconds, and 30 seconds at the most.
+/// The buckets for a broker's time: a confirm takes milliseconds, and at most 30 seconds.
 const BROKER_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
-/// Bounds for a message's whole way, which begins at a whole second.
+/// The buckets for the time from a message's creation, which is a whole second.
 const DELIVERY_SECONDS: [f64; 12] = [0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0];
 
-/// The label of a message that names no environment, as it can't be read.
+/// The label of a message whose environment can't be read.
 const UNKNOWN: &str = "unknown";
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-struct Build {
+struct BuildLabels {
     version: &'static str,
     commit: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-struct Env {
+struct EnvLabels {
     env: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-struct Way {
+struct DeliveryLabels {
     env: &'static str,
     mode: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-struct WayAndEnd {
+struct AttemptLabels {
     env: &'static str,
     mode: &'static str,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-struct Age {
+struct PendingLabels {
     env: &'static str,
     older_than: &'static str,
 }
@@ -80,7 +79,7 @@ struct SecretLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
-struct ByResult {
+struct ResultLabels {
     result: &'static str,
 }
 
@@ -90,49 +89,49 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// Counts and measures.
 pub struct Metrics {
     registry: Registry,
-    attempts: Family<WayAndEnd, Counter>,
-    finished: Family<WayAndEnd, Counter>,
-    publish: Histograms<Env>,
-    confirm: Histograms<Env>,
-    delivery: Histograms<Way>,
-    status_writes: Family<ByResult, Counter>,
-    deletions: Family<ByResult, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    finished: Family<AttemptLabels, Counter>,
+    publish: Histograms<EnvLabels>,
+    confirm: Histograms<EnvLabels>,
+    delivery: Histograms<DeliveryLabels>,
+    status_writes: Family<ResultLabels, Counter>,
+    deletions: Family<ResultLabels, Counter>,
     schemas: Gauge,
     schemas_in_step: Gauge,
     leader: Gauge,
-    pending: Family<Age, Gauge>,
-    connections: Family<Env, Gauge>,
-    channels: Family<Env, Gauge>,
-    blocked: Family<Env, Gauge>,
+    pending: Family<PendingLabels, Gauge>,
+    connections: Family<EnvLabels, Gauge>,
+    channels: Family<EnvLabels, Gauge>,
+    blocked: Family<EnvLabels, Gauge>,
     certificates: Family<SecretLabels, Gauge>,
 }
 
-/// What can be asked of the operator at any time.
+/// The operator's state at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Whether it sends messages.
+    /// True if it sends messages.
     pub leads: bool,
-    /// How many pending messages of an environment are older than each of the [`AGES`]; of none if they
-    /// can't be read.
+    /// The number of pending messages of an environment that are older than each of the [`AGES`]. `None` stands
+    /// for messages that can't be read.
     pub pending: Vec<(Option<Environment>, [usize; AGES.len()])>,
-    /// What each environment's connections are at.
+    /// The use of each environment's connections.
     pub connections: Vec<(Environment, Usage)>,
-    /// How many schemas are in use, and whether these are what their file says; nothing without a file.
+    /// The number of schemas, and true if they are those in their file. `None` without a file.
     pub schemas: Option<(usize, bool)>,
-    /// Until when the client certificates in use are valid.
+    /// When the client certificates in use expire.
     pub certificates: Vec<(SecretName, DateTime<Utc>)>,
 }
 
-/// A message's turn, and what came of it.
+/// One attempt to send a message, and its result.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptRecord {
     /// The message's environment, if it can be read.
     pub environment: Option<Environment>,
-    /// Which way was tried.
+    /// How it was sent.
     pub mode: Mode,
-    /// What came of it.
+    /// The result.
     pub reason: Reason,
-    /// Whether the message was sent or given up.
+    /// True if the message was sent or given up.
     pub finished: bool,
     /// How long the broker took, if it confirmed the message to this process.
     pub took: Option<Timing>,
@@ -141,111 +140,167 @@ pub struct AttemptRecord {
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
+    /// Registers all metrics, each with its description. They stand in `docs/metrics.md` in this order.
     #[must_use]
     pub fn new() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let r = &mut registry;
+        let attempts = registered(r, "attempts", "Attempts to send a message, by result", Family::default());
+        let finished = registered(r, "messages_finished", "Messages that were sent or given up", Family::default());
+        let pending = registered(
+            r,
+            "messages_pending",
+            "Messages that are not sent, given up or suspended, and are older than the label says. Only the replica \
+             that sends has them",
+            Family::default(),
+        );
         let broker = || Histogram::new(BROKER_SECONDS);
-        let mut metrics = Self {
-            registry: Registry::with_prefix(descriptions::PREFIX),
-            attempts: Family::default(),
-            finished: Family::default(),
-            publish: Family::new_with_constructor(broker),
-            confirm: Family::new_with_constructor(broker),
-            delivery: Family::new_with_constructor(|| Histogram::new(DELIVERY_SECONDS)),
-            status_writes: Family::default(),
-            deletions: Family::default(),
-            schemas: Gauge::default(),
-            schemas_in_step: Gauge::default(),
-            leader: Gauge::default(),
-            pending: Family::default(),
-            connections: Family::default(),
-            channels: Family::default(),
-            blocked: Family::default(),
-            certificates: Family::default(),
+        let publish = registered_in_seconds(
+            r,
+            "publish_duration",
+            "Time until a sent message was handed to the connection: the wait for a channel, and for space in it",
+            Histograms::new_with_constructor(broker),
+        );
+        let confirm = registered_in_seconds(
+            r,
+            "confirm_duration",
+            "Time that the broker then took to confirm the message",
+            Histograms::new_with_constructor(broker),
+        );
+        let delivery = registered_in_seconds(
+            r,
+            "delivery_duration",
+            "Age of messages when they were sent, since creationTimestamp, which is a whole second",
+            Histograms::new_with_constructor(|| Histogram::new(DELIVERY_SECONDS)),
+        );
+        let connections = registered(
+            r,
+            "connections",
+            "Open connections to the environment's broker: one for each client certificate",
+            Family::default(),
+        );
+        let channels = registered(r, "channels", "Open channels on these connections", Family::default());
+        let blocked = registered(
+            r,
+            "broker_blocked",
+            "Those of these connections that the broker blocks, because of its memory or disk alarm",
+            Family::default(),
+        );
+        let certificates = registered_in_seconds(
+            r,
+            "certificate_not_after_timestamp",
+            "Time when the client certificate in this Secret expires, in seconds since 1970; only of Secrets that \
+             messages named in the last day",
+            Family::default(),
+        );
+        let status_writes = registered(
+            r,
+            "status_writes",
+            "Writes of a status: written, gone (the resource was deleted), changed (the resource was changed \
+             meanwhile) or failed",
+            Family::default(),
+        );
+        let deletions = registered(
+            r,
+            "deletions",
+            "Attempts to delete a FedoraMessage whose time to live is over: deleted, gone (another client deleted \
+             it), kept (its time is not over any more), denied (not allowed) or failed",
+            Family::default(),
+        );
+        let schemas = registered(
+            r,
+            "schemas",
+            "Message schemas in use, from the file --schema-catalog; none without one",
+            Gauge::default(),
+        );
+        let schemas_in_step = registered(
+            r,
+            "schemas_in_step",
+            "1 if these schemas are those in the file, 0 if the file has changed and can't be used",
+            Gauge::default(),
+        );
+        let leader = registered(r, "leader", "1 if this replica sends messages, 0 if it stands by", Gauge::default());
+        let build: Family<BuildLabels, Gauge> =
+            registered(r, "build_info", "Always 1: the labels name the program's version", Family::default());
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit: env!("COMMIT") }).set(1);
+        let metrics = Self {
+            registry,
+            attempts,
+            finished,
+            publish,
+            confirm,
+            delivery,
+            status_writes,
+            deletions,
+            schemas,
+            schemas_in_step,
+            leader,
+            pending,
+            connections,
+            channels,
+            blocked,
+            certificates,
         };
-        metrics.register_all();
         metrics.begin_at_zero();
         metrics
     }
 
-    /// Who asks for an increase sees the first one too: it is one from zero.
+    /// Creates the series of all counters, so that a query for an increase sees the first one too.
     fn begin_at_zero(&self) {
         for environment in Environment::VARIANTS {
             for mode in Mode::VARIANTS {
                 for reason in Reason::VARIANTS {
-                    let end = WayAndEnd { env: environment.name(), mode: mode.name(), reason: reason.name() };
-                    self.attempts.get_or_create(&end).inc_by(0);
+                    let labels = AttemptLabels { env: environment.name(), mode: mode.name(), reason: reason.name() };
+                    self.attempts.get_or_create(&labels).inc_by(0);
                     if reason.then().is_end() {
-                        self.finished.get_or_create(&end).inc_by(0);
+                        self.finished.get_or_create(&labels).inc_by(0);
                     }
                 }
             }
         }
         for result in Written::VARIANTS {
-            self.status_writes.get_or_create(&ByResult { result: result.name() }).inc_by(0);
+            self.status_writes.get_or_create(&ResultLabels { result: result.name() }).inc_by(0);
         }
         for result in Deletion::results() {
-            self.deletions.get_or_create(&ByResult { result }).inc_by(0);
+            self.deletions.get_or_create(&ResultLabels { result }).inc_by(0);
         }
     }
 
-    fn register_all(&mut self) {
-        let build: Family<Build, Gauge> = Family::default();
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION"), commit: env!("COMMIT") }).set(1);
-        let registry = &mut self.registry;
-        descriptions::ATTEMPTS.register(registry, self.attempts.clone());
-        descriptions::FINISHED.register(registry, self.finished.clone());
-        descriptions::PENDING.register(registry, self.pending.clone());
-        descriptions::PUBLISH.register(registry, self.publish.clone());
-        descriptions::CONFIRM.register(registry, self.confirm.clone());
-        descriptions::DELIVERY.register(registry, self.delivery.clone());
-        descriptions::CONNECTIONS.register(registry, self.connections.clone());
-        descriptions::CHANNELS.register(registry, self.channels.clone());
-        descriptions::BLOCKED.register(registry, self.blocked.clone());
-        descriptions::CERTIFICATES.register(registry, self.certificates.clone());
-        descriptions::STATUS_WRITES.register(registry, self.status_writes.clone());
-        descriptions::DELETIONS.register(registry, self.deletions.clone());
-        descriptions::SCHEMAS.register(registry, self.schemas.clone());
-        descriptions::SCHEMAS_IN_STEP.register(registry, self.schemas_in_step.clone());
-        descriptions::LEADER.register(registry, self.leader.clone());
-        descriptions::BUILD_INFO.register(registry, build);
-    }
-
-    /// A message had its turn.
+    /// Counts an attempt.
     pub fn count_attempt(&self, attempt: &AttemptRecord) {
         let (env, mode) = (label(attempt.environment), attempt.mode.name());
-        let end = WayAndEnd { env, mode, reason: attempt.reason.name() };
-        self.attempts.get_or_create(&end).inc();
+        let labels = AttemptLabels { env, mode, reason: attempt.reason.name() };
+        self.attempts.get_or_create(&labels).inc();
         if attempt.finished {
-            self.finished.get_or_create(&end).inc();
+            self.finished.get_or_create(&labels).inc();
         }
         if attempt.reason == Reason::Sent {
-            self.delivery.get_or_create(&Way { env, mode }).observe(attempt.age.as_secs_f64());
+            self.delivery.get_or_create(&DeliveryLabels { env, mode }).observe(attempt.age.as_secs_f64());
         }
         if let Some(Timing { publish, confirm }) = attempt.took {
-            self.publish.get_or_create(&Env { env }).observe(publish.as_secs_f64());
-            self.confirm.get_or_create(&Env { env }).observe(confirm.as_secs_f64());
+            self.publish.get_or_create(&EnvLabels { env }).observe(publish.as_secs_f64());
+            self.confirm.get_or_create(&EnvLabels { env }).observe(confirm.as_secs_f64());
         }
     }
 
-    /// A status was written, or not.
+    /// Counts a status write.
     pub fn count_status_write(&self, result: Written) {
-        self.status_writes.get_or_create(&ByResult { result: result.name() }).inc();
+        self.status_writes.get_or_create(&ResultLabels { result: result.name() }).inc();
     }
 
-    /// A resource whose time to live is over was deleted, or not.
+    /// Counts the attempt to delete a resource whose time to live is over.
     pub fn count_deletion(&self, deletion: &Deletion) {
         if let Some(result) = deletion.result() {
-            self.deletions.get_or_create(&ByResult { result }).inc();
+            self.deletions.get_or_create(&ResultLabels { result }).inc();
         }
     }
 
-    /// All there is to say, in the `OpenMetrics` text format; without a report, what was counted until now.
+    /// Returns all metrics in the `OpenMetrics` text format. Without a report, only counters are current.
     #[must_use]
     pub fn encode(&self, report: Option<&Report>) -> String {
         self.set(report.unwrap_or(&Report::default()));
         let mut text = String::new();
-        // It fails only where memory does.
+        // Writing to a string does not fail.
         let _ = text::encode(&mut text, &self.registry);
         text
     }
@@ -258,11 +313,11 @@ impl Metrics {
         self.pending.clear();
         for (environment, counts) in &report.pending {
             for ((older_than, _), count) in AGES.into_iter().zip(counts) {
-                self.pending.get_or_create(&Age { env: label(*environment), older_than }).set(number(*count));
+                self.pending.get_or_create(&PendingLabels { env: label(*environment), older_than }).set(number(*count));
             }
         }
         for (environment, usage) in &report.connections {
-            let env = Env { env: environment.name() };
+            let env = EnvLabels { env: environment.name() };
             self.connections.get_or_create(&env).set(number(usage.connections));
             self.channels.get_or_create(&env).set(number(usage.channels));
             self.blocked.get_or_create(&env).set(number(usage.blocked));
@@ -288,3 +343,18 @@ fn label(environment: Option<Environment>) -> &'static str {
 fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
+
+/// Registers a metric without a unit, and returns it.
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// Registers a metric in seconds, and returns it.
+fn registered_in_seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
+#[cfg(test)]
+mod page;

@@ -26,5 +26,4 @@ mod schemas;
 mod secrecy;
 mod statuses;
 mod tls;
-#[cfg(feature = "otlp")]
 mod traces;

@@ -9,7 +9,6 @@ use rig::wait_until;
 use serde_json::Value;
 
 use crate::events::events;
-use e2e::program::Shell;
 use e2e::world::{Operator, SOON, Space, message, project, wait_for_all_sent, world};
 
 /// The samples that `/metrics` tells, by name and labels, without the prefix that all have.
@@ -128,13 +127,6 @@ fn a_replica_that_stands_by_tells_so_and_of_no_pending_messages() {
     let metrics = scrape(&other);
     assert_tells(&metrics, &[("leader", 0.0)]);
     assert!(!metrics.keys().any(|series| series.starts_with("messages_pending")), "{metrics:#?}");
-}
-
-#[test]
-fn the_page_of_metrics_is_what_the_program_prints() {
-    let printed = Shell::new().run(&["metrics"], &[]).out;
-    let committed = std::fs::read_to_string(project("docs/metrics.md")).expect("the page is there");
-    assert!(committed == printed, "docs/metrics.md is not up to date: run `just metrics`");
 }
 
 #[test]

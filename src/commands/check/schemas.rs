@@ -17,12 +17,12 @@ use fedora_message::schema::check::{Schemas, Unknown, check_schema};
 /// Lists the catalog, or checks files against one of its schemas.
 #[must_use]
 pub fn main(arguments: &SchemaCheckArgs) -> ExitCode {
-    let catalog = match SchemaFile::open(&arguments.catalog).map(|file| file.current().catalog.clone()) {
+    let catalog = match SchemaFile::open(arguments.catalog.settings()).map(|file| file.current().catalog.clone()) {
         Ok(Some(catalog)) => catalog,
         Ok(None) => {
             return misused("no schemas are known: give the file that `just schemas` writes as --schema-catalog");
         }
-        Err(detail) => return misused(&detail),
+        Err(error) => return misused(&error.to_string()),
     };
     match &arguments.schema {
         Some(name) => check(arguments, name, catalog),

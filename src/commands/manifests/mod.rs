@@ -1,10 +1,9 @@
 //! Reads manifests from text: `FedoraMessages`, and the Secrets that they name.
 
-mod parts;
+mod json;
 mod yaml;
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -16,8 +15,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use self::parts::{Part, Text, on_large_stacks, parts};
-use self::yaml::from_yaml;
+use self::json::JsonObjects;
+use self::yaml::read_documents;
 use fedora_message::api::object::{FedoraMessage, Metadata};
 use fedora_message::api::v1alpha1::{API_VERSION, KIND};
 use fedora_message::message::authentication::SecretName;
@@ -42,37 +41,35 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Adds all documents of `text`, which came from `place`. The error names the document.
+    /// Adds all documents of `text`, which came from `place`. The error message names the document.
+    ///
+    /// Documents in JSON come first, as the text that stands there: the bytes of a body are those that are sent.
     pub fn add(&mut self, text: &str, place: &str) -> Result<(), String> {
-        let parts = parts(text).map_err(|detail| format!("{place}, {detail}"))?;
-        let read = on_large_stacks(&parts, |parts| {
-            let mut read = Self::default();
-            parts.iter().try_for_each(|part| read.add_part(part)).map(|()| read)
-        });
-        for read in read {
-            let read = read.map_err(|detail| format!("{place} can't be read: {detail}"))?;
-            let Self { messages, secrets } = read.map_err(|detail| format!("{place}, {detail}"))?;
-            self.messages.extend(messages);
-            self.secrets.extend(secrets);
-        }
-        Ok(())
+        self.add_documents(text).map_err(|detail| format!("{place}, {detail}"))
     }
 
-    fn add_part(&mut self, part: &Part<'_>) -> Result<(), String> {
-        let added = match part.text {
-            Text::Json(json) => not_too_deep(json).and_then(|()| self.add_object(json)),
-            Text::Yaml(yaml) => match from_yaml(yaml) {
-                Ok(Value::Null) => Ok(()),
-                Ok(value) => self.add_object(&value.to_string()),
-                Err(detail) => Err(detail),
-            },
-        };
-        added.map_err(|detail| in_document(part.document, &detail))
+    fn add_documents(&mut self, text: &str) -> Result<(), String> {
+        let mut objects = JsonObjects::new(text);
+        for object in &mut objects {
+            let (number, json) = object?;
+            let added = not_too_deep(json).and_then(|()| self.add_object(json));
+            added.map_err(|detail| in_document(number, &detail))?;
+        }
+        let (rest, start, first) = objects.rest();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        read_documents(rest, text[..start].matches('\n').count(), |index, document| {
+            let added = document.and_then(|value| self.add_object(&value.to_string()));
+            added.map_err(|detail| in_document(first + index, &detail))
+        })
     }
 
     fn add_object(&mut self, json: &str) -> Result<(), String> {
         let object = match json.as_bytes() {
-            [b'{', ..] => decode(json).map_err(|error| invalid(&error))?,
+            [b'{', ..] => {
+                decode(json).map_err(|error| format!("is not valid JSON: {}: correct it", describe(&error)))?
+            }
             _ => Object::default(),
         };
         let text = |field: &Option<Value>| field.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -150,13 +147,10 @@ fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
     T::deserialize(&mut json)
 }
 
-fn invalid(error: &serde_json::Error) -> String {
-    format!("is not valid JSON: {}: correct it", describe(error))
-}
-
-/// A decoder's words, on one line.
-fn describe(error: &impl Display) -> String {
-    printable(&error.to_string(), MAX_DETAIL)
+/// Returns a decoder's message on one line, without the position that it ends with.
+fn describe(error: &serde_json::Error) -> String {
+    let detail = error.to_string();
+    printable(detail.rfind(" at line ").map_or(detail.as_str(), |end| &detail[..end]), MAX_DETAIL)
 }
 
 /// Fields that the API server would warn of, and drop.
@@ -221,7 +215,6 @@ fn unread_metadata(json: &str, error: serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::parts::FEWEST_PARTS;
     use super::*;
 
     const MESSAGE: &str = "
@@ -233,6 +226,10 @@ spec:
   message: {body: {a: 1}, topic: nice.message}
   authentication: {secret_ref: {name: certs}}
 ";
+
+    fn json() -> String {
+        serde_saphyr::from_str::<Value>(MESSAGE).unwrap().to_string()
+    }
 
     fn read(text: &str) -> Result<Manifests, String> {
         let mut manifests = Manifests::default();
@@ -265,9 +262,9 @@ spec:
 
     #[test]
     fn many_messages_are_read_in_their_order_and_the_first_mistake_is_named() {
-        let object = from_yaml(MESSAGE).unwrap().to_string();
+        let object = json();
         let numbered = |number: usize| object.replace("hello-world", &format!("message-{number}"));
-        let many: Vec<_> = (0..3 * FEWEST_PARTS).map(numbered).collect();
+        let many: Vec<_> = (0..300).map(numbered).collect();
         let messages = read(&many.join("\n")).unwrap().messages;
         let names: Vec<_> = messages.iter().map(FedoraMessage::name).collect();
         assert_eq!(names, (0..many.len()).map(|number| format!("message-{number}")).collect::<Vec<_>>());
@@ -279,16 +276,45 @@ spec:
             }
             read(&documents.join("\n---\n")).err().unwrap()
         };
-        let detail = mistaken(&[(FEWEST_PARTS + 5, "Second"), (2, "First")]);
+        let detail = mistaken(&[(105, "Second"), (2, "First")]);
         assert!(detail.starts_with("file, document 3: is a First of"), "{detail}");
     }
 
     #[test]
     fn what_json_says_of_a_body_is_sent_as_it_stands() {
         let body = r#"{"a": 12345678901234567890123, "b": 1.0, "c": "\u00e9"}"#;
-        let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, body);
+        let json = json().replace(r#"{"a":1}"#, body);
         let messages = read(&json).unwrap().messages;
         assert_eq!(messages[0].spec().unwrap().message.body.get(), body);
+    }
+
+    #[test]
+    fn json_between_marks_is_sent_as_it_stands() {
+        let body = r#"{"a": 12345678901234567890123, "b": "\u00e9"}"#;
+        let json = json().replace(r#"{"a":1}"#, body);
+        let messages = read(&format!("---\n{json}\n---\n{json} {json}\n---\n{MESSAGE}")).unwrap().messages;
+        let specs: Vec<_> = messages.iter().map(|message| message.spec().unwrap()).collect();
+        let bodies: Vec<_> = specs.iter().map(|spec| spec.message.body.get()).collect();
+        assert_eq!(bodies, [body, body, body, r#"{"a":1}"#]);
+    }
+
+    #[test]
+    fn errors_tell_the_line_of_the_file() {
+        let json = json();
+        for (text, detail) in [
+            ("a: 1\n", "file, document 1: is no manifest"),
+            (&format!("{MESSAGE}---\nb: [\n"), "file, document 2: is not valid YAML: line 10, column 4: "),
+            (&format!("{json}\n---\nb: [\n"), "file, document 2: is not valid YAML: line 3, column 4: "),
+            (&format!("{json}\n {{\n"), "file, document 1: is not valid JSON: EOF while parsing an object at line 3 "),
+            (
+                &format!("{json}\n {{a}}"),
+                "file, document 1: is not valid JSON: key must be a string at line 2 column 3",
+            ),
+            (&format!("{json}\nb: 1"), "file, document 1: is not valid JSON: expected value at line 2 column 1"),
+        ] {
+            let error = read(text).err().unwrap();
+            assert!(error.starts_with(detail), "{error}");
+        }
     }
 
     #[test]
@@ -326,7 +352,7 @@ spec:
         let body = "{a: ".repeat(127) + "{}" + &"}".repeat(127);
         let yaml = MESSAGE.replace("{a: 1}", &body);
         let body = r#"{"a":"#.repeat(127) + "{}" + &"}".repeat(127);
-        let json = from_yaml(MESSAGE).unwrap().to_string().replace(r#"{"a":1}"#, &body);
+        let json = json().replace(r#"{"a":1}"#, &body);
         for text in [yaml, json] {
             assert!(read(&text).unwrap().messages[0].spec().is_ok());
         }

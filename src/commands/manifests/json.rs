@@ -1,0 +1,82 @@
+//! Reads the JSON objects at the beginning of a file, each as the text that stands there.
+
+use serde_json::Deserializer;
+use serde_json::value::RawValue;
+
+use super::{describe, in_document, not_too_deep};
+
+/// The mark between two documents.
+const MARK: &str = "---";
+
+/// Iterates over JSON objects that follow one another, with or without `---` between them.
+pub(crate) struct JsonObjects<'a> {
+    text: &'a str,
+    /// The index of the byte after the last object.
+    position: usize,
+    /// The current document's number, from 1.
+    document: usize,
+    /// True if the current document has an object.
+    begun: bool,
+}
+
+impl<'a> JsonObjects<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, position: 0, document: 1, begun: false }
+    }
+
+    /// Returns the text that is left, where it begins, and the number of its first document.
+    pub(crate) fn rest(&self) -> (&'a str, usize, usize) {
+        (&self.text[self.position..], self.position, self.document)
+    }
+
+    /// Skips white space and `---`, and returns the text from there on.
+    fn skip(&mut self) -> &'a str {
+        loop {
+            let rest = self.text[self.position..].trim_start();
+            self.position = self.text.len() - rest.len();
+            match rest.strip_prefix(MARK) {
+                Some(after) if after.is_empty() || after.starts_with(char::is_whitespace) => {
+                    self.position += MARK.len();
+                    self.document += usize::from(self.begun);
+                    self.begun = false;
+                }
+                _ => return rest,
+            }
+        }
+    }
+
+    fn invalid(&self, start: usize, error: &serde_json::Error) -> String {
+        if let Err(detail) = not_too_deep(&self.text[start..]) {
+            return detail;
+        }
+        // The decoder counts from the object's beginning.
+        let before = &self.text[..start];
+        let (line, mut column) = (before.matches('\n').count() + error.line(), error.column());
+        if error.line() == 1 {
+            column += before.len() - before.rfind('\n').map_or(0, |end| end + 1);
+        }
+        format!("is not valid JSON: {} at line {line} column {column}: correct it", describe(error))
+    }
+}
+
+impl<'a> Iterator for JsonObjects<'a> {
+    /// An object's document and text, or the error message.
+    type Item = Result<(usize, &'a str), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.skip();
+        // After an object in the same document, only another object can follow.
+        if rest.is_empty() || !self.begun && !rest.starts_with('{') {
+            return None;
+        }
+        let start = self.position;
+        let mut objects = Deserializer::from_str(rest).into_iter::<&RawValue>();
+        let object = objects.next()?;
+        self.begun = true;
+        self.position = start + objects.byte_offset();
+        Some(match object {
+            Ok(object) => Ok((self.document, object.get())),
+            Err(error) => Err(in_document(self.document, &self.invalid(start, &error))),
+        })
+    }
+}

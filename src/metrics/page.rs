@@ -1,0 +1,84 @@
+//! `docs/metrics.md`, made from what [`Metrics::encode`] returns.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use strum::VariantArray;
+
+use super::{AGES, AttemptRecord, Metrics, Report, UNKNOWN};
+use crate::broker::pool::Usage;
+use fedora_message::api::v1alpha1::Environment;
+use fedora_message::message::authentication::SecretName;
+use fedora_message::policy::outcome::{Mode, Reason, Timing};
+
+/// If this variable is set, the test writes the page instead of comparing it.
+const WRITE: &str = "WRITE_DOCS";
+
+#[test]
+fn page_of_metrics_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let page = page(&example());
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert!(fs::read_to_string(path).unwrap() == page, "docs/metrics.md is not up to date: run `just metrics`");
+}
+
+/// Returns all metrics, each with at least one series.
+fn example() -> String {
+    let metrics = Metrics::new();
+    metrics.count_attempt(&AttemptRecord {
+        environment: Some(Environment::Prod),
+        mode: Mode::Direct,
+        reason: Reason::Sent,
+        finished: true,
+        took: Some(Timing { publish: Duration::ZERO, confirm: Duration::ZERO }),
+        age: Duration::ZERO,
+    });
+    let secret = SecretName { namespace: "apps".to_owned(), name: "certs".to_owned() };
+    metrics.encode(Some(&Report {
+        pending: vec![(None, [0; AGES.len()])],
+        connections: vec![(Environment::Prod, Usage::default())],
+        certificates: vec![(secret, DateTime::<Utc>::UNIX_EPOCH)],
+        ..Report::default()
+    }))
+}
+
+/// Returns the page for this text in the `OpenMetrics` format.
+fn page(metrics: &str) -> String {
+    let rows: String = metrics.split("# HELP ").skip(1).map(row).collect();
+    let reasons: Vec<_> = Reason::VARIANTS.iter().map(|reason| format!("`{reason}`")).collect();
+    let ages: Vec<_> = AGES.iter().map(|(age, _)| format!("`{age}`")).collect();
+    format!(
+        "# Metrics\n\n\
+        The operator serves these metrics at `/metrics` (`--admin-address`), in the OpenMetrics text format.\n\
+        `just metrics` writes this page. [monitoring.md](monitoring.md) says how to collect and watch them.\n\n\
+        | metric | kind | labels | meaning |\n|---|---|---|---|\n{rows}\n\
+        - `env`: `prod`, `stg`, or `{UNKNOWN}` if a message can't be read.\n\
+        - `mode`: `direct`, or `pod` if a Pod sent or tried to send the message.\n\
+        - `reason`: the value of `status.reason`: {}.\n\
+        - `older_than`: {}. Each counts the older ones too, so `0s` is all of them.\n\n\
+        Labels come from these lists, so messages can't create new series. There are at most 1,000 series of\n\
+        certificates. A replica that stands by reports no pending messages.\n",
+        reasons.join(", "),
+        ages.join(", "),
+    )
+}
+
+/// Returns the row for one metric, whose text begins after `# HELP `.
+fn row(text: &str) -> String {
+    let mut lines = text.lines();
+    let (name, help) = lines.next().and_then(|line| line.split_once(' ')).expect("a name and a description");
+    let kind = lines.next().and_then(|line| line.rsplit(' ').next()).expect("a type");
+    let sample = lines.find(|line| !line.starts_with('#')).expect("a sample");
+    let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
+    let labels: Vec<_> = labels
+        .split(',')
+        .filter_map(|label| Some(label.split_once('=')?.0).filter(|label| *label != "le"))
+        .map(|label| format!("`{label}`"))
+        .collect();
+    let suffix = if kind == "counter" { "_total" } else { "" };
+    format!("| `{name}{suffix}` | {kind} | {} | {} |\n", labels.join(", "), help.trim_end_matches('.'))
+}
