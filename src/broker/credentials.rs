@@ -173,7 +173,7 @@ fn roots(ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 {
-        return invalid(format!("{} contains no valid CA certificate: expected the CA of the broker", ca.place));
+        return invalid(format!("{} contains no valid CA certificate: use the CA of the broker", ca.place));
     }
     Ok(roots)
 }
@@ -193,7 +193,7 @@ fn private_key(pem: &PemText<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, C
     }
     items(pem)?.into_iter().find_map(key_of).ok_or_else(|| {
         CredentialsError::Invalid(format!(
-            "{}: expected the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)",
+            "{}: use the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)",
             missing(&pem.place, "usable private key", pem.bytes)
         ))
     })
@@ -225,27 +225,28 @@ fn certified(
 
 fn items(pem: &PemText<'_>) -> Result<Vec<Item>, CredentialsError> {
     if pem.bytes.len() > MAX_PEM {
-        return invalid(format!("{} has {} bytes: PEM may have at most {MAX_PEM}", pem.place, pem.bytes.len()));
+        return invalid(format!(
+            "{} has {} bytes, but must be PEM of at most {MAX_PEM} bytes",
+            pem.place,
+            pem.bytes.len()
+        ));
     }
     rustls_pemfile::read_all(&mut Cursor::new(pem.bytes)).collect::<Result<_, _>>().map_err(|_| {
         CredentialsError::Invalid(format!(
-            "{} is not valid PEM: expected the unaltered text from -----BEGIN to -----END, with its line breaks",
+            "{} is not valid PEM: use the unaltered text from -----BEGIN to -----END, with its line breaks",
             pem.place
         ))
     })
 }
 
 fn no_certificate(pem: &PemText<'_>) -> String {
-    format!(
-        "{}: expected a PEM certificate (-----BEGIN CERTIFICATE-----)",
-        missing(&pem.place, "certificate", pem.bytes)
-    )
+    format!("{}: use a PEM certificate (-----BEGIN CERTIFICATE-----)", missing(&pem.place, "certificate", pem.bytes))
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>, pem: &PemText<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
     match X509Certificate::from_der(der) {
         Ok((_, certificate)) => Ok(certificate),
-        Err(_) => invalid(format!("{} contains a malformed certificate: expected the client certificate", pem.place)),
+        Err(_) => invalid(format!("{} contains a malformed certificate: use the client certificate", pem.place)),
     }
 }
 

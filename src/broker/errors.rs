@@ -70,7 +70,7 @@ pub enum BrokerError {
     },
     /// A memory or disk alarm of the broker.
     #[error(
-        "the broker {broker} accepts no messages at present ({detail}): it accepts them again after its administrators have freed memory or disk space"
+        "the broker {broker} accepts no messages at present ({detail}): wait until its administrators free memory or disk space"
     )]
     Blocked {
         /// Host and port.

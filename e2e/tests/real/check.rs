@@ -127,8 +127,8 @@ fn what_is_wrong_with_the_files_is_said_without_connecting() {
             with(&good.cert, &other),
             ["-key.pem is not the key of the first certificate", "its own key"],
         ),
-        ("swapped", with(&good.key, &good.cert), ["-cert.pem contains no certificate", "expected a PEM certificate"]),
-        ("no CA", ClientCert { ca: String::new(), ..good.clone() }, ["-ca.pem is empty", "expected"]),
+        ("swapped", with(&good.key, &good.cert), ["-cert.pem contains no certificate", "use a PEM certificate"]),
+        ("no CA", ClientCert { ca: String::new(), ..good.clone() }, ["-ca.pem is empty", "use a PEM certificate"]),
     ] {
         let ran = shell.check(&url, &certificate, &[]);
         assert!(!ran.err.contains("BEGIN PRIVATE KEY"), "{name}");

@@ -109,14 +109,12 @@ fn takes_user_from_first_certificate() {
 fn names_the_place_of_wrong_pem() {
     let ClientCert { ca, cert, key } = issued();
     let no_certificate =
-        |place: &str, found: &str| format!("{place} {found}: expected a PEM certificate (-----BEGIN CERTIFICATE-----)");
+        |place: &str, found: &str| format!("{place} {found}: use a PEM certificate (-----BEGIN CERTIFICATE-----)");
     let not_pem = |place: &str| {
-        format!(
-            "{place} is not valid PEM: expected the unaltered text from -----BEGIN to -----END, with its line breaks"
-        )
+        format!("{place} is not valid PEM: use the unaltered text from -----BEGIN to -----END, with its line breaks")
     };
     let no_key =
-        |found: &str| format!("{KEY} {found}: expected the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)");
+        |found: &str| format!("{KEY} {found}: use the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)");
     let (other, key_instead) = ("contains no certificate", "contains no certificate, but a private key");
     let cut = |pem: &str| pem[..pem.len() / 2].to_owned();
     let garbled = |pem: &str| {
@@ -154,11 +152,11 @@ fn names_the_place_of_malformed_pem_content() {
     let certificate = wrapped("CERTIFICATE");
     assert_eq!(
         refusal(&certificate, &cert, &key),
-        format!("{CA} contains no valid CA certificate: expected the CA of the broker")
+        format!("{CA} contains no valid CA certificate: use the CA of the broker")
     );
     assert_eq!(
         refusal(&ca, &certificate, &key),
-        format!("{CERT} contains a malformed certificate: expected the client certificate")
+        format!("{CERT} contains a malformed certificate: use the client certificate")
     );
     assert_eq!(
         refusal(&ca, &cert, &wrapped("PRIVATE KEY")),
@@ -229,7 +227,10 @@ fn refuses_certificate_without_common_name() {
 fn refuses_oversized_pem() {
     let ClientCert { ca, cert, key } = issued();
     let long = " ".repeat(1024 * 1024 + 1);
-    assert_eq!(refusal(&long, &cert, &key), format!("{CA} has 1048577 bytes: PEM may have at most 1048576"));
+    assert_eq!(
+        refusal(&long, &cert, &key),
+        format!("{CA} has 1048577 bytes, but must be PEM of at most 1048576 bytes")
+    );
     assert!(read(&format!("{ca}{}", " ".repeat(1024 * 1024 - ca.len())), &cert, &key).is_ok());
 }
 
