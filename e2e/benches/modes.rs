@@ -1,5 +1,5 @@
-//! What delivery by Pods costs beside direct delivery: time, CPU and memory of a message, and messages a
-//! minute. One run, on one node, in turns.
+//! Compares delivery by Pods with direct delivery: time, CPU and memory per message, and messages per
+//! minute. Both run in turns on one node.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -16,29 +16,28 @@ use rig::{Cluster, wait_until};
 use tokio::runtime::Runtime;
 
 use e2e::bench::operator::{Operator, create, is_done};
-use e2e::bench::{NAMESPACE, Result, machine, manifest, prepare};
+use e2e::bench::{NAMESPACE, Result, TIMEOUT, machine, manifest, prepare};
 
-/// Messages one after another, in each mode and each round.
+/// Messages of each round, one after another, in each mode.
 const DIRECT: usize = 100;
 const BY_POD: usize = 10;
 const ROUNDS: usize = 2;
-/// Messages that wait for an operator which runs so many Pods at a time.
+/// The backlog for Pods, and the limits of concurrent Pods.
 const WAITING: usize = 40;
-const WIDTHS: [usize; 5] = [1, 2, 4, 6, 8];
-/// Messages that wait for one that sends directly.
+const POD_LIMITS: [usize; 5] = [1, 2, 4, 6, 8];
+/// The backlog for direct delivery.
 const WAITING_DIRECT: usize = 1_000;
-const LONG: Duration = Duration::from_mins(5);
 
-/// What some messages took.
+/// The cost of some messages.
 #[derive(Default)]
 struct Cost {
-    /// From apply to a status that says sent, of each.
+    /// The time from apply to the status "sent", for each message.
     times: Vec<Duration>,
-    /// Seconds of CPU: of the operator, of all Pods, and of the whole machine.
+    /// The CPU time in seconds of the operator, of all Pods, and of the whole machine.
     cpu: [f64; 3],
-    /// The operator's resident memory after, in MiB.
+    /// The operator's resident memory afterwards, in MiB.
     resident: f64,
-    /// The most memory that all Pods had at a time, in MiB: that of one, as they come one after another.
+    /// The peak memory of all Pods in MiB. Only one Pod runs at a time.
     pods: f64,
 }
 
@@ -67,18 +66,18 @@ fn main() -> Result<()> {
     println!("| {WAITING} waiting messages | a minute |");
     println!("|---|---|");
     println!("| direct ({WAITING_DIRECT} messages) | {rate:.0} |");
-    for width in WIDTHS {
-        let arguments = ["--delivery-mode", "pod", "--max-pods", &width.to_string()];
-        let rate = bench.drain(&format!("pods{width}"), &arguments, WAITING)?;
-        println!("| by Pods, {width} at a time | {rate:.0} |");
+    for limit in POD_LIMITS {
+        let arguments = ["--delivery-mode", "pod", "--max-pods", &limit.to_string()];
+        let rate = bench.drain(&format!("pods{limit}"), &arguments, WAITING)?;
+        println!("| by Pods, {limit} at a time | {rate:.0} |");
     }
     Ok(())
 }
 
-/// Ends when a message is sent, as a watch tells.
+/// Watches a message until it is sent.
 async fn until_sent(api: &Api<FedoraMessageDefinition>, name: &str) -> Result<()> {
     let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
-    // From the version 0 on it begins with the object as it is.
+    // A watch from version 0 starts with the current object.
     let mut events = pin!(api.watch(&parameters, "0").await?);
     while let Some(event) = events.try_next().await? {
         if let WatchEvent::Added(message) | WatchEvent::Modified(message) = event
@@ -95,7 +94,7 @@ fn row(name: &str, direct: f64, by_pod: f64, digits: usize) {
 }
 
 impl Cost {
-    /// Half and nine tenths of the messages took no longer, and none did.
+    /// Returns the median, the 90th percentile and the maximum in milliseconds.
     fn quantiles(&self) -> [f64; 3] {
         let mut times = self.times.clone();
         times.sort();
@@ -125,7 +124,7 @@ impl Bench {
     /// Sends messages one after another.
     fn measure(&self, name: &str, mode: &str, count: usize, cost: &mut Cost) -> Result<()> {
         let operator = self.operator(&["--delivery-mode", mode])?;
-        // The first connection, and the first look at the Secret, are not a message's.
+        // The first message makes the operator connect and read the Secret.
         self.runtime.block_on(self.send(&format!("{name}-first"), 0))?;
         std::fs::write(self.pods("memory", "memory.max_usage_in_bytes"), "0")?;
         let before = self.cpu(operator.pid)?;
@@ -142,22 +141,22 @@ impl Bench {
         Ok(())
     }
 
-    /// From a message's creation until its status says that it is sent.
+    /// Returns the time from a message's creation until its status is "sent".
     async fn send(&self, name: &str, number: usize) -> Result<Duration> {
         let api: Api<FedoraMessageDefinition> = Api::namespaced(self.client.clone(), NAMESPACE);
         let object = serde_json::from_value(manifest(name, number))?;
         let start = Instant::now();
         let name = api.create(&PostParams::default(), &object).await?.metadata.name.unwrap_or_default();
-        tokio::time::timeout(LONG, until_sent(&api, &name)).await??;
+        tokio::time::timeout(TIMEOUT, until_sent(&api, &name)).await??;
         Ok(start.elapsed())
     }
 
-    /// How many messages a minute an operator sends that finds them waiting.
+    /// Returns the messages per minute that an operator sends from a backlog.
     fn drain(&self, name: &str, arguments: &[&str], count: usize) -> Result<f64> {
         self.runtime.block_on(create(&self.client, count, |number| manifest(name, number)))?;
         let operator = self.operator(arguments)?;
         let start = Instant::now();
-        wait_until(LONG, "all are sent", || self.runtime.block_on(is_done(&self.client, "")))?;
+        wait_until(TIMEOUT, "all are sent", || self.runtime.block_on(is_done(&self.client, "")))?;
         let rate = count as f64 * 60.0 / start.elapsed().as_secs_f64();
         operator.stop()?;
         Ok(rate)
@@ -168,12 +167,12 @@ impl Bench {
         Operator::start(&self.cluster.kube, &self.cluster.broker, &arguments)
     }
 
-    /// A file of the control group of all Pods.
+    /// Returns the path of a file in the control group of all Pods.
     fn pods(&self, controller: &str, file: &str) -> String {
         format!("/sys/fs/cgroup/{controller}/{}/{file}", self.cluster.pods_control_group())
     }
 
-    /// Seconds of CPU used so far: by the operator, by all Pods, and by the whole machine.
+    /// Returns the CPU time in seconds of the operator, of all Pods, and of the whole machine.
     fn cpu(&self, operator: u32) -> Result<[f64; 3]> {
         let mut own = 0.0;
         for thread in std::fs::read_dir(format!("/proc/{operator}/task"))? {
@@ -184,7 +183,7 @@ impl Bench {
         let stat = read_to_string("/proc/stat")?;
         let numbers = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
         let ticks: Vec<f64> = numbers.map(str::parse).collect::<std::result::Result<_, _>>()?;
-        // User, nice, system, and interrupts; in hundredths of a second.
+        // User, nice, system and interrupts, in hundredths of a second.
         let busy: f64 = [0, 1, 2, 5, 6].iter().filter_map(|field| ticks.get(*field)).sum();
         Ok([own, pods, busy / 100.0])
     }

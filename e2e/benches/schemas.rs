@@ -1,5 +1,5 @@
-//! What a check of a message against its schema costs, beside the Python library's own: time, the time to
-//! compile, and memory. In one run, of all schemas of the catalog with bodies that fit.
+//! Measures schema checks: their time compared with the Python library, the time to compile schemas, and
+//! memory. It uses all schemas of the catalog with valid bodies.
 
 use std::fs;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use e2e::bench::{Result, machine, memory};
 
-/// How often each body is checked here, and by the library.
+/// The number of checks of each body here, and by the library.
 const ROUNDS: u32 = 20;
 const LIBRARY_ROUNDS: u32 = 2;
 
@@ -20,15 +20,15 @@ fn main() -> Result<()> {
     let bytes = fs::read(schemas::catalog()?)?;
     let cases = fs::read_to_string(schemas::cases()?)?;
     let before = memory(std::process::id(), "VmRSS")?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let catalog = Catalog::read(&bytes)?;
-    let read = begun.elapsed();
+    let read = started.elapsed();
     let idle = memory(std::process::id(), "VmRSS")? - before;
-    let begun = Instant::now();
+    let started = Instant::now();
     for schema in &catalog.schemas {
         catalog.test(schema)?;
     }
-    let compiled = begun.elapsed();
+    let compiled = started.elapsed();
     let all = memory(std::process::id(), "VmRSS")? - before;
 
     let messages = cases.lines().map(|line| case(&catalog, line)).collect::<Result<Vec<_>>>()?;
@@ -39,9 +39,9 @@ fn main() -> Result<()> {
     println!("{}", machine());
     println!("| what | | |");
     println!("|---|---|---|");
-    println!("| a check, of {} bodies that fit | {ours:.1?} | JSON read anew each time |", messages.len());
+    println!("| a check, of {} valid bodies | {ours:.1?} | JSON parsed each time |", messages.len());
     println!(
-        "| the library's | {library:.1?} | {:.0} times ours, JSON read before |",
+        "| the library's | {library:.1?} | {:.0} times ours, JSON parsed before |",
         library.as_secs_f64() / ours.as_secs_f64()
     );
     println!("| a schema compiled, once | {:.1?} | mean of {number} |", compiled / number);
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A body that fits, as text, and its schema.
+/// Returns a valid body as text, and its schema.
 fn case<'a>(catalog: &'a Catalog, line: &str) -> Result<Option<(&'a Schema, String)>> {
     let case: Value = serde_json::from_str(line)?;
     if case["part"] != "body" || case["valid"] != true {
@@ -63,15 +63,15 @@ fn case<'a>(catalog: &'a Catalog, line: &str) -> Result<Option<(&'a Schema, Stri
     }
 }
 
-/// The mean time of a check, all schemas being compiled.
+/// Returns the mean time of a check with compiled schemas.
 fn check(catalog: &Catalog, messages: &[(&Schema, String)]) -> Result<Duration> {
     let headers = json!({"fedora_messaging_severity": 20, "fedora_messaging_schema": "a", "sent-at": "now"});
-    let begun = Instant::now();
+    let started = Instant::now();
     for _ in 0..ROUNDS {
         for (schema, json) in messages {
-            let body = value(black_box(json)).ok_or("a body that is no JSON")?;
-            catalog.check(schema, &headers, &body).map_err(|misfit| format!("{schema}: {misfit:?}"))?;
+            let body = value(black_box(json)).ok_or("a body that is not JSON")?;
+            catalog.check(schema, &headers, &body).map_err(|error| format!("{schema}: {error:?}"))?;
         }
     }
-    Ok(begun.elapsed() / (ROUNDS * u32::try_from(messages.len())?))
+    Ok(started.elapsed() / (ROUNDS * u32::try_from(messages.len())?))
 }

@@ -1,4 +1,4 @@
-//! What the API server says of requests in its audit log: it counts, and it has the times.
+//! Reads requests and their times from the API server's audit log.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,55 +7,54 @@ use chrono::{DateTime, Utc};
 use rig::{Kube, wait_for};
 use serde::Deserialize;
 
-use crate::world::LONG;
-use e2e::bench::Result;
+use e2e::bench::{Result, TIMEOUT};
 
-/// How the operator calls itself.
+/// The start of the operator's user agent.
 const OPERATOR: &str = "fedora-message-operator/";
 
-/// The log, from some time on.
-pub struct Audit {
+/// The audit log from some position on.
+pub struct AuditLog {
     log: File,
     rest: Vec<u8>,
 }
 
-/// A request that was answered.
+/// A finished request.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct AuditedRequest {
     pub verb: String,
     #[serde(rename = "requestURI")]
     uri: String,
     #[serde(default)]
     user_agent: String,
     #[serde(default)]
-    pub object_ref: Object,
+    pub object_ref: ObjectReference,
     #[serde(rename = "requestReceivedTimestamp")]
     pub received: DateTime<Utc>,
     #[serde(rename = "stageTimestamp")]
     pub answered: DateTime<Utc>,
 }
 
-/// What a request was about.
+/// The object of a request.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Object {
+pub struct ObjectReference {
     subresource: String,
     pub namespace: String,
 }
 
-impl Audit {
-    /// The requests that are answered from now on.
+impl AuditLog {
+    /// Opens the log at its end.
     pub fn from_now(kube: &Kube) -> Result<Self> {
         let mut log = File::open(kube.audit_log())?;
         log.seek(SeekFrom::End(0))?;
         Ok(Self { log, rest: Vec::new() })
     }
 
-    /// Those that were answered since the last look.
-    pub fn read(&mut self) -> io::Result<Vec<Request>> {
+    /// Returns the requests that finished since the last call.
+    pub fn read(&mut self) -> io::Result<Vec<AuditedRequest>> {
         self.log.read_to_end(&mut self.rest)?;
-        // The last line may be under way.
+        // The last line may be incomplete.
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let requests = serde_json::Deserializer::from_slice(&self.rest[..end]).into_iter();
         let requests = requests.collect::<serde_json::Result<_>>()?;
@@ -63,25 +62,30 @@ impl Audit {
         Ok(requests)
     }
 
-    /// How many statuses were written in a namespace since the last look.
+    /// Returns the number of status writes in a namespace since the last call.
     pub fn writes(&mut self, namespace: &str) -> io::Result<usize> {
-        let is = |request: &&Request| request.writes_status() && request.object_ref.namespace == namespace;
+        let is = |request: &&AuditedRequest| request.writes_status() && request.object_ref.namespace == namespace;
         Ok(self.read()?.iter().filter(is).count())
     }
 
-    /// Waits until so many statuses are written in a namespace, and returns all that was asked there meanwhile.
-    pub fn wait_for_writes(&mut self, namespace: &str, count: usize) -> Result<Vec<Request>> {
-        self.wait_for(namespace, count, Request::writes_status)
+    /// Waits for `count` status writes in a namespace. Returns all requests there in the meantime.
+    pub fn wait_for_writes(&mut self, namespace: &str, count: usize) -> Result<Vec<AuditedRequest>> {
+        self.wait_for(namespace, count, AuditedRequest::writes_status)
     }
 
-    /// Waits until an operator has sent a first message, so watches, and has looked once for what has a time to live.
+    /// Waits until an operator has sent its first message, and has listed messages with a TTL once.
     pub fn wait_for_steady_state(&mut self, namespace: &str) -> Result<()> {
-        self.wait_for(namespace, 2, |request| request.writes_status() || request.looks_for_lifetimes()).map(drop)
+        self.wait_for(namespace, 2, |request| request.writes_status() || request.lists_ttl()).map(drop)
     }
 
-    fn wait_for(&mut self, namespace: &str, count: usize, is: impl Fn(&Request) -> bool) -> Result<Vec<Request>> {
+    fn wait_for(
+        &mut self,
+        namespace: &str,
+        count: usize,
+        is: impl Fn(&AuditedRequest) -> bool,
+    ) -> Result<Vec<AuditedRequest>> {
         let mut requests = Vec::new();
-        let requests = wait_for(LONG, &format!("{count} requests in {namespace} are answered"), || {
+        let requests = wait_for(TIMEOUT, &format!("{count} requests in {namespace} are answered"), || {
             requests.extend(self.read()?.into_iter().filter(|request| request.object_ref.namespace == namespace));
             let found = requests.iter().filter(|request| is(request)).count();
             Ok((found >= count).then(|| std::mem::take(&mut requests)))
@@ -90,19 +94,19 @@ impl Audit {
     }
 }
 
-impl Request {
-    /// Whether the operator asked it.
+impl AuditedRequest {
+    /// Returns true if the operator sent it.
     pub fn is_operators(&self) -> bool {
         self.user_agent.starts_with(OPERATOR)
     }
 
-    /// Whether the operator lists something.
+    /// Returns true if it is a list of the operator.
     pub fn lists(&self) -> bool {
         self.is_operators() && self.verb == "list"
     }
 
-    /// Whether the operator lists what has a time to live.
-    fn looks_for_lifetimes(&self) -> bool {
+    /// Returns true if it is the operator's list of resources with a TTL.
+    fn lists_ttl(&self) -> bool {
         self.lists() && self.uri.contains("ttlSecondsAfterFinished")
     }
 
@@ -110,13 +114,13 @@ impl Request {
         ["update", "patch"].contains(&self.verb.as_str()) && self.object_ref.subresource == "status"
     }
 
-    /// How many seconds the API server took.
+    /// Returns the API server's time for it in seconds.
     pub fn took(&self) -> f64 {
         seconds(self.received, self.answered)
     }
 }
 
-/// How many seconds lie between.
+/// Returns the seconds between two times.
 pub fn seconds(from: DateTime<Utc>, until: DateTime<Utc>) -> f64 {
     (until - from).as_seconds_f64()
 }

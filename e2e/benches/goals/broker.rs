@@ -1,4 +1,4 @@
-//! Bare clients of the broker: lapin on the program's own TLS stream, and nothing around it.
+//! Bare clients of the broker: only lapin on the program's TLS stream.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use uuid::Uuid;
 use e2e::bench::Result;
 use e2e::raw::{connect, open};
 
-/// Channels of a bare client that is to be as fast as the program: as many as that has.
+/// The number of channels of a bare client, which is that of the program.
 pub const CHANNELS: usize = 64;
-/// A delivery or a confirm takes no longer.
+/// The time limit for a delivery or a confirm.
 const SOON: Duration = Duration::from_mins(1);
 
-/// A connection with channels, each of which has one message in flight at most.
+/// A connection with channels. Each channel has at most one message in flight.
 pub struct BarePublisher {
     channels: Vec<Channel>,
-    /// Those on which nothing is in flight, for [`publish`](Self::publish).
+    /// The channels without a message in flight, for [`publish`](Self::publish).
     idle: Mutex<Vec<Channel>>,
     _connection: Connection,
 }
@@ -45,8 +45,9 @@ impl BarePublisher {
         Ok(Self { idle: Mutex::new(channels.clone()), channels, _connection: connection })
     }
 
-    /// Publishes a message on whichever channel is idle, and awaits its confirm; no more may call it at a time than
-    /// there are channels.
+    /// Publishes a message on an idle channel, and awaits its confirm.
+    ///
+    /// The number of concurrent calls must not exceed the number of channels.
     pub async fn publish(&self, topic: &str, body: &[u8]) -> Result<()> {
         let channel = self.idle.lock().pop().ok_or("no channel is idle")?;
         publish(&channel, topic, body).await?;
@@ -54,11 +55,11 @@ impl BarePublisher {
         Ok(())
     }
 
-    /// Publishes all, on all channels.
+    /// Publishes all messages on all channels.
     pub async fn publish_all(&self, topic: &str, bodies: &[Vec<u8>]) -> Result<()> {
-        let width = self.channels.len();
+        let concurrency = self.channels.len();
         let each = self.channels.iter().enumerate().map(async |(first, channel)| {
-            for body in bodies.iter().skip(first).step_by(width) {
+            for body in bodies.iter().skip(first).step_by(concurrency) {
                 publish(channel, topic, body).await?;
             }
             Result::Ok(())
@@ -72,11 +73,11 @@ async fn publish(channel: &Channel, topic: &str, body: &[u8]) -> Result<()> {
     let confirm = channel.basic_publish("amq.topic".into(), topic.into(), options, body, properties()).await?;
     match timeout(SOON, confirm).await?? {
         Confirmation::Ack(None) => Ok(()),
-        other => Err(format!("the broker does not take the message: {other:?}").into()),
+        other => Err(format!("the broker did not accept the message: {other:?}").into()),
     }
 }
 
-/// What the program gives to a message that sets nothing itself.
+/// Returns the properties that the program sets by default.
 fn properties() -> BasicProperties {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let sent_at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, false);
@@ -95,7 +96,7 @@ fn properties() -> BasicProperties {
         .with_headers(headers)
 }
 
-/// A queue of our own, bound to a topic. It keeps what comes until somebody looks.
+/// An exclusive queue that is bound to a topic.
 pub struct Inbox {
     channel: Channel,
     queue: String,
@@ -108,15 +109,15 @@ impl Inbox {
         Ok(Self { channel, queue, _connection: connection })
     }
 
-    /// Takes one message, and throws the others away.
+    /// Takes one message and discards the others.
     pub async fn take_one(&self) -> Result<Delivery> {
         let options = BasicGetOptions { no_ack: true };
         let message = self.channel.basic_get(self.queue.as_str().into(), options).await?;
         self.channel.queue_purge(self.queue.as_str().into(), QueuePurgeOptions::default()).await?;
-        Ok(message.ok_or("nothing has come")?.delivery)
+        Ok(message.ok_or("the queue is empty")?.delivery)
     }
 
-    /// Lets the broker hand over what comes.
+    /// Starts to consume.
     pub async fn consume(&self) -> Result<Receipts> {
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let (queue, tag) = (self.queue.as_str().into(), "".into());
@@ -124,7 +125,7 @@ impl Inbox {
     }
 }
 
-/// What an inbox is handed, as it comes.
+/// The deliveries of an inbox.
 pub struct Receipts(Consumer);
 
 impl Receipts {

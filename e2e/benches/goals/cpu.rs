@@ -1,4 +1,4 @@
-//! What a message costs of the CPU, beside what it replaces: a process of the Python CLI for each message.
+//! Measures the CPU time per message, compared with one process of the Python CLI per message.
 
 use std::process::Command;
 
@@ -10,33 +10,33 @@ use uuid::Uuid;
 
 use crate::drain::drain;
 use crate::process::{children_cpu, cpu};
-use crate::publisher::{Manifests, run};
+use crate::publisher::{ManifestFile, run};
+use crate::setup::{Scaled, Setup};
 use crate::table::{Row, ratios};
-use crate::world::{Of, World};
 use e2e::bench::Result;
 
-const DRAINED: Of<usize> = Of { full: 500, short: 200 };
-const PUBLISHED: Of<usize> = Of { full: 5_000, short: 1_000 };
-const ROUNDS: Of<usize> = Of { full: 5, short: 1 };
-/// How many times as much the CLI takes.
-const GOAL: Of<f64> = Of { full: 200.0, short: 50.0 };
+const DRAINED: Scaled<usize> = Scaled { full: 500, short: 200 };
+const PUBLISHED: Scaled<usize> = Scaled { full: 5_000, short: 1_000 };
+const ROUNDS: Scaled<usize> = Scaled { full: 5, short: 1 };
+/// The ratio of the CLI's CPU time.
+const GOAL: Scaled<f64> = Scaled { full: 200.0, short: 50.0 };
 
-pub fn measure(world: &World) -> Result<Vec<Row>> {
-    let cli = Cli::new(world)?;
-    let published = world.of(PUBLISHED);
-    let (one, many) = (Manifests::write(world, 1)?, Manifests::write(world, published)?);
+pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
+    let cli = PythonCli::new(setup)?;
+    let published = setup.pick(PUBLISHED);
+    let (one, many) = (ManifestFile::write(setup, 1)?, ManifestFile::write(setup, published)?);
     let (mut python, mut operator, mut publish, mut single) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..world.of(ROUNDS) {
+    for _ in 0..setup.pick(ROUNDS) {
         python.push(milliseconds(1, || cli.publish())?);
-        operator.push(operators(world)?);
-        publish.push(milliseconds(published, || many.publish(world))?);
-        single.push(milliseconds(1, || one.publish(world))?);
+        operator.push(operators(setup)?);
+        publish.push(milliseconds(published, || many.publish(setup))?);
+        single.push(milliseconds(1, || one.publish(setup))?);
     }
     Ok(vec![
         Row::ratio("CPU of a message: the Python CLI beside the operator", ratios(&python, &operator))
-            .at_least(world.of(GOAL)),
+            .at_least(setup.pick(GOAL)),
         Row::ratio("CPU of a message: the Python CLI beside publish -f", ratios(&python, &publish))
-            .at_least(world.of(GOAL)),
+            .at_least(setup.pick(GOAL)),
         Row::figure("CPU: the Python CLI, a process for each message", "ms", python),
         Row::figure("CPU: the operator, a message of a backlog", "ms", operator),
         Row::figure(format!("CPU: publish -f, each of {published} messages"), "ms", publish),
@@ -44,34 +44,34 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
     ])
 }
 
-/// Milliseconds for each of so many messages, that a command takes.
+/// Returns the CPU time of a command in milliseconds per message.
 fn milliseconds(count: usize, publish: impl FnOnce() -> Result<()>) -> Result<f64> {
     let before = children_cpu()?;
     publish()?;
     Ok((children_cpu()? - before) * 1000.0 / count as f64)
 }
 
-/// Milliseconds for each message that an operator takes from its start to the end of a backlog.
-fn operators(world: &World) -> Result<f64> {
-    let (space, count) = (world.space("cpu")?, world.of(DRAINED));
-    space.create(count)?;
-    let (_, operator) = drain(world, &space, count)?;
+/// Returns the operator's CPU time in milliseconds per message, from its start to an empty backlog.
+fn operators(setup: &Setup) -> Result<f64> {
+    let (namespace, count) = (setup.namespace("cpu")?, setup.pick(DRAINED));
+    namespace.create(count)?;
+    let (_, operator) = drain(setup, &namespace, count)?;
     let used = cpu(operator.pid)?;
     operator.stop()?;
     Ok(used * 1000.0 / count as f64)
 }
 
 /// The library's command line program.
-struct Cli {
+struct PythonCli {
     guard: Guard,
     python: Python,
 }
 
-impl Cli {
-    fn new(world: &World) -> Result<Self> {
+impl PythonCli {
+    fn new(setup: &Setup) -> Result<Self> {
         let guard = Guard::new("cli")?;
-        let files = world.rig.broker.client("publisher")?.write(guard.scratch(), "publisher")?;
-        std::fs::write(guard.scratch().join("config.toml"), config(&world.rig.broker.url(), &files, ""))?;
+        let files = setup.rig.broker.client("publisher")?.write(guard.scratch(), "publisher")?;
+        std::fs::write(guard.scratch().join("config.toml"), config(&setup.rig.broker.url(), &files, ""))?;
         let message = json!({
             "id": Uuid::new_v4().to_string(),
             "topic": "bench.cli",

@@ -1,7 +1,7 @@
-//! How fast the program is beside what it stands on: every goal for speed, measured in one run, in turns.
-//! Only ratios mean anything on another machine; a missed one fails the run.
+//! Measures all goals for speed in one run, with bare clients of the same servers in turns.
 //!
-//! With `--short` there are few messages and generous goals, which hold on any machine and in any build.
+//! Only ratios are comparable between machines. A ratio that misses its goal fails the run. The option
+//! `--short` uses few messages and generous goals, which hold on any machine and in any build.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -17,24 +17,24 @@ mod plot;
 mod process;
 mod publisher;
 mod requests;
+mod setup;
 mod soak;
 mod start;
 mod table;
-mod world;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 
+use crate::setup::Setup;
 use crate::table::{Row, Table};
-use crate::world::World;
 use e2e::bench::{Result, machine};
 
-/// Measures one of the goals.
-type Measure = fn(&World) -> Result<Vec<Row>>;
+/// Measures one goal.
+type Measure = fn(&Setup) -> Result<Vec<Row>>;
 
-/// All of them, in the order in which they are measured.
+/// All goals in the order of their measurement.
 const ALL: [(&str, Measure); 10] = [
     ("requests", requests::measure),
     ("drain", drain::measure),
@@ -48,40 +48,40 @@ const ALL: [(&str, Measure); 10] = [
     ("memory", memory::measure),
 ];
 
-/// Those of which the short form shows nothing.
-const OF_THIS_MACHINE: [&str; 1] = ["memory"];
+/// The goals that a short run skips.
+const ONLY_FULL: [&str; 1] = ["memory"];
 
 #[derive(Parser)]
 struct Arguments {
-    /// Few messages, generous goals
+    /// Use few messages and generous goals
     #[arg(long)]
     short: bool,
-    /// What cargo gives to each benchmark
+    /// Ignored: cargo passes it to each benchmark
     #[arg(long, hide = true)]
     bench: bool,
-    /// What is measured; everything unless given
+    /// The goals to measure; all by default
     only: Vec<String>,
 }
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let world = World::start(arguments.short)?;
+    let setup = Setup::start(arguments.short)?;
     let mut table = Table::default();
-    let (begun, before) = (Instant::now(), machine());
+    let (started, before) = (Instant::now(), machine());
     for (name, measure) in ALL {
         let is_wanted = arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
-        if !is_wanted || (world.short && OF_THIS_MACHINE.contains(&name)) {
+        if !is_wanted || (setup.short && ONLY_FULL.contains(&name)) {
             continue;
         }
-        let begun = Instant::now();
-        match measure(&world) {
+        let started = Instant::now();
+        match measure(&setup) {
             Ok(rows) => table.add(rows),
             Err(error) => table.fail(name, error.as_ref()),
         }
-        eprintln!("{name}: {:.0?}", begun.elapsed());
+        eprintln!("{name}: {:.0?}", started.elapsed());
     }
-    println!("before: {before}after: {}{}\n", machine(), world.versions()?);
+    println!("before: {before}after: {}{}\n", machine(), setup.versions()?);
     println!("{table}");
-    println!("{:.0?} in all", begun.elapsed());
+    println!("{:.0?} in total", started.elapsed());
     Ok(if table.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,22 +1,22 @@
-//! What a message costs the API server in steady state, counted in its audit log: one write, no read.
+//! Counts the requests per message in steady state: one write, no read.
 
+use crate::setup::{Scaled, Setup};
 use crate::table::Row;
-use crate::world::{Of, World};
 use e2e::bench::Result;
 
-const MESSAGES: Of<usize> = Of { full: 500, short: 100 };
+const MESSAGES: Scaled<usize> = Scaled { full: 500, short: 100 };
 
-pub fn measure(world: &World) -> Result<Vec<Row>> {
-    let count = world.of(MESSAGES);
-    let space = world.space("requests")?;
-    let mut audit = world.audit()?;
-    let operator = world.operator(&[&space], &[])?;
-    // The first one has the Secret read.
-    space.create(1)?;
-    audit.wait_for_steady_state(&space.name)?;
-    let mut audit = world.audit()?;
-    space.create_all((1..=count).map(|number| space.message(number)))?;
-    let mut requests = audit.wait_for_writes(&space.name, count)?;
+pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
+    let count = setup.pick(MESSAGES);
+    let namespace = setup.namespace("requests")?;
+    let mut audit = setup.audit()?;
+    let operator = setup.operator(&[&namespace], &[])?;
+    // The first message makes the operator read the Secret.
+    namespace.create(1)?;
+    audit.wait_for_steady_state(&namespace.name)?;
+    let mut audit = setup.audit()?;
+    namespace.create_all((1..=count).map(|number| namespace.message(number)))?;
+    let mut requests = audit.wait_for_writes(&namespace.name, count)?;
     operator.stop()?;
     requests.extend(audit.read()?);
     requests.retain(|request| request.is_operators() && request.verb != "watch");

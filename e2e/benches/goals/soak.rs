@@ -1,44 +1,44 @@
-//! Messages come, are sent and deleted, over and over: memory must not grow.
+//! Measures that memory does not grow while messages are created, sent and deleted.
 
 use rig::wait_for;
 
-use crate::plot::{Line, draw};
+use crate::plot::{PlotLine, draw};
+use crate::setup::{MessageCount, Scaled, Setup};
 use crate::table::Row;
-use crate::world::{Count, LONG, Of, World};
-use e2e::bench::Result;
+use e2e::bench::{Result, TIMEOUT};
 
-/// Messages in all, and at a time.
-const SOAK: Count = Count { variable: "SOAK", usual: Of { full: 16_000, short: 1_000 } };
+/// Messages in total, and per batch.
+const SOAK: MessageCount = MessageCount { variable: "SOAK", default: Scaled { full: 16_000, short: 1_000 } };
 const BATCH: usize = 250;
-/// How much more there may be at the end than in the middle.
-const GOAL: Of<f64> = Of { full: 1.1, short: 1.3 };
-/// After so many it is told how far it has come: a million take more than an hour.
-const TOLD: usize = 50_000;
+/// The maximum ratio of the memory at the end to that in the middle.
+const GOAL: Scaled<f64> = Scaled { full: 1.1, short: 1.3 };
+/// The number of messages between two progress reports. A million messages take more than an hour.
+const REPORT_INTERVAL: usize = 50_000;
 
-/// While some messages are created, others are sent, and those that were sent are deleted.
-pub fn measure(world: &World) -> Result<Vec<Row>> {
-    let (space, count) = (world.space("soak")?, world.count(SOAK)?);
-    let mut audit = world.audit()?;
-    let operator = world.operator(&[&space], &[])?;
+/// Creates a batch and deletes sent messages, while the operator sends others.
+pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
+    let (namespace, count) = (setup.namespace("soak")?, setup.count(SOAK)?);
+    let mut audit = setup.audit()?;
+    let operator = setup.operator(&[&namespace], &[])?;
     let (mut memory, mut sent) = (Vec::new(), 0);
     for first in (0..count).step_by(BATCH) {
-        let create = space.create_each((first..first + BATCH).map(|number| space.message(number)));
-        world.runtime.block_on(async { tokio::try_join!(create, space.delete_sent()) })?;
-        wait_for(LONG, "those before are sent", || {
-            sent += audit.writes(&space.name)?;
+        let create = namespace.create_each((first..first + BATCH).map(|number| namespace.message(number)));
+        setup.runtime.block_on(async { tokio::try_join!(create, namespace.delete_sent()) })?;
+        wait_for(TIMEOUT, "the earlier batches are sent", || {
+            sent += audit.writes(&namespace.name)?;
             Ok((sent >= first).then_some(()))
         })?;
         let resident = operator.resident()?;
-        if (first + BATCH).is_multiple_of(TOLD) {
+        if (first + BATCH).is_multiple_of(REPORT_INTERVAL) {
             eprintln!("after {} messages: {resident:.1} MiB", first + BATCH);
         }
         memory.push(resident);
     }
     operator.stop()?;
     let messages = (1..).map(|batch| (batch * BATCH) as f64);
-    if !world.short {
+    if !setup.short {
         let points = messages.zip(memory.iter().copied()).collect();
-        let line = Line { name: "resident", points };
+        let line = PlotLine { name: "resident", points };
         draw("soak", "Memory while messages come and go", ["messages so far", "MiB"], &[line])?;
     }
     let [start, middle, end] = [0, memory.len() / 2, memory.len() - 1].map(|place| memory[place]);
@@ -47,7 +47,7 @@ pub fn measure(world: &World) -> Result<Vec<Row>> {
             format!("{count} messages come, are sent and deleted: memory at the end beside the middle"),
             [end / middle],
         )
-        .at_most(world.of(GOAL)),
+        .at_most(setup.pick(GOAL)),
         Row::figure(format!("resident after {BATCH} of them"), "MiB", [start]),
         Row::figure("resident in the middle", "MiB", [middle]),
         Row::figure("resident at the end", "MiB", [end]),

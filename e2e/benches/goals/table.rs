@@ -1,19 +1,19 @@
-//! The table of goals and figures, and whether the goals are met.
+//! The table of figures and goals.
 
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 
-/// One thing that was measured, in some rounds.
+/// A figure, measured in several rounds.
 pub struct Row {
     what: String,
     unit: &'static str,
     rounds: Vec<f64>,
     goal: Option<Goal>,
-    /// Whether it means the same on every machine.
+    /// True if it is comparable between machines.
     portable: bool,
 }
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Clone, Copy)]
 enum Goal {
     AtLeast(f64),
@@ -21,9 +21,9 @@ enum Goal {
     Exactly(f64),
 }
 
-/// How a figure stands to its goal.
+/// The result of a figure with a goal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum GoalResult {
     Met,
     /// Not met, but by less than half of the spread of the rounds.
     WithinNoise,
@@ -31,12 +31,12 @@ enum Verdict {
 }
 
 impl Row {
-    /// A figure of this machine: it is shown beside its goal, and fails nothing.
+    /// Creates a figure of this machine. If it misses its goal, the run does not fail.
     pub fn figure(what: impl Into<String>, unit: &'static str, rounds: impl Into<Vec<f64>>) -> Self {
         Self { what: what.into(), unit, rounds: rounds.into(), goal: None, portable: false }
     }
 
-    /// A ratio, or a count: if it misses its goal, so does the run.
+    /// Creates a ratio or a count. If it misses its goal, the run fails.
     pub fn ratio(what: impl Into<String>, rounds: impl Into<Vec<f64>>) -> Self {
         Self { portable: true, ..Self::figure(what, "", rounds) }
     }
@@ -53,7 +53,7 @@ impl Row {
         Self { goal: Some(Goal::Exactly(goal)), ..self }
     }
 
-    fn verdict(&self) -> Option<Verdict> {
+    fn result(&self) -> Option<GoalResult> {
         let (low, high) = self.range();
         let (figure, noise) = (median(&self.rounds), (high - low) / 2.0);
         let misses_by = match self.goal? {
@@ -62,9 +62,9 @@ impl Row {
             Goal::Exactly(goal) => (figure - goal).abs(),
         };
         Some(match misses_by {
-            ..=0.0 => Verdict::Met,
-            by if by <= noise => Verdict::WithinNoise,
-            _ => Verdict::Missed,
+            ..=0.0 => GoalResult::Met,
+            by if by <= noise => GoalResult::WithinNoise,
+            _ => GoalResult::Missed,
         })
     }
 
@@ -89,16 +89,16 @@ impl Display for Row {
             Some(Goal::AtMost(goal)) => write!(f, " at most {} |", number(goal))?,
             Some(Goal::Exactly(goal)) => write!(f, " {} |", number(goal))?,
         }
-        match self.verdict() {
+        match self.result() {
             None => write!(f, " |"),
-            Some(Verdict::Met) => write!(f, " met |"),
-            Some(Verdict::WithinNoise) => write!(f, " missed, by less than the noise |"),
-            Some(Verdict::Missed) => write!(f, " **missed** |"),
+            Some(GoalResult::Met) => write!(f, " met |"),
+            Some(GoalResult::WithinNoise) => write!(f, " missed, by less than the noise |"),
+            Some(GoalResult::Missed) => write!(f, " **missed** |"),
         }
     }
 }
 
-/// All rows, and what could not be measured.
+/// All rows and failed measurements.
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Row>,
@@ -113,16 +113,16 @@ impl Table {
         self.rows.extend(rows);
     }
 
-    /// Something could not be measured.
+    /// Adds a failed measurement.
     pub fn fail(&mut self, what: &str, error: &dyn Error) {
         let failure = format!("{what} could not be measured: {error}");
         eprintln!("{failure}");
         self.failures.push(failure);
     }
 
-    /// Whether everything was measured, and all that is portable met its goal or missed it by no more than noise.
+    /// Returns true if no measurement failed, and each portable row met its goal or missed it within noise.
     pub fn holds(&self) -> bool {
-        let missed = |row: &Row| row.portable && row.verdict() == Some(Verdict::Missed);
+        let missed = |row: &Row| row.portable && row.result() == Some(GoalResult::Missed);
         self.failures.is_empty() && !self.rows.iter().any(missed)
     }
 }
@@ -141,12 +141,12 @@ impl Display for Table {
     }
 }
 
-/// Half of the values are no larger.
+/// Returns the median.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 50)
 }
 
-/// So many per cent of the values are no larger; between two values it is between them.
+/// Returns a percentile, interpolated between two values.
 pub fn quantile(values: &[f64], per_cent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -157,12 +157,12 @@ pub fn quantile(values: &[f64], per_cent: usize) -> f64 {
     low + (high - low) * (place % 100) as f64 / 100.0
 }
 
-/// The quotient of each two.
+/// Returns the ratio of each pair.
 pub fn ratios(above: &[f64], below: &[f64]) -> Vec<f64> {
     above.iter().zip(below).map(|(above, below)| above / below).collect()
 }
 
-/// In three digits, or more where it is a whole number that needs them.
+/// Formats a number with three digits, or with more if its integer part needs them.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         100.0.. => 0,

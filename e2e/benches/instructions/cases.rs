@@ -1,4 +1,4 @@
-//! What is counted: the steps of a message's way (docs/architecture.md) that are pure.
+//! The counted cases: the pure steps of a message's path (docs/architecture.md).
 
 use std::hint::black_box;
 use std::iter;
@@ -18,43 +18,43 @@ use kube::core::WatchEvent;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::Result;
 use crate::callgrind::counted;
+use e2e::bench::Result;
 
-/// How often each case calls what is counted: its count is the mean.
+/// The number of counted calls of each case. The count is their mean.
 pub const CALLS: u32 = 100;
 /// The time, in every case.
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_767_268_800, 0).unwrap();
-/// How many messages are in the queue already, and wait.
+/// The number of messages that already wait in the queue.
 const WAITING: u32 = 1_000;
-/// How many updates make a body of 200 bytes, and of 100 kB.
+/// The numbers of updates for a body of 200 bytes, and of 100 kB.
 const SMALL: usize = 1;
 const LARGE: usize = 545;
 
-/// What does a case, after what has to be there before.
-type Case = fn() -> Result<()>;
+/// A case with its preparation.
+type CaseFunction = fn() -> Result<()>;
 
 /// All cases.
-pub const CASES: [(&str, Case); 10] = [
+pub const CASES: [(&str, CaseFunction); 10] = [
     ("decode-200B", || decoding(SMALL)),
     ("decode-100kB", || decoding(LARGE)),
     ("validate-200B", || validating(SMALL)),
     ("validate-100kB", || validating(LARGE)),
-    ("conform-200B", checking_schema),
+    ("check-schema-200B", checking_schema),
     ("envelope-200B", enveloping),
-    ("status", telling),
+    ("status", writing_status),
     ("queue-observe", observing),
     ("queue-take", taking),
     ("queue-finish", finishing),
 ];
 
-/// Does the case of this name.
+/// Runs the case of this name.
 pub fn run(name: &str) -> Result<()> {
     let (_, case) = CASES.iter().find(|(other, _)| *other == name).ok_or("no such case")?;
     case()
 }
 
-/// Counts calls, all but the first, which makes what is made only once.
+/// Counts all calls except the first, which initializes caches.
 fn calls<T>(mut call: impl FnMut() -> Result<T>) -> Result<()> {
     call()?;
     counted(|| (0..CALLS).for_each(|_| drop(black_box(call()))));
@@ -83,20 +83,20 @@ fn enveloping() -> Result<()> {
     calls(|| Ok(Envelope::new(&outgoing, &routing.exchange)))
 }
 
-/// The status of a message that was sent, as JSON.
-fn telling() -> Result<()> {
+/// Renders the status of a sent message as JSON.
+fn writing_status() -> Result<()> {
     let (message, new) = (decode(&line(0, SMALL))?, MessageState::default());
     calls(|| Ok(serde_json::to_vec(&state(&message, &new, &Outcome::sent(true)).to_status(message.uid()))?))
 }
 
-/// The queue packs a message that is new to it.
+/// The queue compacts a new message.
 fn observing() -> Result<()> {
     let (mut queue, messages) = (waiting()?, messages(WAITING, CALLS)?);
     counted(|| messages.into_iter().for_each(|message| queue.observe(0, message)));
     Ok(())
 }
 
-/// It unpacks one whose turn it is, and decides about it.
+/// The queue dequeues a message and decides about it.
 fn taking() -> Result<()> {
     let (mut queue, mut jobs) = (waiting()?, Vec::new());
     messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
@@ -106,7 +106,7 @@ fn taking() -> Result<()> {
     all_of(&jobs)
 }
 
-/// It is told that one was sent.
+/// The queue receives the result of a sent message.
 fn finishing() -> Result<()> {
     let mut queue = waiting()?;
     messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
@@ -117,7 +117,7 @@ fn finishing() -> Result<()> {
     all_of(&jobs)
 }
 
-/// A queue with messages that are tried again later.
+/// Returns a queue with messages that wait for a retry.
 fn waiting() -> Result<Queue> {
     let mut queue = Queue::new(CALLS as usize, PodLimits::default());
     queue.lead();
@@ -125,7 +125,7 @@ fn waiting() -> Result<Queue> {
     for message in messages(0, WAITING)? {
         queue.observe(0, message);
         let now = Instant::now();
-        let job = queue.take(now, NOW).ok_or("a message was not given out")?;
+        let job = queue.take(now, NOW).ok_or("a message was not dequeued")?;
         queue.finish(&job, done(&job, &unreachable, Some(now + Duration::from_hours(1))));
     }
     Ok(queue)
@@ -136,7 +136,7 @@ fn messages(first: u32, count: u32) -> Result<Vec<FedoraMessage>> {
 }
 
 fn all_of(jobs: &[Job]) -> Result<()> {
-    if jobs.len() == CALLS as usize { Ok(()) } else { Err("not every message was given out".into()) }
+    if jobs.len() == CALLS as usize { Ok(()) } else { Err("not every message was dequeued".into()) }
 }
 
 fn done(job: &Job, outcome: &Outcome, due: Option<Instant>) -> Next {
@@ -157,7 +157,7 @@ fn routing() -> Routing {
     }
 }
 
-/// As kube reads it.
+/// Decodes a watch event as kube does.
 fn decode(line: &str) -> Result<FedoraMessage> {
     match serde_json::from_str(line)? {
         WatchEvent::Added(message) => Ok(message),
@@ -165,7 +165,7 @@ fn decode(line: &str) -> Result<FedoraMessage> {
     }
 }
 
-/// The line by which a watch tells of a new message.
+/// Returns a watch's line for a new message.
 fn line(number: u32, updates: usize) -> String {
     let body = json!({"updates": vec![update(); updates]});
     let fields = json!({"f:spec": {"f:env": {}, "f:authentication": {}, "f:message": {"f:body": {"f:updates": {}}}}});
@@ -192,7 +192,7 @@ fn line(number: u32, updates: usize) -> String {
     format!(r#"{{"type":"ADDED","object":{object}}}"#)
 }
 
-/// Some 180 bytes of a body.
+/// Returns about 180 bytes of a body.
 fn update() -> Value {
     json!({
         "alias": "FEDORA-2026-5e6f4a7b8c", "title": "kernel-6.17.4-300.fc43", "status": "stable", "karma": 3,
@@ -200,7 +200,7 @@ fn update() -> Value {
     })
 }
 
-/// A catalog with the schema of these bodies.
+/// Returns a catalog with the schema of these bodies.
 fn schemas() -> Result<Schemas> {
     let draft4 = "http://json-schema.org/draft-04/schema#";
     let text = json!({"type": "string"});

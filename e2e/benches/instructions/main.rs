@@ -1,5 +1,6 @@
-//! How many instructions the pure parts of a message's way take, beside the baseline in `baseline.txt`. They are
-//! the same on a busy machine and on an idle one, which times are not (docs/decisions/0024).
+//! Counts the instructions of the pure steps of a message's path, and compares them with
+//! `baseline.txt`. Unlike times, they are the same on a busy and on an idle machine
+//! (docs/decisions/0024).
 
 mod baseline;
 mod callgrind;
@@ -7,10 +8,8 @@ mod cases;
 
 use std::process::ExitCode;
 
-use crate::baseline::Line;
-
-/// Whatever goes wrong ends the run.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use crate::baseline::Comparison;
+use e2e::bench::Result;
 
 fn main() -> Result<ExitCode> {
     let mut arguments = std::env::args().skip_while(|argument| argument != callgrind::RUN);
@@ -18,7 +17,7 @@ fn main() -> Result<ExitCode> {
         cases::run(&name)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let counts = callgrind::count()?;
+    let counts = callgrind::count(&cases::CASES.map(|(name, _)| name), cases::CALLS)?;
     if std::env::args().any(|argument| argument == "--accept") {
         baseline::write(&counts)?;
     }
@@ -29,14 +28,16 @@ fn main() -> Result<ExitCode> {
         println!("{line}");
     }
     if !cfg!(target_arch = "x86_64") {
-        println!("\nThe baseline is for x86-64: nothing follows from it here.");
+        println!("\nThe baseline is for x86-64 and does not apply to this machine.");
         return Ok(ExitCode::SUCCESS);
     }
-    if lines.iter().any(Line::is_better) {
-        println!("\nWhat became better is to stay so: `just instructions --accept`, and commit the baseline.");
+    if lines.iter().any(Comparison::is_better) {
+        println!("\nSome counts are lower. To keep them so, run `just instructions --accept` and commit the baseline.");
     }
-    if lines.iter().any(Line::is_wrong) {
-        println!("\nThe baseline does not hold. Where that is intended: `just instructions --accept`, and commit it.");
+    if lines.iter().any(Comparison::is_wrong) {
+        println!(
+            "\nSome counts are higher. If this is intended, run `just instructions --accept` and commit the baseline."
+        );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

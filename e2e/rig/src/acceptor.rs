@@ -1,4 +1,4 @@
-//! A port whose connections are accepted on a thread of its own.
+//! A listener that accepts connections on its own thread.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::port::Port;
 
-/// A port that is listened on. Dropping it awaits the thread, which has been told before that it is to end.
+/// A listening port. Dropping it joins the thread. The owner must signal the end before.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     port: Port,
@@ -15,19 +15,20 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Listens, and has `accept` accept connections; it looks after each whether it is to end.
+    /// Listens, and runs `accept` on a thread. After each connection, `accept` must check for the
+    /// end.
     pub(crate) fn start(address: Ipv4Addr, accept: impl FnOnce(&TcpListener) + Send + 'static) -> Result<Self> {
         let port = Port::reserve()?;
         let listener = port.listen(address)?;
         Ok(Self { port, thread: Some(thread::spawn(move || accept(&listener))) })
     }
 
-    /// Where clients connect, on loopback.
+    /// Returns the port on loopback.
     pub(crate) fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The same as a broker's URL.
+    /// Returns the address as a broker's URL.
     pub(crate) fn url(&self) -> String {
         format!("amqps://localhost:{}/%2Fpubsub", self.port())
     }
@@ -35,7 +36,7 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        // One more connection, after which it looks.
+        // One more connection makes `accept` check for the end.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()));
         let _ = self.thread.take().map(JoinHandle::join);
     }

@@ -1,9 +1,9 @@
-//! A real RabbitMQ, set up like Fedora's: TLS with client certificates only, the certificate's common
-//! name is the user, and each user has rights on topics.
+//! A real RabbitMQ with Fedora's setup: TLS with client certificates only, the certificate's common
+//! name as the user, and permissions on topics for each user.
 //!
-//! Users, virtual host and rights are those of `testdata/broker/definitions.json`:
+//! Users, virtual host and permissions are in `testdata/broker/definitions.json`:
 //!
-//! | user | may |
+//! | user | permissions |
 //! |---|---|
 //! | `nice-app`, `nice-app.stg` | publish to `amq.topic`, topics `nice.*` (with or without Fedora's prefix) |
 //! | `publisher` | publish to `amq.topic`, any topic |
@@ -28,7 +28,7 @@ use crate::{
     testdata,
 };
 
-/// The scripts themselves; those on the search path insist on being root or the user `rabbitmq`.
+/// The scripts themselves. Those on the search path must run as root or as the user `rabbitmq`.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 
 const NODE: &str = "rabbitmq";
@@ -36,17 +36,17 @@ const EPMD: &str = "epmd";
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// Below `testdata`: how it is set up. docker-compose.yml mounts the same file.
+/// The configuration, below `testdata`. docker-compose.yml mounts the same file.
 pub const CONFIG: &str = "broker/rabbitmq.conf";
-/// Below `testdata`: virtual host, users and rights. docker-compose.yml mounts the same file.
+/// Virtual host, users and permissions, below `testdata`. docker-compose.yml mounts the same file.
 pub const DEFINITIONS: &str = "broker/definitions.json";
-/// Below `testdata`: the plugins. docker-compose.yml has these and the management page.
+/// The plugins, below `testdata`. docker-compose.yml has these and the management page.
 pub const PLUGINS: &str = "broker/enabled_plugins";
 
 /// A running RabbitMQ.
 #[derive(Debug)]
 pub struct Broker {
-    // The first field, so dropped first: the ports are given back after the processes are gone.
+    // The first field is dropped first, so the processes end before the ports are released.
     guard: Guard,
     pki: Pki,
     name: String,
@@ -55,23 +55,26 @@ pub struct Broker {
     epmd_port: Port,
 }
 
-/// How a broker may differ from the usual one.
+/// Options of a broker.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The names in the server's certificate. Clients use the first.
     pub server_names: Vec<String>,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: String,
-    /// Further lines for its `rabbitmq.conf`; they override the shared file's.
+    /// Additional lines for its `rabbitmq.conf`. They override the shared file.
     pub config: String,
 }
 
-/// The broker's users, as in `testdata/broker/definitions.json`; any other is refused at login.
+/// The broker's users, as in `testdata/broker/definitions.json`. The broker refuses any other.
 pub const USERS: [&str; 7] = ["nice-app", "nice-app.stg", "publisher", "consumer", "admin", "reader", "no-vhost"];
 
-/// The folder of RabbitMQ's scripts, or what to install.
+/// Returns the folder of RabbitMQ's scripts. The error names the package to install.
 pub fn scripts() -> Result<String> {
-    ensure!(Path::new(SCRIPTS).join("rabbitmq-server").exists(), "no RabbitMQ here: apt-get install rabbitmq-server");
+    ensure!(
+        Path::new(SCRIPTS).join("rabbitmq-server").exists(),
+        "RabbitMQ is not installed: apt-get install rabbitmq-server"
+    );
     Ok(SCRIPTS.to_owned())
 }
 
@@ -86,12 +89,12 @@ impl Default for Options {
 }
 
 impl Broker {
-    /// Starts a broker with an authority of its own and returns when it accepts connections.
+    /// Starts a broker with its own CA, and waits until it accepts connections.
     pub fn start() -> Result<Self> {
         Self::start_with(&Options::default())
     }
 
-    /// Starts a broker that differs from the usual one.
+    /// Starts a broker with options.
     pub fn start_with(options: &Options) -> Result<Self> {
         scripts()?;
         let broker = Self {
@@ -108,25 +111,25 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Where to connect: usually `amqps://localhost:PORT/%2Fpubsub`.
+    /// Returns the URL, by default `amqps://localhost:PORT/%2Fpubsub`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqps://{}:{}/%2Fpubsub", self.name, self.port())
     }
 
-    /// The AMQP port on 127.0.0.1.
+    /// Returns the AMQP port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The authority that the broker trusts and that signed its certificate.
+    /// Returns the CA that the broker trusts, and that signed its certificate.
     #[must_use]
     pub fn pki(&self) -> &Pki {
         &self.pki
     }
 
-    /// A certificate for the user `cn`.
+    /// Issues a certificate for the user `cn`.
     pub fn client(&self, cn: &str) -> Result<ClientCert> {
         self.pki.client(cn)
     }
@@ -140,7 +143,7 @@ impl Broker {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Ends it politely, as `systemctl stop` would: clients are told.
+    /// Stops it cleanly, as `systemctl stop` does: it closes the connections of its clients.
     pub fn stop(&self) -> Result<()> {
         self.guard.stop(NODE, STOP_WITHIN).map(drop)
     }
@@ -150,41 +153,41 @@ impl Broker {
         self.guard.kill(NODE)
     }
 
-    /// Makes it stand still (SIGSTOP), with its connections open.
+    /// Freezes it (SIGSTOP) with its connections open.
     pub fn freeze(&self) -> Result<()> {
         self.guard.signal(NODE, Signal::Freeze)
     }
 
-    /// Lets it go on after [`Broker::freeze`].
+    /// Resumes it after [`Broker::freeze`].
     pub fn thaw(&self) -> Result<()> {
         self.guard.signal(NODE, Signal::Thaw)
     }
 
-    /// Leaves it these cores of the machine, and no others.
+    /// Restricts it to these CPU cores.
     pub fn confine(&self, cores: &[usize]) -> Result<()> {
         self.guard.confine(NODE, cores)
     }
 
-    /// Starts it again with the same data on the same port and waits until it accepts connections.
-    /// After [`Broker::stop`] or [`Broker::kill`].
+    /// Starts it after [`Broker::stop`] or [`Broker::kill`], with the same data on the same port,
+    /// and waits until it accepts connections.
     pub fn restart(&self) -> Result<()> {
         self.guard.start(NODE, &self.script("rabbitmq-server"))?;
         self.guard.wait_ready(NODE, START_WITHIN, || self.port.answers())
     }
 
-    /// Raises or clears the memory alarm: while it is on, publishers are blocked.
+    /// Raises or clears the memory alarm. While it is on, the broker blocks publishers.
     pub fn set_memory_alarm(&self, on: bool) -> Result<()> {
         let watermark = if on { "0" } else { "0.4" };
         self.ctl(&["set_vm_memory_high_watermark", watermark]).map(drop)
     }
 
-    /// The broker's log so far.
+    /// Returns the broker's log.
     pub fn log(&self) -> Result<String> {
         let log = fs::read(self.guard.out(NODE)).context("no log")?;
         Ok(String::from_utf8_lossy(&log).into_owned())
     }
 
-    /// The guard that keeps the processes: for one more process beside them.
+    /// Returns the guard of the processes, which can run an additional process.
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
@@ -194,7 +197,7 @@ impl Broker {
         self.guard.scratch().join(name)
     }
 
-    /// What differs from the shared configuration: the paths, the port and the options.
+    /// Writes the differences from the shared configuration: paths, port and options.
     fn write_config(&self, options: &Options) -> Result<()> {
         let mut request = Request::server(&[]);
         request.cn = options.server_names.first().cloned().unwrap_or_default();
@@ -222,7 +225,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Erlang's name server. RabbitMQ would start one as a daemon that outlives it.
+    /// Starts Erlang's name server. Otherwise RabbitMQ starts one as a daemon that outlives it.
     fn launch_epmd(&self) -> Result<()> {
         let mut command = Command::new(EPMD);
         let port = self.epmd_port.number().to_string();
@@ -231,7 +234,7 @@ impl Broker {
         self.guard.wait_ready(EPMD, START_WITHIN, || self.epmd_port.answers())
     }
 
-    /// One of RabbitMQ's scripts, in the environment of this node.
+    /// Returns a command for one of RabbitMQ's scripts, with the environment of this node.
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new(Path::new(SCRIPTS).join(name));
         command

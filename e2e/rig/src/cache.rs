@@ -1,5 +1,6 @@
-//! The project's cache folder: what takes minutes to build or download is kept there, each under its
-//! version, outside of the checkout, so that a fresh clone does not build it again.
+//! The project's cache folder. It keeps downloads and builds that take minutes, by their version.
+//!
+//! It is outside the checkout, so a fresh clone does not build them again.
 
 use std::{
     env, fs,
@@ -9,10 +10,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Marks an entry as whole. Written last, so that what a killed build left is never used.
+/// Marks an entry as complete. It is written last, so a build that was killed leaves no entry.
 const COMPLETE: &str = ".complete";
 
-/// The cache folder: `fedora-message-operator` below `$XDG_CACHE_HOME` or `~/.cache`.
+/// Returns the cache folder: `fedora-message-operator` below `$XDG_CACHE_HOME` or `~/.cache`.
 pub fn folder() -> Result<PathBuf> {
     let base = env::var_os("XDG_CACHE_HOME")
         .filter(|set| Path::new(set).is_absolute())
@@ -24,17 +25,18 @@ pub fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The path of the entry `name` if it is there and whole.
+/// Returns the path of the entry `name` if it is complete.
 pub fn find(name: &str) -> Result<Option<PathBuf>> {
     let entry = folder()?.join(name);
     Ok(entry.join(COMPLETE).exists().then_some(entry))
 }
 
-/// The path of the entry `name`, filled by `fill` if it isn't there yet.
+/// Returns the path of the entry `name`. Calls `fill` if it does not exist yet.
 ///
-/// Several processes may ask at once: one fills, the others wait for it. `fill` is given the empty
-/// folder at its final path (a Python environment cannot be moved); until `fill` has returned, nobody
-/// takes the folder for an entry, and what an interrupted `fill` left is removed before the next.
+/// If several processes call this at once, one fills the entry and the others wait. `fill` receives
+/// the empty folder at its final path, because a Python environment cannot be moved. The folder
+/// becomes an entry only after `fill` returns. The next call removes the rest of an interrupted
+/// one.
 pub fn entry(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     if let Some(entry) = find(name)? {
         return Ok(entry);
@@ -49,7 +51,7 @@ pub fn entry(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
     }
     fs::create_dir_all(&entry).with_context(|| format!("cannot create {}", entry.display()))?;
     fill(&entry).inspect_err(|_| {
-        // The next one removes it too; so a failure here is of no account.
+        // Ignore an error here: the next call removes the folder too.
         let _ = fs::remove_dir_all(&entry);
     })?;
     fs::write(entry.join(COMPLETE), "").with_context(|| format!("cannot write into {}", entry.display()))?;
@@ -64,7 +66,7 @@ fn lock(name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Names an entry after what it is made from (FNV-1a): the same on every machine.
+/// Hashes the inputs of an entry for its name (FNV-1a). The hash is the same on every machine.
 #[must_use]
 pub fn fingerprint(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))

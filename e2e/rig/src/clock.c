@@ -1,5 +1,5 @@
-/* Preloaded into a process: its system clock is ahead by as many seconds as a file says. The clock
- * that only counts on, and that time limits are measured with, is not touched. */
+/* Preloaded into a process. It sets the system clock ahead by the number of seconds in a file. It
+ * does not change the monotonic clock, which measures time limits. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,7 +1,7 @@
-//! A system clock that can be set for one process, while it runs.
+//! A system clock that a test can set for one running process.
 //!
-//! A small library is compiled and preloaded into the process. It works for programs that ask the C
-//! library for the time, as Rust's do.
+//! It compiles a small library and preloads it into the process. This works for programs that read
+//! the time through the C library, as Rust programs do.
 
 use std::{
     fs::{self, OpenOptions},
@@ -20,12 +20,12 @@ const LIBRARY: &str = include_str!("clock.c");
 /// A clock for processes that are started with [`Clock::environment`].
 #[derive(Debug)]
 pub struct Clock {
-    /// Keeps the folder.
+    /// Owns the folder.
     guard: Guard,
 }
 
 impl Clock {
-    /// A clock that is right.
+    /// Creates a clock with the correct time.
     pub fn new() -> Result<Self> {
         let clock = Self { guard: Guard::new("clock")? };
         let source = clock.path("clock.c");
@@ -38,24 +38,24 @@ impl Clock {
         Ok(clock)
     }
 
-    /// What a process must find in its environment to go by this clock.
+    /// Returns the environment variables that make a process use this clock.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
         [("LD_PRELOAD", self.path("clock.so")), ("RIG_CLOCK", self.path("ahead"))]
     }
 
-    /// Sets the clock forward by so much, compared with the right time.
+    /// Sets the clock forward, relative to the correct time.
     pub fn set_forward(&self, by: Duration) -> Result<()> {
         self.set(i64::try_from(by.as_secs())?)
     }
 
-    /// Sets the clock back by so much, compared with the right time.
+    /// Sets the clock back, relative to the correct time.
     pub fn set_back(&self, by: Duration) -> Result<()> {
         self.set(-i64::try_from(by.as_secs())?)
     }
 
     fn set(&self, ahead: i64) -> Result<()> {
-        // In place: the process has the file mapped.
+        // Write in place, because the process has mapped the file.
         OpenOptions::new().write(true).open(self.path("ahead"))?.write_all(&ahead.to_ne_bytes())?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The commands of the rig's command line, and what they share.
+//! The commands of the rig's command line, and shared code.
 
 pub(crate) mod demo;
 pub(crate) mod say;
@@ -26,11 +26,11 @@ const SECRET: &str = "fedora-messaging-certs";
 /// The broker's user in that Secret's certificate.
 const USER: &str = "publisher";
 
-/// Set once the user wants to leave. Before it exists, Ctrl-C simply ends the program: the guards
-/// clean up then too.
-struct Leave(Arc<AtomicBool>);
+/// A flag that Ctrl-C sets. Without it, Ctrl-C ends the program at once, and the guards clean up
+/// too.
+struct StopSignal(Arc<AtomicBool>);
 
-impl Leave {
+impl StopSignal {
     fn watch() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -39,16 +39,16 @@ impl Leave {
         Ok(Self(flag))
     }
 
-    fn wanted(&self) -> bool {
+    fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What is brought up.
+/// The running parts.
 enum Parts {
     /// An API server and a broker.
     Rig(Box<Rig>),
-    /// And a node.
+    /// An API server, a broker and a node.
     Cluster(Box<Cluster>),
 }
 
@@ -63,27 +63,27 @@ impl Deref for Parts {
     }
 }
 
-/// Brings up API server and broker, applies the manifests and stores the Secret that the examples name;
-/// with a node for Pods, if that is wanted.
-fn bring_up(apply: &[PathBuf], node: bool) -> Result<Parts> {
-    say::note("Bringing up Kubernetes and RabbitMQ: about 10 seconds, and 10 more for a node.");
-    let start = Instant::now();
+/// Starts API server and broker, and a node if `node` is true. Applies the manifests, and stores
+/// the Secret that the examples name.
+fn start(apply: &[PathBuf], node: bool) -> Result<Parts> {
+    say::note("Starting Kubernetes and RabbitMQ. This takes about 10 seconds, and 10 more for a node.");
+    let started = Instant::now();
     let rig = if node { Parts::Cluster(Box::new(Cluster::start()?)) } else { Parts::Rig(Box::new(Rig::start()?)) };
     rig.kube.apply(apply)?;
     let certificate = rig.broker.client(USER)?;
     rig.kube.apply_text(&certificate.secret_yaml(SECRET, "default"))?;
     say::part("Kubernetes", &format!("{} (version {})", rig.kube.url(), rig::kube::version()?));
     say::part("RabbitMQ", &rig.broker.url());
-    say::part("Secret", &format!("default/{SECRET}: certificate of the broker's user {USER}"));
-    say::note(&format!("Up in {:.1} s.", start.elapsed().as_secs_f32()));
+    say::part("Secret", &format!("default/{SECRET}: client certificate of the broker's user {USER}"));
+    say::note(&format!("Ready after {:.1} s.", started.elapsed().as_secs_f32()));
     Ok(rig)
 }
 
-/// What to type in another shell to use the rig.
+/// Returns the commands to use the rig from another shell.
 fn shell_hint(rig: &Parts) -> Vec<String> {
     let kubectl = rig.kube.kubectl_path();
     let folder = kubectl.parent().unwrap_or(&kubectl);
-    let enter = match rig {
+    let shell = match rig {
         Parts::Rig(_) => None,
         Parts::Cluster(cluster) => {
             Some(format!("nsenter --net --target {}    # a shell in the cluster's network", cluster.network().holder()))
@@ -93,5 +93,5 @@ fn shell_hint(rig: &Parts) -> Vec<String> {
         format!("export KUBECONFIG={}", rig.kube.kubeconfig().display()),
         format!("export PATH=\"$PATH:{}\"    # for kubectl", folder.display()),
     ];
-    enter.into_iter().chain(hints).collect()
+    shell.into_iter().chain(hints).collect()
 }

@@ -1,5 +1,5 @@
-//! A consumer that runs on the Python library: it validates as every consumer of Fedora's messages does,
-//! and what it doesn't accept it drops.
+//! A consumer with the Python library. Like every consumer of Fedora's messages, it validates each
+//! message and drops invalid ones.
 
 use std::{fs, time::Duration};
 
@@ -23,12 +23,12 @@ pub struct Consumer {
     queue: String,
 }
 
-/// What the consumer prints for each message.
+/// The output format for each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line, for tests.
+    /// One JSON object per line, for tests.
     Json,
-    /// What `fedora-messaging consume` prints, for people.
+    /// The output of `fedora-messaging consume`, for users.
     Text,
 }
 
@@ -42,18 +42,18 @@ impl Format {
 }
 
 impl Consumer {
-    /// Starts a consumer as user `consumer`, on a queue of its own that is bound to `amq.topic` by
-    /// `routing_key` (`#` for everything), and returns when it is bound.
+    /// Starts a consumer as user `consumer` with its own queue, and waits until the queue is bound
+    /// to `amq.topic` by `routing_key` (`#` for all messages).
     pub fn start(broker: &Broker, routing_key: &str) -> Result<Self> {
         Self::start_with(broker, routing_key, Format::Json)
     }
 
-    /// The same, in an environment with other packages.
+    /// Starts a consumer in a Python environment with other packages.
     pub fn start_on(python: &Python, broker: &Broker, routing_key: &str) -> Result<Self> {
         Self::launch(python, broker, routing_key, Format::Json)
     }
 
-    /// The same, with a format of one's choice.
+    /// Starts a consumer with an output format.
     pub fn start_with(broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
         Self::launch(&Python::get()?, broker, routing_key, format)
     }
@@ -74,42 +74,44 @@ impl Consumer {
         Ok(consumer)
     }
 
-    /// The name of its queue, for `rabbitmqctl`.
+    /// Returns the name of its queue, for `rabbitmqctl`.
     #[must_use]
     pub fn queue(&self) -> &str {
         &self.queue
     }
 
-    /// The messages accepted so far ([`Format::Json`]), in the order of their arrival. Each is an object
-    /// with `id`, `topic`, `severity`, `class`, `headers`, `body` and the AMQP properties.
+    /// Returns the accepted messages ([`Format::Json`]) in the order of their arrival.
+    ///
+    /// Each is an object with `id`, `topic`, `severity`, `class`, `headers`, `body` and the AMQP
+    /// properties.
     pub fn messages(&self) -> Result<Vec<Value>> {
         let text = self.text()?;
-        text.lines().map(|line| serde_json::from_str(line).context("the consumer printed no JSON")).collect()
+        text.lines().map(|line| serde_json::from_str(line).context("the consumer printed invalid JSON")).collect()
     }
 
-    /// Waits until at least `count` messages were accepted.
+    /// Waits until it has accepted at least `count` messages.
     pub fn wait_for(&self, count: usize, within: Duration) -> Result<Vec<Value>> {
         let what = format!("{count} messages at the consumer");
         wait_for(within, &what, || {
             let enough = self.text()?.lines().count() >= count;
             enough.then(|| self.messages()).transpose()
         })
-        .with_context(|| format!("it printed:\n{}", self.complaints()))
+        .with_context(|| format!("it printed:\n{}", self.log()))
     }
 
-    /// What the library logged: why it dropped a message, for instance.
+    /// Returns the library's log, for example why it dropped a message.
     #[must_use]
-    pub fn complaints(&self) -> String {
+    pub fn log(&self) -> String {
         let log = fs::read(self.guard.err(NAME)).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// All that it printed so far for the messages, in whole lines.
+    /// Returns its output for the messages, in complete lines.
     pub fn text(&self) -> Result<String> {
         Ok(self.printed()?.unwrap_or_default())
     }
 
-    /// What follows the line that says it is bound; nothing before that.
+    /// Returns the output after the line `ready`, or `None` before that line.
     fn printed(&self) -> Result<Option<String>> {
         let text = fs::read_to_string(self.guard.out(NAME)).context("no output of the consumer")?;
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);

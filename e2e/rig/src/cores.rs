@@ -1,4 +1,4 @@
-//! Who may run on which of the machine's cores.
+//! Assigns CPU cores to processes.
 
 use std::fs;
 
@@ -14,28 +14,28 @@ use crate::{
     kube::Process::{ApiServer, Etcd},
 };
 
-/// Who runs where, until it is dropped: then all have all cores again.
+/// A division of the CPU cores. After its drop, all processes may use all cores again.
 #[derive(Debug)]
-pub struct Apart<'a> {
+pub struct SeparateCores<'a> {
     kube: &'a Kube,
     broker: &'a Broker,
     all: Vec<usize>,
 }
 
-impl<'a> Apart<'a> {
-    /// Gives the API server and its etcd half of the cores, as they have machines of their own in a cluster. The
-    /// other half is left to the broker and this process, with all that it starts from now on.
+impl<'a> SeparateCores<'a> {
+    /// Gives the API server and etcd half of the cores, because in a cluster they have their own
+    /// machines. The broker, this process and its new child processes get the other half.
     ///
-    /// None on a machine with a single core.
+    /// Returns `None` on a machine with a single core.
     pub fn new(kube: &'a Kube, broker: &'a Broker) -> Result<Option<Self>> {
         let all = own_cores()?;
         let (servers, others) = all.split_at(all.len() / 2);
         if servers.is_empty() {
             return Ok(None);
         }
-        let apart = Self { kube, broker, all: all.clone() };
-        apart.confine(servers, others)?;
-        Ok(Some(apart))
+        let separate = Self { kube, broker, all: all.clone() };
+        separate.confine(servers, others)?;
+        Ok(Some(separate))
     }
 
     fn confine(&self, servers: &[usize], others: &[usize]) -> Result<()> {
@@ -46,9 +46,9 @@ impl<'a> Apart<'a> {
     }
 }
 
-impl Drop for Apart<'_> {
+impl Drop for SeparateCores<'_> {
     fn drop(&mut self) {
-        // Nothing depends on it but how fast the rest is.
+        // Ignore an error: it affects only the speed of the rest.
         let _ = self.confine(&self.all, &self.all);
     }
 }
@@ -58,7 +58,7 @@ fn own_cores() -> Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|core| cores.is_set(*core)).collect())
 }
 
-/// Leaves all threads of a process, and so what they start, these cores and no others.
+/// Restricts all threads of a process, and their new children, to these cores.
 pub(crate) fn confine(process: u32, cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     for core in cores {
@@ -66,9 +66,9 @@ pub(crate) fn confine(process: u32, cores: &[usize]) -> Result<()> {
     }
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         let name = thread?.file_name();
-        let thread = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)).context("no thread's number")?;
+        let thread = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)).context("invalid thread id")?;
         match sched_setaffinity(Some(thread), &set) {
-            // It has ended meanwhile.
+            // The thread has ended meanwhile.
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => return Err(error.into()),
         }

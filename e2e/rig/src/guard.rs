@@ -1,9 +1,10 @@
-//! Nothing outlives the process that started it: not at its normal end, not after a panic, not after
-//! Ctrl-C, not after SIGKILL.
+//! Ends all child processes with their owner: at its normal end, and after a panic, Ctrl-C or
+//! SIGKILL.
 //!
-//! A [`Guard`] owns a scratch folder and any number of server processes. Between them and us stands a
-//! small keeper (`keeper.py`) whose standard input is a pipe that only we hold. When the pipe closes,
-//! the keeper ends every process it started, with all their descendants, and removes the folder.
+//! A [`Guard`] owns a scratch folder and any number of server processes. It runs them through a
+//! small keeper (`keeper.py`), whose standard input is a pipe that only this process holds. When
+//! the pipe closes, the keeper kills all processes that it started, with their descendants, and
+//! removes the folder.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +24,7 @@ use crate::{cores::confine, wait::wait_for};
 
 const KEEPER: &str = include_str!("keeper.py");
 
-/// Holds processes and their scratch folder. Dropping it kills the former and removes the latter.
+/// Owns processes and their scratch folder. Its drop kills the processes and removes the folder.
 pub struct Guard {
     name: String,
     scratch: PathBuf,
@@ -32,26 +33,26 @@ pub struct Guard {
 
 struct Keeper {
     process: Child,
-    /// `None` only while the guard is being dropped.
+    /// `None` only during the drop of the guard.
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
-/// Signals for a kept process; see [`Guard::signal`].
+/// A signal for a process of a guard; see [`Guard::signal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: please end.
+    /// SIGTERM: end cleanly.
     Terminate = 15,
-    /// SIGINT: what Ctrl-C sends.
+    /// SIGINT: the signal of Ctrl-C.
     Interrupt = 2,
-    /// SIGCONT: go on after [`Signal::Freeze`].
+    /// SIGCONT: resume after [`Signal::Freeze`].
     Thaw = 18,
-    /// SIGSTOP: stand still, with all connections open.
+    /// SIGSTOP: freeze, with all connections open.
     Freeze = 19,
 }
 
 impl Guard {
-    /// Starts a keeper with an empty scratch folder; `name` becomes part of the folder's name.
+    /// Starts a keeper with an empty scratch folder. The folder's name contains `name`.
     pub fn new(name: &str) -> Result<Self> {
         let mut process = Command::new("python3")
             .args(["-I", "-S", "-c", KEEPER, name])
@@ -68,7 +69,7 @@ impl Guard {
         Ok(Self { name: name.to_owned(), scratch, keeper: Mutex::new(keeper) })
     }
 
-    /// The folder that goes with this guard.
+    /// Returns the scratch folder.
     #[must_use]
     pub fn scratch(&self) -> &Path {
         &self.scratch
@@ -76,9 +77,9 @@ impl Guard {
 
     /// Starts `command` under `name` and returns its process id.
     ///
-    /// Taken over are program, arguments, folder (default: the scratch folder) and changes to the
-    /// environment. Output goes to [`Guard::out`] and [`Guard::err`], which a second start under the
-    /// same name (after the first has ended) continues.
+    /// It uses the program, arguments, working folder (default: the scratch folder) and environment
+    /// of `command`. The output goes to [`Guard::out`] and [`Guard::err`]. A second start under the
+    /// same name, after the first process has ended, appends to them.
     pub fn start(&self, name: &str, command: &Command) -> Result<u32> {
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
         let argv: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect();
@@ -99,8 +100,8 @@ impl Guard {
         u32::try_from(pid.as_u64().unwrap_or_default()).context("no process id")
     }
 
-    /// Makes a control group (version 1) of this name below the root of every hierarchy. It is removed
-    /// once the processes have ended.
+    /// Creates a control group (version 1) of this name below the root of every hierarchy. The
+    /// keeper removes it after the processes have ended.
     pub fn make_control_group(&self, name: &str) -> Result<()> {
         self.ask(&json!({"do": "group", "name": name})).map(drop)
     }
@@ -110,58 +111,61 @@ impl Guard {
         self.ask(&json!({"do": "signal", "name": name, "number": signal as u8})).map(drop)
     }
 
-    /// Leaves `name` and its helpers these cores of the machine, and no others.
+    /// Restricts `name` and its helpers to these CPU cores.
     pub fn confine(&self, name: &str, cores: &[usize]) -> Result<()> {
         let processes: Vec<u32> = serde_json::from_value(self.ask(&json!({"do": "members", "name": name}))?)?;
         processes.into_iter().try_for_each(|process| confine(process, cores))
     }
 
-    /// Ends `name` politely (SIGTERM) and returns when it is gone. False: it did not go within `grace`
-    /// and was killed.
+    /// Ends `name` cleanly (SIGTERM), and waits for its end. Returns false if it did not end within
+    /// `grace` and was killed.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<bool> {
-        self.ask(&json!({"do": "stop", "name": name, "grace": grace.as_secs_f64()})).map(|polite| polite == true)
+        self.ask(&json!({"do": "stop", "name": name, "grace": grace.as_secs_f64()})).map(|clean| clean == true)
     }
 
-    /// Kills `name` (SIGKILL) with its helpers and returns when they are gone.
+    /// Kills `name` (SIGKILL) with its helpers, and waits for their end.
     pub fn kill(&self, name: &str) -> Result<()> {
         self.ask(&json!({"do": "kill", "name": name})).map(drop)
     }
 
-    /// The exit code of `name` (negative: the signal that ended it), or nothing while it runs.
+    /// Returns the exit code of `name`, or `None` while it runs. A negative code is the signal that
+    /// ended it.
     pub fn exited(&self, name: &str) -> Result<Option<i64>> {
         self.ask(&json!({"do": "exited", "name": name})).map(|code| code.as_i64())
     }
 
-    /// The file that takes the standard output of `name`.
+    /// Returns the path of the standard output of `name`.
     #[must_use]
     pub fn out(&self, name: &str) -> PathBuf {
         self.scratch.join(format!("{name}.out"))
     }
 
-    /// The file that takes the standard error of `name`.
+    /// Returns the path of the standard error of `name`.
     #[must_use]
     pub fn err(&self, name: &str) -> PathBuf {
         self.scratch.join(format!("{name}.err"))
     }
 
-    /// Waits until `ready` says so. If `name` ends before, or `within` passes, the error holds the last
-    /// lines of what it printed.
+    /// Waits until `ready` returns true.
+    ///
+    /// If `name` ends first, or after the time limit `within`, the error has the last lines of its
+    /// output.
     pub fn wait_ready(&self, name: &str, within: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         wait_for(within, &format!("{name} to be ready"), || {
             if ready() {
                 return Ok(Some(()));
             }
             match self.exited(name)? {
-                Some(code) => bail!("{name} ended while starting, exit code {code}"),
+                Some(code) => bail!("{name} ended during its start, exit code {code}"),
                 None => Ok(None),
             }
         })
-        .with_context(|| format!("last words of {name}:\n{}", self.last_words(name)))
+        .with_context(|| format!("last output of {name}:\n{}", self.last_output(name)))
     }
 
-    /// The last lines that `name` printed, on both outputs.
+    /// Returns the last lines that `name` printed on standard output and standard error.
     #[must_use]
-    pub fn last_words(&self, name: &str) -> String {
+    pub fn last_output(&self, name: &str) -> String {
         [self.out(name), self.err(name)]
             .iter()
             .map(|file| fs::read(file).unwrap_or_default())
@@ -178,15 +182,15 @@ impl Guard {
 
 impl Keeper {
     fn send(&mut self, request: &Value) -> Result<()> {
-        let pipe = self.requests.as_mut().context("the keeper was dismissed")?;
-        writeln!(pipe, "{request}").context("the keeper of the processes is gone")
+        let pipe = self.requests.as_mut().context("the keeper has ended")?;
+        writeln!(pipe, "{request}").context("the keeper of the processes has ended")
     }
 
     fn answer(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         if line.is_empty() {
-            bail!("the keeper of the processes is gone");
+            bail!("the keeper of the processes has ended");
         }
         let mut answer: Value = serde_json::from_str(&line)?;
         match answer.get("error").and_then(Value::as_str) {
@@ -200,7 +204,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop(keeper.requests.take());
-        // Nothing to be done about a keeper that can't be waited for: it goes by itself.
+        // Ignore an error: the keeper ends by itself.
         let _ = keeper.process.wait();
     }
 }

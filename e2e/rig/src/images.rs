@@ -1,4 +1,5 @@
-//! Container images as archives, built by `images/build` into the cache folder: no registry, no engine.
+//! Container images as archives. `images/build` builds them into the cache folder, without a
+//! registry or a container engine.
 
 use std::{
     fs,
@@ -10,19 +11,20 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{cache, testdata};
 
-/// What the images are made from; a change of any of it makes another cache entry.
+/// The sources of the images. A change of any of them makes a new cache entry.
 const SOURCES: [&str; 4] =
     ["../images/build", "../images/oci-archive", "../images/pause/pause.c", "python/requirements.txt"];
 
 /// The name of the image with the fedora-messaging CLI.
 pub const CLI: &str = "localhost/fedora-messaging:3.9.1";
-/// The name of the image that holds a pod's namespaces.
+/// The name of the image of a Pod's pause container.
 pub const PAUSE: &str = "localhost/pause:1";
 
 /// The name of the image with the operator.
 pub const OPERATOR: &str = "localhost/fedora-message-operator:dev";
 
-/// The archives of all images but the operator's; built if they aren't in the cache yet (half a minute).
+/// Returns the archives of all images except the operator's. Builds them if they are not in the
+/// cache (half a minute).
 pub fn archives() -> Result<Vec<PathBuf>> {
     let mut sources = String::new();
     for source in SOURCES {
@@ -37,7 +39,8 @@ pub fn archives() -> Result<Vec<PathBuf>> {
     Ok(["pause.tar", "cli.tar"].iter().map(|file| folder.join(file)).collect())
 }
 
-/// Writes the archive of the operator's image, as it is now: some minutes, if it isn't compiled yet.
+/// Builds the archive of the operator's image from the current sources. This takes some minutes if
+/// they are not compiled yet.
 pub fn operator(archive: &Path) -> Result<()> {
     build("operator", archive)
 }
@@ -46,7 +49,7 @@ fn build(image: &str, archive: &Path) -> Result<()> {
     let built = Command::new(testdata("../images/build")).arg(image).arg(archive).stdin(Stdio::null()).output()?;
     ensure!(
         built.status.success(),
-        "images/build {image} failed: is mmdebstrap there?\n{}",
+        "images/build {image} failed: is mmdebstrap installed?\n{}",
         String::from_utf8_lossy(&built.stderr)
     );
     Ok(())

@@ -1,10 +1,10 @@
-"""Keeps the servers of one guard, and ends them when the process that asked for them is gone.
+"""Runs the servers of one guard, and ends them when the owner of the guard ends.
 
-Started by guard.rs. Takes one JSON request a line on standard input and answers each with one JSON
-line on standard output. Standard input is a pipe whose other end only that process holds: when it
-closes, for whatever reason, every process started here is killed with all of its descendants, and
-the scratch folder is removed, with the control groups that were asked for. The servers live in sessions of their own, so Ctrl-C in a terminal
-does not reach them; as "subreaper" the keeper inherits whatever they leave behind (daemons too).
+guard.rs starts this program. It reads one JSON request per line from standard input, and answers each
+with one JSON line on standard output. Only the owner holds the other end of standard input. When that
+pipe closes, for any reason, the keeper kills all processes that it started with their descendants. It
+also removes the scratch folder and the control groups. Each server has its own session, so Ctrl-C in a
+terminal does not reach it. As "subreaper", the keeper inherits orphans of the servers, also daemons.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ GROUPS = "/sys/fs/cgroup"
 
 
 def processes():
-    """(pid, parent, session) of every process that has not ended."""
+    """Yields (pid, parent, session) of every process that has not ended."""
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -56,7 +56,7 @@ def kill(pids, number):
 
 
 def removed(group):
-    """Whether a control group is gone, after an attempt to remove it with those in it."""
+    """Removes a control group with its subgroups. Returns true if it is gone."""
     for folder, _, _ in os.walk(group, topdown=False):
         try:
             os.rmdir(folder)
@@ -65,7 +65,7 @@ def removed(group):
     return not os.path.exists(group)
 
 
-def die_with_the_keeper():
+def die_with_keeper():
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -76,7 +76,7 @@ class Keeper:
         self.groups = []
 
     def group(self, name):
-        """Makes a control group (version 1) of this name in every hierarchy; removed at the end."""
+        """Creates a control group (version 1) of this name in every hierarchy. It is removed at the end."""
         for hierarchy in os.listdir(GROUPS):
             group = f"{GROUPS}/{hierarchy}/{name}"
             self.groups.append(group)
@@ -96,11 +96,11 @@ class Keeper:
         with open(f"{self.scratch}/{name}.out", "ab") as out, open(f"{self.scratch}/{name}.err", "ab") as err:
             self.servers[name] = subprocess.Popen(
                 argv, env=environment, cwd=cwd or self.scratch, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                start_new_session=True, preexec_fn=die_with_the_keeper)
+                start_new_session=True, preexec_fn=die_with_keeper)
         return self.servers[name].pid
 
     def members(self, name):
-        """The processes of the server's session: its helpers too."""
+        """Returns the processes of the server's session, with its helpers."""
         session = self.servers[name].pid
         return [pid for pid, _, its in processes() if its == session]
 
@@ -108,21 +108,21 @@ class Keeper:
         kill(self.members(name), number)
 
     def exited(self, name):
-        """The exit code (negative: the signal), or null while it runs."""
+        """Returns the exit code (negative: the signal), or null while the server runs."""
         return self.servers[name].poll()
 
     def stop(self, name, grace):
-        """Asks politely; what is still there after `grace` seconds is killed."""
+        """Sends SIGTERM, and SIGKILL after `grace` seconds. Returns true if SIGTERM was enough."""
         deadline = time.monotonic() + grace
         kill(self.members(name), signal.SIGTERM)
         kill(self.members(name), signal.SIGCONT)
-        polite = True
+        clean = True
         while self.exited(name) is None or self.members(name):
             if time.monotonic() > deadline:
-                polite = False
+                clean = False
                 kill(self.members(name), signal.SIGKILL)
             time.sleep(POLL)
-        return polite
+        return clean
 
     def kill(self, name):
         while self.exited(name) is None or self.members(name):
@@ -147,7 +147,7 @@ class Keeper:
                     pass
                 time.sleep(POLL)
         except ChildProcessError:
-            pass  # no child is left, so no descendant: orphans become ours
+            pass  # no child is left, so no descendant is: the keeper inherits orphans
         for group in self.groups:
             while time.monotonic() < deadline and not removed(group):
                 time.sleep(POLL)
@@ -155,7 +155,7 @@ class Keeper:
 
 
 def leave(*_):
-    """A signal to the keeper itself: the same as the closing of the pipe, once."""
+    """Handles the first signal to the keeper like the end of the pipe."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(1)

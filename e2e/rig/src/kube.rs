@@ -1,5 +1,5 @@
-//! A real Kubernetes API server with its etcd: RBAC, admission and audit log as in a cluster, but no
-//! nodes and no controllers.
+//! A real Kubernetes API server with etcd. It has RBAC, admission and audit log as in a cluster,
+//! but no nodes and no controllers.
 
 mod binaries;
 mod config;
@@ -30,13 +30,13 @@ use crate::{
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// Users with a token and no rights of their own, beside the administrator: bind roles to them.
+/// Users with a token and no permissions, besides the administrator. Tests bind roles to them.
 pub const USERS: [&str; 3] = ["operator", "alice", "bob"];
 
 /// An API server and its etcd.
 #[derive(Debug)]
 pub struct Kube {
-    // The first field, so dropped first: the ports are given back after the processes are gone.
+    // The first field is dropped first, so the processes end before the ports are released.
     guard: Guard,
     binaries: Binaries,
     api_port: Port,
@@ -45,7 +45,7 @@ pub struct Kube {
     files: Files,
     tokens: Tokens,
     flags: Vec<String>,
-    /// Whether a node is to join it.
+    /// True if a node can join it.
     node: bool,
 }
 
@@ -68,22 +68,22 @@ impl Process {
 }
 
 impl Kube {
-    /// Starts both and returns when the API server is ready and the namespace `default` exists.
+    /// Starts both, and waits until the API server is ready and the namespace `default` exists.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
 
-    /// The same, with further flags for the API server.
+    /// Starts both with additional flags for the API server.
     pub fn start_with(flags: &[&str]) -> Result<Self> {
-        Self::begin(flags, false)
+        Self::start_servers(flags, false)
     }
 
-    /// The same, for a [`Cluster`](crate::Cluster): a node can join it.
+    /// Starts both for a [`Cluster`](crate::Cluster), so a node can join it.
     pub(crate) fn start_with_node() -> Result<Self> {
-        Self::begin(&[], true)
+        Self::start_servers(&[], true)
     }
 
-    fn begin(flags: &[&str], node: bool) -> Result<Self> {
+    fn start_servers(flags: &[&str], node: bool) -> Result<Self> {
         let binaries = Binaries::get()?;
         let guard = Guard::new("kube")?;
         let tokens = Tokens::new(&[&USERS[..], &["node"]].concat())?;
@@ -100,20 +100,20 @@ impl Kube {
             node,
             guard,
         };
-        // The API server waits for its etcd by itself.
+        // The API server waits for etcd.
         kube.launch(Process::Etcd)?;
         kube.launch(Process::ApiServer)?;
         kube.wait_ready()?;
         Ok(kube)
     }
 
-    /// The kubeconfig of the administrator.
+    /// Returns the path of the administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.files.kubeconfig("admin")
     }
 
-    /// The kubeconfig of one of [`USERS`], who may do nothing until a role is bound to them.
+    /// Returns the path of the kubeconfig of one of [`USERS`].
     pub fn kubeconfig_for(&self, user: &str) -> Result<PathBuf> {
         if self.tokens.of(user).is_none() {
             bail!("no such user: {user}; there are admin, {}", USERS.join(", "));
@@ -121,44 +121,45 @@ impl Kube {
         Ok(self.files.kubeconfig(user))
     }
 
-    /// The certificate of the authority that signed the API server's.
+    /// Returns the path of the CA of the API server's certificate.
     #[must_use]
     pub(crate) fn ca(&self) -> &Path {
         self.files.ca()
     }
 
-    /// Further flags for a kube-controller-manager.
+    /// Returns additional flags for a kube-controller-manager.
     pub(crate) fn controller_manager_flags(&self) -> Vec<String> {
         self.files.controller_manager_flags()
     }
 
-    /// The API server's address.
+    /// Returns the API server's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.api_port.number())
     }
 
-    /// The path of the audit log: one JSON object a finished request, level Metadata.
+    /// Returns the path of the audit log. It has one JSON object per finished request, level
+    /// Metadata.
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.files.audit_log()
     }
 
-    /// The audit log's entries so far.
+    /// Returns the entries of the audit log.
     pub fn audit_events(&self) -> Result<Vec<Value>> {
         let log = fs::read_to_string(self.audit_log())?;
-        // The last line may be under way.
+        // The last line may be incomplete.
         let (whole, _) = log.rsplit_once('\n').unwrap_or_default();
-        whole.lines().map(|line| serde_json::from_str(line).context("the audit log holds a broken line")).collect()
+        whole.lines().map(|line| serde_json::from_str(line).context("the audit log contains an invalid line")).collect()
     }
 
-    /// The path of the `kubectl` that [`Kube::kubectl`] runs.
+    /// Returns the path of the `kubectl` that [`Kube::kubectl`] runs.
     #[must_use]
     pub fn kubectl_path(&self) -> PathBuf {
         self.binaries.path("kubectl")
     }
 
-    /// kubectl as administrator; add arguments.
+    /// Returns a kubectl command as administrator, without arguments.
     #[must_use]
     pub fn kubectl(&self) -> Command {
         let mut command = Command::new(self.kubectl_path());
@@ -169,14 +170,15 @@ impl Kube {
         command
     }
 
-    /// kubectl as one of [`USERS`].
+    /// Returns a kubectl command as one of [`USERS`], without arguments.
     pub fn kubectl_as(&self, user: &str) -> Result<Command> {
         let mut command = self.kubectl();
         command.env("KUBECONFIG", self.kubeconfig_for(user)?);
         Ok(command)
     }
 
-    /// Runs kubectl with these arguments and returns its standard output, or its complaint as error.
+    /// Runs kubectl with these arguments. Returns its standard output, or its standard error as
+    /// error.
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String> {
         output(self.kubectl().args(args))
     }
@@ -208,12 +210,12 @@ impl Kube {
         Ok(())
     }
 
-    /// Creates a namespace. There is no controller that would add a service account.
+    /// Creates a namespace. No controller adds a service account to it.
     pub fn create_namespace(&self, name: &str) -> Result<()> {
         self.run(&["create", "namespace", name]).map(drop)
     }
 
-    /// Ends a process politely.
+    /// Stops a process cleanly.
     pub fn stop(&self, process: Process) -> Result<()> {
         self.guard.stop(process.name(), STOP_WITHIN).map(drop)
     }
@@ -223,35 +225,35 @@ impl Kube {
         self.guard.kill(process.name())
     }
 
-    /// Makes a process stand still (SIGSTOP), with its connections open.
+    /// Freezes a process (SIGSTOP) with its connections open.
     pub fn freeze(&self, process: Process) -> Result<()> {
         self.guard.signal(process.name(), Signal::Freeze)
     }
 
-    /// Lets a frozen process go on.
+    /// Resumes a frozen process.
     pub fn thaw(&self, process: Process) -> Result<()> {
         self.guard.signal(process.name(), Signal::Thaw)
     }
 
-    /// Leaves a process these cores of the machine, and no others.
+    /// Restricts a process to these CPU cores.
     pub fn confine(&self, process: Process, cores: &[usize]) -> Result<()> {
         self.guard.confine(process.name(), cores)
     }
 
-    /// Starts a process again with the same data on the same port, killing it first if it runs, and
-    /// waits until the API server is ready.
+    /// Starts a process again with the same data on the same port, and waits until the API server
+    /// is ready. Kills the process first if it runs.
     pub fn restart(&self, process: Process) -> Result<()> {
         self.relaunch(process)?;
         self.wait_ready()
     }
 
-    /// Like [`Kube::restart`], but returns at once: for looking at the time when the server comes up.
+    /// Does the same as [`Kube::restart`], but returns at once, so a test can observe the start.
     pub fn relaunch(&self, process: Process) -> Result<()> {
         self.kill(process)?;
         self.launch(process)
     }
 
-    /// Waits until the API server says that it is ready.
+    /// Waits until the API server is ready.
     pub fn wait_ready(&self) -> Result<()> {
         self.guard.wait_ready("kube-apiserver", START_WITHIN, || self.api_port.answers())?;
         let ready = || self.run(&["get", "--raw", "/readyz"]).is_ok();
@@ -261,7 +263,8 @@ impl Kube {
         })
     }
 
-    /// Asks etcd something, by its JSON gateway: what its own clients ask in gRPC.
+    /// Sends a request to etcd through its JSON gateway. etcd's clients use gRPC for the same
+    /// requests.
     pub fn etcd(&self, path: &str, json: &str) -> Result<Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.etcd_port.number()))?;
         let length = json.len();
@@ -271,22 +274,21 @@ impl Kube {
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("etcd's answer has no end")?;
-        ensure!(head.starts_with("HTTP/1.1 200"), "etcd answers {answer}");
-        // The body comes in one piece, or in one chunk.
+        let (head, body) = answer.split_once("\r\n\r\n").context("etcd's response has no body")?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "etcd responded {answer}");
+        // The body has one piece, or one chunk.
         let object = body.find('{').zip(body.rfind('}')).and_then(|(start, end)| body.get(start..=end));
-        serde_json::from_str(object.unwrap_or("{}")).context("etcd's answer is not JSON")
+        serde_json::from_str(object.unwrap_or("{}")).context("etcd's response is not JSON")
     }
 
-    /// Raises or clears the alarm by which etcd says that its disk space is used up: while it is on,
-    /// nothing can be stored.
+    /// Raises or clears etcd's alarm for used-up disk space. While it is on, etcd stores nothing.
     pub fn set_space_alarm(&self, on: bool) -> Result<()> {
         let action = if on { "ACTIVATE" } else { "DEACTIVATE" };
         let alarm = format!(r#"{{"action": "{action}", "memberID": "1", "alarm": "NOSPACE"}}"#);
         self.etcd("/v3/maintenance/alarm", &alarm).map(drop)
     }
 
-    /// The guard that keeps the processes: for their logs, or for one more process beside them.
+    /// Returns the guard of the processes, for their logs, or to run an additional process.
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
@@ -320,7 +322,7 @@ impl Kube {
     }
 }
 
-/// Runs a command; its standard output, or its standard error as error.
+/// Runs a command. Returns its standard output, or its standard error as error.
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().context("kubectl does not start")?;
     if !output.status.success() {

@@ -1,23 +1,23 @@
-//! The real parts that tests, demo and benchmarks stand on: a Kubernetes API server, a RabbitMQ that
-//! is set up like Fedora's, and the Python fedora-messaging library.
+//! The real parts for tests, demo and benchmarks: a Kubernetes API server, a RabbitMQ with
+//! Fedora's setup, and the Python fedora-messaging library.
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
 //! | [`kube`] | kube-apiserver, etcd and kubectl |
 //! | [`broker`] | RabbitMQ: TLS and client certificates only |
-//! | [`node`], [`network`], [`images`] | a node for real pods: containerd, kubelet, controllers and scheduler |
-//! | [`pki`] | the certificates, made when they are needed |
+//! | [`node`], [`network`], [`images`] | a node for real Pods: containerd, kubelet, controllers and scheduler |
+//! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
-//! | [`schemas`] | the schemas of Fedora's messages, and bodies that fit them or not |
-//! | [`proxy`], [`tls_server`] | a network that fails, and a broker that no broker is |
-//! | [`cores`] | who may run on which of the machine's cores |
-//! | [`clock`] | a system clock that can be set, for one process |
-//! | [`guard`] | nothing outlives the process that started it |
-//! | [`cache`], [`port`], [`wait`] | what the others stand on |
+//! | [`schemas`] | the schemas of Fedora's messages, with valid and invalid bodies |
+//! | [`proxy`], [`tls_server`] | a network that fails, and a server that behaves as no broker does |
+//! | [`cores`] | CPU cores for each process |
+//! | [`clock`] | a system clock that a test can set for one process |
+//! | [`guard`] | ends all child processes with their owner |
+//! | [`cache`], [`port`], [`wait`] | shared helpers |
 //!
-//! Everything is private to its owner: free loopback ports and a scratch folder each, so that any
-//! number of them run at once. Dropping a part ends its processes and removes its folder; so does
-//! the end of the process that holds it, however it comes.
+//! Each part has its own loopback ports and its own scratch folder, so any number of them run at once.
+//! The drop of a part, or any end of the process that owns it, ends its processes and removes its
+//! folder.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -45,7 +45,7 @@ pub mod wait;
 pub use broker::Broker;
 pub use clock::Clock;
 pub use consumer::Consumer;
-pub use cores::Apart;
+pub use cores::SeparateCores;
 pub use guard::Guard;
 pub use kube::Kube;
 pub use node::Cluster;
@@ -58,17 +58,17 @@ pub use wait::{wait_for, wait_until};
 
 use anyhow::{Context, Result, anyhow};
 
-/// An API server and a broker, brought up side by side.
+/// An API server and a broker.
 #[derive(Debug)]
 pub struct Rig {
-    /// The Kubernetes half.
+    /// The API server.
     pub kube: Kube,
-    /// The RabbitMQ half.
+    /// The broker.
     pub broker: Broker,
 }
 
 impl Rig {
-    /// Starts both at once and returns when both answer.
+    /// Starts both in parallel, and waits until both answer.
     pub fn start() -> Result<Self> {
         let (kube, broker) = std::thread::scope(|scope| {
             let kube = scope.spawn(Kube::start);

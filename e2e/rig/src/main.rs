@@ -1,4 +1,4 @@
-//! The command line of the rig: the same real parts as the tests', for people.
+//! The command line of the rig. It runs the same real parts as the tests.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -11,45 +11,46 @@ use clap::{Parser, Subcommand};
 
 use commands::{demo, schemas, tools, up};
 
-/// Brings up a real Kubernetes API server and a RabbitMQ that is set up like Fedora's.
+/// Run a real Kubernetes API server and a RabbitMQ with Fedora's setup.
 #[derive(Debug, Parser)]
 #[command(name = "rig", arg_required_else_help = true)]
-struct Cli {
+struct RigCli {
     #[command(subcommand)]
-    command: Command,
+    command: RigCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Finds, downloads or builds what the parts need, into the cache folder.
+enum RigCommand {
+    /// Find, download or build all tools, into the cache folder.
     Tools,
-    /// Brings both up and keeps them until Ctrl-C.
+    /// Run both until Ctrl-C.
     Up {
         /// Manifests to apply first (CRD, policy); may be repeated.
         #[arg(long, value_name = "FILE")]
         apply: Vec<PathBuf>,
-        /// With a node that runs Pods. Needs Linux and root.
+        /// Add a node that runs Pods. Needs Linux and root.
         #[arg(long)]
         node: bool,
-        /// Where to write `KUBECONFIG`, `PROD_AMQP_URL`, `STG_AMQP_URL`, `CERTS` (a folder with a certificate
-        /// for each of the broker's users) and `RIG_PID` (what to end), for `source` and for just.
+        /// The file for `KUBECONFIG`, `PROD_AMQP_URL`, `STG_AMQP_URL`, `CERTS` (a folder with a
+        /// certificate for each of the broker's users) and `RIG_PID` (the process to end), for
+        /// `source` and for just.
         #[arg(long, value_name = "FILE")]
         env_file: Option<PathBuf>,
     },
-    /// Exports the schemas of Fedora's messages as one file, for `--schema-catalog`.
+    /// Export the schemas of Fedora's messages as one file, for `--schema-catalog`.
     Schemas {
-        /// Where to write the catalog.
+        /// The file for the catalog.
         catalog: PathBuf,
-        /// Where to write the list of what is in it.
+        /// The file for the list of its schemas.
         #[arg(long, value_name = "FILE")]
         list: Option<PathBuf>,
     },
-    /// Shows the way of one message: from kubectl through the operator to a Python consumer.
+    /// Show the path of one message: from kubectl through the operator to a Python consumer.
     Demo(demo::Demo),
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match run(RigCli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rig: {error:#}");
@@ -58,11 +59,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: RigCommand) -> Result<()> {
     match command {
-        Command::Tools => tools::run(),
-        Command::Up { apply, node, env_file } => up::run(&apply, node, env_file.as_deref()),
-        Command::Schemas { catalog, list } => schemas::run(&catalog, list.as_deref()),
-        Command::Demo(demo) => demo.run(),
+        RigCommand::Tools => tools::run(),
+        RigCommand::Up { apply, node, env_file } => up::run(&apply, node, env_file.as_deref()),
+        RigCommand::Schemas { catalog, list } => schemas::run(&catalog, list.as_deref()),
+        RigCommand::Demo(demo) => demo.run(),
     }
 }

@@ -1,6 +1,8 @@
-//! A network of one's own: a network namespace with loopback, and an address at which pods reach what
-//! runs on their node. Nothing joins it to the machine's network, so nothing in it has a way out, and
-//! any number of them have the same addresses.
+//! An isolated network: a network namespace with loopback, and an address at which Pods reach
+//! servers on their node.
+//!
+//! It has no connection to the machine's network. So any number of them can have the same
+//! addresses.
 
 use std::{fs::File, net::Ipv4Addr, os::fd::AsFd, process::Command, time::Duration};
 
@@ -12,11 +14,11 @@ use crate::guard::Guard;
 const NAME: &str = "network";
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// The node's address in its network; servers for pods listen there.
+/// The node's address in its network. Servers for Pods listen there.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
 
-/// The link is one end of a pair whose other end nobody uses. A route for Services lets processes
-/// connect to their addresses.
+/// Creates a pair of virtual network devices and uses one of them. A route for Services lets
+/// processes connect to their addresses.
 const SET_UP: &str = "
 set -e
 ip link set lo up
@@ -30,7 +32,7 @@ touch ready
 exec sleep infinity
 ";
 
-/// A network namespace; it is gone with the last process in it.
+/// A network namespace. It ends with the last process in it.
 #[derive(Debug)]
 pub struct Network {
     holder: u32,
@@ -38,9 +40,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes one. Needs root.
+    /// Creates a network. Needs root.
     pub fn new() -> Result<Self> {
-        ensure!(rustix::process::geteuid().is_root(), "a network namespace needs root: run this as root");
+        ensure!(rustix::process::geteuid().is_root(), "only root can create a network namespace: run this as root");
         let guard = Guard::new(NAME)?;
         let mut command = Command::new("unshare");
         command.args(["--net", "bash", "-c", SET_UP]);
@@ -50,15 +52,15 @@ impl Network {
         Ok(Self { holder, _guard: guard })
     }
 
-    /// Moves the calling thread into it, with all threads and processes that it starts from now on.
+    /// Moves the calling thread into it, with all threads and processes that it starts later.
     pub fn enter(&self) -> Result<()> {
         let path = format!("/proc/{}/ns/net", self.holder);
-        let namespace = File::open(&path).with_context(|| format!("the network is gone: no {path}"))?;
+        let namespace = File::open(&path).with_context(|| format!("the network has ended: {path} does not exist"))?;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .context("this thread can't enter the network")
+            .context("this thread cannot enter the network")
     }
 
-    /// The process that keeps it: `nsenter --net --target PID` enters it from a shell.
+    /// Returns the process that holds it: `nsenter --net --target PID` enters it from a shell.
     #[must_use]
     pub fn holder(&self) -> u32 {
         self.holder

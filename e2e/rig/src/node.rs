@@ -1,8 +1,8 @@
-//! A node for real pods, and the two controllers that bring them there: containerd with runc, kubelet,
-//! kube-controller-manager and kube-scheduler. Linux, root and control groups of version 1.
+//! A node for real Pods: containerd with runc, kubelet, kube-controller-manager and kube-scheduler.
+//! Needs Linux, root and control groups of version 1.
 //!
-//! It stands in a [`Network`] of its own. Containers, their mounts and their control groups end with
-//! it, however it ends, and no setting of the machine is changed.
+//! It has its own [`Network`]. Containers, their mounts and their control groups end with it. It
+//! changes no setting of the machine.
 
 use std::{
     fs,
@@ -33,19 +33,19 @@ const FILES: [(&str, &str); 3] = [
     ("cni/10-pods.conflist", include_str!("node/cni.json")),
 ];
 const NAME: &str = "node";
-/// On a busy machine; 8 s on a quiet one.
+/// A node needs 8 s on an idle machine, and longer on a busy one.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 
-/// A whole cluster with one node, and a broker that its pods reach.
+/// A cluster with one node, and a broker that its Pods reach.
 #[derive(Debug)]
 pub struct Cluster {
-    // In the order in which they are dropped: the network last.
+    // The fields are dropped in this order, the network last.
     node: Guard,
     rig: Rig,
     network: Network,
 }
 
-/// Its API server, and its broker, which is at [`NODE`].
+/// The API server, and the broker, which is at [`NODE`].
 impl Deref for Cluster {
     type Target = Rig;
 
@@ -55,14 +55,14 @@ impl Deref for Cluster {
 }
 
 impl Cluster {
-    /// Starts all of it, and moves the calling thread into its network. Tests call
+    /// Starts a cluster, and moves the calling thread into its network. Tests call
     /// [`enter`](Self::enter) from each other thread.
     pub fn start() -> Result<Self> {
         ensure!(
             Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists(),
-            "no node can be started here: it needs Linux with control groups of version 1"
+            "a node needs Linux with control groups of version 1"
         );
-        // What is fetched comes first: the network has no way out.
+        // Download first, because the network has no connection to the internet.
         let (binaries, archives) = (NodeBinaries::get()?, images::archives()?);
         Binaries::get()?;
         Python::get()?;
@@ -88,24 +88,25 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Moves the calling thread into the cluster's network, with all that it starts from now on.
+    /// Moves the calling thread into the cluster's network, with all threads and processes that it
+    /// starts later.
     pub fn enter(&self) -> Result<()> {
         self.network.enter()
     }
 
-    /// The network that it stands in.
+    /// Returns its network.
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// The guard that keeps the node's processes, for their logs.
+    /// Returns the guard of the node's processes, for their logs.
     #[must_use]
     pub fn node(&self) -> &Guard {
         &self.node
     }
 
-    /// Gives the node an image, from an archive.
+    /// Imports an image from an archive.
     pub fn import(&self, archive: &Path) -> Result<()> {
         let socket = self.node.scratch().join("containerd/containerd.sock");
         let mut ctr = Command::new("ctr");
@@ -115,7 +116,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The control group of all Pods, below each controller's root.
+    /// Returns the control group of all Pods, below each controller's root.
     #[must_use]
     pub fn pods_control_group(&self) -> String {
         format!("{}/kubepods", self.control_group())

@@ -1,4 +1,4 @@
-//! Certificate authorities and certificates, made when they are needed and never stored in the project.
+//! Certificate authorities and certificates, issued on demand and never stored in the project.
 
 use std::{
     fmt, fs,
@@ -22,10 +22,10 @@ pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate with its key and the authority that signed it, each as PEM text.
+/// A certificate with its key and its CA, each as PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientCert {
-    /// The authority's certificate.
+    /// The certificate of the CA.
     pub ca: String,
     /// The certificate.
     pub cert: String,
@@ -36,7 +36,7 @@ pub struct ClientCert {
 /// The paths of a [`ClientCert`]'s parts on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertFiles {
-    /// The authority's certificate.
+    /// The certificate of the CA.
     pub ca: PathBuf,
     /// The certificate.
     pub cert: PathBuf,
@@ -47,7 +47,7 @@ pub struct CertFiles {
 /// Kind and encoding of a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyKind {
-    /// P-256 in PKCS#8 (`PRIVATE KEY`). The default: made in a moment.
+    /// P-256 in PKCS#8 (`PRIVATE KEY`). This is the default, because it is fast.
     #[default]
     Ec,
     /// P-256 in SEC1 (`EC PRIVATE KEY`).
@@ -58,23 +58,23 @@ pub enum KeyKind {
     RsaPkcs1,
 }
 
-/// What a certificate is to say. Start from [`Request::client`] or [`Request::server`].
+/// The contents of a new certificate. Start from [`Request::client`] or [`Request::server`].
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The subject's common name: the user, for RabbitMQ.
+    /// The subject's common name, which is the user at RabbitMQ.
     pub cn: String,
-    /// DNS names and IP addresses; empty for clients.
+    /// DNS names and IP addresses. Empty for clients.
     pub names: Vec<String>,
-    /// Valid from. Default: yesterday.
+    /// The start of the validity. Default: yesterday.
     pub not_before: SystemTime,
-    /// Valid until. Default: in ten years.
+    /// The end of the validity. Default: in ten years.
     pub not_after: SystemTime,
     /// Kind and encoding of its key.
     pub key: KeyKind,
 }
 
 impl Request {
-    /// A client's certificate for `cn`.
+    /// Requests a client certificate for `cn`.
     #[must_use]
     pub fn client(cn: &str) -> Self {
         let now = SystemTime::now();
@@ -87,7 +87,7 @@ impl Request {
         }
     }
 
-    /// A server's certificate for these DNS names and IP addresses.
+    /// Requests a server certificate for these DNS names and IP addresses.
     #[must_use]
     pub fn server(names: &[&str]) -> Self {
         let mut request = Self::client(names.first().copied().unwrap_or_default());
@@ -95,7 +95,7 @@ impl Request {
         request
     }
 
-    /// The same, but expired since yesterday.
+    /// Makes the certificate expired since yesterday.
     #[must_use]
     pub fn expired(mut self) -> Self {
         self.not_before = SystemTime::now() - 30 * DAY;
@@ -103,7 +103,7 @@ impl Request {
         self
     }
 
-    /// The same with a key of this kind.
+    /// Sets the kind of the key.
     #[must_use]
     pub fn key(mut self, key: KeyKind) -> Self {
         self.key = key;
@@ -112,7 +112,7 @@ impl Request {
 }
 
 impl Pki {
-    /// A new authority with this common name.
+    /// Creates a CA with this common name.
     pub fn new(cn: &str) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -126,23 +126,23 @@ impl Pki {
         Ok(Self { ca, issuer })
     }
 
-    /// The authority's certificate as PEM text.
+    /// Returns the certificate of the CA as PEM.
     #[must_use]
     pub fn ca(&self) -> &str {
         &self.ca
     }
 
-    /// A client's certificate for `cn`, with everything else at its default.
+    /// Issues a client certificate for `cn` with all defaults.
     pub fn client(&self, cn: &str) -> Result<ClientCert> {
         self.issue(&Request::client(cn))
     }
 
-    /// A server's certificate for these DNS names and IP addresses.
+    /// Issues a server certificate for these DNS names and IP addresses.
     pub fn server(&self, names: &[&str]) -> Result<ClientCert> {
         self.issue(&Request::server(names))
     }
 
-    /// Issues what `request` asks for.
+    /// Issues the requested certificate.
     pub fn issue(&self, request: &Request) -> Result<ClientCert> {
         let (signing_key, key) = new_key(request.key)?;
         let mut params = CertificateParams::new(request.names.clone())?;
@@ -172,7 +172,7 @@ impl ClientCert {
         Ok(CertFiles { ca: write("ca", &self.ca)?, cert: write("cert", &self.cert)?, key: write("key", &self.key)? })
     }
 
-    /// A Secret manifest with the keys `ca`, `cert` and `key`.
+    /// Returns the manifest of a Secret with the keys `ca`, `cert` and `key`.
     #[must_use]
     pub fn secret_yaml(&self, name: &str, namespace: &str) -> String {
         let block = |text: &str| text.lines().flat_map(|line| ["    ", line, "\n"]).collect::<String>();
@@ -198,11 +198,11 @@ impl fmt::Debug for Pki {
     }
 }
 
-/// A new key, and its PEM text in the wanted encoding.
+/// Generates a key. Returns it with its PEM in the requested encoding.
 fn new_key(kind: KeyKind) -> Result<(KeyPair, String)> {
     let pkcs8 = match kind {
         KeyKind::Ec | KeyKind::EcSec1 => KeyPair::generate()?.serialize_pem(),
-        // ring signs with RSA keys but makes none.
+        // ring signs with RSA keys, but cannot generate them.
         KeyKind::Rsa | KeyKind::RsaPkcs1 => {
             openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "")?
         }

@@ -1,7 +1,7 @@
-//! Loopback ports that stay ours: free now, and not handed to another rig while we hold them.
+//! Reserves free loopback ports, so no other rig gets them.
 //!
-//! They come from below the range from which the kernel picks ports by itself, so that no outgoing
-//! connection takes one while its server is down between a kill and a restart.
+//! The ports are below the kernel's range for outgoing connections. So no outgoing connection takes
+//! a port while its server is down between a kill and a restart.
 
 use std::{
     fs,
@@ -18,14 +18,14 @@ use anyhow::{Context, Result, bail};
 use crate::{cache, wait::wait_for};
 
 const RANGE: Range<u16> = 20_000..22_000;
-/// How long a reserved port may seem to be in use.
+/// The time limit until a reserved port is free.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// A reserved port on 127.0.0.1. Dropping it gives it back.
+/// A reserved port on 127.0.0.1. Its drop releases it.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// Locked as long as the port is held; the kernel unlocks it when the process ends.
+    /// Locked while the port is reserved. The kernel unlocks it when the process ends.
     _reservation: File,
 }
 
@@ -47,23 +47,23 @@ impl Port {
         bail!("no free port on 127.0.0.1 in {RANGE:?}")
     }
 
-    /// Its number.
+    /// Returns its number.
     #[must_use]
     pub fn number(&self) -> u16 {
         self.number
     }
 
-    /// Listens there. A process that is just being started has a copy of every socket for a moment, also of the
-    /// one that tried whether the port is free.
+    /// Listens on the port. Waits while the port is in use: a process that just starts has a copy
+    /// of every socket for a moment, also of the one that tested the port.
     pub fn listen(&self, address: Ipv4Addr) -> Result<TcpListener> {
-        wait_for(BUSY, "a port can be listened on", || match TcpListener::bind((address, self.number)) {
+        wait_for(BUSY, "the port is free", || match TcpListener::bind((address, self.number)) {
             Ok(listener) => Ok(Some(listener)),
             Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
             Err(error) => Err(error.into()),
         })
     }
 
-    /// Whether a server accepts connections there.
+    /// Returns true if a server accepts connections on the port.
     #[must_use]
     pub fn answers(&self) -> bool {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.number));

@@ -1,4 +1,4 @@
-//! The reference: what the Python library itself publishes.
+//! The reference publisher, which uses the Python library.
 
 use std::{
     fs,
@@ -15,19 +15,19 @@ use crate::{
     python::{self, Python},
 };
 
-/// A running reference publisher. It ends when this is dropped or when we end: its input closes then.
+/// A running reference publisher. It ends with its input, which closes with this value or process.
 #[derive(Debug)]
 pub struct Publisher {
     process: Child,
-    /// `None` only while this is being dropped.
+    /// `None` only during the drop.
     cases: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    /// Holds the folder with its configuration.
+    /// Owns the folder with its configuration.
     _guard: Guard,
 }
 
 impl Publisher {
-    /// Starts it as user `cn`, with this topic prefix (empty: none).
+    /// Starts a publisher as user `cn` with this topic prefix. An empty prefix means none.
     pub fn start(broker: &Broker, cn: &str, topic_prefix: &str) -> Result<Self> {
         let python = Python::get()?;
         let guard = Guard::new("publisher")?;
@@ -41,15 +41,16 @@ impl Publisher {
         Ok(Self { process, cases, answers: BufReader::new(answers), _guard: guard })
     }
 
-    /// Publishes one message and returns its id. For the members of `case` see
-    /// `testdata/python/reference_publisher.py`. The error holds the library's words.
+    /// Publishes one message and returns its id. The error has the library's message.
+    ///
+    /// `testdata/python/reference_publisher.py` describes the members of `case`.
     pub fn publish(&mut self, case: &Value) -> Result<String> {
-        let pipe = self.cases.as_mut().context("the publisher was dismissed")?;
-        writeln!(pipe, "{case}").context("the publisher is gone")?;
+        let pipe = self.cases.as_mut().context("the publisher has ended")?;
+        writeln!(pipe, "{case}").context("the publisher has ended")?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         if line.is_empty() {
-            bail!("the publisher is gone");
+            bail!("the publisher has ended");
         }
         let answer: Value = serde_json::from_str(&line)?;
         match answer["id"].as_str() {
@@ -62,7 +63,7 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         drop(self.cases.take());
-        // Its threads may hold it up for as long as the broker is silent.
+        // Its threads may block while the broker is silent.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

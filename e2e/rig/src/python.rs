@@ -1,5 +1,7 @@
-//! The Python library fedora-messaging, pinned in `testdata/python/requirements.txt`, in a cached
-//! virtual environment; alone, or with the packages of schemas that `schemas/packages.txt` pins.
+//! The Python library fedora-messaging in a cached virtual environment.
+//!
+//! `testdata/python/requirements.txt` pins the library. A second environment also has the packages
+//! of schemas that `schemas/packages.txt` pins.
 
 use std::{
     ffi::OsStr,
@@ -16,19 +18,19 @@ use crate::{
     testdata::{schemas, testdata},
 };
 
-/// An environment that holds the library.
+/// An environment with the library.
 #[derive(Debug, Clone)]
 pub struct Python {
     folder: PathBuf,
 }
 
 impl Python {
-    /// The environment; made if it isn't in the cache yet (about 15 s).
+    /// Returns the environment. Creates it if it is not in the cache (about 15 s).
     pub fn get() -> Result<Self> {
         Self::with("fedora-messaging", &[testdata("python/requirements.txt")])
     }
 
-    /// The environment that holds the packages of schemas too (about 45 s).
+    /// Returns the environment that also has the packages of schemas (about 45 s).
     pub fn with_schemas() -> Result<Self> {
         Self::with("schemas", &[testdata("python/requirements.txt"), schemas("packages.txt")])
     }
@@ -43,19 +45,19 @@ impl Python {
         Ok(Self { folder })
     }
 
-    /// The path of its interpreter.
+    /// Returns the path of its interpreter.
     #[must_use]
     pub fn interpreter(&self) -> PathBuf {
         self.folder.join("bin/python")
     }
 
-    /// The path of the library's command line program.
+    /// Returns the path of the library's command line program.
     #[must_use]
     pub fn fedora_messaging(&self) -> PathBuf {
         self.folder.join("bin/fedora-messaging")
     }
 
-    /// One of the scripts in `testdata/python`, with the library's configuration file; add arguments.
+    /// Returns a command for a script in `testdata/python` with the library's configuration file.
     #[must_use]
     pub fn script(&self, name: &str, config: &Path) -> Command {
         let mut command = Command::new(self.interpreter());
@@ -68,7 +70,7 @@ impl Python {
     }
 }
 
-/// The library's configuration file (TOML) for this broker, these certificates and this prefix.
+/// Returns the library's configuration (TOML) for a broker, certificates and a topic prefix.
 #[must_use]
 pub fn config(url: &str, files: &CertFiles, topic_prefix: &str) -> String {
     format!(
@@ -95,7 +97,7 @@ fn install(requirements: &[PathBuf], folder: &Path) -> Result<()> {
         .context("python3 does not start: apt-get install python3 python3-venv")?;
     ensure!(
         venv.status.success(),
-        "python3 makes no virtual environment: apt-get install python3-venv\n{}",
+        "python3 cannot create a virtual environment: apt-get install python3-venv\n{}",
         String::from_utf8_lossy(&venv.stdout)
     );
     let pip = Command::new(folder.join("bin/python"))

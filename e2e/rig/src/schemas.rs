@@ -1,4 +1,4 @@
-//! The schemas of Fedora's messages, as the packages that `schemas/packages.txt` pins ship them.
+//! The schemas of Fedora's messages, from the packages that `schemas/packages.txt` pins.
 
 use std::{
     fs,
@@ -11,36 +11,36 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{cache, python::Python, testdata::schemas};
 
-const CATALOGUE: &str = "catalog.json";
+const CATALOG: &str = "catalog.json";
 const CASES: &str = "cases.jsonl";
 
-/// The catalog of all of them, made if it isn't in the cache yet.
+/// Returns the path of the catalog of all schemas. Creates it if it is not in the cache.
 pub fn catalog() -> Result<PathBuf> {
-    let make = |folder: &Path| run("export.py", &[&folder.join(CATALOGUE)]).map(drop);
+    let make = |folder: &Path| run("export.py", &[&folder.join(CATALOG)]).map(drop);
     let entry = entry("schema-catalog", &["export.py"], make)?;
-    Ok(entry.join(CATALOGUE))
+    Ok(entry.join(CATALOG))
 }
 
-/// Bodies and headers for each schema, with the library's verdict (`schemas/cases.py` says more), made if
-/// they aren't in the cache yet (about a minute).
+/// Returns the path of bodies and headers for each schema, with the library's result
+/// (`schemas/cases.py`). Creates them if they are not in the cache (about a minute).
 pub fn cases() -> Result<PathBuf> {
     let catalog = catalog()?;
     let make = |folder: &Path| run("cases.py", &[&catalog, &folder.join(CASES)]).map(drop);
     Ok(entry("schema-cases", &["export.py", "cases.py"], make)?.join(CASES))
 }
 
-/// A catalog as a table of Markdown.
+/// Formats a catalog as a Markdown table.
 pub fn table(catalog: &Path) -> Result<String> {
     run("export.py", &[Path::new("--table"), catalog])
 }
 
-/// How long the library takes to validate a message that fits: the mean of all of the cases, so many times.
+/// Measures the library's mean time to validate a valid message, over `rounds` rounds of all cases.
 pub fn library_time(rounds: u32) -> Result<Duration> {
     let seconds = run("timing.py", &[&cases()?, Path::new(&rounds.to_string())])?;
     Ok(Duration::from_secs_f64(seconds.trim().parse().context("schemas/timing.py prints no time")?))
 }
 
-/// An entry of the cache that depends on the packages, the library and these scripts.
+/// Returns a cache entry that depends on the packages, the library and these scripts.
 fn entry(title: &str, scripts: &[&str], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let mut sources = Python::with_schemas()?.interpreter().display().to_string();
     for script in scripts {

@@ -1,7 +1,6 @@
-//! A server that speaks TLS as the broker would, and behind it whatever a test wants: AMQP that no
-//! broker speaks, or nothing.
+//! A TLS server whose behavior a test defines: AMQP that no broker speaks, or silence.
 //!
-//! Everything ends with the value: its port, its connections and its threads.
+//! Its port, connections and threads end with the value.
 
 use std::{
     fmt,
@@ -21,19 +20,19 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::{acceptor::Acceptor, pki::ClientCert};
 
-/// A client's connection, in TLS.
+/// A client's TLS connection.
 pub type Client = StreamOwned<ServerConnection, TcpStream>;
 
-/// What a server does with a connection.
+/// Handles a connection.
 type Serve = dyn Fn(&mut Client) -> io::Result<()> + Send + Sync;
 
 /// A running server.
 pub struct TlsServer {
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     acceptor: Acceptor,
 }
 
-struct Shared {
+struct ServerState {
     config: Arc<ServerConfig>,
     serve: Box<Serve>,
     sockets: Mutex<Vec<(usize, TcpStream)>>,
@@ -41,32 +40,34 @@ struct Shared {
 }
 
 impl TlsServer {
-    /// Starts a server with this certificate, which asks clients for none. Each connection is given to
-    /// `serve` on a thread of its own, and closed when that returns; an error is the end it expects.
+    /// Starts a server with this certificate. It requests no client certificate.
+    ///
+    /// Each connection has its own thread, which calls `serve` and then closes the connection.
+    /// Errors of `serve` are expected.
     pub fn start(
         certificate: &ClientCert,
         serve: impl Fn(&mut Client) -> io::Result<()> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ServerState {
             config: Arc::new(config(certificate)?),
             serve: Box::new(serve),
             sockets: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let acceptor = Acceptor::start(Ipv4Addr::LOCALHOST, {
-            let shared = shared.clone();
-            move |listener| accept(listener, &shared)
+            let state = state.clone();
+            move |listener| accept(listener, &state)
         })?;
-        Ok(Self { shared, acceptor })
+        Ok(Self { state, acceptor })
     }
 
-    /// Its port on loopback.
+    /// Returns its port on loopback.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.acceptor.port()
     }
 
-    /// Its URL, as if it were a broker.
+    /// Returns its address as a broker's URL.
     #[must_use]
     pub fn url(&self) -> String {
         self.acceptor.url()
@@ -75,8 +76,8 @@ impl TlsServer {
 
 impl Drop for TlsServer {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::SeqCst);
-        for (_, socket) in self.shared.lock().iter() {
+        self.state.ended.store(true, Ordering::SeqCst);
+        for (_, socket) in self.state.lock().iter() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -88,7 +89,7 @@ impl fmt::Debug for TlsServer {
     }
 }
 
-/// Reads and drops what the client says, until it ends the connection.
+/// Reads and discards bytes until the client closes the connection.
 pub fn listen(client: &mut Client) -> io::Result<()> {
     io::copy(client, &mut io::sink()).map(drop)
 }
@@ -100,41 +101,41 @@ fn config(certificate: &ClientCert) -> Result<ServerConfig> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .context("no certificate for a server")
+        .context("the server certificate is invalid")
 }
 
-impl Shared {
+impl ServerState {
     fn lock(&self) -> MutexGuard<'_, Vec<(usize, TcpStream)>> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Accepts connections until the server ends, then awaits their ends.
-fn accept(listener: &TcpListener, shared: &Shared) {
+/// Accepts connections until the server ends, then waits for their threads.
+fn accept(listener: &TcpListener, state: &ServerState) {
     thread::scope(|scope| {
         for number in 0.. {
             let Ok((socket, _)) = listener.accept() else { continue };
             let Ok(kept) = socket.try_clone() else { continue };
-            let mut sockets = shared.lock();
-            if shared.ended.load(Ordering::SeqCst) {
+            let mut sockets = state.lock();
+            if state.ended.load(Ordering::SeqCst) {
                 return;
             }
             sockets.push((number, kept));
             drop(sockets);
             scope.spawn(move || {
-                // Its client may leave at any time.
-                let _ = serve(shared, socket);
-                shared.lock().retain(|(other, _)| *other != number);
+                // Ignore errors: the client may close at any time.
+                let _ = serve(state, socket);
+                state.lock().retain(|(other, _)| *other != number);
             });
         }
     });
 }
 
-fn serve(shared: &Shared, socket: TcpStream) -> Result<()> {
+fn serve(state: &ServerState, socket: TcpStream) -> Result<()> {
     socket.set_nodelay(true)?;
-    let mut client = StreamOwned::new(ServerConnection::new(shared.config.clone())?, socket);
+    let mut client = StreamOwned::new(ServerConnection::new(state.config.clone())?, socket);
     client.conn.complete_io(&mut client.sock)?;
-    (shared.serve)(&mut client)?;
+    (state.serve)(&mut client)?;
     client.conn.send_close_notify();
     client.flush()?;
     Ok(())

@@ -1,5 +1,5 @@
-//! docker-compose.yml brings up the broker that the tests know: the same files and nothing that overrides them,
-//! certificates of its users, and ports that only this machine reaches.
+//! Checks that docker-compose.yml runs the broker of the tests: the same files and no override,
+//! certificates for its users, and ports that are open only to this machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use rig::broker::{CONFIG, DEFINITIONS, PLUGINS, USERS};
 use rig::testdata;
 use serde_json::{Value, json};
 
-/// What `docker-compose.yml` says.
+/// Reads `docker-compose.yml`.
 fn compose() -> Value {
     let text = fs::read_to_string(testdata("../docker-compose.yml")).expect("a file");
     serde_saphyr::from_str(&text).expect("YAML")
@@ -18,19 +18,19 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// What one of the tests' broker's files holds.
+/// Reads a file of the tests' broker.
 fn file(name: &str) -> String {
     fs::read_to_string(testdata(name)).expect("a file")
 }
 
-/// What `rabbitmq.conf` says of a key.
+/// Returns the value of a key in `rabbitmq.conf`.
 fn configured(key: &str) -> String {
     let text = file(CONFIG);
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
-    value.unwrap_or_else(|| panic!("{CONFIG} says nothing of {key}")).to_owned()
+    value.unwrap_or_else(|| panic!("{CONFIG} has no {key}")).to_owned()
 }
 
-/// Where the broker has what is at a place in the project.
+/// Returns the path in the container of a mounted path of the project.
 fn mounted(broker: &Value, place: &str) -> String {
     let mounts = texts(&broker["volumes"]);
     let target = mounts.iter().find_map(|mount| mount.strip_prefix(place)?.strip_prefix(':')?.strip_suffix(":ro"));
@@ -38,7 +38,7 @@ fn mounted(broker: &Value, place: &str) -> String {
 }
 
 #[test]
-fn its_broker_has_the_configuration_and_the_rights_of_the_tests_and_nothing_beside() {
+fn broker_has_only_the_tests_configuration() {
     let broker = &compose()["services"]["rabbitmq"];
     assert_eq!(mounted(broker, &format!("./testdata/{CONFIG}")), "/etc/rabbitmq/rabbitmq.conf");
     assert_eq!(mounted(broker, &format!("./testdata/{DEFINITIONS}")), configured("load_definitions"));
@@ -47,15 +47,15 @@ fn its_broker_has_the_configuration_and_the_rights_of_the_tests_and_nothing_besi
     {
         assert_eq!(configured(&format!("ssl_options.{key}")), format!("{certificates}/{certificate}"));
     }
-    assert_eq!(texts(&broker["volumes"]).len(), 3, "whatever else is mounted could override these");
+    assert_eq!(texts(&broker["volumes"]).len(), 3, "another mount could override these");
     let known = ["image", "depends_on", "hostname", "ports", "volumes", "configs", "healthcheck"];
-    let said: Vec<_> = broker.as_object().expect("a service").keys().map(String::as_str).collect();
-    let other: Vec<_> = said.into_iter().filter(|key| !known.contains(key)).collect();
+    let keys: Vec<_> = broker.as_object().expect("a service").keys().map(String::as_str).collect();
+    let other: Vec<_> = keys.into_iter().filter(|key| !known.contains(key)).collect();
     assert_eq!(other, Vec::<&str>::new(), "environment and command could override its configuration");
 }
 
 #[test]
-fn its_plugins_are_those_of_the_tests_and_the_management_page() {
+fn adds_only_management_plugin() {
     let compose = compose();
     let mounted = json!([{"source": "plugins", "target": "/etc/rabbitmq/enabled_plugins"}]);
     assert_eq!(compose["services"]["rabbitmq"]["configs"], mounted);
@@ -69,11 +69,11 @@ fn its_plugins_are_those_of_the_tests_and_the_management_page() {
 }
 
 #[test]
-fn its_users_are_those_of_the_tests_and_each_has_a_certificate() {
+fn issues_certificates_for_all_users() {
     let definitions: Value = serde_json::from_str(&file(DEFINITIONS)).expect("JSON");
     let users = definitions["users"].as_array().expect("users").iter();
     let users: Vec<_> = users.map(|user| user["name"].as_str().expect("a name")).collect();
-    // Nobody but the management page's visitor has a password.
+    // Only the user of the management page has a password.
     assert_eq!(users, [&USERS[..], &["viewer"]].concat());
     let compose = compose();
     let service = &compose["services"]["certificates"];
@@ -86,12 +86,12 @@ fn its_users_are_those_of_the_tests_and_each_has_a_certificate() {
 }
 
 #[test]
-fn its_ports_are_on_loopback_alone_and_its_health_is_that_of_the_port_for_amqp() {
+fn listens_on_loopback() {
     let broker = &compose()["services"]["rabbitmq"];
     let amqp = configured("listeners.ssl.default");
     assert_eq!(texts(&broker["ports"]), [&format!("127.0.0.1:{amqp}:{amqp}"), "127.0.0.1:15672:15672"]);
     let check = texts(&broker["healthcheck"]["test"]);
     assert_eq!(check, ["CMD", "rabbitmq-diagnostics", "-q", "check_port_listener", amqp.as_str()]);
-    assert_eq!(configured("listeners.tcp"), "none", "TLS alone");
+    assert_eq!(configured("listeners.tcp"), "none", "only TLS");
     assert_eq!(configured("auth_mechanisms.1"), "EXTERNAL");
 }

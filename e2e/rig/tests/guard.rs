@@ -1,4 +1,4 @@
-//! Nothing outlives its owner, whatever happens to the owner.
+//! Tests that no process outlives its owner, for each end of the owner.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use rig::{Guard, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// `rig up`, in a process group of its own as a shell would start it, and the folder it stores into.
+/// Starts `rig up` in its own process group, as a shell does. Returns it with its environment file.
 fn rig_up(folder: &Path) -> (Child, PathBuf) {
     let env_file = folder.join("env");
     let rig = Command::new(env!("CARGO_BIN_EXE_rig"))
@@ -36,7 +36,7 @@ fn signal(target: &str, signal: &str) {
     assert!(status.success());
 }
 
-/// The command lines that name the folder: all servers of a rig do.
+/// Returns the command lines of processes that name the folder. All servers of a rig name it.
 fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
     fs::read_dir("/proc")
@@ -51,7 +51,7 @@ fn processes_of(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-fn nothing_left(folder: &Path) {
+fn assert_nothing_left(folder: &Path) {
     let left = || {
         let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
         let folders: Vec<_> = files.filter(|name| name != "env").collect();
@@ -65,7 +65,7 @@ fn nothing_left(folder: &Path) {
 }
 
 #[test]
-fn after_sigkill_of_the_owner_and_after_ctrl_c_all_is_gone() {
+fn cleans_up_after_sigkill_or_ctrl_c() {
     for (name, number) in [("sigkill", "-KILL"), ("ctrl-c", "-INT")] {
         let home = Guard::new("guard-test").unwrap();
         let folder = home.scratch().join(name);
@@ -73,19 +73,19 @@ fn after_sigkill_of_the_owner_and_after_ctrl_c_all_is_gone() {
         let (mut rig, env_file) = rig_up(&folder);
         assert!(processes_of(&folder).iter().any(|command| command.contains("beam")));
 
-        // Ctrl-C reaches the whole group of a terminal's foreground job; so does this.
+        // Signal the whole process group, as Ctrl-C in a terminal does.
         signal(&format!("-{}", rig.id()), number);
         let status = rig.wait().unwrap();
 
-        nothing_left(&folder);
-        let polite = number == "-INT";
-        assert_eq!(status.success(), polite, "{name}: {status}");
-        assert_eq!(env_file.exists(), !polite, "{name}");
+        assert_nothing_left(&folder);
+        let clean = number == "-INT";
+        assert_eq!(status.success(), clean, "{name}: {status}");
+        assert_eq!(env_file.exists(), !clean, "{name}");
     }
 }
 
 #[test]
-fn daemons_too_end_with_their_guard() {
+fn ends_daemons() {
     let guard = Guard::new("daemon-test").unwrap();
     let scratch = guard.scratch().to_owned();
     let mut command = Command::new("sh");
@@ -102,19 +102,19 @@ fn daemons_too_end_with_their_guard() {
 }
 
 #[test]
-fn a_server_that_ends_while_starting_is_told_with_its_last_words() {
-    let guard = Guard::new("words-test").unwrap();
+fn reports_output_of_failed_start() {
+    let guard = Guard::new("output-test").unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", "echo no such luck; exit 3"]);
     guard.start("server", &command).unwrap();
     let error = guard.wait_ready("server", SOON, || false).unwrap_err();
-    let words = format!("{error:#}");
-    assert!(words.contains("no such luck"), "{words}");
-    assert!(words.contains("exit code 3"), "{words}");
+    let text = format!("{error:#}");
+    assert!(text.contains("no such luck"), "{text}");
+    assert!(text.contains("exit code 3"), "{text}");
 }
 
 #[test]
-fn a_confined_server_runs_on_no_other_core() {
+fn confines_server_to_cores() {
     let guard = Guard::new("confine-test").unwrap();
     let mut command = Command::new("sleep");
     command.arg("1000");
@@ -127,7 +127,7 @@ fn a_confined_server_runs_on_no_other_core() {
 }
 
 #[test]
-fn a_missing_program_is_named() {
+fn names_missing_program() {
     let guard = Guard::new("missing-test").unwrap();
     let error = guard.start("server", &Command::new("no-such-program")).unwrap_err();
     assert!(format!("{error:#}").contains("no-such-program"), "{error:#}");

@@ -1,4 +1,4 @@
-//! What `images/oci-archive` packs: the same content is the same image, and says what it is.
+//! Tests `images/oci-archive`: the same content makes the same image, with labels.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,20 +11,20 @@ use serde_json::Value;
 
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// A folder with the same files, made in the given order.
+/// Creates a folder with the same files in the given order.
 fn folder(at: &Path, order: &[&str], time: SystemTime) -> PathBuf {
     fs::create_dir_all(at.join("lib")).expect("a folder");
     for name in order {
         let path = at.join(name);
         fs::write(&path, name).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
-        fs::File::open(&path).and_then(|file| file.set_modified(time)).expect("its time");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the mode is set");
+        fs::File::open(&path).and_then(|file| file.set_modified(time)).expect("the time is set");
     }
     symlink("program", at.join("link")).expect("a link");
     at.to_owned()
 }
 
-/// Packs it; the image's digest.
+/// Packs an image and returns its digest.
 fn pack(folder: &Path, archive: &Path, platform: &str) -> String {
     let mut command = Command::new(testdata("../images/oci-archive"));
     command.arg("localhost/some:1").arg(folder).arg(archive).args(["--platform", platform]);
@@ -42,7 +42,7 @@ fn unpacked(guard: &Guard, archive: &Path) -> PathBuf {
     to
 }
 
-/// The blob that a descriptor names.
+/// Returns the path of a descriptor's blob.
 fn blob(layout: &Path, descriptor: &Value) -> PathBuf {
     let digest = descriptor["digest"].as_str().expect("a digest").replace(':', "/");
     layout.join("blobs").join(digest)
@@ -53,21 +53,25 @@ fn json(file: &Path) -> Value {
 }
 
 #[test]
-fn the_same_content_is_the_same_archive_whenever_and_wherever_it_is_packed() {
+fn packs_reproducibly() {
     let guard = Guard::new("images").expect("a folder");
     let path = |name: &str| guard.scratch().join(name);
     let one = folder(&path("one"), &["program", "a", "lib/z"], SystemTime::UNIX_EPOCH);
-    let other = folder(&path("a/longer/way"), &["lib/z", "a", "program"], SystemTime::now());
+    let other = folder(&path("a/longer/path"), &["lib/z", "a", "program"], SystemTime::now());
     let digest = pack(&one, &path("one.tar"), "linux/arm64");
     assert_eq!(digest, pack(&other, &path("other.tar"), "linux/arm64"));
     assert_eq!(fs::read(path("one.tar")).expect("a file"), fs::read(path("other.tar")).expect("a file"));
 
     fs::write(other.join("a"), "other").expect("a file");
-    assert_ne!(digest, pack(&other, &path("other.tar"), "linux/arm64"), "other content is another image");
+    assert_ne!(
+        digest,
+        pack(&other, &path("other.tar"), "linux/arm64"),
+        "different content must make a different image"
+    );
 }
 
 #[test]
-fn an_image_says_what_it_is_and_its_layer_is_compressed() {
+fn writes_labels_and_compressed_layer() {
     let guard = Guard::new("images").expect("a folder");
     let content = folder(&guard.scratch().join("content"), &["program"], SystemTime::now());
     let archive = guard.scratch().join("image.tar");

@@ -1,4 +1,4 @@
-//! A node on which real pods run, and of which nothing is left.
+//! Tests that a node runs real Pods and cleans up.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -20,7 +20,7 @@ spec:
       securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 ";
 
-/// What of the machine must come out as it went in.
+/// Returns the state of the machine that a node must not change.
 fn machine() -> [String; 4] {
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().expect("it runs");
@@ -34,9 +34,9 @@ fn machine() -> [String; 4] {
 }
 
 #[test]
-fn a_pod_runs_and_nothing_is_left_of_its_node() {
+fn runs_pod_and_cleans_up() {
     let before = machine();
-    // In a thread of its own, so that this one stays where it is.
+    // Use another thread, so this one does not enter the cluster's network.
     let run = || {
         let cluster = Cluster::start().expect("the node is ready");
         cluster.kube.run(&["label", "namespace", "default", "pod-security.kubernetes.io/enforce=restricted"]).unwrap();

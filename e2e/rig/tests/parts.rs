@@ -1,4 +1,4 @@
-//! The parts themselves, for real: they start, work together, several at once.
+//! Tests that the real parts start and work, also several at once.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use rig::{Broker, Consumer, Kube, Publisher, Rig, kube};
 use serde_json::json;
 
 #[test]
-fn api_server_stores_and_counts_and_comes_back_with_its_data() {
+fn api_server_keeps_data_after_restart() {
     let start = Instant::now();
     let kube = Kube::start().unwrap();
     eprintln!("kube started in {:?}", start.elapsed());
@@ -41,12 +41,12 @@ fn api_server_stores_and_counts_and_comes_back_with_its_data() {
     let start = Instant::now();
     let scratch = kube.guard().scratch().to_owned();
     drop(kube);
-    eprintln!("kube gone in {:?}", start.elapsed());
+    eprintln!("kube ended in {:?}", start.elapsed());
     assert!(!scratch.exists());
 }
 
 #[test]
-fn what_the_library_publishes_its_consumer_accepts() {
+fn consumer_receives_published_messages() {
     let start = Instant::now();
     let broker = Broker::start().unwrap();
     eprintln!("broker started in {:?}", start.elapsed());
@@ -80,7 +80,7 @@ fn what_the_library_publishes_its_consumer_accepts() {
 }
 
 #[test]
-fn the_broker_refuses_as_fedoras_does_and_survives_what_is_done_to_it() {
+fn broker_refuses_and_recovers() {
     let broker = Broker::start().unwrap();
     let mut nice = Publisher::start(&broker, "nice-app", "").unwrap();
     nice.publish(&json!({"topic": "nice.message", "body": {}})).unwrap();
@@ -96,7 +96,7 @@ fn the_broker_refuses_as_fedoras_does_and_survives_what_is_done_to_it() {
     eprintln!("broker killed and back in {:?}", start.elapsed());
     let start = Instant::now();
     broker.stop().unwrap();
-    eprintln!("broker politely stopped in {:?}", start.elapsed());
+    eprintln!("broker stopped in {:?}", start.elapsed());
     broker.restart().unwrap();
 
     let start = Instant::now();
@@ -114,7 +114,7 @@ fn the_broker_refuses_as_fedoras_does_and_survives_what_is_done_to_it() {
 }
 
 #[test]
-fn two_of_each_at_once() {
+fn two_rigs_run_at_once() {
     let start = Instant::now();
     let (one, two) = std::thread::scope(|scope| {
         let one = scope.spawn(Rig::start);

@@ -1,4 +1,4 @@
-//! The certificates are what was asked for, by OpenSSL's word.
+//! Checks issued certificates with OpenSSL.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn openssl(args: &[&str]) -> String {
 }
 
 #[test]
-fn each_kind_of_key_fits_its_certificate() {
+fn each_kind_of_key_matches_its_certificate() {
     let guard = Guard::new("pki-test").unwrap();
     let pki = Pki::new("ca").unwrap();
     for (kind, header) in [
@@ -39,7 +39,7 @@ fn each_kind_of_key_fits_its_certificate() {
 }
 
 #[test]
-fn an_expired_certificate_is_expired() {
+fn issues_expired_certificate() {
     let guard = Guard::new("pki-test").unwrap();
     let expired = Pki::new("ca").unwrap().issue(&Request::client("x").expired()).unwrap();
     let files = expired.write(guard.scratch(), "client").unwrap();

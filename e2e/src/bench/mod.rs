@@ -1,9 +1,10 @@
-//! What the benchmarks share.
+//! Shared code of the benchmarks.
 
 mod machine;
 pub mod operator;
 
 use std::path::Path;
+use std::time::Duration;
 
 use fedora_message::api::v1alpha1::{API_VERSION, PLURAL};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -16,37 +17,39 @@ use crate::world::project;
 
 pub use self::machine::{Result, machine, memory};
 
-/// Where messages and certificate are.
+/// The time limit of each step.
+pub const TIMEOUT: Duration = Duration::from_mins(10);
+/// The namespace of messages and certificate.
 pub const NAMESPACE: &str = "bench";
 
-/// Installs the CRD, makes the namespace and the Secret in it, and gives a client to go on with.
+/// Installs the CRD, creates the namespace with the Secret, and returns a client.
 pub fn prepare(kube: &Kube, broker: &Broker) -> Result<(Runtime, Client)> {
     let prepared = install(kube)?;
     kube.apply_text(&broker.client("publisher")?.secret_yaml("certs", NAMESPACE))?;
     Ok(prepared)
 }
 
-/// Installs the CRD, makes the namespace, and gives a client to go on with.
+/// Installs the CRD, creates the namespace, and returns a client.
 pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
-    // Fails only where a provider is installed already.
+    // This fails only if a provider is already installed.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     kube.apply(&[project("crds/fedoramessages.yaml")])?;
     kube.create_namespace(NAMESPACE)?;
-    // For a moment the API server answers requests for a new kind with 429. kubectl asks again then.
+    // At first the API server responds to requests for a new kind with 429, and kubectl retries.
     kube.run(&["get", "--raw", &format!("/apis/{API_VERSION}/{PLURAL}")])?;
     let runtime = Runtime::new()?;
     let client = runtime.block_on(client(&kube.kubeconfig()))?;
     Ok((runtime, client))
 }
 
-/// A client of the API server, as the operator's own, by this kubeconfig.
+/// Returns a client of the API server like the operator's, for this kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(fedora_message_operator::internals::connect(config)?)
 }
 
-/// A message of about 300 bytes.
+/// Returns a message of about 300 bytes.
 pub fn manifest(name: &str, number: usize) -> Value {
     json!({
         "apiVersion": "apps.fedoraproject.org/v1alpha1",

@@ -1,4 +1,4 @@
-//! An operator, and messages for it.
+//! Starts operators, and creates messages for them.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,15 +22,15 @@ use serde_json::{Value, json};
 use super::{NAMESPACE, Result, memory};
 use crate::world::program;
 
-/// Messages under way at a time: the operator's default.
+/// The operator's default number of concurrent messages.
 pub const CONCURRENCY: usize = 64;
-/// Statuses that it then writes at a time.
+/// The operator's number of concurrent status writes with that default.
 pub const WRITES: usize = 8;
-/// The type of a JSON patch.
+/// The media type of a JSON patch.
 pub const JSON_PATCH: &str = "application/json-patch+json";
-/// Asks for an answer without the object's other parts.
+/// Requests a response with only the metadata of the object.
 pub const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-/// Selects what is not sent.
+/// Selects messages that are not sent.
 const PENDING: &str = "status.status!=true";
 
 /// An operator, while it runs.
@@ -86,7 +86,7 @@ impl Operator {
     }
 }
 
-/// Creates that many resources, and lists what is pending.
+/// Creates `count` messages, and lists the pending ones.
 pub async fn create(client: &Client, count: usize, manifest: impl Fn(usize) -> Value) -> Result<Vec<FedoraMessage>> {
     let api: Api<FedoraMessageDefinition> = Api::namespaced(client.clone(), NAMESPACE);
     let create = async |number| {
@@ -98,14 +98,14 @@ pub async fn create(client: &Client, count: usize, manifest: impl Fn(usize) -> V
     Ok(api.list(&ListParams::default().fields(PENDING)).await?.items)
 }
 
-/// Whether no message is pending that the field selector matches too.
+/// Returns true if no pending message matches the field selector.
 pub async fn is_done(client: &Client, selector: &str) -> bool {
     let api: Api<FedoraMessage> = Api::namespaced(client.clone(), NAMESPACE);
     let pending = ListParams::default().fields(&format!("{PENDING}{selector}")).limit(1);
     api.list(&pending).await.is_ok_and(|list| list.items.is_empty())
 }
 
-/// A JSON patch of a message's status that tests its uid: what else there is but to update it.
+/// Returns a JSON patch of a message's status that tests its uid: the alternative to an update.
 pub fn patch(message: &FedoraMessage, status: &impl Serialize) -> Value {
     json!([
         {"op": "test", "path": "/metadata/uid", "value": message.uid()},
@@ -113,7 +113,7 @@ pub fn patch(message: &FedoraMessage, status: &impl Serialize) -> Value {
     ])
 }
 
-/// Makes a request that is to succeed.
+/// Sends a request. Returns an error if the response is not a success.
 pub async fn send(client: &Client, request: Request<Body>) -> Result<()> {
     let response = client.send(request).await.map_err(|error| describe(&error))?;
     let (code, body) = (response.status(), response.into_body().collect().await?.to_bytes());

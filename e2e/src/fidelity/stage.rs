@@ -107,7 +107,7 @@ impl Stage {
                 let _ = writeln!(differences, "{} ({name}): {difference}", self.cases[*case].name);
             }
         }
-        assert!(differences.is_empty(), "\n{differences}{}", self.library.complaints());
+        assert!(differences.is_empty(), "\n{differences}{}", self.library.log());
         received
     }
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rig::broker::Options;
 use rig::port::Port;
 use rig::wait_until;
-use rig::{Apart, Broker};
+use rig::{Broker, SeparateCores};
 use serde_json::Value;
 
 use e2e::world::{Operator, SOON, Space, message, messages, wait_for_none_pending, world};
@@ -95,7 +95,7 @@ fn good_messages_keep_their_rate_among_all_kinds_of_bad_ones() {
     let config = format!("max_message_size = {LARGEST}\n");
     let broker = Broker::start_with(&Options { config, ..Options::default() }).expect("a broker");
     // As in a cluster, where the API server has machines of its own: else what the operator uses is missing there.
-    let _apart = Apart::new(&world().kube, &broker).expect("cores");
+    let _cores = SeparateCores::new(&world().kube, &broker).expect("cores");
     // The first drain finds an API server that has done nothing yet, as none later does: it is not counted.
     drain(&broker, good, false);
     let mut shares = Vec::new();

@@ -1,4 +1,4 @@
-//! `rig demo`: the way of one message, on real parts, before one's eyes.
+//! `rig demo`: shows the path of one message through real servers.
 
 use std::{
     io::{IsTerminal, Write},
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use rig::{Consumer, Guard, Rig, consumer::Format, wait_until};
 
-use super::{Leave, Parts, bring_up, say, shell_hint};
+use super::{Parts, StopSignal, say, shell_hint, start};
 
 const OPERATOR: &str = "operator";
 
@@ -27,32 +27,30 @@ pub(crate) struct Demo {
     /// Manifests to apply first (CRD, policy); may be repeated.
     #[arg(long, value_name = "FILE")]
     apply: Vec<PathBuf>,
-    /// Let a Pod send the message, on a node. Needs Linux and root.
+    /// Send the message by a Pod, on a node. Needs Linux and root.
     #[arg(long)]
     pods: bool,
-    /// Leave after the showing instead of waiting for Ctrl-C; so it does without a terminal.
+    /// Exit after the demo instead of waiting for Ctrl-C. This is the default without a terminal.
     #[arg(long)]
     once: bool,
 }
 
 impl Demo {
-    /// Brings everything up, shows it, and stays until Ctrl-C.
+    /// Starts everything, shows one message, and waits for Ctrl-C.
     pub(crate) fn run(&self) -> Result<()> {
-        let rig = bring_up(&self.apply, self.pods)?;
+        let rig = start(&self.apply, self.pods)?;
         let consumer = Consumer::start_with(&rig.broker, "#", Format::Text)?;
         say::part("consumer", "fedora-messaging, bound to every topic");
         let operator = self.start_operator(&rig)?;
         say::part("operator", &self.operator.display().to_string());
 
-        self.show(&rig, &consumer).map_err(|error| {
-            let words = operator.last_words(OPERATOR);
-            anyhow!("{error:#}\nLast words of the operator:\n{words}")
-        })?;
+        self.show(&rig, &consumer)
+            .map_err(|error| anyhow!("{error:#}\nLast output of the operator:\n{}", operator.last_output(OPERATOR)))?;
         if !self.once && std::io::stdin().is_terminal() {
             self.stay(&rig, &consumer, &operator)?;
         }
         drop((operator, consumer, rig));
-        say::note("\nAll gone.");
+        say::note("\nAll servers have stopped.");
         Ok(())
     }
 
@@ -60,7 +58,7 @@ impl Demo {
         let program = self
             .operator
             .canonicalize()
-            .with_context(|| format!("no operator at {}: cargo build --release", self.operator.display()))?;
+            .with_context(|| format!("no operator at {}: run `cargo build`", self.operator.display()))?;
         let guard = Guard::new(OPERATOR)?;
         let mut command = Command::new(program);
         command
@@ -76,7 +74,7 @@ impl Demo {
         Ok(guard)
     }
 
-    /// The message's way: applied, sent, received; and what its status says then.
+    /// Applies the message, waits until it is sent and received, and prints its status.
     fn show(&self, rig: &Rig, consumer: &Consumer) -> Result<()> {
         let file = self.example.display().to_string();
         kubectl(rig, &["apply", "-f", &file])?;
@@ -85,7 +83,7 @@ impl Demo {
         wait_until(Duration::from_secs(20), "the message at the consumer", || {
             consumer.text().is_ok_and(|text| !text.is_empty())
         })?;
-        say::heading("What the consumer received and found valid");
+        say::heading("The consumer received a valid message");
         say::lines(consumer.text()?.trim().lines());
         kubectl(rig, &["get", "fmsg"])?;
         say::typed(&format!("kubectl get -f {file} -o yaml    # its status"));
@@ -95,9 +93,9 @@ impl Demo {
         Ok(())
     }
 
-    /// Prints what the consumer receives from now on.
+    /// Prints each new message at the consumer until Ctrl-C.
     fn stay(&self, rig: &Parts, consumer: &Consumer, operator: &Guard) -> Result<()> {
-        say::heading("Try more, in another shell");
+        say::heading("To try more, in another shell");
         say::lines(shell_hint(rig));
         say::lines([
             format!("sed s/hello-world/hello-again/ {} | kubectl apply -f -", self.example.display()),
@@ -105,10 +103,10 @@ impl Demo {
             "kubectl get fmsg -w".to_owned(),
             format!("tail -f {}    # the operator's log", operator.out(OPERATOR).with_extension("*").display()),
         ]);
-        say::note("\nWhat the consumer receives shows up here. Ctrl-C ends it all.");
-        let leave = Leave::watch()?;
+        say::note("\nEach message at the consumer is printed here. Ctrl-C stops all servers.");
+        let stop = StopSignal::watch()?;
         let mut shown = consumer.text()?.len();
-        while !leave.wanted() {
+        while !stop.is_set() {
             std::thread::park_timeout(Duration::from_millis(100));
             let text = consumer.text()?;
             if let Some(new) = text.get(shown..).filter(|new| !new.is_empty()) {
@@ -116,13 +114,13 @@ impl Demo {
                 std::io::stdout().flush()?;
                 shown = text.len();
             }
-            ensure!(operator.exited(OPERATOR)?.is_none(), "the operator ended:\n{}", operator.last_words(OPERATOR));
+            ensure!(operator.exited(OPERATOR)?.is_none(), "the operator ended:\n{}", operator.last_output(OPERATOR));
         }
         Ok(())
     }
 }
 
-/// Runs kubectl before the user's eyes.
+/// Prints and runs a kubectl command.
 fn kubectl(rig: &Rig, args: &[&str]) -> Result<()> {
     say::typed(&format!("kubectl {}", args.join(" ")));
     let printed = rig.kube.run(args)?;

@@ -1,4 +1,4 @@
-//! What the commands print: short, and coloured only on a terminal.
+//! Prints the output of the commands, in color on a terminal.
 
 use std::{env, io::IsTerminal};
 
@@ -10,27 +10,27 @@ fn styled(code: &str, text: &str) -> String {
     }
 }
 
-/// A remark.
+/// Prints a remark.
 pub(crate) fn note(text: &str) {
     println!("{}", styled("2", text));
 }
 
-/// A heading, with an empty line before it.
+/// Prints a heading after an empty line.
 pub(crate) fn heading(text: &str) {
     println!("\n{}", styled("1", text));
 }
 
-/// A part and where it is.
+/// Prints the name of a part and its location.
 pub(crate) fn part(name: &str, what: &str) {
     println!("  {} {what}", styled("32", &format!("{name:<11}")));
 }
 
-/// A command as a person would type it.
+/// Prints a command as a user types it.
 pub(crate) fn typed(command: &str) {
     println!("\n{}", styled("1;36", &format!("$ {command}")));
 }
 
-/// Lines to copy.
+/// Prints lines to copy.
 pub(crate) fn lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) {
     for line in lines {
         println!("  {}", line.as_ref());

@@ -1,4 +1,4 @@
-//! `rig schemas`: the catalog of schemas, and the page of docs that lists them.
+//! `rig schemas`: writes the catalog of schemas, and the page of docs that lists them.
 
 use std::{fs, path::Path};
 
@@ -7,11 +7,11 @@ use rig::schemas;
 
 use super::say;
 
-/// What stands above the list.
+/// The head of the page.
 const HEADING: &str = "# The schemas that `just schemas` exports\n\n\
     Written by `just schemas`; how to use them is in [schemas.md](schemas.md).\n\n";
 
-/// Writes the catalog to a file, and the list of what is in it to another.
+/// Writes the catalog to a file, and the list of its schemas to another file.
 pub(crate) fn run(catalog: &Path, list: Option<&Path>) -> Result<()> {
     let exported = schemas::catalog()?;
     fs::copy(&exported, catalog).with_context(|| format!("cannot write {}", catalog.display()))?;

@@ -1,4 +1,4 @@
-//! `rig tools`: everything that takes long, done beforehand.
+//! `rig tools`: downloads and builds all tools in advance.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use rig::{
 
 use super::say;
 
-/// Gets each tool and says where it is and how long that took.
+/// Gets each tool, and prints its location and the time that took.
 pub(crate) fn run() -> Result<()> {
     timed("Kubernetes", || {
         let kubectl = Binaries::get()?.path("kubectl");

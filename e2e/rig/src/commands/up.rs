@@ -1,4 +1,4 @@
-//! `rig up`: both parts, until Ctrl-C.
+//! `rig up`: runs API server and broker until Ctrl-C.
 
 use std::{
     fs,
@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context, Result};
 use rig::{Broker, broker::USERS};
 
-use super::{Leave, bring_up, say, shell_hint};
+use super::{StopSignal, say, shell_hint, start};
 
-/// Brings up, tells how to use it, waits, cleans up.
+/// Starts the servers, prints how to use them, waits for Ctrl-C, and cleans up.
 pub(crate) fn run(apply: &[PathBuf], node: bool, env_file: Option<&Path>) -> Result<()> {
-    let rig = bring_up(apply, node)?;
+    let rig = start(apply, node)?;
     let url = rig.broker.url();
     let certs = write_certificates(&rig.broker)?;
     if let Some(file) = env_file {
@@ -27,27 +27,28 @@ pub(crate) fn run(apply: &[PathBuf], node: bool, env_file: Option<&Path>) -> Res
         );
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let leave = Leave::watch()?;
-    say::heading("In another shell");
+    let stop = StopSignal::watch()?;
+    say::heading("To use them, in another shell");
     say::lines(shell_hint(&rig));
     say::lines([
         format!("export PROD_AMQP_URL={url} STG_AMQP_URL={url}"),
         format!("ls {}    # certificates of the broker's users", certs.display()),
     ]);
-    say::note("\nCtrl-C ends both and removes what they stored.");
-    while !leave.wanted() {
+    say::note("\nCtrl-C stops the servers and removes their data.");
+    while !stop.is_set() {
         std::thread::park_timeout(Duration::from_millis(100));
     }
     if let Some(file) = env_file {
-        // Somebody else may have removed it: then it is gone as it should be.
+        // Ignore an error: another program may have removed the file.
         let _ = fs::remove_file(file);
     }
     drop(rig);
-    say::note("All gone.");
+    say::note("All servers have stopped.");
     Ok(())
 }
 
-/// A certificate for each of the broker's users: `USER-ca.pem`, `USER-cert.pem`, `USER-key.pem`.
+/// Writes a certificate for each of the broker's users: `USER-ca.pem`, `USER-cert.pem`,
+/// `USER-key.pem`.
 fn write_certificates(broker: &Broker) -> Result<PathBuf> {
     let folder = broker.guard().scratch().join("users");
     fs::create_dir(&folder)?;

@@ -1,5 +1,5 @@
-//! Where kube-apiserver, etcd and kubectl come from: the developer's own, the cache, a download, or a
-//! build from the Go modules that `testdata/kube/go.mod` pins.
+//! Finds kube-apiserver, etcd and kubectl: in the developer's own folder, in the cache, as a
+//! download, or as a build from the Go modules that `testdata/kube/go.mod` pins.
 
 use std::{
     env, fs,
@@ -12,16 +12,16 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{cache, testdata};
 
-/// The programs, as they are called in the envtest archives too.
+/// The programs. The envtest archives use the same names.
 const NAMES: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
-/// What they are built from; etcd's is called `server` then.
+/// The Go packages of the programs. The build names etcd `server`.
 const PACKAGES: [&str; 3] =
     ["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl", "go.etcd.io/etcd/server/v3"];
-/// What a node takes beside these.
+/// The additional programs of a node.
 const NODE_NAMES: [&str; 3] = ["kubelet", "kube-controller-manager", "kube-scheduler"];
 
-/// Where the Kubernetes project publishes the archives named in `testdata/kube/envtest.sha512`.
+/// The URL of the archives that `testdata/kube/envtest.sha512` names. Kubernetes publishes them.
 const ENVTEST: &str = "https://github.com/kubernetes-sigs/controller-tools/releases/download";
 
 /// The paths of the programs.
@@ -31,8 +31,10 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Finds, downloads or builds them: `KUBEBUILDER_ASSETS`, then the cache, then the envtest archive,
-    /// then a Go build (6 minutes, once).
+    /// Finds, downloads or builds the programs.
+    ///
+    /// Tries `KUBEBUILDER_ASSETS`, then the cache, then the envtest archive, then a Go build (6
+    /// minutes, once).
     pub fn get() -> Result<Self> {
         if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) {
             for name in NAMES {
@@ -63,21 +65,21 @@ impl Binaries {
         Ok(Self { folder })
     }
 
-    /// The path of one of them.
+    /// Returns the path of a program.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 }
 
-/// The paths of what a node and its controllers are made of.
+/// The paths of the programs of a node and its controllers.
 #[derive(Debug, Clone)]
 pub struct NodeBinaries {
     folder: PathBuf,
 }
 
 impl NodeBinaries {
-    /// Finds them in the cache, or builds them (7 minutes, once).
+    /// Finds the programs in the cache, or builds them (7 minutes, once).
     pub fn get() -> Result<Self> {
         let version = version()?;
         let folder = cache::entry(&format!("kubernetes-node-{version}"), |folder| {
@@ -86,14 +88,14 @@ impl NodeBinaries {
         Ok(Self { folder })
     }
 
-    /// The path of one of them.
+    /// Returns the path of a program.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 }
 
-/// The pinned version of Kubernetes, without the `v`: what `testdata/kube/go.mod` requires.
+/// Returns the version of Kubernetes that `testdata/kube/go.mod` requires, without the `v`.
 pub fn version() -> Result<String> {
     let path = testdata("kube/go.mod");
     let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
@@ -104,7 +106,7 @@ pub fn version() -> Result<String> {
         .with_context(|| format!("{} requires no k8s.io/kubernetes", path.display()))
 }
 
-/// Name (without suffix) and SHA-512 of the envtest archive that goes with the version.
+/// Returns the name (without suffix) and the SHA-512 of the version's envtest archive.
 fn envtest() -> Result<(String, String)> {
     let path = testdata("kube/envtest.sha512");
     let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
@@ -114,8 +116,9 @@ fn envtest() -> Result<(String, String)> {
     Ok((name.to_owned(), sum.to_owned()))
 }
 
-/// Downloads the archive, checks its sum and unpacks the programs. Gives up after 5 s without an
-/// answer: there may be no internet.
+/// Downloads the archive, checks its sum and unpacks the programs.
+///
+/// Fails after 5 s without a connection, because there may be no internet.
 fn download(archive: &str, folder: &Path) -> Result<()> {
     let (_, sum) = envtest()?;
     let release = archive.strip_suffix("-linux-amd64").unwrap_or(archive);
@@ -128,7 +131,7 @@ fn download(archive: &str, folder: &Path) -> Result<()> {
         .stderr(Stdio::null()))?;
     let sums = Command::new("sha512sum").arg(&file).output()?;
     if !sums.stdout.starts_with(sum.as_bytes()) {
-        eprintln!("The downloaded {archive} is not the one pinned in testdata/kube: not used.");
+        eprintln!("The downloaded {archive} does not have the sum that testdata/kube pins, so it is not used.");
         bail!("wrong sum");
     }
     run(Command::new("tar")
@@ -145,8 +148,8 @@ fn build(version: &str, packages: &[String], folder: &Path) -> Result<()> {
     let go = Command::new("go").arg("version").output();
     ensure!(
         go.is_ok_and(|output| output.status.success()),
-        "no Kubernetes {version} here, and no Go to build it with: install Go 1.26 or newer, or \
-         point KUBEBUILDER_ASSETS at a folder that holds {}",
+        "Kubernetes {version} is not installed, and there is no Go to build it: install Go 1.26 or newer, or \
+         set KUBEBUILDER_ASSETS to a folder with {}",
         NAMES.join(", ")
     );
     eprintln!(
@@ -188,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_archive_is_of_the_pinned_minor_version() {
+    fn archive_has_pinned_minor_version() {
         let version = version().unwrap();
         let (major, minor) = major_minor(&version).unwrap();
         let (archive, sum) = envtest().unwrap();

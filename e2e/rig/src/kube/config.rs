@@ -1,4 +1,4 @@
-//! The files that an API server is started with: certificates, tokens, audit policy, kubeconfigs.
+//! The files for an API server: certificates, tokens, audit policy, kubeconfigs.
 
 use std::{
     fs::{self, File},
@@ -13,14 +13,15 @@ use crate::{
     pki::{CertFiles, Pki},
 };
 
-/// One line a request, when it is finished.
+/// Logs one line per request, when it is finished.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
 rules: [{level: Metadata}]
 ";
 
-/// A token for each user: unguessable, since any user of this machine can reach the port.
+/// A token for each user. It cannot be guessed, because every user of this machine can reach the
+/// port.
 #[derive(Debug)]
 pub(super) struct Tokens(Vec<(String, String)>);
 
@@ -35,7 +36,7 @@ impl Tokens {
         found.map(|(_, token)| token.as_str())
     }
 
-    /// The format of `--token-auth-file`: token, user, user id, groups.
+    /// Formats the file for `--token-auth-file`: token, user, user id, groups.
     fn file(&self) -> String {
         let line = |(user, token): &(String, String)| match user.as_str() {
             "admin" => format!("{token},admin,admin,\"system:masters\"\n"),
@@ -46,7 +47,7 @@ impl Tokens {
     }
 }
 
-/// 128 random bits in hexadecimal.
+/// Returns 128 random bits in hexadecimal.
 pub(super) fn token() -> Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")
@@ -55,7 +56,7 @@ pub(super) fn token() -> Result<String> {
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
-/// The files, all in one folder.
+/// The files, in one folder.
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
@@ -96,25 +97,26 @@ impl Files {
         &self.server.ca
     }
 
-    /// What a node's controllers make service account tokens with.
+    /// Returns the controllers' flags for service account tokens and for their speed.
     pub(super) fn controller_manager_flags(&self) -> Vec<String> {
         vec![
             format!("--service-account-private-key-file={}", self.service_account.key.display()),
             format!("--root-ca-file={}", self.server.ca.display()),
-            // Nothing is far away here.
+            // The API server runs on the same machine.
             "--kube-api-qps=200".into(),
             "--kube-api-burst=400".into(),
             "--controller-start-interval=0".into(),
         ]
     }
 
-    /// How an API server with a node differs from one without: pods reach it, it reaches the kubelet,
-    /// and each pod needs a service account.
+    /// Returns the flags that depend on a node. With a node, Pods connect to the API server, the
+    /// API server connects to the kubelet, and each Pod needs a service account.
     fn node_flags(&self, node: bool) -> Vec<String> {
         if !node {
             return vec![
                 "--bind-address=127.0.0.1".into(),
-                // The endpoint of the Service `kubernetes` may not be a loopback address; nobody uses it.
+                // The endpoint of the Service `kubernetes` must not be a loopback address. Nothing
+                // uses it.
                 "--advertise-address=192.0.2.1".into(),
                 "--authorization-mode=RBAC".into(),
                 "--disable-admission-plugins=ServiceAccount".into(),

@@ -1,18 +1,18 @@
-# Runs a node: containerd and the kubelet. Started as the first process of a pid namespace and a mount
-# namespace of its own, whose end ends every process and every mount that either made.
+# Runs a node: containerd and the kubelet. It is the first process of its own pid namespace and mount
+# namespace. Their end also ends all processes and mounts of both.
 #
 # Needs: SCRATCH, CGROUP, KUBELET, KUBECONFIG, IMAGES (archives, separated by colons).
 set -e
 cd "$SCRATCH"
 
-# /sys is mounted anew, so that it shows this network's devices; the control groups are moved into it.
+# Mount /sys again, so it shows the devices of this network, and move the control groups into it.
 mkdir -p groups sysctl
 mount --rbind /sys/fs/cgroup groups
 umount -l /sys
 mount -t sysfs sysfs /sys
 mount --move groups /sys/fs/cgroup
 
-# The kubelet insists on some settings of the machine. It reads them from files here, and so changes none.
+# The kubelet requires some settings of the machine. It reads them from files here, so it changes none.
 setting() {
     echo "$2" > "sysctl/$1"
     mount --bind "sysctl/$1" "/proc/sys/${1//.//}"
@@ -24,7 +24,7 @@ setting kernel.panic_on_oops 1
 setting kernel.keys.root_maxkeys 1000000
 setting kernel.keys.root_maxbytes 25000000
 
-# The few fixed paths that they write to are hidden by empty ones.
+# Hide the fixed paths that they write to with empty folders.
 for folder in /run/containerd /run/netns /var/log/containers /var/lib/cni /var/lib/containerd; do
     mkdir -p "$folder"
     mount -t tmpfs -o mode=755 node "$folder"

@@ -1,7 +1,6 @@
-//! What the measurements stand on: the real parts, namespaces of their own, and messages in them.
+//! The setup of the measurements: the real parts, and namespaces with messages.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{GROUP, PLURAL, VERSION};
@@ -13,82 +12,79 @@ use rig::Rig;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::audit::Audit;
+use crate::audit::AuditLog;
 use e2e::bench::operator::{CONCURRENCY, Operator};
 use e2e::bench::{Result, manifest, prepare};
 
-/// No step takes longer.
-pub const LONG: Duration = Duration::from_mins(10);
-
-/// The real parts.
-pub struct World {
+/// The real parts and a client.
+pub struct Setup {
     pub rig: Rig,
     pub runtime: Runtime,
     pub client: Client,
-    /// Whether it is the short form.
+    /// True in a short run.
     pub short: bool,
-    spaces: Cell<usize>,
+    namespaces: Cell<usize>,
 }
 
-/// A number in the usual form of the run, and in the short one.
+/// A number for a full run and for a short run.
 #[derive(Clone, Copy)]
-pub struct Of<T> {
+pub struct Scaled<T> {
     pub full: T,
     pub short: T,
 }
 
-/// A number of messages, which a variable of this name may set.
+/// A number of messages. An environment variable can override it.
 #[derive(Clone, Copy)]
-pub struct Count {
+pub struct MessageCount {
     pub variable: &'static str,
-    pub usual: Of<usize>,
+    pub default: Scaled<usize>,
 }
 
-impl World {
+impl Setup {
     pub fn start(short: bool) -> Result<Self> {
         let rig = Rig::start()?;
         let (runtime, client) = prepare(&rig.kube, &rig.broker)?;
-        Ok(Self { rig, runtime, client, short, spaces: Cell::default() })
+        Ok(Self { rig, runtime, client, short, namespaces: Cell::default() })
     }
 
-    /// The number for this form of the run.
-    pub fn of<T>(&self, number: Of<T>) -> T {
+    /// Returns the number for this run.
+    pub fn pick<T>(&self, number: Scaled<T>) -> T {
         if self.short { number.short } else { number.full }
     }
 
-    /// The same, unless the variable says otherwise.
-    pub fn count(&self, count: Count) -> Result<usize> {
+    /// Returns the number of messages for this run, or the value of its variable.
+    pub fn count(&self, count: MessageCount) -> Result<usize> {
         match std::env::var(count.variable) {
             Ok(set) => Ok(set.parse()?),
-            Err(_) => Ok(self.of(count.usual)),
+            Err(_) => Ok(self.pick(count.default)),
         }
     }
 
-    /// A new namespace, with the certificate in it.
-    pub fn space(&self, title: &str) -> Result<Space<'_>> {
-        let number = self.spaces.get();
-        self.spaces.set(number + 1);
+    /// Creates a namespace with the certificate.
+    pub fn namespace(&self, title: &str) -> Result<BenchNamespace<'_>> {
+        let number = self.namespaces.get();
+        self.namespaces.set(number + 1);
         let name = format!("{title}-{number}");
         let certs = self.rig.broker.client("publisher")?.secret_yaml("certs", &name);
         let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
         self.rig.kube.apply_text(&format!("{namespace}\n---\n{certs}"))?;
-        Ok(Space { name, world: self })
+        Ok(BenchNamespace { name, setup: self })
     }
 
-    /// Starts an operator for these namespaces; for all if there are none.
-    pub fn operator(&self, spaces: &[&Space], arguments: &[&str]) -> Result<Operator> {
-        let names = spaces.iter().map(|space| space.name.as_str()).collect::<Vec<_>>().join(",");
+    /// Starts an operator for these namespaces, or for all if the list is empty.
+    pub fn operator(&self, namespaces: &[&BenchNamespace], arguments: &[&str]) -> Result<Operator> {
+        let names = namespaces.iter().map(|namespace| namespace.name.as_str()).collect::<Vec<_>>().join(",");
         let scope = ["--watch-namespaces", &names];
-        let scope = if spaces.is_empty() { &[] } else { &scope[..] };
+        let scope = if namespaces.is_empty() { &[] } else { &scope[..] };
         Operator::start(&self.rig.kube, &self.rig.broker, &[scope, arguments].concat())
     }
 
-    /// The API server's audit log, from now on.
-    pub fn audit(&self) -> Result<Audit> {
-        Audit::from_now(&self.rig.kube)
+    /// Opens the API server's audit log at its end.
+    pub fn audit(&self) -> Result<AuditLog> {
+        AuditLog::from_now(&self.rig.kube)
     }
 
-    /// Of what is measured here, and in which build.
+    /// Describes the measured versions and the build.
     pub fn versions(&self) -> Result<String> {
         let broker = self.rig.broker.ctl(&["version"])?;
         let build = if cfg!(debug_assertions) { "debug" } else { "optimized" };
@@ -96,44 +92,44 @@ impl World {
     }
 }
 
-/// A namespace of a measurement's own.
-pub struct Space<'a> {
+/// A namespace for one measurement.
+pub struct BenchNamespace<'a> {
     pub name: String,
-    world: &'a World,
+    setup: &'a Setup,
 }
 
-impl Space<'_> {
-    /// The topic of its messages.
+impl BenchNamespace<'_> {
+    /// Returns the topic of its messages.
     pub fn topic(&self) -> String {
         format!("bench.{}", self.name)
     }
 
-    /// A message in it, of about 300 bytes.
+    /// Returns a message of about 300 bytes.
     pub fn message(&self, number: usize) -> Value {
         let mut message = manifest(&self.name, number);
         message["metadata"]["namespace"] = self.name.clone().into();
         message
     }
 
-    /// Creates so many messages.
+    /// Creates `count` messages.
     pub fn create(&self, count: usize) -> Result<Vec<FedoraMessage>> {
         self.create_all((0..count).map(|number| self.message(number)))
     }
 
     /// Creates these messages.
     pub fn create_all(&self, messages: impl IntoIterator<Item = Value>) -> Result<Vec<FedoraMessage>> {
-        self.world.runtime.block_on(self.create_each(messages))
+        self.setup.runtime.block_on(self.create_each(messages))
     }
 
-    /// Creates these messages, while something else is done.
+    /// Creates these messages asynchronously.
     pub async fn create_each(&self, messages: impl IntoIterator<Item = Value>) -> Result<Vec<FedoraMessage>> {
         let creations = messages.into_iter().map(async |message| self.create_one(&message).await);
         stream::iter(creations).buffer_unordered(CONCURRENCY).try_collect().await
     }
 
-    /// Deletes the messages in it that are sent.
+    /// Deletes its sent messages.
     pub async fn delete_sent(&self) -> Result<()> {
-        let api: Api<FedoraMessage> = Api::namespaced(self.world.client.clone(), &self.name);
+        let api: Api<FedoraMessage> = Api::namespaced(self.setup.client.clone(), &self.name);
         let sent = ListParams::default().fields("status.status=true");
         api.delete_collection(&DeleteParams::default(), &sent).await?;
         Ok(())
@@ -144,6 +140,6 @@ impl Space<'_> {
         let path = format!("/apis/{GROUP}/{VERSION}/namespaces/{}/{PLURAL}", self.name);
         let request =
             Request::post(path).header("Content-Type", "application/json").body(message.to_string().into())?;
-        Ok(self.world.client.request(request).await?)
+        Ok(self.setup.client.request(request).await?)
     }
 }
