@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use fedora_message::message::secret::{PemFiles, PemText};
-use fedora_message_operator::internals::{Credentials, fingerprint};
 use fedora_message_operator::internals::Fence;
+use fedora_message_operator::internals::{Credentials, fingerprint};
 use fedora_message_operator::internals::{TlsTokio, Transport};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};

@@ -26,9 +26,9 @@ use crate::log_throttle::LogThrottle;
 use crate::metrics::{AGES, Report};
 use crate::reconciler::Reconciler;
 
-/// How often unused connections and watches are closed.
+/// The interval at which unused connections and watches are closed.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
-/// How long jobs in flight may take when the process is told to stop.
+/// The time that jobs in flight may take after the signal to stop.
 const GRACE_PERIOD: Duration = Duration::from_secs(25);
 
 /// Why the operator is not ready at first.
@@ -46,13 +46,13 @@ pub enum Wake {
 /// A request for a report. The answer shows that the loop runs.
 pub type ReportRequest = oneshot::Sender<Report>;
 
-/// What the controller listens to.
+/// The inputs of the controller.
 pub struct Inputs<W> {
     /// Starts the watches on pending messages.
     pub watch: W,
     /// The number of these watches.
     pub scopes: usize,
-    /// What waiting messages wait for.
+    /// Events that waiting messages wait for.
     pub wakes: UnboundedReceiver<Wake>,
     /// Requests for reports.
     pub requests: Receiver<ReportRequest>,

@@ -58,14 +58,14 @@ fn reconciler(client: Client) -> Reconciler {
 }
 
 #[tokio::test]
-async fn a_term_begins_once_the_hands_of_the_one_before_have_ended() {
+async fn term_waits_for_jobs_of_last_term() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", silent.local_addr().unwrap());
     let client = Client::try_from(Config::new(address.parse().unwrap())).unwrap();
     let (leadership, receiver) = watch::channel(leader(1));
     let (begun, mut term) = watch::channel(None);
     let (_waker, wakes) = mpsc::unbounded_channel();
-    let (asker, questions) = mpsc::channel(1);
+    let (requester, requests) = mpsc::channel(1);
     let inputs = Inputs {
         watch: || {
             let pending = [Event::Begin, Event::Seen(Box::new(message(&example()))), Event::Complete];
@@ -73,7 +73,7 @@ async fn a_term_begins_once_the_hands_of_the_one_before_have_ended() {
         },
         scopes: 1,
         wakes,
-        requests: questions,
+        requests,
         leadership: receiver,
         term: begun,
         not_ready_reason: watch::channel(None).0,
@@ -85,11 +85,11 @@ async fn a_term_begins_once_the_hands_of_the_one_before_have_ended() {
         std::future::pending(),
     ));
 
-    let connection = timeout(SOON, silent.accept()).await.expect("a hand reads the Secret").unwrap();
+    let connection = timeout(SOON, silent.accept()).await.expect("a job reads the Secret").unwrap();
     assert_eq!(*term.borrow(), Some(1));
-    let (question, answer) = oneshot::channel();
-    asker.send(question).await.unwrap();
-    let report = timeout(SOON, answer).await.expect("it answers while a hand waits").unwrap();
+    let (request, answer) = oneshot::channel();
+    requester.send(request).await.unwrap();
+    let report = timeout(SOON, answer).await.expect("it answers while a job waits").unwrap();
     assert!(report.leads);
     assert_eq!(report.pending[0], (Some(Environment::Prod), [1; 5]));
     leadership.send_replace(Leadership::Follower);
@@ -98,7 +98,7 @@ async fn a_term_begins_once_the_hands_of_the_one_before_have_ended() {
     for _ in 0..100 {
         yield_now().await;
     }
-    assert_eq!(*term.borrow(), None, "a hand of the first term still waits for its Secret");
+    assert_eq!(*term.borrow(), None, "a job of the first term still waits for its Secret");
     drop((connection, silent));
     timeout(SOON, term.wait_for(|term| *term == Some(2))).await.expect("the next term begins").unwrap();
     running.abort();

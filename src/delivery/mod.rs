@@ -35,7 +35,7 @@ pub struct Identity {
     pub credentials: Arc<Credentials>,
     /// The Secrets that hold them, in the order in which the message names them.
     pub secrets: Vec<Option<Arc<Secret>>>,
-    /// What should be fixed about them soon.
+    /// A warning of something to fix soon.
     pub warning: Option<String>,
 }
 
@@ -49,7 +49,7 @@ pub struct DeliveryRequest<'a> {
     pub exchange: &'a str,
     /// The identity to send it as.
     pub identity: &'a Identity,
-    /// How many attempts have been recorded.
+    /// The number of recorded attempts.
     pub attempts: u32,
     /// How it is sent this time, if there is a choice.
     pub route: Mode,

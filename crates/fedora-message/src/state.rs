@@ -1,4 +1,4 @@
-//! What the operator knows of a message, and the status that says it.
+//! The operator's knowledge of a message, and the status that says it.
 //!
 //! A [`MessageState`] is read from a status once, and rendered to a status when it is written.
 //! In between, nothing compares the texts of a status.
@@ -20,7 +20,7 @@ pub const RECONCILING: &str = "Reconciling";
 /// The condition of a message that was given up; kstatus reads it.
 pub const STALLED: &str = "Stalled";
 
-/// How far a message has come.
+/// The progress of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// It has no status yet.
@@ -34,7 +34,7 @@ pub enum Phase {
     Sent,
 }
 
-/// What the operator knows of a message beside its spec.
+/// The operator's knowledge of a message beside its spec.
 ///
 /// It is small, and a clone allocates little: it is held for each message that waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct MessageState {
     pub reason: Option<Reason>,
     /// The sentence in `status.message`. Equal ones may share their memory.
     pub message: Arc<str>,
-    /// How far the message has come.
+    /// The progress of the message.
     pub phase: Phase,
     /// When the condition `FedoraMessageSent` last turned true or false.
     pub sent_changed: Option<DateTime<Utc>>,
@@ -54,7 +54,7 @@ pub struct MessageState {
     pub observed_retry: Option<Box<str>>,
     /// The routing key, once it is known. Equal ones may share their memory.
     pub routing_key: Option<Arc<str>>,
-    /// How often delivery was tried.
+    /// The number of attempts.
     pub attempts: u32,
     /// How it was delivered, or tried last.
     pub mode: Mode,
@@ -66,12 +66,12 @@ pub struct MessageState {
     pub start_time: Option<DateTime<Utc>>,
 }
 
-/// What a new state says beside the outcome.
+/// The facts of a new state beside the outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// The routing key, once it is known.
     pub routing_key: Option<&'a str>,
-    /// How often delivery was tried, this time included.
+    /// The number of attempts, with this one.
     pub attempts: u32,
     /// When the message is tried again, where a time decides that.
     pub next_attempt: Option<DateTime<Utc>>,

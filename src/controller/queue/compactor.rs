@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Uid;
 use super::interner::Interner;
 
-/// How many bytes of large messages wait here. Beyond that, specs are left with the API server.
+/// The maximum size of large messages that wait here, in bytes. Beyond that, specs are left with
+/// the API server.
 pub const MAX_LARGE_BYTES: usize = 64 << 20;
 /// Up to this size in bytes a message is not large: a read of it would cost more than its memory.
 pub const MAX_SMALL_SIZE: usize = 4 << 10;

@@ -1,4 +1,4 @@
-//! What the queue knows of a message.
+//! The queue's knowledge of a message.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(super) struct Entry {
     pub(super) message: CompactMessage,
     /// The permit for the bytes of a large message that waits here with its spec.
     pub(super) permit: Option<OwnedSemaphorePermit>,
-    /// What the status says, or will say once it is written.
+    /// The state that the status says, or will say once it is written.
     pub(super) state: MessageState,
     /// True while the object's status does not say this state yet.
     pub(super) unwritten: bool,

@@ -25,9 +25,9 @@ pub(super) enum QueueKey {
     Statuses,
 }
 
-/// How many jobs may be in flight at a time.
+/// The maximum numbers of jobs in flight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct QueueLimits {
     /// For each environment's broker.
     pub(super) direct: usize,
     /// By Pods.
@@ -55,7 +55,7 @@ impl FairQueue {
     }
 
     /// Returns true if a message waits, and a job for it may start.
-    pub(super) fn may_start(&self, key: QueueKey, limits: Limits) -> bool {
+    pub(super) fn may_start(&self, key: QueueKey, limits: QueueLimits) -> bool {
         let concurrency = match key {
             QueueKey::Statuses if limits.backlog => 1,
             QueueKey::Statuses => at_a_time(limits.direct),

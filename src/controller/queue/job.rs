@@ -1,4 +1,4 @@
-//! The unit of work: what the queue hands to a worker, and what the worker returns.
+//! The unit of work that the queue hands to a worker, and its result.
 
 use std::sync::Weak;
 
@@ -18,13 +18,13 @@ pub struct Job {
     pub message: FedoraMessage,
     /// True if its spec was left with the API server, and has to be read again.
     pub without_spec: bool,
-    /// What its status says, or will say once it is written.
+    /// The state that its status says, or will say once it is written.
     pub state: MessageState,
     /// True if that status is still to be written.
     pub unwritten: bool,
     /// The reason that the object's status says.
     pub last_reported: Option<Reason>,
-    /// What to do. [`Decision::Rest`] means that only the status is left to be written.
+    /// The decision about it. [`Decision::Rest`] means that only the status is left to be written.
     pub decision: Decision,
     /// When the message is looked at again.
     pub due: Option<Instant>,
@@ -47,7 +47,7 @@ impl Job {
     }
 }
 
-/// What follows a job.
+/// The result of a job.
 #[derive(Clone, Debug)]
 pub enum Next {
     /// The message has a new state.
@@ -63,7 +63,7 @@ pub enum Next {
     NotTried(NotTried),
 }
 
-/// How far the write of a status has come.
+/// The progress of a status write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     /// The object has the status, or needs none.

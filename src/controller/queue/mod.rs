@@ -6,8 +6,8 @@
 //! not sent twice, however much the watch lags (docs/decisions/0007).
 //!
 //! The job that sends a message also writes its status. All other statuses go through a queue of
-//! their own with a low concurrency, so that failures don't take the API server away from messages
-//! that can be sent (docs/decisions/0010 and 0026).
+//! their own with a low concurrency. So failures don't take the API server away from messages that
+//! can be sent (docs/decisions/0010 and 0026).
 
 mod compactor;
 mod entry;
@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use self::compactor::Compactor;
 pub use self::compactor::MAX_LARGE_BYTES;
 use self::entry::{Entry, Progress};
-use self::fair_queue::{FairQueue, Limits, QueueKey};
+use self::fair_queue::{FairQueue, QueueKey, QueueLimits};
 pub use self::job::{Job, Next, Write};
 use crate::delivery::NotTried;
 
@@ -47,7 +47,7 @@ pub type Scope = usize;
 /// All messages that are not known to be sent.
 #[derive(Debug)]
 pub struct Queue {
-    /// Each entry has an allocation of its own, because a map has room for up to twice as many
+    /// Each entry has an allocation of its own, because a map reserves space for up to twice as many
     /// entries as it holds.
     entries: HashMap<Uid, Box<Entry>>,
     compactor: Compactor,
@@ -60,7 +60,7 @@ pub struct Queue {
     leading: bool,
 }
 
-/// How many messages are sent by Pods.
+/// The limits of delivery by Pods.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PodLimits {
     /// The number of Pods at a time.
@@ -201,7 +201,7 @@ impl Queue {
     }
 
     /// Returns the next job, if there is one that may start. `now` is the time on both clocks:
-    /// backoffs are measured on the first, and deadlines are told by the second.
+    /// backoffs use the first, and deadlines the second.
     pub fn take(&mut self, now: Instant, wall_clock: DateTime<Utc>) -> Option<Job> {
         self.wake_due(now);
         loop {
@@ -209,7 +209,7 @@ impl Queue {
             let is_direct = |key: &QueueKey| !matches!(key, QueueKey::Statuses | QueueKey::Pods);
             let backlog = self.leading && self.queues.iter().any(|(key, queue)| is_direct(key) && queue.has_backlog());
             let limits =
-                Limits { direct: self.concurrency, pods: self.pods.concurrency, backlog, leading: self.leading };
+                QueueLimits { direct: self.concurrency, pods: self.pods.concurrency, backlog, leading: self.leading };
             let (&key, queue) = self.queues.iter_mut().find(|(key, queue)| queue.may_start(**key, limits))?;
             let uid = queue.pop()?;
             // The message may have left the queue since it was pushed.
@@ -305,8 +305,8 @@ impl Queue {
         self.entries.values().filter(|entry| !entry.state.is_finished()).count()
     }
 
-    /// Returns for each environment how many of its messages have waited for longer than each of
-    /// the `ages`. `None` stands for messages that can't be read. Suspended messages don't wait.
+    /// Returns for each environment the number of messages that have waited for
+    /// longer than each of the `ages`. `None` stands for messages that can't be read. Suspended messages don't wait.
     #[must_use]
     pub fn pending_by_age<const N: usize>(
         &self,
@@ -371,7 +371,7 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         match entry.progress {
             Progress::Ready(other) if other == key => return,
-            // If it is in another queue, that queue drops it when its turn comes.
+            // If it is in another queue, that queue drops it later.
             Progress::Ready(_) | Progress::Waiting { due: None } => {}
             Progress::InFlight { .. } => {
                 entry.progress = Progress::InFlight { again: true };

@@ -1,4 +1,4 @@
-//! The work queue, step by step: what it gives out, and that nothing is sent twice or forgotten.
+//! The work queue, step by step: which jobs it starts, and that no message is sent twice or lost.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -70,9 +70,9 @@ fn take(queue: &mut Queue, now: Instant) -> Option<Job> {
     queue.take(now, wall_clock(now))
 }
 
-/// A queue that gives out up to `width` messages of an environment.
-fn leading(width: usize) -> Queue {
-    let mut queue = Queue::new(width, PodLimits::default());
+/// A queue with this concurrency, while it leads.
+fn leading(concurrency: usize) -> Queue {
+    let mut queue = Queue::new(concurrency, PodLimits::default());
     queue.lead();
     queue
 }
@@ -84,7 +84,7 @@ fn large(name: &str, size: usize) -> Value {
 }
 
 #[test]
-fn a_message_is_given_out_once_until_it_is_finished() {
+fn one_job_per_message() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let jobs = take_all(&mut queue, now());
@@ -95,7 +95,7 @@ fn a_message_is_given_out_once_until_it_is_finished() {
 }
 
 #[test]
-fn what_was_sent_is_not_given_out_again_however_much_the_watch_lags() {
+fn sent_message_is_not_taken_again() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -111,7 +111,7 @@ fn what_was_sent_is_not_given_out_again_however_much_the_watch_lags() {
 }
 
 #[test]
-fn a_status_that_could_not_be_written_is_written_again_and_nothing_is_sent() {
+fn failed_status_write_is_repeated() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -125,7 +125,7 @@ fn a_status_that_could_not_be_written_is_written_again_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_message_that_is_deleted_while_it_is_under_way_is_not_wanted_any_more() {
+fn deletion_cancels_job() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -149,7 +149,7 @@ fn a_message_that_is_deleted_while_it_is_under_way_is_not_wanted_any_more() {
 }
 
 #[test]
-fn an_object_created_anew_under_the_same_name_is_another_message() {
+fn recreated_object_is_another_message() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -163,7 +163,7 @@ fn an_object_created_anew_under_the_same_name_is_another_message() {
 }
 
 #[test]
-fn a_failed_attempt_is_made_again_when_its_time_has_come_or_the_broker_is_back() {
+fn backoff_ends_when_due_or_broker_returns() {
     let mut queue = leading(8);
     for name in ["a", "b"] {
         observe(&mut queue, &named(name));
@@ -180,7 +180,7 @@ fn a_failed_attempt_is_made_again_when_its_time_has_come_or_the_broker_is_back()
 }
 
 #[test]
-fn a_broker_that_is_back_before_the_failure_is_recorded_is_not_missed() {
+fn wake_during_attempt_is_kept() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -190,7 +190,7 @@ fn a_broker_that_is_back_before_the_failure_is_recorded_is_not_missed() {
 }
 
 #[test]
-fn a_secret_that_changes_wakes_those_that_name_it() {
+fn changed_secret_wakes_its_messages() {
     let mut queue = leading(8);
     let own = set(named("own"), "/spec/authentication", json!({"secretRef": {"name": "certs"}}));
     let key = |name: &str| json!({"name": name, "key": "pem", "namespace": "keys"});
@@ -212,7 +212,7 @@ fn a_secret_that_changes_wakes_those_that_name_it() {
 }
 
 #[test]
-fn what_changes_while_a_message_is_under_way_is_looked_at_after() {
+fn change_during_job_is_seen_after() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -224,7 +224,7 @@ fn what_changes_while_a_message_is_under_way_is_looked_at_after() {
 }
 
 #[test]
-fn a_message_that_was_given_up_rests_over_a_restart_until_a_retry_is_asked_for() {
+fn given_up_message_rests_until_retry() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -242,7 +242,7 @@ fn a_message_that_was_given_up_rests_over_a_restart_until_a_retry_is_asked_for()
 }
 
 #[test]
-fn the_deadline_wakes_a_message_that_waits_for_something_else() {
+fn deadline_ends_wait_for_secret() {
     let mut queue = leading(8);
     let object = set(named("a"), "/spec/activeDeadlineSeconds", 100.into());
     observe(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
@@ -255,7 +255,7 @@ fn the_deadline_wakes_a_message_that_waits_for_something_else() {
 }
 
 #[test]
-fn no_more_than_the_width_is_under_way_for_an_environment_and_the_other_is_not_held_up() {
+fn concurrency_is_per_environment() {
     let mut queue = leading(2);
     for n in 0..5 {
         observe(&mut queue, &named(&format!("prod{n}")));
@@ -269,7 +269,7 @@ fn no_more_than_the_width_is_under_way_for_an_environment_and_the_other_is_not_h
 }
 
 #[test]
-fn each_namespace_has_its_turn() {
+fn namespaces_take_turns() {
     let mut queue = leading(100);
     for n in 0..5 {
         observe(&mut queue, &named(&format!("many{n}")));
@@ -281,7 +281,7 @@ fn each_namespace_has_its_turn() {
 }
 
 #[test]
-fn what_a_new_list_lacks_is_gone_and_what_other_watches_brought_is_not() {
+fn list_removes_absent_messages_of_its_scope() {
     let mut queue = leading(8);
     queue.begin_sync(0);
     queue.begin_sync(1);
@@ -300,7 +300,7 @@ fn what_a_new_list_lacks_is_gone_and_what_other_watches_brought_is_not() {
 }
 
 #[test]
-fn an_unreadable_message_has_its_turn_beside_the_others() {
+fn unreadable_message_gets_a_job() {
     let mut queue = leading(1);
     observe(&mut queue, &named("good"));
     observe(&mut queue, &set(named("bad"), "/spec/env", "dev".into()));
@@ -308,7 +308,7 @@ fn an_unreadable_message_has_its_turn_beside_the_others() {
 }
 
 #[test]
-fn a_failure_is_recorded_in_its_turn_and_nobody_is_tried_before_his_time() {
+fn failure_is_recorded_before_next_attempt() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -322,7 +322,7 @@ fn a_failure_is_recorded_in_its_turn_and_nobody_is_tried_before_his_time() {
 }
 
 #[test]
-fn failures_take_no_hand_from_messages_that_can_be_sent() {
+fn failures_take_no_job_from_sendable_messages() {
     let mut queue = leading(16);
     for n in 0..40 {
         observe(&mut queue, &named(&format!("bad{n}")));
@@ -343,7 +343,7 @@ fn failures_take_no_hand_from_messages_that_can_be_sent() {
 }
 
 #[test]
-fn a_broker_that_is_back_is_used_before_the_failure_is_recorded() {
+fn returned_broker_goes_before_status_write() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -354,7 +354,7 @@ fn a_broker_that_is_back_is_used_before_the_failure_is_recorded() {
 }
 
 #[test]
-fn a_failed_write_of_a_failure_does_not_bring_the_next_attempt_forward() {
+fn failed_status_write_moves_no_attempt() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -395,7 +395,7 @@ fn forgotten_message_is_not_due() {
 }
 
 #[test]
-fn nothing_is_sent_before_this_operator_leads_nor_after() {
+fn only_leader_sends() {
     let mut queue = Queue::new(8, PodLimits::default());
     observe(&mut queue, &named("a"));
     assert!(take(&mut queue, now()).is_none());
@@ -410,7 +410,7 @@ fn nothing_is_sent_before_this_operator_leads_nor_after() {
 }
 
 #[test]
-fn what_was_sent_is_recorded_and_not_sent_again_also_by_one_who_no_longer_leads_or_leads_again() {
+fn sent_message_is_recorded_after_term() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -429,7 +429,7 @@ fn what_was_sent_is_recorded_and_not_sent_again_also_by_one_who_no_longer_leads_
 }
 
 #[test]
-fn what_is_under_way_when_this_operator_leads_again_is_not_given_out_twice() {
+fn job_in_flight_survives_new_term() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -442,20 +442,20 @@ fn what_is_under_way_when_this_operator_leads_again_is_not_given_out_twice() {
 }
 
 #[test]
-fn a_term_begins_when_nobody_holds_what_another_operator_may_have_sent_since() {
+fn term_waits_for_jobs_in_flight() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
     queue.follow();
     assert!(!queue.may_lead());
     queue.forget("uid-of-a");
-    assert!(!queue.may_lead(), "the other one has sent it, and the hand does not know");
+    assert!(!queue.may_lead(), "another operator has sent it, and the job does not know");
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, None);
     assert!(queue.may_lead());
 }
 
 #[test]
-fn a_term_need_not_wait_for_what_was_sent_to_be_recorded() {
+fn term_does_not_wait_for_status_writes() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
@@ -466,7 +466,7 @@ fn a_term_need_not_wait_for_what_was_sent_to_be_recorded() {
 }
 
 #[test]
-fn pending_messages_are_counted_by_environment_and_age() {
+fn pending_by_environment_and_age() {
     let mut queue = leading(8);
     let created = |object: Value, age: i64| {
         set(object, "/metadata/creationTimestamp", (at(NOW) - TimeDelta::seconds(age)).to_rfc3339().into())
@@ -500,7 +500,7 @@ fn take_one_by_one(queue: &mut Queue) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn a_body_for_which_there_is_no_room_is_left_and_one_that_is_small_never() {
+fn large_specs_have_a_limit() {
     let mut queue = leading(8);
     for (name, size) in [
         ("a", MAX_LARGE_BYTES / 2),
@@ -516,26 +516,26 @@ fn a_body_for_which_there_is_no_room_is_left_and_one_that_is_small_never() {
     assert_eq!(jobs, expected.map(|(name, left)| (name.to_owned(), left)));
 
     observe(&mut queue, &large("later", MAX_SMALL_SIZE + 1));
-    assert_eq!(take_one_by_one(&mut queue), [("later".to_owned(), false)], "there is room again");
+    assert_eq!(take_one_by_one(&mut queue), [("later".to_owned(), false)], "a permit is free again");
 }
 
 #[test]
-fn headers_and_what_was_applied_last_take_room_as_bodies_do() {
+fn headers_and_annotation_count_as_large() {
     let header = |name: &str| set(named(name), "/spec/message/headers", json!({"large": "x".repeat(MAX_SMALL_SIZE)}));
     let annotation =
         json!({"kubectl.kubernetes.io/last-applied-configuration": format!("null{}", "x".repeat(MAX_SMALL_SIZE))});
     let applied = |name: &str| set(named(name), "/metadata/annotations", annotation.clone());
     let mut queue = leading(8);
     observe(&mut queue, &large("full", MAX_LARGE_BYTES - 3 * MAX_SMALL_SIZE));
-    for object in [header("header"), applied("applied"), header("no-room"), applied("none-either")] {
+    for object in [header("header"), applied("applied"), header("over"), applied("also-over")] {
         observe(&mut queue, &object);
     }
-    let expected = [("full", false), ("header", false), ("applied", false), ("no-room", true), ("none-either", true)];
+    let expected = [("full", false), ("header", false), ("applied", false), ("over", true), ("also-over", true)];
     assert_eq!(take_one_by_one(&mut queue), expected.map(|(name, left)| (name.to_owned(), left)));
 }
 
 #[test]
-fn only_so_many_bytes_are_in_hands_at_a_time() {
+fn bytes_in_flight_have_a_limit() {
     let mut queue = leading(8);
     for name in ["a", "b", "c", "d"] {
         observe(&mut queue, &large(name, 3 << 20));
@@ -547,7 +547,7 @@ fn only_so_many_bytes_are_in_hands_at_a_time() {
 }
 
 #[test]
-fn what_could_not_be_tried_is_tried_later_and_nothing_is_written() {
+fn untried_message_is_tried_later() {
     let mut queue = leading(8);
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");

@@ -1,4 +1,4 @@
-//! Which way a message goes in the delivery mode `fallback`.
+//! The route of a message in the delivery mode `fallback`.
 use strum::VariantArray;
 
 use super::{Route, may_help, route};

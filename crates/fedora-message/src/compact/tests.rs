@@ -1,4 +1,4 @@
-//! What waits is held packed, and comes out as it went in.
+//! A compact message expands to the message that it was made of.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn assert_same(message: FedoraMessage) {
 }
 
 #[test]
-fn a_message_comes_out_as_it_went_in() {
+fn expands_to_the_same_message() {
     let reference = json!({"name": "certs", "key": "ca.crt"});
     let three = json!({"caSecretRef": reference, "certSecretRef": reference, "keySecretRef": reference});
     let full = json!({
@@ -47,7 +47,7 @@ fn a_message_comes_out_as_it_went_in() {
 }
 
 #[test]
-fn a_body_keeps_its_very_bytes_however_deep() {
+fn body_bytes_are_kept() {
     assert_same(decode(&text_with("/spec/message/body", r#"{ "b" : 1.0e+2, "b": 18446744073709551616,"a":-0.0}"#)));
     assert_same(decode(&text_with("/spec/message/body", &nested(9_000))));
 }
@@ -69,7 +69,7 @@ fn omitted_spec_leaves_all_else() {
 }
 
 #[test]
-fn what_messages_have_in_common_does_not_tell_them_apart() {
+fn summary_has_no_identity() {
     let summary = |object: &Value| message(object).summary;
     let other = set(with("/metadata/name", "other".into()), "/spec/message/topic", "another.topic".into());
     assert_eq!(summary(&example()), summary(&other));

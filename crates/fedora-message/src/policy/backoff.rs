@@ -1,5 +1,5 @@
-//! How long to wait between attempts: exponential, from one second to five minutes, with full
-//! jitter so that many who failed together don't come back together.
+//! The wait between attempts: exponential, from one second to five minutes, with full jitter, so
+//! that messages that failed together are not tried again together.
 
 use chrono::TimeDelta;
 
@@ -8,8 +8,8 @@ const FIRST: TimeDelta = TimeDelta::seconds(1);
 /// The longest wait after any failure.
 const LONGEST: TimeDelta = TimeDelta::minutes(5);
 
-/// The wait after `failures` failures in a row (from one), where `random` is evenly distributed
-/// from 0 to 1.
+/// Returns the wait after `failures` failures in a row, counted from one. `random` is evenly
+/// distributed from 0 to 1.
 #[must_use]
 pub fn delay(failures: u32, random: f64) -> TimeDelta {
     let doublings = failures.saturating_sub(1).min(16);

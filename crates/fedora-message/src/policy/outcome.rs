@@ -1,23 +1,23 @@
-//! Every way an attempt can end: a [`Reason`] from the contract's list, words for people, and what
-//! follows. Status, events and metrics all speak these words.
+//! Every way an attempt can end: a [`Reason`] from the contract's list, a sentence for people, and
+//! what follows. Statuses, Events and metrics use the same reasons.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-/// Why a message is as it is: the low-cardinality word in `status.reason`.
+/// The reason for the state of a message, as `status.reason` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, EnumString, IntoStaticStr, VariantArray)]
 pub enum Reason {
     /// `spec.suspend` holds the message back.
     Suspended,
     /// The broker confirmed the message.
     Sent,
-    /// The resource says something that can't be sent.
+    /// The resource can't be sent as it is.
     InvalidMessage,
     /// A Secret is absent, or may not be used from the message's namespace.
     SecretNotFound,
-    /// A Secret lacks a key, or holds what is no usable certificate or key.
+    /// A Secret lacks a key, or its certificate or private key can't be used.
     SecretInvalid,
     /// The client certificate is no longer valid.
     CertificateExpired,
@@ -33,13 +33,13 @@ pub enum Reason {
     BrokerBlocked,
     /// The broker did not confirm in time; it may have the message.
     ConfirmTimeout,
-    /// The broker said that it could not take the message.
+    /// The broker answered that it could not store the message.
     Nacked,
     /// The user may not publish to this exchange or topic.
     TopicForbidden,
     /// The exchange does not exist.
     ExchangeNotFound,
-    /// The message is larger than the broker takes.
+    /// The message is larger than the broker accepts.
     MessageTooLarge,
     /// `spec.activeDeadlineSeconds` have passed.
     DeadlineExceeded,
@@ -49,7 +49,7 @@ pub enum Reason {
     PodFailed,
 }
 
-/// What follows an outcome.
+/// The consequence of an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// Nothing: the message was sent.
@@ -65,7 +65,7 @@ pub enum Then {
 }
 
 impl Then {
-    /// Whether nothing follows by itself: the message was sent, or given up.
+    /// Returns true if nothing follows by itself: the message was sent or given up.
     #[must_use]
     pub fn is_end(self) -> bool {
         match self {
@@ -82,7 +82,7 @@ impl Reason {
         self.into()
     }
 
-    /// The policy: what follows this reason.
+    /// Returns the consequence of this reason. This is the whole retry policy.
     #[must_use]
     pub fn then(self) -> Then {
         match self {
@@ -106,7 +106,7 @@ impl Reason {
         }
     }
 
-    /// Whether the broker was tried, so that the outcome counts as an attempt.
+    /// Returns true if the broker was tried, so that the outcome counts as an attempt.
     #[must_use]
     pub fn is_attempt(self) -> bool {
         match self {
@@ -133,24 +133,23 @@ impl Reason {
     }
 }
 
-/// An error of one step on a message's way. Each step has a type of its own; this is what all of
-/// them have in common.
+/// An error of one step. Each step has an error type of its own, and all of them implement this.
 pub trait Failure: Display {
-    /// The reason that this error stands for.
+    /// Returns the reason that this error stands for.
     fn reason(&self) -> Reason;
 }
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// In one word.
+    /// The reason.
     pub reason: Reason,
-    /// In a sentence: what is wrong, where, and what to do.
+    /// A sentence: what is wrong, where, and what to do.
     pub message: String,
 }
 
 impl Outcome {
-    /// The broker confirmed the message; `routed` tells whether any queue got it.
+    /// Returns the outcome of a confirmed message. `routed` is true if at least one queue got it.
     #[must_use]
     pub fn sent(routed: bool) -> Self {
         let message = if routed {
@@ -161,7 +160,8 @@ impl Outcome {
         Self { reason: Reason::Sent, message: message.to_owned() }
     }
 
-    /// A Pod of this name ended well; `why` tells why it was not sent directly, if it was to be.
+    /// Returns the outcome of a message that this Pod has sent. `why` is the failure of direct
+    /// delivery, if that was tried.
     #[must_use]
     pub fn sent_by_pod(pod: &str, why: Option<&Self>) -> Self {
         let why =
@@ -170,13 +170,13 @@ impl Outcome {
         Self { reason: Reason::Sent, message }
     }
 
-    /// The same, with what should be mended soon.
+    /// Adds a warning of something to fix soon.
     #[must_use]
     pub fn with_warning(self, warning: &str) -> Self {
         Self { message: format!("{}. {warning}", self.message), ..self }
     }
 
-    /// `spec.suspend` is true.
+    /// Returns the outcome of a message whose `spec.suspend` is true.
     #[must_use]
     pub fn suspended() -> Self {
         Self {
@@ -185,7 +185,8 @@ impl Outcome {
         }
     }
 
-    /// `spec.activeDeadlineSeconds` have passed; `last` is what went wrong before, if anything.
+    /// Returns the outcome of a message whose `spec.activeDeadlineSeconds` have passed. `last` is the
+    /// last failure, if there was one.
     #[must_use]
     pub fn deadline_exceeded(seconds: i64, last: Option<&str>) -> Self {
         let last = last.unwrap_or(
@@ -197,7 +198,8 @@ impl Outcome {
         }
     }
 
-    /// All of `spec.backoffLimit` retries have failed, the last one with `last`.
+    /// Returns the outcome of a message whose `spec.backoffLimit` retries have failed, the last one
+    /// with `last`.
     #[must_use]
     pub fn backoff_limit_exceeded(limit: u32, last: &Self) -> Self {
         let Self { reason, message } = last;
@@ -210,7 +212,7 @@ impl Outcome {
     }
 }
 
-/// The ways by which a message can leave, as `status.deliveryMode` names them.
+/// How a message is delivered, as `status.deliveryMode` says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum Mode {
@@ -229,23 +231,23 @@ impl Mode {
     }
 }
 
-/// How one attempt ended, with what only the attempt knows.
+/// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// The routing key, if the message got that far.
     pub routing_key: Option<String>,
-    /// Which way was tried last.
+    /// The mode that was tried last.
     pub mode: Mode,
-    /// How long the broker took, if it confirmed the message to this process.
+    /// The time that it took, if the broker confirmed the message to this process.
     pub took: Option<Timing>,
 }
 
-/// How long a message took on its way to the broker.
+/// The time that a message took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Until it was handed to the connection: the wait for a channel, and for room in it.
+    /// Until it was handed to the connection: the wait for a channel, and for its buffer.
     pub publish: Duration,
     /// From then on until the broker confirmed it.
     pub confirm: Duration,
@@ -268,14 +270,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_the_words_of_the_contract() {
+    fn names_are_those_of_the_contract() {
         for reason in Reason::VARIANTS.iter().copied() {
             assert_eq!(reason.name(), format!("{reason:?}"));
         }
     }
 
     #[test]
-    fn only_a_confirmed_message_is_done() {
+    fn only_sent_is_done() {
         for reason in Reason::VARIANTS.iter().copied() {
             assert_eq!(reason.then() == Then::Done, reason == Reason::Sent, "{reason}");
         }

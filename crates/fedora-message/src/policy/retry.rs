@@ -8,7 +8,7 @@ use crate::api::object::FedoraMessage;
 use crate::policy::outcome::{Outcome, Reason, Then};
 use crate::state::MessageState;
 
-/// What to do with a message.
+/// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Try to send it.

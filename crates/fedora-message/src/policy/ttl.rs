@@ -1,5 +1,5 @@
-//! How long a finished message's resource is kept: its time to live, counted from when the message
-//! was sent or given up.
+//! The time to live of a finished message's resource, counted from when the message was sent or
+//! given up.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,7 +7,7 @@ use crate::api::object::FedoraMessage;
 use crate::policy::retry::retry_requested;
 use crate::state::{MessageState, Phase};
 
-/// What happens to a resource.
+/// The decision about a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// It is kept: its message is not finished, or it has no time to live.

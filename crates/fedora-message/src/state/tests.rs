@@ -32,7 +32,7 @@ fn condition<'a>(status: &'a FedoraMessageStatus, type_: &str) -> Option<&'a Con
 }
 
 #[test]
-fn a_sent_messages_status_begins_with_the_proposals() {
+fn sent_status_begins_like_the_proposal() {
     let status = first(&Outcome::sent(true), &FACTS, "2019-07-30T19:12:23Z");
     let yaml = serde_saphyr::to_string(&status).unwrap();
     let proposal = "type: FedoraMessageSent\nstatus: true\nreason: Sent\nmessage: Message was sent successfully\n";
@@ -40,7 +40,7 @@ fn a_sent_messages_status_begins_with_the_proposals() {
 }
 
 #[test]
-fn a_sent_messages_status_in_full() {
+fn sent_status() {
     let status = first(&Outcome::sent(true), &FACTS, "2019-07-30T19:12:23.987654321Z");
     let expected = json!({
         "type": "FedoraMessageSent",
@@ -63,7 +63,7 @@ fn a_sent_messages_status_in_full() {
 }
 
 #[test]
-fn a_sent_message_that_nobody_got_says_so_and_is_sent_all_the_same() {
+fn unrouted_message_is_sent() {
     let status = first(&Outcome::sent(false), &FACTS, "2019-07-30T19:12:23Z");
     assert_eq!((status.status, status.reason.as_deref()), (Some(true), Some("Sent")));
     assert_eq!(
@@ -73,7 +73,7 @@ fn a_sent_message_that_nobody_got_says_so_and_is_sent_all_the_same() {
 }
 
 #[test]
-fn a_failed_messages_status_in_full() {
+fn failed_status() {
     let outcome = Outcome { reason: Reason::BrokerUnreachable, message: "nobody answers".to_owned() };
     let facts = Facts { attempts: 3, next_attempt: Some(at("2019-07-30T19:13:00.5Z")), ..FACTS };
     let status = first(&outcome, &facts, "2019-07-30T19:12:23.5Z");
@@ -105,7 +105,7 @@ fn a_failed_messages_status_in_full() {
 }
 
 #[test]
-fn kstatus_sees_what_follows() {
+fn conditions_for_kstatus() {
     for &reason in Reason::VARIANTS {
         let state = after(&MessageState::default(), reason, at("2019-07-30T19:12:23Z"));
         let status = state.to_status(UID);
@@ -132,13 +132,13 @@ fn kstatus_sees_what_follows() {
 }
 
 #[test]
-fn a_transition_time_changes_with_the_conditions_status_alone() {
+fn transition_times() {
     let times: Vec<_> = (0..5).map(|minutes| at("2019-07-30T19:12:23Z") + TimeDelta::minutes(minutes)).collect();
     let transition = |status: &FedoraMessageStatus, type_: &str| {
         condition(status, type_).map(|condition| condition.last_transition_time.0.as_second())
     };
     let mut state = MessageState::default();
-    // What happens, and since when each condition has been as it is then.
+    // The reason, and since when each condition has been as it is then.
     for (now, (reason, sent, reconciling, stalled)) in times.iter().zip([
         (Reason::BrokerUnreachable, 0, Some(0), None),
         (Reason::SecretNotFound, 0, Some(0), None),
@@ -156,7 +156,7 @@ fn a_transition_time_changes_with_the_conditions_status_alone() {
 }
 
 #[test]
-fn the_routing_key_is_kept_when_an_attempt_does_not_get_that_far() {
+fn routing_key_is_kept() {
     let now = at("2019-07-30T19:12:23Z");
     let failed = after(&MessageState::default(), Reason::BrokerUnreachable, now);
     let facts = Facts { routing_key: None, ..FACTS };
@@ -165,7 +165,7 @@ fn the_routing_key_is_kept_when_an_attempt_does_not_get_that_far() {
 }
 
 #[test]
-fn a_time_for_the_next_attempt_goes_away_with_it() {
+fn next_attempt_time_is_dropped() {
     let now = at("2019-07-30T19:12:23Z");
     let facts = Facts { next_attempt: Some(now), ..FACTS };
     let failed = Outcome { reason: Reason::Nacked, message: String::new() };
@@ -186,7 +186,7 @@ fn previous() -> impl Strategy<Value = MessageState> {
 
 proptest! {
     #[test]
-    fn the_summary_is_the_condition_whatever_happens(
+    fn summary_equals_condition(
         previous in previous(),
         reason in proptest::sample::select(Reason::VARIANTS.to_vec()),
         detail in ".*",
@@ -210,7 +210,7 @@ proptest! {
         prop_assert_eq!(status.sent_time.is_some(), reason == Reason::Sent);
         prop_assert!(status.conditions.len() <= 2);
 
-        // What is read back from the API server is what was written.
+        // A status that comes back from the API server is the same.
         let json: Value = serde_json::to_value(&status).unwrap();
         let read = serde_json::from_value::<FedoraMessageStatus>(json).unwrap();
         prop_assert_eq!(&read, &status);

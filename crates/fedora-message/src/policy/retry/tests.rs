@@ -1,4 +1,4 @@
-//! Whether a message is tried now, told as the lives of messages.
+//! The decision to try a message, in the course of its life.
 use strum::VariantArray;
 
 use crate::api::object::FedoraMessage;
@@ -26,7 +26,7 @@ fn state(message: &FedoraMessage, previous: &MessageState, outcome: &Outcome, no
     previous.next(message, outcome, &facts, now)
 }
 
-/// How many attempts there were, this one included.
+/// The number of attempts, with this one.
 fn attempts(previous: &MessageState, reason: Reason) -> u32 {
     let given_up_after_one = reason == Reason::BackoffLimitExceeded;
     previous.attempts + u32::from(reason.is_attempt() || given_up_after_one)
@@ -38,7 +38,7 @@ fn first(message: &FedoraMessage, reason: Reason) -> MessageState {
 }
 
 /// Does what is decided, where every attempt ends in the same way, until nothing is left to do.
-/// Returns how many attempts it took, and the last status.
+/// Returns the number of attempts and the last state.
 fn live(message: &FedoraMessage, from: &MessageState, ends: Reason) -> (u32, MessageState) {
     let (mut made, mut last) = (0, from.clone());
     for second in 1..100 {
@@ -60,13 +60,13 @@ fn suspended(object: Value) -> Value {
 }
 
 #[test]
-fn a_new_message_is_tried() {
+fn new_message_is_tried() {
     let message = message(&example());
     assert_eq!(decide(&message, &MessageState::default(), after(0)), Decision::Attempt);
 }
 
 #[test]
-fn what_happened_last_says_whether_it_is_tried_again() {
+fn last_reason_decides() {
     let message = message(&example());
     for &reason in Reason::VARIANTS {
         let expected = match reason.then() {
@@ -78,7 +78,7 @@ fn what_happened_last_says_whether_it_is_tried_again() {
 }
 
 #[test]
-fn a_sent_message_is_never_sent_again() {
+fn sent_message_rests() {
     let retry = with(RETRY, "please".into());
     for object in [
         example(),
@@ -93,7 +93,7 @@ fn a_sent_message_is_never_sent_again() {
 }
 
 #[test]
-fn a_suspended_message_says_so_once() {
+fn suspension_is_reported_once() {
     let message = message(&suspended(example()));
     let expected = Outcome {
         reason: Reason::Suspended,
@@ -105,14 +105,14 @@ fn a_suspended_message_says_so_once() {
 }
 
 #[test]
-fn a_message_that_is_suspended_between_attempts_says_so() {
+fn suspension_between_attempts_is_reported() {
     let failed = first(&message(&example()), Reason::BrokerUnreachable);
     let message = message(&suspended(example()));
     assert_eq!(decide(&message, &failed, after(2)), Decision::Report(Outcome::suspended()));
 }
 
 #[test]
-fn a_resumed_message_is_tried() {
+fn resumed_message_is_tried() {
     let held = message(&suspended(example()));
     let last_reported = state(&held, &MessageState::default(), &Outcome::suspended(), after(1));
     for object in [example(), with("/spec/suspend", false.into())] {
@@ -121,14 +121,14 @@ fn a_resumed_message_is_tried() {
 }
 
 #[test]
-fn suspending_a_message_that_was_given_up_does_not_revive_it() {
+fn suspension_revives_nothing() {
     let given_up = first(&message(&example()), Reason::TopicForbidden);
     assert_eq!(decide(&message(&suspended(example())), &given_up, after(2)), Decision::Rest);
     assert_eq!(decide(&message(&with("/spec/suspend", false.into())), &given_up, after(2)), Decision::Rest);
 }
 
 #[test]
-fn a_message_is_given_up_at_its_deadline() {
+fn given_up_at_deadline() {
     let message = message(&with("/spec/activeDeadlineSeconds", 60.into()));
     let failed = first(&message, Reason::BrokerUnreachable);
     let none = MessageState::default();
@@ -150,7 +150,7 @@ fn a_message_is_given_up_at_its_deadline() {
 }
 
 #[test]
-fn a_message_without_a_deadline_has_all_the_time() {
+fn no_deadline() {
     let message = message(&example());
     let failed = first(&message, Reason::BrokerUnreachable);
     assert_eq!(deadline(&message, &failed, after(0)), None);
@@ -158,7 +158,7 @@ fn a_message_without_a_deadline_has_all_the_time() {
 }
 
 #[test]
-fn a_deadline_beyond_all_time_is_none() {
+fn deadline_beyond_all_time_is_none() {
     for seconds in [i64::MAX, i64::MAX / 1_000, 100_000_000_000_000] {
         let message = message(&with("/spec/activeDeadlineSeconds", seconds.into()));
         assert_eq!(decide(&message, &MessageState::default(), after(1)), Decision::Attempt, "{seconds}");
@@ -166,7 +166,7 @@ fn a_deadline_beyond_all_time_is_none() {
 }
 
 #[test]
-fn time_in_suspension_does_not_count_towards_the_deadline() {
+fn suspension_stops_deadline() {
     let object = with("/spec/activeDeadlineSeconds", 60.into());
     let (held, resumed) = (message(&suspended(object.clone())), message(&object));
     let none = MessageState::default();
@@ -190,7 +190,7 @@ fn time_in_suspension_does_not_count_towards_the_deadline() {
 }
 
 #[test]
-fn a_message_that_was_given_up_is_tried_once_more_when_the_annotation_changes() {
+fn annotation_gives_one_attempt() {
     let message_with = |value: &str| message(&with(RETRY, value.into()));
     for stopped in [Reason::TopicForbidden, Reason::InvalidMessage, Reason::ExchangeNotFound, Reason::MessageTooLarge] {
         let given_up = first(&message(&example()), stopped);
@@ -206,27 +206,27 @@ fn a_message_that_was_given_up_is_tried_once_more_when_the_annotation_changes() 
 }
 
 #[test]
-fn an_empty_annotation_asks_for_one_more_attempt_too() {
+fn empty_annotation_counts() {
     let given_up = first(&message(&example()), Reason::TopicForbidden);
     assert_eq!(live(&message(&with(RETRY, "".into())), &given_up, Reason::TopicForbidden).0, 1);
 }
 
 #[test]
-fn an_annotation_from_the_beginning_asks_for_nothing_more() {
+fn initial_annotation_asks_for_nothing() {
     let message = message(&with(RETRY, "1".into()));
     let (attempts, _) = live(&message, &MessageState::default(), Reason::TopicForbidden);
     assert_eq!(attempts, 1);
 }
 
 #[test]
-fn an_annotation_from_the_beginning_does_not_lift_the_deadline() {
+fn initial_annotation_keeps_deadline() {
     let message = message(&set(with(RETRY, "1".into()), "/spec/activeDeadlineSeconds", 60.into()));
     let given_up = Outcome::deadline_exceeded(60, None);
     assert_eq!(decide(&message, &MessageState::default(), after(61)), Decision::Report(given_up));
 }
 
 #[test]
-fn one_more_attempt_after_the_deadline_is_one_and_no_more() {
+fn one_attempt_after_deadline() {
     let object = with("/spec/activeDeadlineSeconds", 1.into());
     let (attempts, given_up) = live(&message(&object), &MessageState::default(), Reason::BrokerUnreachable);
     assert_eq!((attempts, given_up.reason), (0, Some(Reason::DeadlineExceeded)));
@@ -237,7 +237,7 @@ fn one_more_attempt_after_the_deadline_is_one_and_no_more() {
 }
 
 #[test]
-fn one_more_attempt_after_the_backoff_limit_is_one_and_no_more() {
+fn one_attempt_after_backoff_limit() {
     let object = with("/spec/backoffLimit", 2.into());
     let (_, given_up) = live(&message(&object), &MessageState::default(), Reason::Nacked);
     let asked = message(&set(object, RETRY, "1".into()));
@@ -246,7 +246,7 @@ fn one_more_attempt_after_the_backoff_limit_is_one_and_no_more() {
 }
 
 #[test]
-fn a_retry_that_was_asked_for_under_suspension_is_made_on_resumption() {
+fn retry_waits_for_resumption() {
     let given_up = first(&message(&example()), Reason::TopicForbidden);
     let asked = with(RETRY, "1".into());
     let (attempts, held) = live(&message(&suspended(asked.clone())), &given_up, Reason::TopicForbidden);
@@ -255,7 +255,7 @@ fn a_retry_that_was_asked_for_under_suspension_is_made_on_resumption() {
 }
 
 #[test]
-fn the_backoff_limit_counts_retries_as_jobs_do() {
+fn backoff_limit_counts_retries() {
     for (retries, attempts) in [(0, 1), (1, 2), (2, 3), (6, 7)] {
         let message = message(&with("/spec/backoffLimit", retries.into()));
         let (made, state) = live(&message, &MessageState::default(), Reason::BrokerUnreachable);
@@ -272,7 +272,7 @@ fn the_backoff_limit_counts_retries_as_jobs_do() {
 }
 
 #[test]
-fn the_backoff_limit_changes_nothing_but_failures_that_would_be_retried() {
+fn backoff_limit_changes_only_retried_failures() {
     let message = message(&with("/spec/backoffLimit", 0.into()));
     for &reason in Reason::VARIANTS {
         let limited = limit(&message, 1, outcome(reason));
@@ -285,14 +285,14 @@ fn the_backoff_limit_changes_nothing_but_failures_that_would_be_retried() {
 }
 
 #[test]
-fn without_a_backoff_limit_a_message_is_tried_for_ever() {
+fn no_backoff_limit() {
     let message = message(&example());
     let failed = outcome(Reason::BrokerUnreachable);
     assert_eq!(limit(&message, u32::MAX, failed.clone()), failed);
 }
 
 #[test]
-fn a_spec_that_can_not_be_read_is_tried_and_so_refused() {
+fn unreadable_spec_is_tried() {
     let message = message(&with("/spec/env", "dev".into()));
     assert_eq!(live(&message, &MessageState::default(), Reason::InvalidMessage).0, 1);
 }

@@ -16,7 +16,7 @@ fn after(seconds: i64) -> DateTime<Utc> {
     at("2026-01-01T12:00:00Z") + TimeDelta::seconds(seconds)
 }
 
-/// What follows `previous` when a message ends so at this second.
+/// The state after `previous`, when a message ends with this reason at this second.
 fn ended(message: &FedoraMessage, previous: &MessageState, reason: Reason, second: i64) -> MessageState {
     let facts = Facts { attempts: 1, ..Facts::default() };
     previous.next(message, &Outcome { reason, message: "text".to_owned() }, &facts, after(second))
@@ -31,7 +31,7 @@ fn living(seconds: u32) -> Value {
 }
 
 #[test]
-fn what_was_sent_or_given_up_is_deleted_after_its_time_and_nothing_else_ever_is() {
+fn only_finished_messages_expire() {
     let message = message(&living(60));
     for &reason in Reason::VARIANTS {
         let state = state(&message, reason);
@@ -50,7 +50,7 @@ fn what_was_sent_or_given_up_is_deleted_after_its_time_and_nothing_else_ever_is(
 }
 
 #[test]
-fn the_specs_time_goes_before_the_default() {
+fn own_ttl_goes_before_default() {
     let sent = |object: &Value| {
         let message = message(object);
         let state = state(&message, Reason::Sent);
@@ -63,13 +63,13 @@ fn the_specs_time_goes_before_the_default() {
 }
 
 #[test]
-fn the_longest_time_ends_somewhen() {
+fn longest_ttl() {
     let message = message(&living(i32::MAX.cast_unsigned()));
     assert_eq!(expires_at(&message, &state(&message, Reason::Sent), None), Some(after(i64::from(i32::MAX))));
 }
 
 #[test]
-fn a_message_that_is_asked_to_be_tried_again_is_kept_until_it_is_given_up_again() {
+fn retry_request_stops_expiry() {
     let given_up = state(&message(&living(0)), Reason::TopicForbidden);
     let asked = message(&set(living(0), RETRY, "1".into()));
     assert_eq!(expiry(&asked, &given_up, None, after(100)), Expiry::Keep);
@@ -80,7 +80,7 @@ fn a_message_that_is_asked_to_be_tried_again_is_kept_until_it_is_given_up_again(
 }
 
 #[test]
-fn the_time_of_what_was_given_up_again_begins_anew() {
+fn ttl_restarts_when_given_up_again() {
     let given_up = state(&message(&living(60)), Reason::TopicForbidden);
     let asked = message(&set(living(60), RETRY, "1".into()));
     let again = ended(&asked, &given_up, Reason::TopicForbidden, 50);
@@ -88,14 +88,14 @@ fn the_time_of_what_was_given_up_again_begins_anew() {
 }
 
 #[test]
-fn a_message_that_was_sent_is_deleted_whatever_is_asked_of_it() {
+fn sent_message_expires_despite_retry() {
     let asked = message(&set(set(living(0), RETRY, "1".into()), "/spec/suspend", true.into()));
     let sent = state(&message(&living(0)), Reason::Sent);
     assert_eq!(expiry(&asked, &sent, None, after(0)), Expiry::Delete);
 }
 
 #[test]
-fn a_status_without_any_time_ends_never() {
+fn status_without_times_never_expires() {
     let message = message(&living(0));
     let mut state = state(&message, Reason::Sent);
     state.sent_time = None;
@@ -105,7 +105,7 @@ fn a_status_without_any_time_ends_never() {
 }
 
 #[test]
-fn a_spec_that_can_not_be_read_is_kept() {
+fn unreadable_spec_never_expires() {
     let message = message(&set(living(0), "/spec/env", "dev".into()));
     assert_eq!(expiry(&message, &state(&message, Reason::InvalidMessage), Some(0), after(9_999)), Expiry::Keep);
 }
