@@ -1,4 +1,4 @@
-//! `publish`: sends messages from files, by the same code as the operator but without a cluster.
+//! `publish`: sends messages from files, with the same steps as the operator but without a cluster.
 
 use std::cell::RefCell;
 use std::fs;
@@ -32,12 +32,12 @@ use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::schema::check::Schemas;
 use fedora_message::state::{Facts, MessageState};
 
-/// From this many messages on, a terminal is shown a progress bar.
-const MANY: usize = 20;
-/// How many messages that ended are printed at a time, at most.
-const MOST_TOGETHER: usize = 100;
+/// From this many messages on, a terminal shows a progress bar.
+const PROGRESS_FROM: usize = 20;
+/// The maximum number of results that are printed with one system call.
+const MAX_BATCH: usize = 100;
 
-/// Publishes the messages in the files; succeeds only if all were sent.
+/// Publishes the messages in the files. Succeeds only if all were sent.
 #[must_use]
 pub fn main(arguments: &PublishArgs) -> ExitCode {
     let manifests = match read(&arguments.files) {
@@ -72,7 +72,7 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
     }
 }
 
-/// Reads manifests from these files, of which at least one is to hold a message.
+/// Reads manifests from files. At least one has to hold a message.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
     let mut manifests = Manifests::default();
     for file in files {
@@ -80,7 +80,7 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
             path if path == Path::new("-") => ("standard input".to_owned(), standard_input()),
             path => (path.display().to_string(), fs::read_to_string(path)),
         };
-        let text = text.map_err(|error| format!("can't read {place}: {}", unread(&error)))?;
+        let text = text.map_err(|error| format!("can't read {place}: {}", describe(&error)))?;
         manifests.add(&text, &place)?;
     }
     match manifests.messages.len() {
@@ -89,11 +89,11 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
     }
 }
 
-/// What the operating system says of a file, and what to do.
-fn unread(error: &io::Error) -> String {
+/// Says why a file can't be read, and what to do.
+fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::InvalidData => "it is no text in UTF-8: give a file of YAML or JSON".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder: give the files in it".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text: give a YAML or JSON file".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory: give the files in it".to_owned(),
         _ => format!("{error}: check the file's name"),
     }
 }
@@ -112,8 +112,8 @@ fn certificate(arguments: &OptionalCertificateArgs) -> Result<Option<Arc<Credent
     }
 }
 
-/// Messages as they end, with their status.
-type PodResult<'a> = mpsc::UnboundedReceiver<(&'a FedoraMessage, FedoraMessageStatus)>;
+/// Results as they come: a message with its status.
+type Results<'a> = mpsc::UnboundedReceiver<(&'a FedoraMessage, FedoraMessageStatus)>;
 
 struct Publisher {
     schemas: Arc<Schemas>,
@@ -126,23 +126,23 @@ struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes all messages, and prints what becomes of each; true if all were sent.
+    /// Publishes all messages, and prints each result. Returns true if all were sent.
     async fn publish_all(&self, concurrency: usize, output: Output) -> bool {
         let messages = &self.manifests.messages;
         let waiting = RefCell::new(messages.iter());
         let next = || waiting.borrow_mut().next();
-        let (sender, ended) = mpsc::unbounded_channel();
+        let (sender, results) = mpsc::unbounded_channel();
         let publish = async {
-            let hands = (0..concurrency.min(messages.len())).map(async |_| {
+            let workers = (0..concurrency.min(messages.len())).map(async |_| {
                 while let Some(message) = next() {
-                    // Who prints is there until there is no sender.
+                    // The receiver lives until there is no sender.
                     let _ = sender.send((message, self.publish(message).await));
                 }
             });
-            join_all(hands).await;
+            join_all(workers).await;
             drop(sender);
         };
-        let ((), all_sent) = tokio::join!(publish, report(ended, messages.len(), output));
+        let ((), all_sent) = tokio::join!(publish, report(results, messages.len(), output));
         self.delivery.close().await;
         all_sent
     }
@@ -220,14 +220,14 @@ impl Publisher {
     }
 }
 
-/// Prints what becomes of each message; true if all were sent.
-async fn report(mut ended: PodResult<'_>, messages: usize, output: Output) -> bool {
+/// Prints the result of each message. Returns true if all were sent.
+async fn report(mut results: Results<'_>, messages: usize, output: Output) -> bool {
     let bar = progress(messages, output);
-    let (mut all_sent, mut together, mut lines) = (true, Vec::new(), Vec::new());
-    // What ended together is printed together: a call of the system costs as much as a message.
-    while ended.recv_many(&mut together, MOST_TOGETHER).await > 0 {
-        bar.inc(together.len() as u64);
-        for (message, status) in together.drain(..) {
+    let (mut all_sent, mut batch, mut lines) = (true, Vec::new(), Vec::new());
+    // Results are printed in batches, because a system call costs as much as a message.
+    while results.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        bar.inc(batch.len() as u64);
+        for (message, status) in batch.drain(..) {
             all_sent &= status.status == Some(true);
             write_line(&mut lines, message, &status, output);
         }
@@ -238,16 +238,16 @@ async fn report(mut ended: PodResult<'_>, messages: usize, output: Output) -> bo
     all_sent
 }
 
-/// A bar where it helps: for many messages, on a terminal that is not read by a program.
+/// Returns a progress bar, which is hidden for few messages, without a terminal, and for JSON.
 fn progress(messages: usize, output: Output) -> ProgressBar {
-    if messages < MANY || output == Output::Json || !io::stderr().is_terminal() {
+    if messages < PROGRESS_FROM || output == Output::Json || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
     ProgressBar::new(messages as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Writes what is printed of one message.
+/// Writes the line of one message.
 fn write_line(lines: &mut Vec<u8>, message: &FedoraMessage, status: &FedoraMessageStatus, output: Output) {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -256,14 +256,14 @@ fn write_line(lines: &mut Vec<u8>, message: &FedoraMessage, status: &FedoraMessa
         status: &'a FedoraMessageStatus,
     }
     let (namespace, name) = (message.namespace(), message.name());
-    // Memory takes all that is written.
+    // A write to memory does not fail.
     let _ = match output {
         Output::Json => serde_json::to_writer(&mut *lines, &Line { namespace, name, status }).map_err(Into::into),
         Output::Text => {
             let name = if name.is_empty() { "(no name)" } else { name };
-            let [id, reason, detail] =
+            let [id, reason, message] =
                 [&status.message_id, &status.reason, &status.message].map(|field| field.as_deref().unwrap_or_default());
-            write!(lines, "{name}  {id}  {reason}: {detail}")
+            write!(lines, "{name}  {id}  {reason}: {message}")
         }
     };
     lines.push(b'\n');
