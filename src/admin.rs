@@ -1,4 +1,4 @@
-//! `/metrics`, for who watches, and `/livez` and `/readyz`, for the kubelet's probes.
+//! Serves `/metrics`, and `/livez` and `/readyz` for the kubelet's probes.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,36 +21,36 @@ use tracing::debug;
 use crate::controller::ReportRequest;
 use crate::metrics::{self, Metrics, Report};
 
-/// How long the operator's loop may take for an answer. A turn of it takes microseconds; ending connections
-/// takes two seconds.
+/// The time that the controller has to answer. One round of its loop takes microseconds. Closing connections takes
+/// two seconds.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Words are plain text.
+/// The content type of messages.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// Answers who asks how the operator is.
+/// Answers requests about the operator's state.
 pub struct Admin {
-    /// Why what is pending is not known yet; nothing once it is.
+    /// The reason why the pending messages are not listed yet, or `None` when they are.
     pub unlisted: watch::Receiver<Option<String>>,
-    /// What keeps it from taking part in the election.
+    /// The reason why the operator can't take part in the election, if there is one.
     pub unelected: watch::Receiver<Option<String>>,
-    /// Where the operator's loop is asked; it answers once all that is pending is known.
+    /// Requests for reports. The controller answers them when it has listed all pending messages.
     pub operator: mpsc::Sender<ReportRequest>,
-    /// What it counts.
+    /// The operator's metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// Binds the address, so that one in use is known before anything else is started.
+/// Binds the address. This comes first, so that an address in use stops the start.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers until the process ends.
+/// Serves requests until the process ends.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, or the peer has gone: the next may succeed.
+                // There are no file descriptors left, or the peer has gone. The next one may succeed.
                 debug!(%error, "a probe was not accepted");
                 sleep(Duration::from_millis(100)).await;
                 continue;
@@ -89,12 +89,12 @@ impl Admin {
         }
     }
 
-    /// What keeps the operator from being ready.
+    /// Returns the reason why the operator is not ready, if there is one.
     fn not_ready_reason(&self) -> Option<String> {
         self.unelected.borrow().clone().or_else(|| self.unlisted.borrow().clone())
     }
 
-    /// What the operator's loop says, if it turns.
+    /// Returns the controller's report, or `None` if the controller does not answer.
     async fn report(&self) -> Option<Report> {
         let ask = async {
             let (question, answer) = oneshot::channel();

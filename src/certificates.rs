@@ -1,5 +1,4 @@
-//! The client certificates in use: until when they are valid, and whether people were told that one
-//! expires soon.
+//! Tracks the client certificates in use: when they expire, and whether a warning about that is due.
 
 use std::collections::HashMap;
 
@@ -8,13 +7,13 @@ use parking_lot::Mutex;
 
 use fedora_message::message::authentication::SecretName;
 
-/// How long a certificate counts as in use after a message named it, and how often people are told of one
-/// that expires soon.
+/// The time for which a certificate counts as in use after a message named it, and the time between two warnings that
+/// it expires soon.
 const DAY: TimeDelta = TimeDelta::days(1);
-/// How many are remembered; more than any cluster uses in a day. Each is a series of a metric.
+/// The maximum number of certificates: more than any cluster uses in a day. Each is a series of a metric.
 const CAPACITY: usize = 1000;
 
-/// The certificates that messages have named of late, by the Secret that holds them.
+/// The certificates that messages named in the last day, by Secret.
 #[derive(Debug, Default)]
 pub struct CertificateTracker(Mutex<HashMap<SecretName, Certificate>>);
 
@@ -26,7 +25,7 @@ struct Certificate {
 }
 
 impl CertificateTracker {
-    /// A message names, at `now`, a certificate that is valid until `not_after`.
+    /// Notes that a message uses, at `now`, a certificate that is valid until `not_after`.
     pub fn note(&self, secret: &SecretName, not_after: DateTime<Utc>, now: DateTime<Utc>) {
         let mut known = self.0.lock();
         if let Some(certificate) = known.get_mut(secret) {
@@ -41,7 +40,7 @@ impl CertificateTracker {
         }
     }
 
-    /// Whether people are to be told that this one expires soon: once a day.
+    /// Returns true if a warning that this certificate expires soon is due: once a day.
     pub fn is_to_tell(&self, secret: &SecretName, now: DateTime<Utc>) -> bool {
         let mut known = self.0.lock();
         let due = known
@@ -50,7 +49,7 @@ impl CertificateTracker {
         due.map(|certificate| certificate.last_reported = Some(now)).is_some()
     }
 
-    /// Until when each one in use is valid.
+    /// Returns when each certificate in use expires.
     pub fn in_use(&self, now: DateTime<Utc>) -> Vec<(SecretName, DateTime<Utc>)> {
         let mut known = self.0.lock();
         known.retain(|_, certificate| now - certificate.used < DAY);

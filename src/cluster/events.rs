@@ -1,50 +1,48 @@
-//! Kubernetes Events for what a person should notice: a warning whenever a message's status begins
-//! to tell another reason why it is not sent. They are hints: what counts stands in the status, and
-//! no message ever waits for an Event.
+//! Writes Kubernetes Events: a warning whenever a message's status gets a new reason why it is not
+//! sent. Events are hints. The status is what counts, and no message ever waits for an Event
+//! (docs/decisions/0032).
 
 use std::time::Duration;
 
 use chrono::Utc;
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::client::describe;
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::{API_VERSION, KIND};
 use fedora_message::policy::outcome::Reason;
 use fedora_message::state::MessageState;
 
-/// How many may wait to be written. Further ones are left out, as client-go does it.
+/// The maximum number of waiting Events. Further ones are dropped, as in client-go.
 const CAPACITY: usize = 1000;
-/// After each one nothing is written for this many times as long as it took: Events are hints, and take at
-/// most a tenth of one of the API server's hands from those who need it.
+/// The length of the pause after a write, as a multiple of the write's time. So Events take at most a tenth of one of
+/// the API server's concurrent requests.
 const PAUSE: u32 = 9;
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long writing one may take.
+/// The time after which a write is given up.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest note that the API server takes, in bytes.
+/// The longest note that the API server accepts, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// Who reports.
+/// The reporting controller.
 const CONTROLLER: &str = "apps.fedoraproject.org/fedora-message-operator";
-/// What was tried.
+/// The action that an Event is about.
 const ACTION: &str = "Publish";
 
-/// Takes Events to be written.
+/// Accepts Events, and writes them in the background.
 pub struct Events {
     sender: Sender<Event>,
     instance: String,
 }
 
 impl Events {
-    /// Writes Events through this client, one at a time; `instance` names this process in them.
+    /// Starts a writer of Events, one at a time. `instance` names this process in them.
     #[must_use]
     pub fn new(client: Client, instance: String) -> Self {
         let (sender, receiver) = channel(CAPACITY);
@@ -60,10 +58,10 @@ impl Events {
         }
     }
 
-    /// Warns whoever looks at the message.
+    /// Writes a warning about the message.
     pub fn warn(&self, message: &FedoraMessage, reason: &str, detail: &str) {
         if self.sender.try_send(event(message, reason, detail, &self.instance)).is_err() {
-            debug!(uid = message.uid(), "an Event is left out: too many wait to be written");
+            debug!(uid = message.uid(), "an Event is dropped, because too many wait to be written");
         }
     }
 }
@@ -93,15 +91,7 @@ fn event(message: &FedoraMessage, reason: &str, detail: &str, instance: &str) ->
         reason: Some(reason.to_owned()),
         note: Some(detail[..detail.floor_char_boundary(LONGEST_NOTE)].to_owned()),
         action: Some(ACTION.to_owned()),
-        regarding: Some(ObjectReference {
-            api_version: Some(API_VERSION.to_owned()),
-            kind: Some(KIND.to_owned()),
-            name: message.metadata.name.clone(),
-            namespace: message.metadata.namespace.clone(),
-            uid: message.metadata.uid.clone(),
-            resource_version: message.metadata.resource_version.clone(),
-            field_path: None,
-        }),
+        regarding: Some(message.object_ref(&())),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
         event_time: Some(MicroTime(

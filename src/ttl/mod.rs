@@ -1,9 +1,9 @@
-//! Deletes the resources of messages that were sent or given up, once their time to live is over
-//! ([`lifetime`]); only while this process leads, and never faster than [`PACE`].
+//! Deletes the resources of messages that were sent or given up, when their time to live is over (`policy::ttl`).
+//! It works only while this process leads, and never faster than [`PACE`].
 //!
-//! What this process finishes itself it notes in the [`Schedule`]. What others finished is found by a list at the
-//! beginning of a term and once an hour, which selects only resources whose time is limited. Neither holds more
-//! than a bounded number of them (docs/decisions/0016).
+//! The [`Schedule`] holds the messages that this process finished. A list finds those that other processes finished.
+//! It is made at the beginning of a term and once an hour, and selects only resources with a limited time. The number
+//! of resources in memory is bounded (docs/decisions/0016).
 
 mod latest;
 pub mod schedule;
@@ -16,9 +16,8 @@ use futures::StreamExt;
 use futures::future::{Fuse, FutureExt};
 use futures::stream::FuturesUnordered;
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
-use kube::client::Body;
 use kube::core::Request;
-use kube::{Client, Resource};
+use kube::{Client, Error, Resource};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -28,70 +27,69 @@ use self::schedule::{Deletion, Expired, Schedule};
 use crate::cluster::client::describe;
 use crate::cluster::leader_election::Leadership;
 use crate::cluster::list::{self, ListCounts, ListError, ListReader, paths};
-use crate::cluster::status::{Answer, answer};
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::policy::ttl::{Expiry, expires_at, expiry};
 use fedora_message::state::MessageState;
 
-/// The time from one deletion to the next, at the least: at most 100 a second, and so never as many as statuses can
-/// be written in that time.
+/// The shortest time between two deletions: at most 100 a second, always fewer than the status writes that are
+/// possible in that time.
 const PACE: Duration = Duration::from_millis(10);
-/// How many deletions are under way at a time.
-const WIDTH: usize = 4;
-/// How long one may take.
+/// The maximum number of concurrent deletions.
+const CONCURRENCY: usize = 4;
+/// The time after which a deletion counts as failed.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// How long nothing is deleted or listed at the beginning of a term: what waits to be sent is listed then, and each
-/// of the two lists has the API server look at all there is.
+/// The time at the beginning of a term in which nothing is deleted or listed. The list of pending messages is made
+/// then, and for each of the two lists the API server looks at all objects.
 const HEAD_START: Duration = Duration::from_secs(2);
-/// Another look is taken after this time, in case the clock was set.
+/// The longest wait, in case the clock was set.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// Has a status, so may be finished, and a time to live of its own.
+/// Selects resources that have a status, so may be finished, and their own time to live.
 const OWN_TIME: &str = "status.status!=,spec.ttlSecondsAfterFinished!=";
-/// Has a status: the default counts for all that have no time of their own.
+/// Selects resources that have a status: the default applies to all without their own time to live.
 const ANY_TIME: &str = "status.status!=";
 
-/// Notes what is finished, for whoever deletes it.
+/// Notes finished messages, and deletes their resources in time.
 #[derive(Clone)]
 pub struct TtlController(Arc<Notes>);
 
 struct Notes {
     schedule: Mutex<Schedule>,
     changed: Notify,
-    /// The time to live, in seconds, of those that set none.
+    /// The time to live, in seconds, of resources that set none.
     default: Option<u32>,
     on_deletion: Box<dyn Fn(&Deletion) + Send + Sync>,
 }
 
 impl TtlController {
-    /// Nothing is noted yet. Resources that set no time to live have the `default`, in seconds, or none.
-    /// `on_deletion` is told what becomes of each.
+    /// Creates a controller that has noted nothing. Resources that set no time to live have the `default`, in
+    /// seconds, or none. `on_deletion` receives each result.
     #[must_use]
     pub fn new(default: Option<u32>, on_deletion: impl Fn(&Deletion) + Send + Sync + 'static) -> Self {
         let on_deletion = Box::new(on_deletion);
         Self(Arc::new(Notes { schedule: Mutex::default(), changed: Notify::new(), default, on_deletion }))
     }
 
-    /// A message's status was written: its resource is deleted in time if that says that it is finished.
+    /// Notes the status that was written to a message. If the message is finished, its resource is deleted in time.
     pub fn notice(&self, message: &FedoraMessage, state: &MessageState) {
         if let Some(end) = expires_at(message, state, self.0.default) {
-            self.0.schedule.lock().add(expired(message, state), end);
+            self.0.schedule.lock().add(expired_resource(message, state), end);
             self.0.changed.notify_one();
         }
     }
 
-    /// Deletes what is finished in the given namespaces, or in all if there are none, while the tenure holds.
+    /// Deletes finished resources while this process leads: in the given namespaces, or in all if there are none.
     pub async fn run(self, client: Client, namespaces: Vec<String>, mut leadership: watch::Receiver<Leadership>) {
-        let broom = TtlWorker { notes: self.0, client, namespaces, leadership: leadership.clone() };
-        // It fails only where nobody decides any more.
+        let worker = TtlWorker { notes: self.0, client, namespaces, leadership: leadership.clone() };
+        // It fails only if the election has ended.
         while let Ok(term) =
             leadership.wait_for(|leadership| leadership.holds(Instant::now())).await.map(|leadership| leadership.term())
         {
-            broom.notes.schedule.lock().begin();
+            worker.notes.schedule.lock().begin();
             tokio::select! {
                 biased;
                 () = over(&mut leadership, term) => {}
-                () = sleep(HEAD_START).then(|()| broom.sweep()) => {}
+                () = sleep(HEAD_START).then(|()| worker.sweep()) => {}
             }
         }
     }
@@ -119,7 +117,7 @@ async fn over(leadership: &mut watch::Receiver<Leadership>, term: Option<u64>) {
     }
 }
 
-fn expired(message: &FedoraMessage, state: &MessageState) -> Expired {
+fn expired_resource(message: &FedoraMessage, state: &MessageState) -> Expired {
     Expired {
         namespace: message.namespace().to_owned(),
         name: message.name().to_owned(),
@@ -128,7 +126,7 @@ fn expired(message: &FedoraMessage, state: &MessageState) -> Expired {
     }
 }
 
-/// Deletes what is noted, and looks for more.
+/// Deletes noted resources, and lists more.
 struct TtlWorker {
     notes: Arc<Notes>,
     client: Client,
@@ -139,7 +137,7 @@ struct TtlWorker {
 impl TtlWorker {
     /// Deletes and lists, each at its time.
     async fn sweep(&self) {
-        // Before anything is deleted: what is noted already would be found once more, and deleted twice.
+        // The list comes before the first deletion: it would find resources that are noted already once more.
         if self.notes.schedule.lock().begin_list(Utc::now()) {
             self.settle_list(self.list().await);
         }
@@ -158,13 +156,13 @@ impl TtlWorker {
             let due = deletion.is_some_and(|at| at <= Utc::now());
             let wait = (next - Utc::now()).to_std().unwrap_or_default().min(LOOK);
             tokio::select! {
-                Some((doomed, deletion)) = deletions.next() => self.settle(doomed, &deletion),
+                Some((expired, deletion)) = deletions.next() => self.settle(expired, &deletion),
                 listed = &mut list => self.settle_list(listed),
-                _ = pace.tick(), if due && deletions.len() < WIDTH => {
+                _ = pace.tick(), if due && deletions.len() < CONCURRENCY => {
                     let next = self.notes.schedule.lock().take(Utc::now());
-                    deletions.extend(next.map(|doomed| async move {
-                        let deletion = self.delete(&doomed).await;
-                        (doomed, deletion)
+                    deletions.extend(next.map(|expired| async move {
+                        let deletion = self.delete(&expired).await;
+                        (expired, deletion)
                     }));
                 }
                 () = self.notes.changed.notified() => {}
@@ -173,16 +171,16 @@ impl TtlWorker {
         }
     }
 
-    /// What came of one deletion.
-    fn settle(&self, doomed: Expired, deletion: &Deletion) {
+    /// Records and logs the result of one deletion.
+    fn settle(&self, expired: Expired, deletion: &Deletion) {
         (self.notes.on_deletion)(deletion);
-        let (namespace, name) = (doomed.namespace.clone(), doomed.name.clone());
-        let first = self.notes.schedule.lock().finish(doomed, deletion, Utc::now(), fastrand::f64());
+        let (namespace, name) = (expired.namespace.clone(), expired.name.clone());
+        let first = self.notes.schedule.lock().finish(expired, deletion, Utc::now(), fastrand::f64());
         match deletion {
             Deletion::Done => debug!(namespace, name, "deleted: its time to live is over"),
             Deletion::Denied(detail) if first => warn!(
                 namespace,
-                "the operator has no right to delete FedoraMessages whose time to live is over: bind its ServiceAccount to its role there ({detail})"
+                "the operator is not allowed to delete FedoraMessages whose time to live is over: bind its ServiceAccount to its role there ({detail})"
             ),
             Deletion::Failed(detail) if first => {
                 warn!("FedoraMessages whose time to live is over can't be deleted now: {detail}; it is tried again");
@@ -207,7 +205,7 @@ impl TtlWorker {
         }
     }
 
-    /// Notes all resources that are finished and whose time is limited.
+    /// Lists all finished resources with a limited time, and notes them.
     async fn list(&self) -> Result<ListCounts, ListError> {
         let fields = if self.notes.default.is_some() { ANY_TIME } else { OWN_TIME };
         let mut all = ListCounts::default();
@@ -216,7 +214,7 @@ impl TtlWorker {
             while let Some(message) = listing.next().await? {
                 let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
                 if let Some(end) = expires_at(&message, &state, self.notes.default) {
-                    self.notes.schedule.lock().add(expired(&message, &state), end);
+                    self.notes.schedule.lock().add(expired_resource(&message, &state), end);
                 }
             }
             let ListCounts { pages, objects } = listing.read();
@@ -225,13 +223,13 @@ impl TtlWorker {
         Ok(all)
     }
 
-    /// Deletes a resource, if it is still the same.
-    async fn delete(&self, doomed: &Expired) -> Deletion {
-        // A message that was sent stays so.
-        let version = if doomed.sent {
+    /// Deletes a resource if it is still the same.
+    async fn delete(&self, expired: &Expired) -> Deletion {
+        // A sent message stays sent.
+        let version = if expired.sent {
             None
         } else {
-            match self.look(doomed).await {
+            match self.look(expired).await {
                 Ok(version) => Some(version),
                 Err(deletion) => return deletion,
             }
@@ -239,18 +237,18 @@ impl TtlWorker {
         if !self.leadership.borrow().holds(Instant::now()) {
             return Deletion::Later(Utc::now());
         }
-        match timeout(TIMEOUT, self.request(doomed, version)).await {
+        match timeout(TIMEOUT, self.request(expired, version)).await {
             Ok(deletion) => deletion,
             Err(_) => Deletion::Failed(ListError::Silent.to_string()),
         }
     }
 
-    /// Looks at a message that was given up: its version if it is to be deleted, else what is to become of it.
-    async fn look(&self, doomed: &Expired) -> Result<String, Deletion> {
-        let found: Option<FedoraMessage> = list::find(&self.client, &doomed.namespace, &doomed.name)
+    /// Reads a message that was given up. Returns its version if it is to be deleted, or the result of not deleting it.
+    async fn look(&self, expired: &Expired) -> Result<String, Deletion> {
+        let found: Option<FedoraMessage> = list::find(&self.client, &expired.namespace, &expired.name)
             .await
             .map_err(|error| Deletion::Failed(explain(&error)))?;
-        let message = found.filter(|message| message.uid() == doomed.uid).ok_or(Deletion::Gone)?;
+        let message = found.filter(|message| message.uid() == expired.uid).ok_or(Deletion::Gone)?;
         let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
         match expiry(&message, &state, self.notes.default, Utc::now()) {
             Expiry::Delete => Ok(message.metadata.resource_version.unwrap_or_default()),
@@ -259,42 +257,42 @@ impl TtlWorker {
         }
     }
 
-    async fn request(&self, doomed: &Expired, version: Option<String>) -> Deletion {
-        let once_more = version.is_some();
-        let preconditions = Preconditions { uid: Some(doomed.uid.clone()), resource_version: version };
+    async fn request(&self, expired: &Expired, version: Option<String>) -> Deletion {
+        let only_this_version = version.is_some();
+        let preconditions = Preconditions { uid: Some(expired.uid.clone()), resource_version: version };
         let parameters = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        let path = FedoraMessage::url_path(&(), Some(&doomed.namespace));
-        let request = match Request::new(path).delete(&doomed.name, &parameters) {
-            Ok(request) => request.map(Body::from),
+        let path = FedoraMessage::url_path(&(), Some(&expired.namespace));
+        let request = match Request::new(path).delete(&expired.name, &parameters) {
+            Ok(request) => request,
             Err(error) => return Deletion::Failed(format!("it can't be put into a request: {error}")),
         };
-        match answer(&self.client, request).await {
-            Ok(Answer { code, .. }) if code.is_success() => Deletion::Done,
-            Ok(Answer { code, refusal }) => match code.as_u16() {
-                // It has changed since it was looked at.
-                409 if once_more => Deletion::Later(Utc::now()),
-                // Nothing has its name, or another.
+        match self.client.request_text(request).await {
+            Ok(_) => Deletion::Done,
+            Err(Error::Api(status)) => match status.code {
+                // The resource has changed since its version was read.
+                409 if only_this_version => Deletion::Later(Utc::now()),
+                // The name is free, or another object has it.
                 404 | 409 => Deletion::Gone,
-                403 => Deletion::Denied(refusal.message),
-                _ => Deletion::Failed(format!("the API server says: {} ({code})", refusal.message)),
+                403 => Deletion::Denied(status.message),
+                code => Deletion::Failed(format!("the API server says: {} ({code})", status.message)),
             },
             Err(error) => Deletion::Failed(describe(&error)),
         }
     }
 }
 
-/// What is wrong with a list, and what to do.
+/// Describes why a list failed, and how to fix it.
 fn explain(error: &ListError) -> String {
     match error {
-        ListError::Failed(kube::Error::Api(status)) if status.code == 403 => format!(
-            "the operator has no right to list FedoraMessages: bind its ServiceAccount to its role ({})",
+        ListError::Failed(Error::Api(status)) if status.code == 403 => format!(
+            "the operator is not allowed to list FedoraMessages: bind its ServiceAccount to its role ({})",
             status.message
         ),
-        ListError::Failed(kube::Error::Api(status)) if status.code == 400 => {
+        ListError::Failed(Error::Api(status)) if status.code == 400 => {
             format!("the CRD is older than the operator: install the operator's ({})", status.message)
         }
         ListError::Failed(_) | ListError::Silent => error.to_string(),

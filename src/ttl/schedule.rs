@@ -1,8 +1,8 @@
-//! When which resource is to be deleted, and when to look for more: a pure state machine; the time is an argument.
+//! Decides when to delete which resource, and when to list more: a pure state machine. The time is an argument.
 //!
-//! It holds the resources whose time is over first, up to a number. Where there are more, it knows from when on it
-//! does not know all, and has them listed anew when it gets there: whatever is kept, for however long, takes up no
-//! memory here (docs/decisions/0016).
+//! The schedule holds a bounded number of resources, those that expire first. If there are more, it remembers the time
+//! from which on it does not hold all, and asks for a new list at that time. So resources that are kept for a long time
+//! take no memory here (docs/decisions/0016).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,44 +12,44 @@ use strum::{IntoStaticStr, VariantNames};
 use super::latest::Latest;
 use fedora_message::policy::backoff;
 
-/// How many resources are held: by name, namespace and uid.
+/// The maximum number of resources in the schedule: each has a name, a namespace and a uid.
 const CAPACITY: usize = 10_000;
-/// How often all are listed at least, for what nobody has noticed.
+/// The longest time between two lists, which find resources that were not noted.
 const REFRESH: TimeDelta = TimeDelta::hours(1);
-/// The least time between two lists.
+/// The shortest time between two lists.
 const REST: TimeDelta = TimeDelta::seconds(10);
 /// The name of [`Deletion::Later`].
 const LATER: &str = "later";
 
-/// A resource whose message is finished, and whose time is limited.
+/// A resource whose message is finished, and whose time to live is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its identity: another with its name is not meant.
+    /// Its identity: another resource may have the same name later.
     pub uid: String,
-    /// Whether the message was sent, which stays so. What was given up may be tried once more.
+    /// True if the message was sent, which is final. A message that was given up may be retried.
     pub sent: bool,
 }
 
-/// What became of the attempt to delete a resource.
+/// The result of an attempt to delete a resource.
 #[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Deletion {
-    /// It is deleted.
+    /// The resource is deleted.
     #[strum(to_string = "deleted")]
     Done,
-    /// Somebody else has deleted it; another may have its name.
+    /// Another client has deleted it. Another resource may have its name.
     Gone,
-    /// It is not to be deleted any more: it was asked to try the message once more.
+    /// It stays, because a retry of the message was requested.
     Kept,
-    /// Not before this time, when its end is looked at again.
+    /// There was no attempt. The next one may be made at this time.
     Later(DateTime<Utc>),
-    /// There is no right to, in its namespace.
+    /// The operator is not allowed to delete it in its namespace.
     Denied(String),
-    /// The API server can't do it now.
+    /// The request failed, and may succeed later.
     Failed(String),
 }
 
@@ -66,30 +66,30 @@ impl Deletion {
     }
 }
 
-/// A time in which nothing is tried, because it failed so often in a row.
+/// A pause after consecutive failures.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     failures: u32,
     until: DateTime<Utc>,
 }
 
-/// What is to be deleted when.
+/// Holds resources by the time when they are deleted.
 #[derive(Debug)]
 pub struct Schedule {
     entries: BTreeMap<(DateTime<Utc>, String), Expired>,
     capacity: usize,
-    /// From when on not all are held.
+    /// The time from which on the schedule does not hold all resources.
     horizon: Option<DateTime<Utc>>,
-    /// When all are to be listed.
+    /// The time of the next list.
     list_at: DateTime<Utc>,
     listing: bool,
-    /// When the last list ended.
+    /// The end of the last list.
     listed: DateTime<Utc>,
     unlisted: u32,
     health: Option<Pause>,
-    /// By namespace.
+    /// Pauses after denied deletions, by namespace.
     denied: HashMap<String, Pause>,
-    /// Tells whether the clock was set back.
+    /// Detects that the clock was set back.
     latest: Latest,
 }
 
@@ -100,7 +100,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// One that holds at most so many resources.
+    /// Creates a schedule that holds at most this number of resources.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         let begin = DateTime::<Utc>::MIN_UTC;
@@ -118,16 +118,16 @@ impl Schedule {
         }
     }
 
-    /// From now on resources are deleted here. What others know is to be listed first.
+    /// Begins a term: forgets everything, so that a list comes first.
     pub fn begin(&mut self) {
         *self = Self::with_capacity(self.capacity);
     }
 
-    /// A resource is to be deleted at this time.
-    pub fn add(&mut self, doomed: Expired, end: DateTime<Utc>) {
-        let paused = self.denied.get(&doomed.namespace).map(|pause| pause.until);
+    /// Adds a resource that is deleted at this time.
+    pub fn add(&mut self, expired: Expired, end: DateTime<Utc>) {
+        let paused = self.denied.get(&expired.namespace).map(|pause| pause.until);
         let at = paused.map_or(end, |until| until.max(end));
-        self.entries.insert((at, doomed.uid.clone()), doomed);
+        self.entries.insert((at, expired.uid.clone()), expired);
         if self.entries.len() > self.capacity
             && let Some(((last, _), _)) = self.entries.pop_last()
         {
@@ -135,10 +135,10 @@ impl Schedule {
         }
     }
 
-    /// Whether all are to be listed now. Whoever is told so does it, [`add`](Self::add)s what is found, and ends it
-    /// with [`listed`](Self::listed).
+    /// Returns true if the caller should list all resources now, [`add`](Self::add) them, and call
+    /// [`listed`](Self::listed) at the end.
     pub fn begin_list(&mut self, now: DateTime<Utc>) -> bool {
-        self.heed(now);
+        self.check_clock(now);
         if self.listing || now < self.next_list() {
             return false;
         }
@@ -147,58 +147,58 @@ impl Schedule {
         true
     }
 
-    /// All were listed, or could not be; true if that is to be told, because it did not fail before.
+    /// Ends a list. Returns true if it is the first failure in a row, which should be logged.
     pub fn listed(&mut self, success: bool, now: DateTime<Utc>, chance: f64) -> bool {
         self.listing = false;
         self.listed = now;
-        // Namespaces that are no more.
+        // Old pauses may belong to namespaces that no longer exist.
         self.denied.retain(|_, pause| now < pause.until + REFRESH);
         self.unlisted = if success { 0 } else { self.unlisted.saturating_add(1) };
         self.list_at = now + if success { REFRESH } else { backoff::delay(self.unlisted, chance) };
         self.unlisted == 1
     }
 
-    /// The next resource to delete, if its time has come; [`finish`](Self::finish) ends it.
+    /// Removes and returns the next resource to delete, if one is due. [`finish`](Self::finish) takes the result.
     pub fn take(&mut self, now: DateTime<Utc>) -> Option<Expired> {
-        self.heed(now);
+        self.check_clock(now);
         if self.health.is_some_and(|pause| now < pause.until) {
             return None;
         }
         loop {
             let first = self.entries.first_entry().filter(|entry| entry.key().0 <= now)?;
-            let doomed = first.remove();
-            match self.denied.get(&doomed.namespace) {
-                Some(pause) if now < pause.until => self.add(doomed, now),
-                _ => return Some(doomed),
+            let expired = first.remove();
+            match self.denied.get(&expired.namespace) {
+                Some(pause) if now < pause.until => self.add(expired, now),
+                _ => return Some(expired),
             }
         }
     }
 
-    /// Somebody has tried to delete what [`take`](Self::take) gave out; true if a failure is to be told, because
-    /// none came before it.
-    pub fn finish(&mut self, doomed: Expired, deletion: &Deletion, now: DateTime<Utc>, chance: f64) -> bool {
+    /// Records the result of deleting a resource that [`take`](Self::take) returned. Returns true if it is the first
+    /// failure in a row, which should be logged.
+    pub fn finish(&mut self, expired: Expired, deletion: &Deletion, now: DateTime<Utc>, chance: f64) -> bool {
         let before = match deletion {
             Deletion::Done | Deletion::Gone | Deletion::Kept | Deletion::Later(_) => {
                 self.health = None;
-                self.denied.remove(&doomed.namespace);
+                self.denied.remove(&expired.namespace);
                 if let Deletion::Later(at) = deletion {
-                    self.add(doomed, *at);
+                    self.add(expired, *at);
                 }
                 return false;
             }
             Deletion::Failed(_) => self.health,
-            Deletion::Denied(_) => self.denied.get(&doomed.namespace).copied(),
+            Deletion::Denied(_) => self.denied.get(&expired.namespace).copied(),
         };
         let pause = longer(before, now, chance);
         match deletion {
-            Deletion::Denied(_) => drop(self.denied.insert(doomed.namespace.clone(), pause)),
+            Deletion::Denied(_) => drop(self.denied.insert(expired.namespace.clone(), pause)),
             _ => self.health = Some(pause),
         }
-        self.add(doomed, pause.until);
+        self.add(expired, pause.until);
         before.is_none()
     }
 
-    /// When [`take`](Self::take) or [`begin_list`](Self::begin_list) may find something that they don't find now.
+    /// Returns the time when [`take`](Self::take) or [`begin_list`](Self::begin_list) may have work.
     #[must_use]
     pub fn next(&self) -> DateTime<Utc> {
         let delete = self.next_deletion();
@@ -206,20 +206,20 @@ impl Schedule {
         [delete, list].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// When [`take`](Self::take) may find something.
+    /// Returns the time when [`take`](Self::take) may return a resource.
     #[must_use]
     pub fn next_deletion(&self) -> Option<DateTime<Utc>> {
         let (first, _) = self.entries.first_key_value()?.0;
         Some(self.health.map_or(*first, |pause| pause.until.max(*first)))
     }
 
-    /// The number of resources that are held.
+    /// Returns the number of resources in the schedule.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// When all are to be listed: what is held before the horizon comes first.
+    /// Returns the time of the next list. Resources before the horizon are deleted first.
     fn next_list(&self) -> DateTime<Utc> {
         let first = self.entries.first_key_value().map(|((first, _), _)| *first);
         match self.horizon {
@@ -230,8 +230,8 @@ impl Schedule {
         }
     }
 
-    /// If the clock was set back, nobody knows what the times mean that were found out before.
-    fn heed(&mut self, now: DateTime<Utc>) {
+    /// Discards all times from before the clock was set back: they mean nothing now.
+    fn check_clock(&mut self, now: DateTime<Utc>) {
         if self.latest.is_set_back(now) {
             (self.health, self.list_at) = (None, now);
             self.denied.clear();
@@ -239,7 +239,7 @@ impl Schedule {
     }
 }
 
-/// The pause after one more failure. Of several at the same time one counts.
+/// Returns the pause after one more failure. Failures during a pause do not make it longer.
 fn longer(before: Option<Pause>, now: DateTime<Utc>, chance: f64) -> Pause {
     match before {
         Some(pause) if now < pause.until => pause,

@@ -15,7 +15,7 @@ const USER: &str = "operator";
 const COMPLAINTS: [(&str, &str, &str); 12] = [
     ("fedoramessages", "list", "no right to watch FedoraMessages"),
     ("fedoramessages", "watch", "no right to watch FedoraMessages"),
-    ("fedoramessages", "delete", "no right to delete FedoraMessages"),
+    ("fedoramessages", "delete", "is not allowed to delete FedoraMessages"),
     ("fedoramessages/status", "update", "the status could not be written"),
     ("fedoramessages/status", "patch", "the status could not be written"),
     ("secrets", "get", "no right to read and watch Secrets"),

@@ -12,12 +12,12 @@ fn after(seconds: i64) -> DateTime<Utc> {
     at("2026-01-01T12:00:00Z") + TimeDelta::seconds(seconds)
 }
 
-fn doomed(namespace: &str, name: &str) -> Expired {
+fn expired(namespace: &str, name: &str) -> Expired {
     Expired { namespace: namespace.to_owned(), name: name.to_owned(), uid: format!("uid-of-{name}"), sent: true }
 }
 
 fn take_all(schedule: &mut Schedule, now: DateTime<Utc>) -> Vec<String> {
-    std::iter::from_fn(|| schedule.take(now)).map(|doomed| doomed.name).collect()
+    std::iter::from_fn(|| schedule.take(now)).map(|expired| expired.name).collect()
 }
 
 /// One that has listed all there is, at second 0.
@@ -33,7 +33,7 @@ fn listed(capacity: usize) -> Schedule {
 fn each_is_given_out_once_when_its_time_has_come() {
     let mut schedule = listed(10);
     for (name, second) in [("b", 2), ("a", 1), ("b", 2), ("c", 3)] {
-        schedule.add(doomed("apps", name), after(second));
+        schedule.add(expired("apps", name), after(second));
     }
     assert_eq!(schedule.next(), after(1));
     assert_eq!(take_all(&mut schedule, after(0)), Vec::<String>::new());
@@ -48,19 +48,19 @@ fn of_many_the_first_are_held_and_the_others_are_found_when_these_are_gone() {
     let mut schedule = Schedule::with_capacity(3);
     assert!(schedule.begin_list(after(0)));
     for second in (0..100).rev() {
-        schedule.add(doomed("apps", &format!("m{second}")), after(second));
+        schedule.add(expired("apps", &format!("m{second}")), after(second));
     }
     schedule.listed(true, after(0), LONG);
     assert_eq!(schedule.len(), 3);
     assert!(!schedule.begin_list(after(60)), "not while some are held that come first");
     assert_eq!(take_all(&mut schedule, after(60)), ["m0", "m1", "m2"]);
     // What is noted meanwhile does not hide what is not held.
-    schedule.add(doomed("apps", "late"), after(1_000));
+    schedule.add(expired("apps", "late"), after(1_000));
     assert!(schedule.begin_list(after(60)), "from second 3 on not all are known");
 
     let mut schedule = listed(1);
-    schedule.add(doomed("apps", "a"), after(5));
-    schedule.add(doomed("apps", "b"), after(5));
+    schedule.add(expired("apps", "a"), after(5));
+    schedule.add(expired("apps", "b"), after(5));
     assert_eq!(take_all(&mut schedule, after(5)), ["a"]);
     assert!(!schedule.begin_list(after(9)), "lists rest for 10 s");
     assert_eq!(schedule.next(), after(10));
@@ -89,7 +89,7 @@ fn a_list_that_fails_is_tried_again_ever_more_seldom_and_told_of_once() {
 fn an_api_server_in_trouble_is_left_alone_ever_longer_and_nothing_is_forgotten() {
     let mut schedule = listed(10);
     for name in ["a", "b", "c"] {
-        schedule.add(doomed("apps", name), after(0));
+        schedule.add(expired("apps", name), after(0));
     }
     let failed = Deletion::Failed("busy".to_owned());
     let [first, second] = [(); 2].map(|()| schedule.take(after(0)).unwrap());
@@ -108,14 +108,14 @@ fn an_api_server_in_trouble_is_left_alone_ever_longer_and_nothing_is_forgotten()
 #[test]
 fn a_missing_right_in_one_namespace_holds_up_no_other() {
     let mut schedule = listed(3);
-    schedule.add(doomed("denied", "a"), after(0));
-    schedule.add(doomed("denied", "b"), after(0));
+    schedule.add(expired("denied", "a"), after(0));
+    schedule.add(expired("denied", "b"), after(0));
     let denied = Deletion::Denied("no".to_owned());
     let a = schedule.take(after(0)).unwrap();
     assert!(schedule.finish(a, &denied, after(0), LONG));
     assert_eq!(schedule.take(after(0)), None, "its neighbour is not tried");
-    schedule.add(doomed("apps", "c"), after(0));
-    schedule.add(doomed("apps", "d"), after(0));
+    schedule.add(expired("apps", "c"), after(0));
+    schedule.add(expired("apps", "d"), after(0));
     assert_eq!(take_all(&mut schedule, after(0)), ["c", "d"], "of too many, those that can go are held");
     let again = schedule.take(after(1)).unwrap();
     assert_eq!(again.namespace, "denied");
@@ -125,7 +125,7 @@ fn a_missing_right_in_one_namespace_holds_up_no_other() {
 #[test]
 fn what_is_to_be_looked_at_later_comes_again() {
     let mut schedule = listed(10);
-    schedule.add(doomed("apps", "a"), after(0));
+    schedule.add(expired("apps", "a"), after(0));
     let a = schedule.take(after(0)).unwrap();
     schedule.finish(a, &Deletion::Later(after(7)), after(0), LONG);
     assert_eq!((schedule.take(after(6)), schedule.next()), (None, after(7)));
@@ -139,18 +139,18 @@ fn what_is_to_be_looked_at_later_comes_again() {
 #[test]
 fn a_clock_that_was_set_back_ends_all_pauses() {
     let mut schedule = listed(10);
-    schedule.add(doomed("apps", "a"), after(0));
+    schedule.add(expired("apps", "a"), after(0));
     let a = schedule.take(after(1_000)).unwrap();
     schedule.finish(a, &Deletion::Failed("busy".to_owned()), after(1_000), LONG);
     assert!(schedule.begin_list(after(5)), "and all are listed");
-    schedule.add(doomed("apps", "b"), after(0));
+    schedule.add(expired("apps", "b"), after(0));
     assert_eq!(take_all(&mut schedule, after(5)), ["b"]);
 }
 
 #[test]
 fn a_term_begins_with_nothing_but_a_list() {
     let mut schedule = listed(10);
-    schedule.add(doomed("apps", "a"), after(0));
+    schedule.add(expired("apps", "a"), after(0));
     schedule.begin();
     assert_eq!(schedule.take(after(0)), None);
     assert!(schedule.begin_list(after(0)));
