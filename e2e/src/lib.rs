@@ -1,5 +1,5 @@
-//! What the tests and the benchmarks on real parts share. The parts themselves are in the package
-//! `rig`.
+//! The code that the tests and the benchmarks on real parts share. The package `rig` starts the
+//! parts.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -9,8 +9,16 @@
 )]
 
 pub mod bench;
+pub mod cli;
 pub mod fidelity;
+mod namespace;
+mod operator;
 pub mod overlay;
-pub mod program;
 pub mod raw;
-pub mod world;
+mod shared;
+
+pub use namespace::{
+    TestNamespace, message, message_json, numbered, permissions, with_body, with_foreign_secret, with_secret, with_spec,
+};
+pub use operator::{DEBUG, Operator, audited, requests, unused_broker_url};
+pub use shared::{SOON, install, let_fault_last, message_count, program, project, read, run, run_again, shared};

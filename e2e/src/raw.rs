@@ -1,24 +1,24 @@
-//! A consumer that sees what is on the wire: properties, headers with their AMQP types, body bytes.
+//! A consumer that receives messages as they are on the wire: properties, headers with their AMQP
+//! types, body bytes.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fedora_message::message::secret::{PemFiles, PemText};
-use fedora_message_operator::internals::Fence;
-use fedora_message_operator::internals::{Credentials, fingerprint};
-use fedora_message_operator::internals::{TlsTokio, Transport};
+use fedora_message_operator::internals::{Credentials, Fence, TlsTokio, Transport, fingerprint};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
-use rig::{Broker, wait_until};
+use rig::{Broker, ClientCert, wait_until};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// How long a broker may take to be handed a message.
-const HANDED_OVER_WITHIN: Duration = Duration::from_mins(1);
+/// The deadline for a message to reach the broker.
+const HAND_OVER: Duration = Duration::from_mins(1);
 
-/// A queue of its own, bound to the topics of one test.
+/// A consumer of an exclusive queue, bound to the topics of one test.
 pub struct RawConsumer {
     runtime: Runtime,
     channel: Channel,
@@ -26,15 +26,15 @@ pub struct RawConsumer {
     _connection: Connection,
 }
 
-/// A queue that keeps what comes, also while the broker is away, until it is read.
+/// A queue that keeps its messages until a test reads them, also while the broker is down.
 pub struct DurableQueue(String);
 
 impl DurableQueue {
-    /// Declares the queue, bound to `amq.topic` with the given key.
+    /// Declares the queue, bound to `amq.topic` with this key.
     pub fn declare(broker: &Broker, binding: &str) -> Self {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let name = format!("durable {binding}");
-        // Said from the beginning: a limit alone would drop what is in the queue already.
+        // Declared from the start: a limit alone would drop the messages that are in the queue.
         let arguments = [("x-overflow", json!("reject-publish"))];
         Runtime::new().expect("a runtime").block_on(async {
             let (_connection, channel) = connect(broker, "admin").await.expect("the broker takes a connection");
@@ -43,7 +43,7 @@ impl DurableQueue {
         Self(name)
     }
 
-    /// Lets the queue refuse whatever else comes.
+    /// Lets the queue refuse new messages.
     pub fn fill(&self, broker: &Broker) {
         let pattern = format!("^{}$", self.0.replace('.', "\\."));
         broker
@@ -51,12 +51,12 @@ impl DurableQueue {
             .expect("the policy is set");
     }
 
-    /// Gives the queue room again.
-    pub fn make_room(&self, broker: &Broker) {
+    /// Lets the queue accept messages again.
+    pub fn accept(&self, broker: &Broker) {
         broker.ctl(&["clear_policy", "-p", "/pubsub", &self.0]).expect("the policy is cleared");
     }
 
-    /// Takes all that has come.
+    /// Removes all messages from the queue, and returns them.
     pub fn read(&self, broker: &Broker) -> Vec<BasicGetMessage> {
         Runtime::new().expect("a runtime").block_on(async {
             let (_connection, channel) = connect(broker, "admin").await.expect("the broker takes a connection");
@@ -73,12 +73,12 @@ impl DurableQueue {
 }
 
 impl RawConsumer {
-    /// Binds a new queue to `amq.topic` with the given key.
+    /// Binds a new queue to `amq.topic` with this key.
     pub fn start(broker: &Broker, binding: &str) -> Self {
         Self::start_with(broker, binding, &[])
     }
 
-    /// Binds a new queue that is declared with the given arguments.
+    /// Like [`RawConsumer::start`], with these arguments of the queue.
     pub fn start_with(broker: &Broker, binding: &str, arguments: &[(&str, Value)]) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let opened = runtime.block_on(open(broker, binding, arguments));
@@ -86,7 +86,7 @@ impl RawConsumer {
         Self { runtime, channel, queue, _connection: connection }
     }
 
-    /// Waits for `count` messages in all, then takes what else is there.
+    /// Waits for `count` messages. Returns them and all others that are in the queue.
     pub fn take(&self, count: usize, within: Duration) -> Vec<BasicGetMessage> {
         let start = Instant::now();
         let mut messages = Vec::new();
@@ -99,20 +99,20 @@ impl RawConsumer {
         }
     }
 
-    /// Lets the queue stand still, so that it confirms nothing.
+    /// Suspends the queue, so that the broker confirms no message.
     pub fn suspend(&self, broker: &Broker) {
         self.eval(broker, "ok = sys:suspend(P)");
     }
 
-    /// Lets the queue go on.
+    /// Resumes the queue.
     pub fn resume(&self, broker: &Broker) {
         self.eval(broker, "ok = sys:resume(P)");
     }
 
-    /// Waits until a message lies before the suspended queue: the broker has it, and can't confirm it.
+    /// Waits until the suspended queue has a message in its mailbox, so that the broker has the
+    /// message and can't confirm it.
     pub fn wait_for_hand_over(&self, broker: &Broker) {
-        wait_until(HANDED_OVER_WITHIN, "a message is handed to the broker", || self.is_handed_over(broker))
-            .expect("the broker has it");
+        wait_until(HAND_OVER, "the broker has a message", || self.is_handed_over(broker)).expect("the broker has it");
     }
 
     fn is_handed_over(&self, broker: &Broker) -> bool {
@@ -121,7 +121,7 @@ impl RawConsumer {
         self.eval(broker, waiting).trim() == "true"
     }
 
-    /// Runs Erlang at the broker, with the queue's process as `P`.
+    /// Evaluates Erlang code in the broker, with the queue's process as `P`.
     fn eval(&self, broker: &Broker, code: &str) -> String {
         let find = format!(
             "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/pubsub\">>, queue, <<\"{}\">>)), P = amqqueue:get_pid(Q), ",
@@ -136,7 +136,7 @@ impl RawConsumer {
     }
 }
 
-/// Declares a queue of our own that is bound to `amq.topic`; its connection, its channel and its name.
+/// Declares an exclusive queue, bound to `amq.topic`. Returns its connection, channel and name.
 pub async fn open(
     broker: &Broker,
     binding: &str,
@@ -148,18 +148,41 @@ pub async fn open(
     Ok((connection, channel, queue))
 }
 
-/// A channel of a user of the broker.
-pub async fn connect(broker: &Broker, user: &str) -> lapin::Result<(Connection, Channel)> {
-    let certificate = broker.client(user).expect("a certificate is issued");
-    let part = |text: &'static str, bytes| PemText { place: text.to_owned(), bytes };
-    let material = PemFiles {
+/// Returns the id of a message.
+pub fn id(message: &BasicGetMessage) -> String {
+    message.properties.message_id().as_ref().expect("an id").to_string()
+}
+
+/// Returns the first copy of each message by its id. Asserts that all other copies are equal to it.
+pub fn unique(messages: &[BasicGetMessage]) -> HashMap<String, &BasicGetMessage> {
+    let mut unique = HashMap::new();
+    for message in messages {
+        let first: &BasicGetMessage = unique.entry(id(message)).or_insert(message);
+        assert_eq!(
+            (&message.properties, &message.routing_key, &message.data),
+            (&first.properties, &first.routing_key, &first.data),
+            "copies of a message are equal"
+        );
+    }
+    unique
+}
+
+/// Reads the credentials of a certificate.
+pub fn credentials(certificate: &ClientCert) -> Credentials {
+    let part = |name: &str, pem| PemText { place: name.to_owned(), bytes: pem };
+    let files = PemFiles {
         ca: part("ca", certificate.ca.as_bytes()),
         cert: part("cert", certificate.cert.as_bytes()),
         key: part("key", certificate.key.as_bytes()),
     };
-    let credentials = Credentials::from_pem(&material, fingerprint(&material)).expect("the certificate is good");
+    Credentials::from_pem(&files, fingerprint(&files)).expect("the certificate is valid")
+}
+
+/// Opens a connection and a channel of a user of the broker.
+pub async fn connect(broker: &Broker, user: &str) -> lapin::Result<(Connection, Channel)> {
+    let credentials = credentials(&broker.client(user).expect("a certificate"));
     let address = broker.url().parse().expect("the broker's URL is good");
-    let (stream, _plug) = Transport::open(&address, credentials.tls, Fence::always_open())
+    let (stream, _shutdown) = Transport::open(&address, credentials.tls, Fence::always_open())
         .await
         .expect("the broker answers")
         .into_parts();
@@ -173,7 +196,7 @@ pub async fn connect(broker: &Broker, user: &str) -> lapin::Result<(Connection, 
     Ok((connection, channel))
 }
 
-/// Declares a queue, bound to `amq.topic`; its name.
+/// Declares a queue, bound to `amq.topic`, and returns its name.
 async fn declare(
     channel: &Channel,
     name: &str,

@@ -13,7 +13,7 @@ use crate::broker::{BarePublisher, CHANNELS, Inbox};
 use crate::setup::{MessageCount, Scaled, Setup};
 use crate::table::{Row, ratios};
 use e2e::bench::{Result, manifest};
-use e2e::world::program;
+use e2e::program;
 
 /// The messages of each round.
 const PUBLISHED: MessageCount = MessageCount { variable: "PUBLISHED", default: Scaled { full: 100_000, short: 3_000 } };

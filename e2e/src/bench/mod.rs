@@ -13,7 +13,7 @@ use rig::{Broker, Kube};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::world::project;
+use crate::project;
 
 pub use self::machine::{Result, machine, memory};
 

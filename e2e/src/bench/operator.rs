@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{NAMESPACE, Result, memory};
-use crate::world::program;
+use crate::program;
 
 /// The operator's default number of concurrent messages.
 pub const CONCURRENCY: usize = 64;

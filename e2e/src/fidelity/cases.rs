@@ -1,32 +1,32 @@
-//! The messages that are compared: of every shape that a manifest can hold.
+//! The compared messages, with every shape that a manifest can hold.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What stands before production's topics. The library drops the dots at its end, and so must we.
+/// The topic prefix of production. The library removes the dots at its end, and so does the operator.
 pub const PREFIX: &str = "org.fedoraproject.prod.";
 
 /// A message as a user writes it.
 pub struct Case {
-    /// For the report of a failure.
+    /// The name in reports.
     pub name: String,
-    /// `prod` has a topic prefix here, `stg` has none.
+    /// The environment. `prod` has a topic prefix, `stg` has none.
     pub env: &'static str,
     /// The topic, without the prefix.
     pub topic: String,
-    /// The JSON of the body.
+    /// The body as JSON.
     pub body: String,
-    /// The body as the API server keeps it, where that is another: numbers are int64 or float64.
-    pub kept: Option<String>,
-    /// What else stands in `spec.message`.
+    /// The body that the API server stores, if it differs: numbers are int64 or float64.
+    pub stored: Option<String>,
+    /// The other fields of `spec.message`.
     pub fields: Value,
 }
 
 impl Case {
-    /// A manifest in JSON.
+    /// Returns the manifest as JSON.
     pub fn manifest(&self, name: &str) -> String {
         let Self { env, topic, body, fields, .. } = self;
-        // The body's text stays as it is written; the other fields come as one object, which is left open.
+        // The body stays as written. The other fields form one object, which is left open for the body.
         let mut message = fields.clone();
         message["topic"] = json!(topic);
         let message = message.to_string();
@@ -38,10 +38,10 @@ impl Case {
         )
     }
 
-    /// The same message for the Python library, with this body.
+    /// Returns the message for the Python library, with this body.
     ///
-    /// The priority is always given: the library's API leaves it unset unless it is configured, its
-    /// command line always sets it, to 0 by default, and so do we.
+    /// The priority is always set. The library's API leaves it unset unless it is configured. Its
+    /// command line and the operator always set it, to 0 by default.
     pub fn reference(&self, body: &Value) -> Value {
         let field = |name: &str| self.fields.get(name).cloned();
         let mut case = json!({
@@ -53,23 +53,23 @@ impl Case {
         });
         if let Some(schema) = field("schema") {
             case["schema"] = schema;
-            // The library too says nothing of a schema's package where it doesn't know it.
+            // The library also omits the package of a schema that it does not know.
             case["schemaPackage"] = field("schemaPackage").unwrap_or(Value::Null);
         }
         case
     }
 
-    /// The body as the user wrote it.
+    /// Returns the body as the user wrote it.
     pub fn written(&self) -> &str {
         &self.body
     }
 
-    /// The body as the API server keeps it.
-    pub fn kept(&self) -> &str {
-        self.kept.as_deref().unwrap_or(&self.body)
+    /// Returns the body as the API server stores it.
+    pub fn stored(&self) -> &str {
+        self.stored.as_deref().unwrap_or(&self.body)
     }
 
-    /// The library's number for the severity.
+    /// Returns the library's number for the severity.
     pub fn severity(&self) -> u8 {
         match self.fields.get("severity").and_then(Value::as_str) {
             Some("Debug") => 10,
@@ -81,19 +81,19 @@ impl Case {
     }
 
     fn with(name: impl Into<String>, body: impl Into<String>, fields: Value) -> Self {
-        Self { name: name.into(), env: "prod", topic: String::new(), body: body.into(), kept: None, fields }
+        Self { name: name.into(), env: "prod", topic: String::new(), body: body.into(), stored: None, fields }
     }
 }
 
-/// Parses JSON that may be nested as deep as is sent.
+/// Parses JSON without a limit of its depth.
 pub fn parse(json: &str) -> Value {
     let mut json = serde_json::Deserializer::from_str(json);
     json.disable_recursion_limit();
     Value::deserialize(&mut json).expect("valid JSON")
 }
 
-/// Texts that some encoder, decoder or line splitter has stumbled over; each is tried as a value and
-/// a key of a body, and as a header.
+/// Texts that some encoder, decoder or line splitter has failed on. Each one is a value and a key of a
+/// body, and a header.
 const TEXTS: [(&str, &str); 19] = [
     ("empty text", ""),
     ("white space", " \t\n\r "),
@@ -125,7 +125,7 @@ const BODIES: [(&str, &str); 15] = [
     ("keys out of order", r#"{"z": 1, "a": {"y": 2, "b": 3}, "Z": 4, "_": 5, "0": 6}"#),
     ("keys that differ in case", r#"{"key": 1, "Key": 2, "KEY": 3}"#),
     (
-        "keys that are words of YAML",
+        "keys that are keywords of YAML",
         r#"{"n": 1, "y": 2, "on": 3, "no": 4, "null": 5, "~": 6, "1": 7, "<<": 8, "=": 9}"#,
     ),
     (
@@ -146,8 +146,8 @@ const BODIES: [(&str, &str); 15] = [
     ("numbers in order", r#"{"list": [3, 1, 2, 1, -1, 1.5, 1]}"#),
 ];
 
-/// Numbers as they are written, and as the API server keeps them: as 64-bit integers where they are
-/// whole and have no exponent, as 64-bit floats otherwise.
+/// Numbers as written and as stored. The API server stores whole numbers without an exponent as 64-bit
+/// integers, and all others as 64-bit floats.
 const NUMBERS: [(&str, &str); 33] = [
     ("0", "0"),
     ("-1", "-1"),
@@ -172,7 +172,7 @@ const NUMBERS: [(&str, &str); 33] = [
     ("1.7976931348623157e308", "1.7976931348623157e308"),
     ("2.2250738585072014e-308", "2.2250738585072014e-308"),
     ("5e-324", "5e-324"),
-    // From here on the API server changes what was written.
+    // The API server changes the following numbers.
     ("1.0", "1"),
     ("-0.0", "0"),
     ("1e2", "100"),
@@ -185,7 +185,7 @@ const NUMBERS: [(&str, &str); 33] = [
     ("0.1000000000000000055511151231257827", "0.1"),
 ];
 
-/// AMQP has a shorter integer type for 32 bits.
+/// AMQP has a separate type for 32-bit integers.
 const HEADER_INTEGERS: [i64; 18] = [
     0,
     1,
@@ -207,7 +207,7 @@ const HEADER_INTEGERS: [i64; 18] = [
     i64::MIN,
 ];
 
-/// All cases, with topics that begin with `root`.
+/// Returns all cases, with topics that begin with `root`.
 pub fn all(root: &str) -> Vec<Case> {
     let mut cases: Vec<Case> =
         [bodies(), texts(), numbers(), headers(), fields(), large()].into_iter().flatten().collect();
@@ -225,8 +225,8 @@ fn bodies() -> Vec<Case> {
             |open: &str, close: &str| format!("{{\"a\": {}{}}}", open.repeat(depth - 1), close.repeat(depth - 1));
         let objects = format!("{}{{}}{}", "{\"a\": ".repeat(depth - 1), "}".repeat(depth - 1));
         [
-            Case::with(format!("{depth} objects in one another"), objects, json!({})),
-            Case::with(format!("{depth} lists in one another"), nested("[", "]"), json!({})),
+            Case::with(format!("{depth} nested objects"), objects, json!({})),
+            Case::with(format!("{depth} nested lists"), nested("[", "]"), json!({})),
         ]
     });
     flat.into_iter().chain(deep).collect()
@@ -247,9 +247,9 @@ fn texts() -> Vec<Case> {
 }
 
 fn numbers() -> Vec<Case> {
-    let each = |(written, kept): (&str, &str)| {
+    let each = |(written, stored): (&str, &str)| {
         let body = |number: &str| format!(r#"{{"number": {number}, "list": [{number}]}}"#);
-        Case { kept: Some(body(kept)), ..Case::with(format!("the number {written}"), body(written), json!({})) }
+        Case { stored: Some(body(stored)), ..Case::with(format!("the number {written}"), body(written), json!({})) }
     };
     NUMBERS.into_iter().map(each).collect()
 }
@@ -311,7 +311,7 @@ fn fields() -> Vec<Case> {
         .collect()
 }
 
-/// RabbitMQ takes 1 MiB here. The library writes ASCII, so an astral character takes 12 bytes of it.
+/// RabbitMQ accepts 1 MiB here. The library writes ASCII, so an astral character takes 12 bytes.
 fn large() -> Vec<Case> {
     let keys: serde_json::Map<_, _> = (0..5_000).map(|n| (format!("key-{n}"), json!({"n": n}))).collect();
     [
@@ -340,7 +340,7 @@ fn topics(root: &str) -> Vec<Case> {
         ("a topic of 255 bytes of astral characters", "stg", filled(255, "😀")),
         ("a topic of 255 bytes with the prefix", "prod", filled(prefixed, "t")),
         ("a topic of 255 bytes with the prefix, of unicode", "prod", filled(prefixed, "日")),
-        ("a topic of very many words", "stg", filled(255, ".w").replacen("..", ".", 1)),
+        ("a topic of many words", "stg", filled(255, ".w").replacen("..", ".", 1)),
         ("a topic with signs", "prod", format!("{root}.A-b_c.$d.(e).<f&g>.\"h\".i/j.k:l.%20.{{}}")),
         ("a topic of unicode words", "prod", format!("{root}.größe.大きさ.😀.e\u{301}")),
         ("a topic of numbers", "prod", format!("{root}.1.2.3")),

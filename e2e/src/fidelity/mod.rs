@@ -1,4 +1,4 @@
-//! Messages beside those that the Python library itself publishes.
+//! Compares messages with those of the Python library.
 
 pub mod cases;
 pub mod stage;

@@ -1,5 +1,5 @@
-//! Messages beside those that the Python library itself publishes: on the wire, and as the library's own
-//! consumer reads them. Only id and time may differ.
+//! Compares messages with those of the Python library: on the wire, and as the library's consumer reads
+//! them. Only id and time may differ.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -13,34 +13,34 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::cases::{Case, PREFIX, parse};
-use crate::raw::RawConsumer;
-use crate::world::SOON;
+use crate::SOON;
+use crate::raw::{RawConsumer, id};
 
-/// What was published by the operator, or by its command `publish`.
+/// A message that the operator or `publish` has sent.
 pub struct Sent {
-    /// Which case.
+    /// The index of the case.
     pub case: usize,
-    /// The resource's name.
+    /// The name of the resource.
     name: String,
-    /// The message's id.
+    /// The id of the message.
     pub id: String,
-    /// What `sent-at` may say.
+    /// The valid times of `sent-at`.
     at: RangeInclusive<DateTime<Utc>>,
 }
 
 impl Sent {
-    /// The message of this id, which was made from the manifest of this name.
+    /// Creates an entry for a message with this id, from the manifest with this name.
     pub fn new(name: &Value, id: &Value, at: RangeInclusive<DateTime<Utc>>) -> Self {
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         Self { case: number(name), name: text(name), id: text(id), at }
     }
 }
 
-/// All cases, published by the Python library, with two consumers that also see what else comes.
+/// All cases, published by the Python library, with two consumers of all messages.
 pub struct Stage {
     /// The cases.
     pub cases: Vec<Case>,
-    /// What each case's body is to be.
+    /// The expected body of each case.
     bodies: Vec<Value>,
     /// The ids of the library's messages.
     references: Vec<String>,
@@ -49,7 +49,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Publishes the reference for each case, with the body that `expected` tells.
+    /// Publishes the reference for each case, with the body that `expected` returns.
     pub fn set(broker: &Broker, root: &str, cases: Vec<Case>, expected: impl Fn(&Case) -> &str) -> Self {
         let bodies: Vec<Value> = cases.iter().map(|case| parse(expected(case))).collect();
         let wire = RawConsumer::start(broker, &format!("#.{root}.#"));
@@ -64,30 +64,29 @@ impl Stage {
         Self { cases, bodies, references, wire, library }
     }
 
-    /// All cases in one stream of JSON, or of YAML if `separator` says so, with names that [`number`]
-    /// reads.
-    pub fn manifests(&self, way: &str, separator: &str) -> String {
+    /// Returns all cases as a stream of JSON, or of YAML with a `separator`. [`number`] reads their names.
+    pub fn manifests(&self, prefix: &str, separator: &str) -> String {
         let manifest =
-            |(number, case): (usize, &Case)| separator.to_owned() + &case.manifest(&format!("{way}-{number}"));
+            |(number, case): (usize, &Case)| separator.to_owned() + &case.manifest(&format!("{prefix}-{number}"));
         self.cases.iter().enumerate().map(manifest).collect()
     }
 
-    /// Reads a message's resource after it was sent.
+    /// Reads a message after the operator has sent it.
     pub fn sent_by_operator(&self, object: &Value) -> Sent {
         let metadata = &object["metadata"];
         let created = metadata["creationTimestamp"].as_str().and_then(|time| time.parse().ok()).expect("a time");
         let sent = Sent::new(&metadata["name"], &metadata["uid"], created..=created);
         let stored = &object["spec"]["message"]["body"];
         let name = &self.cases[sent.case].name;
-        assert!(*stored == self.bodies[sent.case], "{name}: the API server keeps {}", short(stored));
+        assert!(*stored == self.bodies[sent.case], "{name}: the API server stores {}", short(stored));
         sent
     }
 
-    /// Compares everything that was sent with the reference, and returns what was received, by id.
+    /// Compares all sent messages with the reference, and returns the received messages by id.
     pub fn compare(&self, sent: &[Sent]) -> HashMap<String, BasicGetMessage> {
         let count = self.references.len() + sent.len();
         let received = self.wire.take(count, SOON);
-        assert_eq!(received.len(), count, "each was sent once");
+        assert_eq!(received.len(), count, "each message once");
         let received: HashMap<_, _> = received.into_iter().map(|message| (id(&message), message)).collect();
         let accepted = self.accepted(count);
         let mut differences = String::new();
@@ -111,17 +110,17 @@ impl Stage {
         received
     }
 
-    /// What the library's consumer accepted, by id.
+    /// Returns the messages that the library's consumer accepted, by id.
     fn accepted(&self, count: usize) -> HashMap<String, Value> {
         let text = || self.library.text().expect("the consumer prints");
-        // Those that it never accepts are told by their names later.
+        // The caller reports the messages that the library never accepts.
         let _ = wait_until(SOON, "the library accepts all", || text().lines().count() >= count);
         let messages = text().lines().map(parse).collect::<Vec<_>>();
         messages.into_iter().map(|message| (message["id"].as_str().expect("an id").to_owned(), message)).collect()
     }
 
-    /// What differs between our message and what was to be sent, or the library's own, for those
-    /// who read them with the library.
+    /// Returns the differences between our message and the expected one, or the library's own, for
+    /// consumers with the library.
     fn at_consumers(&self, case: usize, wire: &BasicGetMessage, ours: &Value, theirs: &Value) -> Vec<String> {
         let expected = [
             ("body", self.bodies[case].clone()),
@@ -146,7 +145,8 @@ impl Stage {
     }
 }
 
-/// What differs between two messages on the wire, but for their ids and times, whose form is checked.
+/// Returns the differences between two messages on the wire, without ids and times. Checks the form of
+/// ids and times.
 fn on_the_wire(ours: &BasicGetMessage, theirs: &BasicGetMessage, at: &RangeInclusive<DateTime<Utc>>) -> Vec<String> {
     let (mut ours, mut theirs) = (facets(ours), facets(theirs));
     let mut differences = Vec::new();
@@ -188,8 +188,8 @@ fn on_the_wire(ours: &BasicGetMessage, theirs: &BasicGetMessage, at: &RangeInclu
     differences
 }
 
-/// Everything that can be seen of a message on the wire, in words; what is unset is left out. A header
-/// is `header NAME`, and its value begins with its AMQP type.
+/// Returns all properties of a message on the wire as texts, without unset ones. A header has the key
+/// `header NAME`, and its value begins with its AMQP type.
 fn facets(message: &BasicGetMessage) -> BTreeMap<String, String> {
     let properties = &message.properties;
     let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
@@ -217,7 +217,7 @@ fn facets(message: &BasicGetMessage) -> BTreeMap<String, String> {
     set.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).chain(headers).collect()
 }
 
-/// A header's value after the letter of its AMQP type.
+/// Returns a header's value after the letter of its AMQP type.
 fn typed(value: &AMQPValue) -> String {
     match value {
         AMQPValue::LongString(text) => match std::str::from_utf8(text.as_bytes()) {
@@ -231,17 +231,13 @@ fn typed(value: &AMQPValue) -> String {
     }
 }
 
-fn id(message: &BasicGetMessage) -> String {
-    message.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
-/// The case in a manifest's name.
+/// Returns the case in a manifest's name.
 pub fn number(name: &Value) -> usize {
     let name = name.as_str().expect("a name");
     name.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a name that ends in a number")
 }
 
-/// JSON for people, of bearable length.
+/// Returns JSON, shortened for people.
 fn short(value: &Value) -> String {
     cut(&value.to_string())
 }

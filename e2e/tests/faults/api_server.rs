@@ -1,5 +1,5 @@
-//! The API server is killed, frozen, full, forgetful and unwilling, in full flow. Whatever it does, one
-//! operator sends nothing twice: it remembers what was confirmed.
+//! The API server is killed, frozen, full, compacted or refusing while messages flow. Each time, the
+//! operator sends no message twice, because it remembers confirmed messages.
 
 use std::time::Duration;
 
@@ -7,152 +7,150 @@ use rig::Kube;
 use rig::kube::Process;
 use serde_json::{Value, json};
 
-use crate::ledger::{Ledger, UNDER_WAY};
-use e2e::world::{DEBUG, Operator, install, pause, project, world};
+use crate::ledger::{IN_FLIGHT, Ledger};
+use e2e::{Operator, install, let_fault_last, project, shared};
 
-/// An API server of the test's own.
+/// Starts an API server for one test.
 fn start() -> Kube {
     let kube = Kube::start().expect("an API server");
     install(&kube);
     kube
 }
 
-/// Messages in flow.
+/// Starts an operator, and waits until messages flow.
 fn in_flow<'a>(kube: &'a Kube, title: &'static str, arguments: &[&str]) -> (Ledger<'a>, Operator) {
-    let mut ledger = Ledger::open(kube, &world().broker, title);
-    let operator = Operator::on(kube, &world().broker.url(), &ledger.space, arguments);
+    let mut ledger = Ledger::open(kube, &shared().broker, title);
+    let operator = Operator::with_broker(&shared().broker.url(), &ledger.namespace, arguments);
     ledger.wait_for_flow(&operator, ledger.count / 4);
     (ledger, operator)
 }
 
 #[test]
-fn killed_and_started_again() {
+fn killed() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-killed", &[]);
-    kube.kill(Process::ApiServer).expect("it is killed");
-    operator.wait_for_words("the status could not be written");
-    // Also while it starts it answers, with errors.
-    kube.restart(Process::ApiServer).expect("it is started again");
-    ledger.close(&world().broker, 0);
+    kube.kill(Process::ApiServer).expect("a signal");
+    operator.wait_for_log("the status could not be written");
+    // The API server answers with errors while it starts.
+    kube.restart(Process::ApiServer).expect("the API server starts again");
+    ledger.close(&shared().broker, 0);
 }
 
 #[test]
-fn stopped_politely_and_started_again() {
+fn stopped() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-stopped", &[]);
-    kube.stop(Process::ApiServer).expect("it is stopped");
-    operator.wait_for_words("the status could not be written");
-    kube.restart(Process::ApiServer).expect("it is started again");
-    ledger.close(&world().broker, 0);
+    kube.stop(Process::ApiServer).expect("a signal");
+    operator.wait_for_log("the status could not be written");
+    kube.restart(Process::ApiServer).expect("the API server starts again");
+    ledger.close(&shared().broker, 0);
 }
 
 #[test]
-fn without_its_etcd() {
+fn without_etcd() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-alone", &[]);
-    kube.kill(Process::Etcd).expect("etcd is killed");
-    operator.wait_for_words("the status could not be written");
-    kube.restart(Process::Etcd).expect("etcd is started again");
-    ledger.close(&world().broker, 0);
+    kube.kill(Process::Etcd).expect("a signal");
+    operator.wait_for_log("the status could not be written");
+    kube.restart(Process::Etcd).expect("etcd starts again");
+    ledger.close(&shared().broker, 0);
 }
 
 #[test]
-fn away_while_the_operator_is_told_to_stop() {
+fn frozen_while_operator_stops() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-quitting", &[]);
-    kube.freeze(Process::ApiServer).expect("it is frozen");
+    kube.freeze(Process::ApiServer).expect("a signal");
     assert_eq!(operator.stop(), Some(0), "{}", operator.log());
-    kube.thaw(Process::ApiServer).expect("it goes on");
-    let _operator = Operator::on(&kube, &world().broker.url(), &ledger.space, &[]);
-    ledger.close(&world().broker, UNDER_WAY);
+    kube.thaw(Process::ApiServer).expect("a signal");
+    let _operator = Operator::with_broker(&shared().broker.url(), &ledger.namespace, &[]);
+    ledger.close(&shared().broker, IN_FLIGHT);
 }
 
 #[test]
-fn frozen_and_thawed() {
+fn frozen() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-frozen", &[]);
-    kube.freeze(Process::ApiServer).expect("it is frozen");
-    operator.wait_for_words("the API server does not answer in time");
-    kube.thaw(Process::ApiServer).expect("it goes on");
-    ledger.close(&world().broker, 0);
+    kube.freeze(Process::ApiServer).expect("a signal");
+    operator.wait_for_log("the API server does not answer in time");
+    kube.thaw(Process::ApiServer).expect("a signal");
+    ledger.close(&shared().broker, 0);
 }
 
 #[test]
-fn away_for_longer_than_the_lease() {
+fn frozen_longer_than_lease() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-leased", &["--leader-elect", "--lease-namespace", "default"]);
-    kube.freeze(Process::ApiServer).expect("it is frozen");
-    operator.wait_for_words("not leading any more");
-    pause(Duration::from_secs(5));
-    kube.thaw(Process::ApiServer).expect("it goes on");
-    ledger.close(&world().broker, 0);
+    kube.freeze(Process::ApiServer).expect("a signal");
+    operator.wait_for_log("not leading any more");
+    let_fault_last(Duration::from_secs(5));
+    kube.thaw(Process::ApiServer).expect("a signal");
+    ledger.close(&shared().broker, 0);
 }
 
 #[test]
-fn full() {
+fn out_of_space() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-full", &[]);
     kube.set_space_alarm(true).expect("the alarm is raised");
-    operator.wait_for_words("space exceeded");
-    pause(Duration::from_secs(3));
+    operator.wait_for_log("space exceeded");
+    let_fault_last(Duration::from_secs(3));
     kube.set_space_alarm(false).expect("the alarm is cleared");
-    ledger.close(&world().broker, 0);
+    ledger.close(&shared().broker, 0);
 }
 
 #[test]
-fn forgetful() {
+fn compacted() {
     let kube = start();
     let (ledger, operator) = in_flow(&kube, "api-forgetful", &[]);
     operator.freeze();
-    // What the operator has seen last is no longer known to anybody: its watch has expired.
+    // The compaction removes the last version that the operator has seen, so its watch expires.
     let list = kube.run(&["get", "--raw", "/apis/apps.fedoraproject.org/v1alpha1/fedoramessages?limit=1"]);
     let list: Value = serde_json::from_str(&list.expect("a list")).expect("JSON");
     let compaction = json!({"revision": list["metadata"]["resourceVersion"], "physical": true});
-    kube.etcd("/v3/kv/compaction", &compaction.to_string()).expect("the past is forgotten");
-    kube.restart(Process::ApiServer).expect("it is started again");
+    kube.etcd("/v3/kv/compaction", &compaction.to_string()).expect("etcd compacts its history");
+    kube.restart(Process::ApiServer).expect("the API server starts again");
     operator.thaw();
-    ledger.close(&world().broker, 0);
+    ledger.close(&shared().broker, 0);
 }
 
-/// Gives the user `operator` the operator's rights in the ledger's namespace.
-fn give_rights(ledger: &Ledger<'_>) {
+/// Gives the user `operator` the operator's permissions in the ledger's namespace.
+fn bind_role(ledger: &Ledger<'_>) {
     let binding = ["create", "rolebinding", "operator", "--clusterrole=fedora-message-operator", "--user=operator"];
-    ledger.space.kubectl(&binding, "").expect("the rights are given");
+    ledger.namespace.kubectl(&binding);
 }
 
-/// An operator without an administrator's privileges.
+/// Starts an operator with its own permissions only.
 fn unprivileged(kube: &Kube, ledger: &Ledger<'_>) -> Operator {
-    kube.apply(&[project("manifests/base/rights.yaml")]).expect("the rights are stored");
-    give_rights(ledger);
-    let user = kube.kubeconfig_for("operator").expect("the user is known");
-    let arguments = ["--watch-namespaces", &ledger.space.name];
-    let operator = Operator::launch(&user, &world().broker.url(), &arguments, DEBUG);
-    operator.wait_ready();
-    operator
+    kube.apply(&[project("manifests/base/rights.yaml")]).expect("the role is stored");
+    bind_role(ledger);
+    let user = kube.kubeconfig_for("operator").expect("a user");
+    let arguments = ["--watch-namespaces", &ledger.namespace.name];
+    Operator::launch_ready(&user, &shared().broker.url(), &arguments)
 }
 
 #[test]
 fn overloaded() {
-    // Administrators are never told to wait.
+    // The API server does not limit administrators.
     let flags = ["--enable-priority-and-fairness=false", "--max-mutating-requests-inflight=1"];
     let kube = Kube::start_with(&flags).expect("an API server");
     install(&kube);
-    let mut ledger = Ledger::open(&kube, &world().broker, "api-overloaded");
+    let mut ledger = Ledger::open(&kube, &shared().broker, "api-overloaded");
     let operator = unprivileged(&kube, &ledger);
-    ledger.go_on_creating();
-    operator.wait_for_words("429 Too Many Requests");
-    ledger.close(&world().broker, 0);
+    ledger.create_rest();
+    operator.wait_for_log("429 Too Many Requests");
+    ledger.close(&shared().broker, 0);
 }
 
 #[test]
-fn unwilling() {
+fn forbidden() {
     let kube = start();
-    let mut ledger = Ledger::open(&kube, &world().broker, "api-unwilling");
+    let mut ledger = Ledger::open(&kube, &shared().broker, "api-unwilling");
     let operator = unprivileged(&kube, &ledger);
-    operator.wait_for_words("reason=\"Sent\"");
-    ledger.go_on_creating();
-    ledger.space.kubectl(&["delete", "rolebinding", "operator"], "").expect("the rights are taken away");
-    operator.wait_for_words("403 Forbidden");
-    give_rights(&ledger);
-    ledger.close(&world().broker, 0);
+    operator.wait_for_log("reason=\"Sent\"");
+    ledger.create_rest();
+    ledger.namespace.kubectl(&["delete", "rolebinding", "operator"]);
+    operator.wait_for_log("403 Forbidden");
+    bind_role(&ledger);
+    ledger.close(&shared().broker, 0);
 }

@@ -1,4 +1,5 @@
-//! The broker is killed, frozen, stopped, blocked, and closes connections and channels, in full flow.
+//! The broker is killed, frozen, stopped or blocked, or closes connections and channels, while messages
+//! flow.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -7,151 +8,150 @@ use std::time::{Duration, Instant};
 
 use rig::{Broker, wait_until};
 
-use crate::ledger::{Ledger, UNDER_WAY};
-use e2e::world::{Operator, SOON, Space, message, messages, pause, world};
+use crate::ledger::{IN_FLIGHT, Ledger};
+use e2e::{Operator, SOON, TestNamespace, let_fault_last, message_count, numbered, shared};
 
-/// Messages in flow through a broker of the test's own.
+/// Starts a broker and an operator for one test, and waits until messages flow.
 fn in_flow(title: &'static str) -> (Broker, Ledger<'static>, Operator) {
     let broker = Broker::start().expect("a broker");
-    let mut ledger = Ledger::open(&world().kube, &broker, title);
-    let operator = Operator::on(&world().kube, &broker.url(), &ledger.space, &[]);
+    let mut ledger = Ledger::open(&shared().kube, &broker, title);
+    let operator = Operator::with_broker(&broker.url(), &ledger.namespace, &[]);
     ledger.wait_for_flow(&operator, ledger.count / 4);
     (broker, ledger, operator)
 }
 
+/// The queue survives.
 #[test]
-fn killed_and_started_again_with_its_queue() {
+fn killed() {
     let (broker, ledger, _operator) = in_flow("broker-killed");
-    broker.kill().expect("it is killed");
+    broker.kill().expect("a signal");
     ledger.wait_for_reason("BrokerUnreachable");
-    broker.restart().expect("it is started again");
-    ledger.close(&broker, UNDER_WAY);
+    broker.restart().expect("the broker starts again");
+    ledger.close(&broker, IN_FLIGHT);
 }
 
 #[test]
-fn stopped_politely_and_started_again() {
+fn stopped() {
     let (broker, ledger, _operator) = in_flow("broker-stopped");
-    broker.stop().expect("it is stopped");
+    broker.stop().expect("a signal");
     ledger.wait_for_reason("BrokerUnreachable");
-    broker.restart().expect("it is started again");
-    ledger.close(&broker, UNDER_WAY);
+    broker.restart().expect("the broker starts again");
+    ledger.close(&broker, IN_FLIGHT);
 }
 
+/// The broker is frozen for longer than its heartbeat.
 #[test]
-fn frozen_for_longer_than_its_heartbeat() {
+fn frozen() {
     let (broker, ledger, _operator) = in_flow("broker-frozen");
-    broker.freeze().expect("it is frozen");
+    broker.freeze().expect("a signal");
     ledger.wait_for_reason("BrokerUnreachable");
-    broker.thaw().expect("it goes on");
-    ledger.close(&broker, UNDER_WAY);
+    broker.thaw().expect("a signal");
+    ledger.close(&broker, IN_FLIGHT);
 }
 
+/// The broker raises its memory alarm. It receives no message twice.
 #[test]
-fn blocked_by_its_memory_alarm_it_gets_nothing_twice() {
+fn blocked() {
     let (broker, ledger, operator) = in_flow("broker-blocked");
     broker.set_memory_alarm(true).expect("the alarm is raised");
     ledger.wait_for_reason("BrokerBlocked");
     let sent = ledger.sent();
-    pause(Duration::from_secs(3));
-    assert_eq!(ledger.sent(), sent, "nothing is said to be sent meanwhile");
-    assert!(operator.resident() < 64 << 20, "nothing piles up: {} bytes", operator.resident());
+    let_fault_last(Duration::from_secs(3));
+    assert_eq!(ledger.sent(), sent, "no message is marked as sent meanwhile");
+    assert!(operator.resident() < 64 << 20, "no backlog in memory: {} bytes", operator.resident());
     broker.set_memory_alarm(false).expect("the alarm is cleared");
     ledger.close(&broker, 0);
 }
 
+/// An administrator closes all connections.
 #[test]
-fn connections_closed_by_an_administrator() {
+fn connections_closed() {
     const TIMES: usize = 2;
     let (broker, ledger, _operator) = in_flow("broker-closing");
     for _ in 0..TIMES {
-        broker.ctl(&["close_all_connections", "by the test"]).expect("all are closed");
+        broker.ctl(&["close_all_connections", "by the test"]).expect("the broker closes its connections");
     }
-    ledger.close(&broker, TIMES * UNDER_WAY);
+    ledger.close(&broker, TIMES * IN_FLIGHT);
 }
 
+/// The queue accepts messages again later.
 #[test]
-fn full_and_with_room_again() {
-    let mut ledger = Ledger::open(&world().kube, &world().broker, "full");
-    let operator = Operator::start(&ledger.space, &[]);
+fn queue_full() {
+    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "full");
+    let operator = Operator::start(&ledger.namespace, &[]);
     ledger.wait_for_flow(&operator, ledger.count / 4);
-    ledger.queue.fill(&world().broker);
+    ledger.queue.fill(&shared().broker);
     ledger.wait_for_reason("Nacked");
-    ledger.queue.make_room(&world().broker);
-    ledger.close(&world().broker, 0);
+    ledger.queue.accept(&shared().broker);
+    ledger.close(&shared().broker, 0);
 }
 
+/// The operator uses a broker that comes back at once, with one connection.
 #[test]
-fn back_again_it_is_used_at_once_through_one_connection() {
+fn reconnects_once() {
     let broker = Broker::start().expect("a broker");
-    let mut ledger = Ledger::open(&world().kube, &broker, "back");
+    let mut ledger = Ledger::open(&shared().kube, &broker, "back");
     ledger.wait_until_created();
-    broker.stop().expect("it is stopped");
-    let operator = Operator::on(&world().kube, &broker.url(), &ledger.space, &[]);
-    let waiting = || operator.log().matches("reason=\"BrokerUnreachable\"").count() >= ledger.count;
-    wait_until(SOON, "all wait for the broker", waiting).expect("all wait for the broker");
+    broker.stop().expect("a signal");
+    let operator = Operator::with_broker(&broker.url(), &ledger.namespace, &[]);
+    let waiting = || operator.count_in_log("reason=\"BrokerUnreachable\"") >= ledger.count;
+    wait_until(SOON, "all messages wait for the broker", waiting).expect("all messages wait for the broker");
     let connections = || broker.log().expect("the log is read").matches("accepting AMQP connection").count();
     let before = connections();
-    broker.restart().expect("it is started again");
+    broker.restart().expect("the broker starts again");
     let back = Instant::now();
     ledger.wait_until_sent();
     let (took, opened) = (back.elapsed(), connections() - before);
-    println!("{} messages, {opened} connections, all sent {took:.1?} after the broker's return", ledger.count);
+    println!("{} messages, {opened} connections, all sent {took:.1?} after the restart", ledger.count);
     assert_eq!(opened, 1, "connections");
-    assert!(took < SOON, "all sent {took:?} after the broker's return");
+    assert!(took < SOON, "all sent {took:?} after the restart");
     ledger.close(&broker, 0);
 }
 
+/// The broker closes a channel because of one message. All others are sent.
 #[test]
-fn a_channel_closed_for_one_message_fails_no_other() {
+fn channel_closed() {
     let broker = Broker::start().expect("a broker");
-    let mut ledger = Ledger::open(&world().kube, &broker, "channels");
+    let mut ledger = Ledger::open(&shared().kube, &broker, "channels");
     let nice = broker.client("nice-app").expect("a certificate");
     let forbidden = ledger.count / 10;
-    let evil = Space::new("evil");
-    evil.apply(&nice.secret_yaml("certs", &evil.name)).expect("the Secret is stored");
-    // Through the same connection: the same certificate, in two namespaces.
-    ledger.space.apply(&nice.secret_yaml("certs", &ledger.space.name)).expect("the Secret is replaced");
+    let evil = TestNamespace::new("evil");
+    evil.store_secret("certs", &nice);
+    // Both namespaces have the same certificate, and so share a connection.
+    ledger.namespace.store_secret("certs", &nice);
     broker
         .ctl(&["set_topic_permissions", "-p", "/pubsub", "nice-app", "amq.topic", "^channels.*", ".*"])
-        .expect("the user may publish to the good topics");
-    let manifests: String = (0..forbidden).map(|n| message(&format!("evil{n}"), &format!("evil.{n}"), "")).collect();
-    evil.kubectl(&["create", "-f", "-"], &manifests).expect("all are accepted");
+        .expect("the broker changes the permissions");
+    evil.create(&numbered(forbidden, "evil", |n| format!("evil.{n}")));
     ledger.wait_until_created();
-    let namespaces = format!("{},{}", ledger.space.name, evil.name);
-    let _operator = Operator::on(&world().kube, &broker.url(), &ledger.space, &["--watch-namespaces", &namespaces]);
+    let namespaces = format!("{},{}", ledger.namespace.name, evil.name);
+    let _operator = Operator::with_broker(&broker.url(), &ledger.namespace, &["--watch-namespaces", &namespaces]);
     ledger.close(&broker, 0);
-    let reasons = || evil.kubectl(&["get", "fmsg", "-o", "jsonpath={.items[*].status.reason}"], "");
-    wait_until(SOON, "all bad ones are given up", || {
-        reasons()
-            .is_ok_and(|reasons| reasons.split(' ').filter(|reason| *reason == "TopicForbidden").count() == forbidden)
-    })
-    .expect("all bad ones are given up");
+    let refused = || evil.messages().iter().filter(|it| it["status"]["reason"] == "TopicForbidden").count();
+    wait_until(SOON, "all forbidden messages stop", || refused() == forbidden).expect("all forbidden messages stop");
 }
 
+/// All messages that wait for a broker share its connection attempts.
 #[test]
-fn a_broker_that_is_away_is_asked_by_one_for_all_who_wait() {
+fn shares_connection_attempts() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    // It hangs up on everybody. The thread ends with the process.
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = accepted.clone();
+    // The listener closes each connection. The thread ends with the process.
     std::thread::spawn(move || {
         for _ in listener.incoming() {
             count.fetch_add(1, Ordering::Relaxed);
         }
     });
-    let space = Space::new("away");
-    space.certificate(&world().broker, "publisher");
-    let waiting = messages(200);
-    let manifests: String = (0..waiting).map(|n| message(&format!("m{n}"), "away.topic", "")).collect();
-    space.kubectl(&["create", "-f", "-"], &manifests).expect("all are accepted");
-    let operator = Operator::on(&world().kube, &format!("amqps://localhost:{port}/%2Fpubsub"), &space, &[]);
-    let attempts = || {
-        operator.log().matches("reason=\"TlsFailed\"").count()
-            + operator.log().matches("reason=\"BrokerUnreachable\"").count()
-    };
-    wait_until(SOON, "all have been tried more than once", || attempts() > 3 * waiting).expect("all are tried");
-    let asked = asked.load(Ordering::Relaxed);
-    println!("{waiting} messages, {} attempts, {asked} connections", attempts());
-    assert!(asked < 20, "{asked} connections for {waiting} messages that wait");
+    let namespace = TestNamespace::with_publisher("away");
+    let waiting = message_count(200);
+    namespace.create(&numbered(waiting, "m", |_| "away.topic".to_owned()));
+    let operator = Operator::with_broker(&format!("amqps://localhost:{port}/%2Fpubsub"), &namespace, &[]);
+    let attempts =
+        || operator.count_in_log("reason=\"TlsFailed\"") + operator.count_in_log("reason=\"BrokerUnreachable\"");
+    wait_until(SOON, "several attempts for each message", || attempts() > 3 * waiting).expect("the attempts");
+    let accepted = accepted.load(Ordering::Relaxed);
+    println!("{waiting} messages, {} attempts, {accepted} connections", attempts());
+    assert!(accepted < 20, "{accepted} connections for {waiting} messages");
 }

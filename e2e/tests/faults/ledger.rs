@@ -1,4 +1,4 @@
-//! What was created, what was received and what the statuses say, compared at the end.
+//! Compares created messages, received messages and statuses at the end of a test.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -11,18 +11,18 @@ use fastrand::Rng;
 use rig::{Broker, Kube, wait_until};
 use serde_json::Value;
 
-use e2e::raw::DurableQueue;
-use e2e::world::{Operator, SOON, Space, message, messages, run_again};
+use e2e::raw::{DurableQueue, unique};
+use e2e::{Operator, SOON, TestNamespace, message, message_count, run_again};
 
-/// How many messages an operator has under way at a time, and so at most how many are sent twice
-/// when it or the broker dies.
-pub const UNDER_WAY: usize = 64;
-/// How long it may take until all is sent, once everything works again.
-const IN_THE_END: Duration = Duration::from_mins(3);
-/// In how many parts the messages are created that come while something is broken.
+/// The messages that an operator has in flight. At most this number is sent twice when the operator
+/// or the broker dies.
+pub const IN_FLIGHT: usize = 64;
+/// The deadline for all messages after the fault has ended.
+const RECOVERY: Duration = Duration::from_mins(3);
+/// The number of parts in which messages are created during the fault.
 const PARTS: usize = 10;
 
-/// The random numbers of the suite: `FAULTS_SEED` makes the same ones again.
+/// Returns the seed of the random numbers. `FAULTS_SEED` sets it.
 pub fn seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();
     *SEED.get_or_init(|| {
@@ -35,109 +35,100 @@ pub fn seed() -> u64 {
 /// The messages of one test.
 pub struct Ledger<'a> {
     /// Their namespace.
-    pub space: Space<'a>,
-    /// How many there are.
+    pub namespace: TestNamespace<'a>,
+    /// The number of messages.
     pub count: usize,
-    /// All that is received.
+    /// The queue with all received messages.
     pub queue: DurableQueue,
-    /// When it is time for the fault.
+    /// Chooses the moment of the fault.
     random: Rng,
     title: &'static str,
     start: Instant,
-    /// The second half, until it is begun.
-    second: Option<Vec<String>>,
-    /// One that is created when the fault is there for sure: however fast the others went, it meets it.
+    /// The second half of the messages, until their creation begins.
+    rest: Option<Vec<String>>,
+    /// A message that is created during the fault, so that it always meets the fault.
     last: Cell<Option<String>>,
-    /// Creates the second half.
+    /// The thread that creates the second half.
     creator: Option<JoinHandle<()>>,
 }
 
 impl<'a> Ledger<'a> {
-    /// Declares a queue that will keep all that is received, and creates half of the messages. The
-    /// others come when messages flow: while something is broken.
+    /// Declares the queue, and creates half of the messages. The others follow when messages flow, and
+    /// so during the fault.
     pub fn open(kube: &'a Kube, broker: &Broker, title: &'static str) -> Self {
-        let space = Space::on(kube, title);
-        space.certificate(broker, "publisher");
+        let namespace = TestNamespace::on(kube, title);
+        namespace.store_certificate(broker, "publisher");
         let queue = DurableQueue::declare(broker, &format!("{title}.#"));
-        let count = messages(200);
+        let count = message_count(200);
         let mut first: Vec<String> = (0..count)
             .map(|n| message(&format!("m{n}"), &format!("{title}.{n}"), &format!(", headers: {{number: {n}}}")))
             .collect();
         let last = Cell::new(first.pop());
-        let second = Some(first.split_off(count / 2));
-        create(space.kubectl_command(), &first);
+        let rest = Some(first.split_off(count / 2));
+        create(namespace.kubectl_command(), &first);
         let salt = title.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
         let (random, start) = (Rng::with_seed(seed() ^ salt), Instant::now());
-        Self { space, count, random, queue, title, start, second, last, creator: None }
+        Self { namespace, count, random, queue, title, start, rest, last, creator: None }
     }
 
-    /// Begins to create the second half bit by bit, whatever the API server says meanwhile.
-    pub fn go_on_creating(&mut self) {
-        if let Some(second) = self.second.take() {
-            let kubectl = self.space.kubectl_command();
-            self.creator = Some(std::thread::spawn(move || create(kubectl, &second)));
+    /// Starts to create the second half in parts, and retries all errors.
+    pub fn create_rest(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            let kubectl = self.namespace.kubectl_command();
+            self.creator = Some(std::thread::spawn(move || create(kubectl, &rest)));
         }
     }
 
     fn create_last(&self) {
-        create(self.space.kubectl_command(), self.last.take().as_slice());
+        create(self.namespace.kubectl_command(), self.last.take().as_slice());
     }
 
     /// Waits until all messages are created.
     pub fn wait_until_created(&mut self) {
         self.create_last();
-        self.go_on_creating();
+        self.create_rest();
         if let Some(creator) = self.creator.take() {
-            creator.join().expect("all are accepted");
+            creator.join().expect("the API server accepts all messages");
         }
     }
 
-    /// Waits until a random share of the messages, at most the given one, went through this operator;
-    /// more are created from then on.
+    /// Waits until this operator has sent a random number of messages, at most `most`. Then starts to
+    /// create the rest.
     pub fn wait_for_flow(&mut self, operator: &Operator, most: usize) {
         let wanted = self.random.usize(1..=most.max(1));
-        let sent = || operator.log().matches("reason=\"Sent\"").count();
-        wait_until(IN_THE_END, "messages flow", || sent() >= wanted)
+        wait_until(RECOVERY, "messages flow", || operator.count_in_log("reason=\"Sent\"") >= wanted)
             .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
-        self.go_on_creating();
+        self.create_rest();
     }
 
-    /// Waits until some message's status tells this reason.
+    /// Waits until a message has this reason.
     pub fn wait_for_reason(&self, reason: &str) {
         self.create_last();
-        wait_until(SOON, &format!("a status tells {reason}"), || {
-            let reasons = self.space.kubectl(&["get", "fmsg", "-o", "jsonpath={.items[*].status.reason}"], "");
+        wait_until(SOON, &format!("a message has reason {reason}"), || {
+            let reasons = self.namespace.try_kubectl(&["get", "fmsg", "-o", "jsonpath={.items[*].status.reason}"], "");
             reasons.is_ok_and(|reasons| reasons.split(' ').any(|other| other == reason))
         })
-        .expect("people are told");
+        .expect("a message has the reason");
     }
 
-    /// Waits until all messages are sent, as their statuses say.
+    /// Waits until all messages are marked as sent.
     pub fn wait_until_sent(&self) {
-        wait_until(IN_THE_END, "all is sent", || self.pending() == Some(0))
+        wait_until(RECOVERY, "all messages are sent", || self.pending() == Some(0))
             .unwrap_or_else(|error| panic!("{error}: {:?} are pending", self.pending()));
     }
 
-    /// Waits until all is sent, and compares. At most `most` were received twice, each of these the
-    /// same message again.
+    /// Waits until all messages are sent, and compares. At most `most` messages arrive twice, with
+    /// equal copies.
     pub fn close(mut self, broker: &Broker, most: usize) {
         self.wait_until_created();
         self.wait_until_sent();
         let stored = self.stored();
-        assert_eq!(stored.len(), self.count, "messages that were stored");
-        let mut received = HashMap::new();
-        let mut duplicates = 0;
-        for message in self.queue.read(broker) {
-            let id = message.properties.message_id().as_ref().expect("an id").to_string();
-            assert!(stored.contains_key(&id), "{id} was received and never created");
-            let same = (message.properties.clone(), message.routing_key.clone(), message.data.clone());
-            match received.get(&id) {
-                Some(first) => {
-                    assert_eq!(*first, same, "sent again, it is the same message");
-                    duplicates += 1;
-                }
-                None => drop(received.insert(id, same)),
-            }
+        assert_eq!(stored.len(), self.count, "stored messages");
+        let copies = self.queue.read(broker);
+        let received = unique(&copies);
+        let duplicates = copies.len() - received.len();
+        for id in received.keys() {
+            assert!(stored.contains_key(id), "{id} was received and never created");
         }
         for (uid, status) in &stored {
             assert_eq!(status["reason"], "Sent", "{uid}: {status:#}");
@@ -150,49 +141,41 @@ impl<'a> Ledger<'a> {
             self.count,
             self.start.elapsed().as_secs_f32()
         );
-        assert!(duplicates <= most, "{duplicates} messages were received twice, more than {most}");
+        assert!(duplicates <= most, "{duplicates} duplicates, more than {most}");
     }
 
-    /// How many messages are not sent; none if the API server does not answer.
+    /// Returns the number of messages that are not sent, or `None` if the API server does not answer.
     pub fn pending(&self) -> Option<usize> {
-        self.selected("status.status!=true")
+        Some(self.namespace.pending()?.len())
     }
 
-    /// How many messages are said to be sent; none if the API server does not answer.
+    /// Returns the number of messages that are marked as sent, or `None` if the API server does not
+    /// answer.
     pub fn sent(&self) -> Option<usize> {
-        self.selected("status.status=true")
+        Some(self.namespace.sent()?.len())
     }
 
-    fn selected(&self, selector: &str) -> Option<usize> {
-        let selected = ["get", "fmsg", "--field-selector", selector, "-o", "name", "--request-timeout=10s"];
-        Some(self.space.kubectl(&selected, "").ok()?.lines().count())
-    }
-
-    /// The status of each message, by uid.
+    /// Returns the status of each message, by uid.
     fn stored(&self) -> HashMap<String, Value> {
-        let json = self.space.kubectl(&["get", "fmsg", "-o", "json"], "").expect("kubectl lists");
-        let mut list: Value = serde_json::from_str(&json).expect("kubectl prints JSON");
-        let items = list["items"].as_array_mut().expect("a list");
-        items
-            .iter_mut()
-            .map(|item| (item["metadata"]["uid"].as_str().unwrap_or_default().to_owned(), item["status"].take()))
-            .collect()
+        let uid = |item: &Value| item["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        self.namespace.messages().into_iter().map(|mut item| (uid(&item), item["status"].take())).collect()
     }
 }
 
-/// Creates messages in several parts, each again and again until the API server has all of it.
+/// Creates messages in parts. Repeats each part until the API server has all of it.
 fn create(mut kubectl: Command, manifests: &[String]) {
     kubectl.args(["create", "--validate=false", "--request-timeout=10s", "-f", "-"]);
     for part in manifests.chunks(manifests.len().div_ceil(PARTS).max(1)) {
         let part = part.concat();
-        let mut words = String::new();
+        let mut error = String::new();
         let mut created = || match run_again(&mut kubectl, &part) {
             Ok(_) => true,
-            Err(error) => {
-                words = error;
-                words.lines().all(|line| line.ends_with(" created") || line.contains("(AlreadyExists)"))
+            Err(output) => {
+                error = output;
+                error.lines().all(|line| line.ends_with(" created") || line.contains("(AlreadyExists)"))
             }
         };
-        wait_until(IN_THE_END, "messages are created", &mut created).unwrap_or_else(|error| panic!("{error}: {words}"));
+        wait_until(RECOVERY, "messages are created", &mut created)
+            .unwrap_or_else(|timeout| panic!("{timeout}: {error}"));
     }
 }

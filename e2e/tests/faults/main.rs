@@ -1,6 +1,6 @@
-//! The fault suite: what is promised, while something real is broken.
+//! The fault suite: the operator keeps its promises while a real part is broken.
 //!
-//! `FAULTS_MESSAGES` makes it larger, `FAULTS_SEED` chooses the random moments.
+//! `FAULTS_MESSAGES` sets the number of messages, `FAULTS_SEED` the random moments.
 
 mod api_server;
 mod broker;

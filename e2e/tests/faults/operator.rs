@@ -1,77 +1,80 @@
-//! The operator is killed, paused and told to stop, in full flow.
+//! The operator is killed, frozen or stopped while messages flow.
 
 use std::time::{Duration, Instant};
 
 use rig::Broker;
 
-use crate::ledger::{Ledger, UNDER_WAY};
-use e2e::world::{Operator, pause, world};
+use crate::ledger::{IN_FLIGHT, Ledger};
+use e2e::{Operator, let_fault_last, shared};
 
-/// After how long Kubernetes kills who was told to stop.
-const KUBERNETES_WAITS: Duration = Duration::from_secs(30);
+/// Kubernetes kills a container after this grace period.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 #[test]
-fn killed_again_and_again_it_loses_nothing() {
+fn killed() {
     const KILLS: usize = 3;
-    let mut ledger = Ledger::open(&world().kube, &world().broker, "killed");
+    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "killed");
     for _ in 0..KILLS {
-        let operator = Operator::start(&ledger.space, &[]);
+        let operator = Operator::start(&ledger.namespace, &[]);
         ledger.wait_for_flow(&operator, ledger.count / 8);
         operator.kill();
     }
-    let _operator = Operator::start(&ledger.space, &[]);
-    ledger.close(&world().broker, KILLS * UNDER_WAY);
+    let _operator = Operator::start(&ledger.namespace, &[]);
+    ledger.close(&shared().broker, KILLS * IN_FLIGHT);
 }
 
+/// The next operator sends no message again.
 #[test]
-fn told_to_stop_it_ends_in_time_and_the_next_one_sends_nothing_again() {
+fn stopped() {
     const STOPS: usize = 3;
-    let mut ledger = Ledger::open(&world().kube, &world().broker, "stopped");
+    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "stopped");
     for _ in 0..STOPS {
-        let operator = Operator::start(&ledger.space, &[]);
+        let operator = Operator::start(&ledger.namespace, &[]);
         ledger.wait_for_flow(&operator, ledger.count / 8);
         assert_eq!(operator.stop(), Some(0), "{}", operator.log());
     }
-    let _operator = Operator::start(&ledger.space, &[]);
-    ledger.close(&world().broker, 0);
+    let _operator = Operator::start(&ledger.namespace, &[]);
+    ledger.close(&shared().broker, 0);
 }
 
+/// The operator ends within the grace period of Kubernetes.
 #[test]
-fn told_to_stop_while_the_broker_is_frozen_it_ends_in_time() {
+fn stopped_while_broker_is_frozen() {
     let broker = Broker::start().expect("a broker");
-    let mut ledger = Ledger::open(&world().kube, &broker, "stuck");
-    let operator = Operator::on(&world().kube, &broker.url(), &ledger.space, &[]);
+    let mut ledger = Ledger::open(&shared().kube, &broker, "stuck");
+    let operator = Operator::with_broker(&broker.url(), &ledger.namespace, &[]);
     ledger.wait_for_flow(&operator, ledger.count / 4);
-    broker.freeze().expect("it is frozen");
+    broker.freeze().expect("a signal");
     ledger.wait_until_created();
-    assert_ne!(ledger.pending(), Some(0), "messages are under way");
-    let last_reported = Instant::now();
+    assert_ne!(ledger.pending(), Some(0), "messages are in flight");
+    let start = Instant::now();
     assert_eq!(operator.stop(), Some(0), "{}", operator.log());
-    assert!(last_reported.elapsed() < KUBERNETES_WAITS, "it ended after {:?}", last_reported.elapsed());
-    broker.thaw().expect("it goes on");
-    let _operator = Operator::on(&world().kube, &broker.url(), &ledger.space, &[]);
-    ledger.close(&broker, UNDER_WAY);
+    assert!(start.elapsed() < GRACE_PERIOD, "the operator ended after {:?}", start.elapsed());
+    broker.thaw().expect("a signal");
+    let _operator = Operator::with_broker(&broker.url(), &ledger.namespace, &[]);
+    ledger.close(&broker, IN_FLIGHT);
 }
 
 #[test]
-fn paused_for_a_while_it_goes_on() {
-    let mut ledger = Ledger::open(&world().kube, &world().broker, "paused");
-    let operator = Operator::start(&ledger.space, &[]);
+fn frozen() {
+    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "paused");
+    let operator = Operator::start(&ledger.namespace, &[]);
     ledger.wait_for_flow(&operator, ledger.count / 4);
     operator.freeze();
-    pause(Duration::from_secs(5));
+    let_fault_last(Duration::from_secs(5));
     operator.thaw();
-    ledger.close(&world().broker, 0);
+    ledger.close(&shared().broker, 0);
 }
 
+/// The operator sends the messages in flight again.
 #[test]
-fn paused_until_the_broker_has_given_it_up_it_sends_again_what_was_under_way() {
-    let mut ledger = Ledger::open(&world().kube, &world().broker, "forgotten");
-    let operator = Operator::start(&ledger.space, &[]);
+fn frozen_until_connection_is_closed() {
+    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "forgotten");
+    let operator = Operator::start(&ledger.namespace, &[]);
     ledger.wait_for_flow(&operator, ledger.count / 4);
     operator.freeze();
-    // The broker waits for two heartbeats of ten seconds.
-    pause(Duration::from_secs(25));
+    // The broker closes the connection after two heartbeats of ten seconds.
+    let_fault_last(Duration::from_secs(25));
     operator.thaw();
-    ledger.close(&world().broker, UNDER_WAY);
+    ledger.close(&shared().broker, IN_FLIGHT);
 }

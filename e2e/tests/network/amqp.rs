@@ -1,23 +1,23 @@
-//! AMQP as a broker speaks it, byte by byte, for saying what no broker says. Numbers are those of the
-//! AMQP 0-9-1 specification.
+//! AMQP as a broker speaks it, byte by byte, for frames that no broker sends. The numbers are those of
+//! the AMQP 0-9-1 specification.
 
 use std::io::{Read, Result, Write};
 
 use rig::tls_server::{Client, listen};
 
-/// The largest value a broker may ask for, each in its own width.
+/// The limits in a broker's `connection.tune`, in their own widths.
 #[derive(Clone, Copy, Debug)]
 pub struct Tune {
-    /// How many channels.
+    /// The number of channels.
     pub channel_max: u16,
-    /// How many bytes a frame; 0 for no limit.
+    /// The bytes of a frame. 0 means no limit.
     pub frame_max: u32,
-    /// Seconds; 0 for none.
+    /// The heartbeat in seconds. 0 means none.
     pub heartbeat: u16,
 }
 
-/// What RabbitMQ asks for by default.
-pub const USUAL: Tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 };
+/// The default of RabbitMQ.
+pub const DEFAULT: Tune = Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 };
 
 const START: (u16, u16) = (10, 10);
 const TUNE: (u16, u16) = (10, 30);
@@ -30,7 +30,7 @@ const CONFIRM_SELECT: (u16, u16) = (85, 10);
 const CONFIRM_SELECT_OK: (u16, u16) = (85, 11);
 const ACK: (u16, u16) = (60, 80);
 
-/// A frame of a kind (1: method, 2: header, 3: body, 8: heartbeat).
+/// Returns a frame of a type (1: method, 2: header, 3: body, 8: heartbeat).
 pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short frame");
     [&[kind][..], &channel.to_be_bytes(), &length.to_be_bytes(), payload, &[0xCE]].concat()
@@ -44,30 +44,30 @@ fn short(text: &[u8]) -> Vec<u8> {
     [&[u8::try_from(text.len()).expect("a short text")][..], text].concat()
 }
 
-/// `connection.start`: what a broker says first.
+/// Returns `connection.start`, the first frame of a broker.
 pub fn start() -> Vec<u8> {
     let long = |text: &[u8]| [&u32::try_from(text.len()).expect("a short text").to_be_bytes(), text].concat();
     method(0, START, &[&[0, 9, 0, 0, 0, 0][..], &long(b"EXTERNAL"), &long(b"en_US")].concat())
 }
 
-/// `connection.close` with these words.
-pub fn close(code: u16, words: &[u8]) -> Vec<u8> {
-    method(0, CLOSE, &[&code.to_be_bytes()[..], &short(words), &[0; 4]].concat())
+/// Returns `connection.close` with this text.
+pub fn close(code: u16, text: &[u8]) -> Vec<u8> {
+    method(0, CLOSE, &[&code.to_be_bytes()[..], &short(text), &[0; 4]].concat())
 }
 
-/// `connection.blocked` with these words.
-pub fn blocked(words: &[u8]) -> Vec<u8> {
-    method(0, BLOCKED, &short(words))
+/// Returns `connection.blocked` with this reason.
+pub fn blocked(reason: &[u8]) -> Vec<u8> {
+    method(0, BLOCKED, &short(reason))
 }
 
-/// Reads the protocol header, and answers it as a broker does.
+/// Reads the protocol header, and answers with `connection.start`.
 pub fn greet(client: &mut Client) -> Result<()> {
     client.read_exact(&mut [0; 8])?;
-    say(client, &start())
+    send(client, &start())
 }
 
-/// Says something.
-pub fn say(client: &mut Client, bytes: &[u8]) -> Result<()> {
+/// Sends bytes.
+pub fn send(client: &mut Client, bytes: &[u8]) -> Result<()> {
     client.write_all(bytes)?;
     client.flush()
 }
@@ -76,43 +76,43 @@ pub fn say(client: &mut Client, bytes: &[u8]) -> Result<()> {
 pub fn refuse_login(client: &mut Client) -> Result<()> {
     greet(client)?;
     read(client)?;
-    say(client, &close(403, b"ACCESS_REFUSED - Login was refused"))?;
+    send(client, &close(403, b"ACCESS_REFUSED - Login was refused"))?;
     listen(client)
 }
 
-/// Logs the client in, and agrees on what it makes of `tune`.
+/// Logs the client in with these limits.
 pub fn log_in(client: &mut Client, tune: Tune) -> Result<()> {
     greet(client)?;
     read(client)?;
     let Tune { channel_max, frame_max, heartbeat } = tune;
     let arguments = [&channel_max.to_be_bytes()[..], &frame_max.to_be_bytes(), &heartbeat.to_be_bytes()].concat();
-    say(client, &method(0, TUNE, &arguments))?;
+    send(client, &method(0, TUNE, &arguments))?;
     // tune-ok and open.
     read(client)?;
     read(client)?;
-    say(client, &method(0, OPEN_OK, &[0]))
+    send(client, &method(0, OPEN_OK, &[0]))
 }
 
-/// Confirms whatever is published, each message on a channel of its own.
+/// Confirms all messages.
 pub fn confirm_all(client: &mut Client) -> Result<()> {
     let mut published = vec![0_u64; 1 << 16];
     loop {
         let (kind, channel, payload) = read(client)?;
-        // A message is complete with its last frame of content; those of the tests have one.
+        // The last body frame completes a message. Messages of the tests have one.
         if kind == 3 {
             let tag = &mut published[usize::from(channel)];
             *tag += 1;
             let arguments = [&tag.to_be_bytes()[..], &[0]].concat();
-            say(client, &method(channel, ACK, &arguments))?;
+            send(client, &method(channel, ACK, &arguments))?;
         }
         if kind != 1 {
             continue;
         }
         match (number(&payload[..2]), number(&payload[2..4])) {
-            CHANNEL_OPEN => say(client, &method(channel, CHANNEL_OPEN_OK, &[0; 4]))?,
+            CHANNEL_OPEN => send(client, &method(channel, CHANNEL_OPEN_OK, &[0; 4]))?,
             CONFIRM_SELECT => {
                 published[usize::from(channel)] = 0;
-                say(client, &method(channel, CONFIRM_SELECT_OK, &[]))?;
+                send(client, &method(channel, CONFIRM_SELECT_OK, &[]))?;
             }
             _ => {}
         }

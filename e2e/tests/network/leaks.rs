@@ -1,4 +1,4 @@
-//! Connections that fail leave nothing behind: no thread, no socket, no memory.
+//! Failed connections leak no thread, no socket and no memory.
 
 use std::time::Duration;
 
@@ -6,42 +6,41 @@ use rig::proxy::Answer;
 use rig::{ClientCert, Proxy, TlsServer, tls_server, wait_until};
 
 use crate::amqp;
-use crate::process::{Process, Usage};
-use e2e::world::{Operator, SOON, Space, message, world};
+use crate::process::{Usage, usage};
+use e2e::{Operator, SOON, TestNamespace, message, shared, with_secret};
 
-/// Each has a connection of its own, as each has other bytes in its Secret.
+/// The number of Secrets. Each has other bytes, and so its own connection.
 const CREDENTIALS: usize = 200;
-/// How many connections fail in a way that takes ten seconds, and in one that takes a moment.
+/// The number of connections for each slow and each quick failure. A slow one takes ten seconds.
 type Counts = (usize, usize);
-/// Before the first look: all that can be under way at a time has been.
+/// The failures before the first measurement: as many as can be in flight at a time.
 const WARM_UP: Counts = (32, 80);
-/// Before the second: a thousand in all.
+/// The failures before the second measurement: a thousand in all.
 const FAILURES: Counts = (24, 240);
 
-/// Most that may be under way when all connections end at once: some threads and sockets.
+/// The threads and files that may remain for a moment after all connections have ended.
 const THREADS: usize = 8;
 const FILES: usize = 16;
-/// Within this, a broker that has refused many times is asked once more: every five minutes.
-const SELDOM: Duration = Duration::from_mins(6);
-/// What all connections hold that are opened at a time, in MiB, and so what the allocator may keep of it: two
-/// environments, eight handshakes each, 8 MiB of buffers. A thousand that leak would hold 8,000.
+/// The deadline for the next attempt after many refusals. The longest backoff is five minutes.
+const LONGEST_BACKOFF: Duration = Duration::from_mins(6);
+/// The memory of all connections at a time, in MiB, which the allocator may keep: two environments,
+/// eight handshakes each, 8 MiB of buffers. A thousand leaked connections would hold 8,000.
 const MEMORY: usize = 2 * 8 * 8;
 
 #[test]
-fn a_thousand_connections_that_fail_leave_no_thread_no_socket_and_no_memory() {
-    let space = Space::new("leaks");
-    let proxy = Proxy::start(world().broker.port()).expect("a proxy");
+fn failed_connections_leak_nothing() {
+    let namespace = TestNamespace::new("leaks");
+    let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
     proxy.answer(Answer::Close);
-    // Both environments' brokers are behind the proxy.
-    let operator = Operator::on(&world().kube, &proxy.url(), &space, &[]);
-    let process = Process::of(&operator);
-    let certificate = world().broker.client("publisher").expect("a certificate");
-    let manifests: String = (0..CREDENTIALS).map(|n| secret_and_message(&certificate, &space, n)).collect();
-    space.apply(&manifests).expect("all are accepted");
+    // The brokers of both environments are behind the proxy.
+    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
+    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let manifests: String = (0..CREDENTIALS).map(|n| secret_and_message(&certificate, &namespace, n)).collect();
+    namespace.apply(&manifests);
     wait_until(2 * SOON, "all connections have failed once", || proxy.accepted() >= CREDENTIALS)
         .unwrap_or_else(|error| panic!("{error}: {}", proxy.accepted()));
 
-    let server = world().broker.pki().server(&["localhost"]).expect("a certificate");
+    let server = shared().broker.pki().server(&["localhost"]).expect("a certificate");
     let start =
         |serve: fn(&mut tls_server::Client) -> std::io::Result<()>| TlsServer::start(&server, serve).expect("a server");
     let (mute, brief, refusing) = (start(tls_server::listen), start(|_| Ok(())), start(amqp::refuse_login));
@@ -52,61 +51,59 @@ fn a_thousand_connections_that_fail_leave_no_thread_no_socket_and_no_memory() {
         Answer::Elsewhere(brief.port()),
         Answer::Elsewhere(refusing.port()),
     ];
-    let fail = |(slowly, quickly): Counts| {
-        for (ways, count) in [(&slow[..], slowly), (&quick, quickly)] {
-            for way in ways {
-                fail(&proxy, way, count);
+    let fail = |(slow_count, quick_count): Counts| {
+        for (answers, count) in [(&slow[..], slow_count), (&quick, quick_count)] {
+            for answer in answers {
+                fail(&proxy, answer, count);
             }
         }
     };
     fail(WARM_UP);
-    let before = at_rest(&proxy, &process, None);
+    let before = at_rest(&proxy, &operator, None);
     fail(FAILURES);
-    let after = at_rest(&proxy, &process, Some(before));
+    let after = at_rest(&proxy, &operator, Some(before));
     println!("before a thousand failures: {before:?}; after: {after:?}");
     assert!(after.memory <= before.memory + MEMORY, "memory grew: {before:?}, {after:?}");
 
     proxy.answer(Answer::Forward);
-    wait_until(SELDOM, "a message is sent", || space.get("m0")["status"]["reason"] == "Sent")
-        .unwrap_or_else(|error| panic!("{error}: {:#}", space.get("m0")["status"]));
+    wait_until(LONGEST_BACKOFF, "a message is sent", || namespace.get("m0")["status"]["reason"] == "Sent")
+        .unwrap_or_else(|error| panic!("{error}: {:#}", namespace.get("m0")["status"]));
 }
 
-fn secret_and_message(certificate: &ClientCert, space: &Space, n: usize) -> String {
+fn secret_and_message(certificate: &ClientCert, namespace: &TestNamespace, n: usize) -> String {
     let name = format!("certs{n}");
     let certificate = ClientCert { ca: format!("# {n}\n{}", certificate.ca), ..certificate.clone() };
     let env = if n.is_multiple_of(2) { "env: prod" } else { "env: stg" };
-    let message = message(&format!("m{n}"), "leaks", "")
-        .replace("env: prod", env)
-        .replace("{name: certs}", &format!("{{name: {name}}}"));
-    format!("{}---{message}", certificate.secret_yaml(&name, &space.name))
+    let message = with_secret(&message(&format!("m{n}"), "leaks", "").replace("env: prod", env), &name);
+    format!("{}---{message}", certificate.secret_yaml(&name, &namespace.name))
 }
 
-/// Lets `count` connections fail in this way.
-fn fail(proxy: &Proxy, way: &Answer, count: usize) {
-    proxy.answer(way.clone());
+/// Lets `count` connections fail with this answer.
+fn fail(proxy: &Proxy, answer: &Answer, count: usize) {
+    proxy.answer(answer.clone());
     let enough = proxy.accepted() + count;
     wait_until(2 * SOON, "connections fail", || proxy.accepted() >= enough)
-        .unwrap_or_else(|error| panic!("{error}: {way:?}"));
+        .unwrap_or_else(|error| panic!("{error}: {answer:?}"));
 }
 
-/// Lets all connections end, and looks. If there is a look to compare with, waits for as few threads
-/// and files.
-fn at_rest(proxy: &Proxy, process: &Process, before: Option<Usage>) -> Usage {
+/// Lets all connections end, and measures the process. If there is an earlier measurement, waits
+/// until threads and files are close to it.
+fn at_rest(proxy: &Proxy, operator: &Operator, before: Option<Usage>) -> Usage {
     proxy.answer(Answer::Close);
-    wait_until(SOON, "the silent connections are given up", || proxy.open() == 0)
+    wait_until(SOON, "the silent connections end", || proxy.open() == 0)
         .unwrap_or_else(|error| panic!("{error}: {}", proxy.open()));
     let Some(before) = before else {
-        // Threads end a moment after their connections.
-        let settled = || process.usage().threads <= 3 * THREADS;
+        // Threads end shortly after their connections.
+        let settled = || usage(operator).threads <= 3 * THREADS;
         wait_until(Duration::from_secs(20), "threads end", settled)
-            .unwrap_or_else(|error| panic!("{error}: {:?}", process.usage()));
-        return process.usage();
+            .unwrap_or_else(|error| panic!("{error}: {:?}", usage(operator)));
+        return usage(operator);
     };
     let as_before = || {
-        let now = process.usage();
+        let now = usage(operator);
         now.threads <= before.threads + THREADS && now.files <= before.files + FILES
     };
-    wait_until(SOON, "threads and sockets are given back", as_before)
-        .unwrap_or_else(|error| panic!("{error}: {before:?}, {:?}", process.usage()));
-    process.usage()
+    wait_until(SOON, "threads and sockets are closed", as_before)
+        .unwrap_or_else(|error| panic!("{error}: {before:?}, {:?}", usage(operator)));
+    usage(operator)
 }

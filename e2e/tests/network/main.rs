@@ -1,11 +1,12 @@
-//! The network between operator and broker fails, Secrets change, and brokers are hostile: what is
-//! promised holds all the same.
+//! The network between operator and broker fails, Secrets change, and brokers are hostile. The operator
+//! keeps its promises.
 
 mod amqp;
+mod connections;
 mod credentials;
 mod hostile;
 mod leaks;
 mod ledger;
-mod links;
+
 mod process;
 mod refusals;

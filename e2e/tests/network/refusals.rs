@@ -1,29 +1,28 @@
-//! A broker refuses many messages of one user: each is told so for its own sake, and the others go on.
+//! A broker refuses many messages of one user. Each gets its own error, and the others are sent.
 
 use fedora_message::policy::outcome::{Failure, Reason};
-use fedora_message_operator::internals::Fence;
-use fedora_message_operator::internals::{Brokers, Pool};
+use fedora_message_operator::internals::{Brokers, Fence, Pool};
 use rig::{Proxy, wait_until};
 
 use crate::credentials::{credentials, publish};
-use e2e::world::{SOON, world};
+use e2e::{SOON, shared};
 
-/// More than twice as many as the broker allows a connection to have channels.
+/// More than twice the number of channels that the broker allows on a connection.
 const REFUSALS: usize = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn each_refusal_is_a_messages_own_and_the_connection_never_wears_out() {
-    let proxy = Proxy::start(world().broker.port()).expect("a proxy");
+async fn refusals_keep_connection() {
+    let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
     let brokers = Brokers { prod: proxy.url().parse().expect("a URL"), stg: proxy.url().parse().expect("a URL") };
     let pool = Pool::new(brokers, SOON, Fence::always_open(), |_| {});
-    let nice = credentials(&world().broker.client("nice-app").expect("a certificate"));
+    let nice = credentials(&shared().broker.client("nice-app").expect("a certificate"));
     for n in 0..REFUSALS {
         let topic = format!("evil.topic{n}");
-        let error = publish(&pool, &nice, &topic).await.expect_err("it is refused");
+        let error = publish(&pool, &nice, &topic).await.expect_err("a refusal");
         assert_eq!(error.reason(), Reason::TopicForbidden, "{error:?}");
         assert!(error.to_string().contains(&format!("'{topic}'")), "{topic}: {error}");
-        publish(&pool, &nice, &format!("nice.topic{n}")).await.expect("it is confirmed");
+        publish(&pool, &nice, &format!("nice.topic{n}")).await.expect("a confirm");
     }
-    wait_until(SOON, "connections without channels end", || proxy.open() == 1).expect("they end");
+    wait_until(SOON, "connections without channels end", || proxy.open() == 1).expect("the connections end");
     assert!(proxy.accepted() <= 4, "{} connections", proxy.accepted());
 }

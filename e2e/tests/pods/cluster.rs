@@ -1,4 +1,4 @@
-//! The shared cluster, and what its tests say about Pods.
+//! The shared cluster, and functions for Pods.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -7,13 +7,13 @@ use rig::network::NODE;
 use rig::{Cluster, wait_until};
 use serde_json::Value;
 
-use e2e::world::{Operator, Space, install};
+use e2e::{Operator, TestNamespace, install};
 
-/// How long a Pod may take on a busy machine, with the time that the CLI waits for a broker in it.
-pub const LATER: Duration = Duration::from_mins(3);
+/// The deadline for a Pod on a busy machine. It includes the time that the CLI waits for a broker.
+pub const POD_DEADLINE: Duration = Duration::from_mins(3);
 
-/// The shared cluster, with CRD and admission policy installed. The calling thread is moved into its
-/// network.
+/// Returns the shared cluster, with CRD and admission policy installed. Moves the calling thread into
+/// its network.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| {
@@ -25,8 +25,8 @@ pub fn cluster() -> &'static Cluster {
     cluster
 }
 
-/// What Pods that work with the cluster are told beside what is in their manifests: where its API server is, as it has
-/// no addresses of Services, and its broker, as it is not Fedora's.
+/// Returns the environment of Pods in the cluster: the address of its API server, because it has no
+/// Service addresses, and the URL of its broker.
 pub fn environment(cluster: &Cluster) -> [(&'static str, String); 3] {
     let url = cluster.kube.url();
     let port = url.rsplit(':').next().expect("a port");
@@ -37,59 +37,53 @@ pub fn environment(cluster: &Cluster) -> [(&'static str, String); 3] {
     ]
 }
 
-/// A namespace in which only restricted Pods are let in, with a certificate of the broker's user.
-pub fn space(title: &str, user: &str) -> Space<'static> {
+/// Creates a namespace that admits only restricted Pods, with a certificate of the broker's user.
+pub fn namespace(title: &str, user: &str) -> TestNamespace<'static> {
     let cluster = cluster();
-    let space = Space::on(&cluster.kube, title);
+    let namespace = TestNamespace::on(&cluster.kube, title);
     let level = "pod-security.kubernetes.io/enforce=restricted";
-    cluster.kube.run(&["label", "namespace", &space.name, level]).expect("the namespace is labelled");
-    space.certificate(&cluster.broker, user);
-    space
+    cluster.kube.run(&["label", "namespace", &namespace.name, level]).expect("the label is set");
+    namespace.store_certificate(&cluster.broker, user);
+    namespace
 }
 
-/// An operator in this delivery mode, for this namespace.
-pub fn operator(space: &Space, mode: &str, arguments: &[&str]) -> Operator {
-    operator_at(&cluster().broker.url(), space, mode, arguments)
+/// Starts an operator in this delivery mode for a namespace.
+pub fn operator(namespace: &TestNamespace, mode: &str, arguments: &[&str]) -> Operator {
+    operator_at(&cluster().broker.url(), namespace, mode, arguments)
 }
 
-/// The same, with another URL of a broker.
-pub fn operator_at(broker_url: &str, space: &Space, mode: &str, arguments: &[&str]) -> Operator {
+/// Like [`operator`], with this URL of the broker.
+pub fn operator_at(broker_url: &str, namespace: &TestNamespace, mode: &str, arguments: &[&str]) -> Operator {
     let arguments = [&["--delivery-mode", mode, "--cli-image-pull-policy", "Never"], arguments].concat();
-    Operator::on(&cluster().kube, broker_url, space, &arguments)
+    Operator::with_broker(broker_url, namespace, &arguments)
 }
 
-/// The Pods of a namespace.
-pub fn pods(space: &Space) -> Vec<Value> {
-    let json = space.kubectl(&["get", "pods", "-o", "json"], "").expect("kubectl lists");
-    let list: Value = serde_json::from_str(&json).expect("kubectl prints JSON");
-    list["items"].as_array().expect("a list").clone()
+/// Returns the Pods of a namespace.
+pub fn pods(namespace: &TestNamespace) -> Vec<Value> {
+    namespace.list(&["pods"])
 }
 
-/// Waits until a message's status has the given reason, for as long as a Pod takes.
-pub fn wait_for_reason(space: &Space, name: &str, reason: &str) -> Value {
+/// Like [`TestNamespace::wait_for_reason`], with the deadline for a Pod.
+pub fn wait_for_reason(namespace: &TestNamespace, name: &str, reason: &str) -> Value {
     let mut last = Value::Null;
-    wait_until(LATER, &format!("{name} has reason {reason}"), || {
-        last = space.get(name)["status"].take();
+    wait_until(POD_DEADLINE, &format!("{name} has reason {reason}"), || {
+        last = namespace.get(name)["status"].take();
         last["reason"] == reason
     })
-    .unwrap_or_else(|error| panic!("{error}; the status is {last:#}, the Pods are {:#?}", pods(space)));
+    .unwrap_or_else(|error| panic!("{error}; the status is {last:#}, the Pods are {:#?}", pods(namespace)));
     last
 }
 
-/// Waits until every message of a namespace is sent, for as long as Pods take.
-pub fn wait_for_all_sent(space: &Space) {
-    let mut last = 0;
-    let mut begin = Instant::now();
-    loop {
-        let pending = space.kubectl(&["get", "fmsg", "--field-selector", "status.status!=true", "-o", "name"], "");
-        let pending = pending.expect("kubectl lists").lines().count();
-        if pending == 0 {
-            return;
+/// Waits until every message of a namespace is sent. The deadline starts again with each sent message.
+pub fn wait_for_all_sent(namespace: &TestNamespace) {
+    let mut progress = (0, Instant::now());
+    wait_until(Duration::MAX, "all messages are sent", || {
+        let pending = namespace.pending().expect("the API server answers").len();
+        if pending != progress.0 {
+            progress = (pending, Instant::now());
         }
-        if pending != last {
-            (last, begin) = (pending, Instant::now());
-        }
-        assert!(begin.elapsed() < LATER, "{pending} messages are not sent: {:#?}", pods(space));
-        std::thread::sleep(Duration::from_millis(200));
-    }
+        assert!(progress.1.elapsed() < POD_DEADLINE, "{pending} messages are not sent: {:#?}", pods(namespace));
+        pending == 0
+    })
+    .expect("all messages are sent");
 }

@@ -1,36 +1,34 @@
-//! `fallback`: the direct way while it works, Pods while it does not.
+//! Delivery mode `fallback`: direct delivery, or Pods while direct delivery fails.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lapin::message::BasicGetMessage;
 use rig::network::NODE;
 use rig::proxy::{Answer, Direction, Proxy};
 use rig::wait_until;
 use serde_json::Value;
 
-use crate::cluster::{LATER, cluster, operator_at, space, wait_for_all_sent, wait_for_reason};
-use e2e::fidelity::cases::parse;
-use e2e::raw::RawConsumer;
-use e2e::world::{Operator, SOON, Space, message};
+use crate::cluster::{POD_DEADLINE, cluster, namespace, operator_at, wait_for_all_sent, wait_for_reason};
+use e2e::raw::{RawConsumer, id};
+use e2e::{Operator, SOON, TestNamespace, message, numbered};
 
-/// In front of the broker; it fails for the operator alone, as Pods have addresses of their own.
+/// Starts a proxy before the broker. It fails only for the operator, because Pods have their own
+/// addresses.
 fn proxy() -> Proxy {
     Proxy::against(IpAddr::V4(NODE), cluster().broker.port()).expect("a proxy")
 }
 
-fn start(space: &Space, proxy: &Proxy, arguments: &[&str]) -> Operator {
+fn start(namespace: &TestNamespace, proxy: &Proxy, arguments: &[&str]) -> Operator {
     let url = format!("amqps://{NODE}:{}/%2Fpubsub", proxy.port());
-    operator_at(&url, space, "fallback", &[&["--max-pods", "6"], arguments].concat())
+    operator_at(&url, namespace, "fallback", &[&["--max-pods", "6"], arguments].concat())
 }
 
-/// Creates messages whose names begin so, and waits until they are sent; their statuses, by uid.
-fn send(space: &Space, names: &str, topic: &str, number: usize) -> BTreeMap<String, Value> {
-    let all: String = (0..number).map(|number| message(&format!("{names}-{number}"), topic, "")).collect();
-    space.apply(&all).expect("all are accepted");
-    wait_for_all_sent(space);
-    let objects = parse(&space.kubectl(&["get", "fmsg", "-o", "json"], "").expect("kubectl lists"));
-    let objects = objects["items"].as_array().expect("a list").clone();
+/// Creates messages with this prefix of their names, and waits until they are sent. Returns their
+/// statuses by uid.
+fn send(namespace: &TestNamespace, names: &str, topic: &str, number: usize) -> BTreeMap<String, Value> {
+    namespace.apply(&numbered(number, &format!("{names}-"), |_| topic.to_owned()));
+    wait_for_all_sent(namespace);
+    let objects = namespace.messages();
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let chosen = objects.into_iter().filter(|object| text(&object["metadata"]["name"]).starts_with(names));
     chosen.map(|mut object| (text(&object["metadata"]["uid"]), object["status"].take())).collect()
@@ -43,35 +41,34 @@ fn assert_all_by(mode: &str, statuses: &BTreeMap<String, Value>) {
 }
 
 fn ids(consumer: &RawConsumer, at_least: usize) -> Vec<String> {
-    let received = consumer.take(at_least, LATER);
-    let id = |message: &BasicGetMessage| message.properties.message_id().as_ref().map(ToString::to_string);
-    received.iter().map(|message| id(message).expect("an id")).collect()
+    consumer.take(at_least, POD_DEADLINE).iter().map(id).collect()
 }
 
-/// Direct delivery is cut off, Pods deliver; it comes back, and the next go directly.
+/// Pods deliver while the direct connection is cut, and direct delivery resumes afterwards. No message
+/// arrives twice.
 #[test]
-fn pods_deliver_while_the_direct_way_is_cut_off_and_no_message_goes_both_ways() {
+fn falls_back_while_connection_is_cut() {
     const TOPIC: &str = "pods.fallback";
-    let space = space("fallback", "publisher");
+    let namespace = namespace("fallback", "publisher");
     let consumer = RawConsumer::start(&cluster().broker, TOPIC);
     let proxy = proxy();
-    let operator = start(&space, &proxy, &[]);
-    let before = send(&space, "before", TOPIC, 5);
+    let operator = start(&namespace, &proxy, &[]);
+    let before = send(&namespace, "before", TOPIC, 5);
     assert_all_by("direct", &before);
 
     proxy.answer(Answer::Close);
     proxy.cut();
-    let during = send(&space, "during", TOPIC, 30);
+    let during = send(&namespace, "during", TOPIC, 30);
     assert_all_by("pod", &during);
     for (uid, status) in &during {
-        let words = status["message"].as_str().expect("a message");
-        let begin = format!("Message was sent successfully by Pod {}/fedora-message-{uid}-", space.name);
-        assert!(words.starts_with(&begin) && words.contains("direct delivery failed with "), "{words}");
+        let text = status["message"].as_str().expect("a message");
+        let prefix = format!("Message was sent successfully by Pod {}/fedora-message-{uid}-", namespace.name);
+        assert!(text.starts_with(&prefix) && text.contains("direct delivery failed with "), "{text}");
     }
 
     proxy.answer(Answer::Forward);
-    wait_until(SOON, "the direct way is back", || proxy.open() > 0).expect("the operator finds it");
-    let after = send(&space, "after", TOPIC, 10);
+    wait_until(SOON, "a direct connection", || proxy.open() > 0).expect("a direct connection");
+    let after = send(&namespace, "after", TOPIC, 10);
     assert_all_by("direct", &after);
     operator.stop();
 
@@ -80,34 +77,34 @@ fn pods_deliver_while_the_direct_way_is_cut_off_and_no_message_goes_both_ways() 
     received.sort();
     let mut expected: Vec<String> = all.into_iter().cloned().collect();
     expected.sort();
-    assert_eq!(received, expected, "each once, under its id");
+    assert_eq!(received, expected, "each message once");
 }
 
-/// The broker gets what is sent directly, and its confirms are lost: the messages that find it out go both
-/// ways, under the same id, and the others by Pods alone.
+/// The broker receives messages, and its confirms are lost. The messages that detect this go both ways
+/// with the same id. All others go by Pods only.
 #[test]
-fn after_lost_confirms_pods_deliver_and_only_what_was_not_confirmed_goes_both_ways() {
+fn falls_back_after_lost_confirms() {
     const TOPIC: &str = "pods.unconfirmed";
-    let space = space("unconfirmed", "publisher");
+    let namespace = namespace("unconfirmed", "publisher");
     let consumer = RawConsumer::start(&cluster().broker, TOPIC);
     let proxy = proxy();
-    let operator = start(&space, &proxy, &["--confirm-timeout", "3", "--fallback-after", "2"]);
-    let before = send(&space, "before", TOPIC, 1);
+    let operator = start(&namespace, &proxy, &["--confirm-timeout", "3", "--fallback-after", "2"]);
+    let before = send(&namespace, "before", TOPIC, 1);
     assert_all_by("direct", &before);
 
     proxy.stall(&[Direction::Down]);
-    let first = send(&space, "first", TOPIC, 2);
+    let first = send(&namespace, "first", TOPIC, 2);
     assert_all_by("pod", &first);
-    let during = send(&space, "during", TOPIC, 10);
+    let during = send(&namespace, "during", TOPIC, 10);
     assert_all_by("pod", &during);
     proxy.stall(&[]);
-    wait_until(LATER, "messages go directly again", || {
-        let probe = send(&space, "probe", TOPIC, 1);
+    wait_until(POD_DEADLINE, "direct delivery works again", || {
+        let probe = send(&namespace, "probe", TOPIC, 1);
         let direct = probe.values().all(|status| status["deliveryMode"] == "direct");
-        space.kubectl(&["delete", "fmsg", "probe-0"], "").expect("it is deleted");
+        namespace.kubectl(&["delete", "fmsg", "probe-0"]);
         direct
     })
-    .expect("they do");
+    .expect("direct delivery works again");
     let log = operator.log();
     operator.stop();
 
@@ -120,19 +117,19 @@ fn after_lost_confirms_pods_deliver_and_only_what_was_not_confirmed_goes_both_wa
         let attempts = log.lines().filter(|line| line.contains(uid) && line.contains("ConfirmTimeout")).count();
         assert!((1..=1 + attempts).contains(&times), "{uid} was received {times} times: {status:#}\n{log}");
     }
-    // Whoever asks whether confirms are back does so alone.
+    // Only one message at a time tests direct delivery.
     let twice = during.keys().filter(|uid| times[*uid] > 1).count();
     assert!(twice <= during.len() / 2, "{twice} of {} went both ways", during.len());
 }
 
-/// A message's own fault is no reason for a Pod.
+/// The refusal of a message is no reason for a Pod.
 #[test]
-fn a_message_that_is_refused_is_not_given_to_a_pod() {
-    let space = space("own-fault", "nice-app");
+fn refused_message_gets_no_pod() {
+    let namespace = namespace("own-fault", "nice-app");
     let proxy = proxy();
-    let _operator = start(&space, &proxy, &["--fallback-after", "1"]);
-    space.apply(&message("forbidden", "evil.topic", "")).expect("it is accepted");
-    let status = wait_for_reason(&space, "forbidden", "TopicForbidden");
+    let _operator = start(&namespace, &proxy, &["--fallback-after", "1"]);
+    namespace.apply(&message("forbidden", "evil.topic", ""));
+    let status = wait_for_reason(&namespace, "forbidden", "TopicForbidden");
     assert_eq!(status["deliveryMode"], "direct");
-    assert_eq!(crate::cluster::pods(&space), Vec::<Value>::new());
+    assert_eq!(crate::cluster::pods(&namespace), Vec::<Value>::new());
 }

@@ -1,4 +1,4 @@
-//! The operator in its own image, in the cluster that it works for.
+//! The operator in its image, in its cluster.
 
 use std::fs;
 use std::process::Command;
@@ -6,19 +6,19 @@ use std::process::Command;
 use rig::{Guard, images};
 use serde_json::{Value, json};
 
-use crate::cluster::{cluster, environment, space, wait_for_reason};
+use crate::cluster::{cluster, environment, namespace, wait_for_reason};
 use e2e::raw::RawConsumer;
-use e2e::world::{SOON, message, project};
+use e2e::{SOON, message, project};
 
-/// The program is linked statically, and there is nothing beside it but its licence; the labels say what it is.
+/// The image holds a static program and its license. Its labels describe it.
 #[test]
-fn the_image_is_small_and_holds_the_program_and_its_licence() {
+fn image_is_small() {
     let guard = Guard::new("image").expect("a folder");
     let path = |name: &str| guard.scratch().join(name);
     images::operator(&path("operator.tar")).expect("the image is built");
     let size = fs::metadata(path("operator.tar")).expect("a file").len();
     assert!(size < 12 << 20, "{size} bytes");
-    // An OCI layout: an index, which names a manifest, which names a layer.
+    // In an OCI layout, the index names a manifest, and the manifest names a layer.
     unpack(&guard, "operator.tar");
     let index = fs::read_to_string(path("index.json")).expect("an index");
     let manifest = path(&blob(&index));
@@ -29,7 +29,7 @@ fn the_image_is_small_and_holds_the_program_and_its_licence() {
     assert_eq!(listed, "LICENSE\nfedora-message-operator\n");
     let program = fs::read(path("fedora-message-operator")).expect("a program");
     assert!(program.len() < 10_000_000, "{} bytes", program.len());
-    assert_eq!(interpreter(&program), None, "it needs no loader, and so no library");
+    assert_eq!(interpreter(&program), None, "a static program needs no loader");
     let labels = &manifest["annotations"];
     for (label, value) in [
         ("title", "fedora-message-operator"),
@@ -46,7 +46,10 @@ fn the_image_is_small_and_holds_the_program_and_its_licence() {
     let home = std::env::home_dir().expect("a home").display().to_string();
     let source = project("").canonicalize().expect("a path").display().to_string();
     for folder in [source, format!("{home}/.cargo")] {
-        assert!(!program.windows(folder.len()).any(|bytes| bytes == folder.as_bytes()), "it names {folder}");
+        assert!(
+            !program.windows(folder.len()).any(|bytes| bytes == folder.as_bytes()),
+            "the program contains {folder}"
+        );
     }
 }
 
@@ -55,43 +58,43 @@ fn unpack(guard: &Guard, archive: &str) {
     assert!(tar.expect("tar starts").success());
 }
 
-/// The file of the first blob that a text names.
+/// Returns the file of the first blob in a text.
 fn blob(text: &str) -> String {
     let (_, rest) = text.split_once("sha256:").expect("a digest");
     format!("blobs/sha256/{}", &rest[..64])
 }
 
-/// The loader that a 64-bit program asks for, at its place in the program's headers.
+/// Returns the position of the program header that names a loader, in a 64-bit program.
 fn interpreter(program: &[u8]) -> Option<usize> {
     const INTERPRETER: u32 = 3;
     assert_eq!(&program[..5], b"\x7fELF\x02");
     let number = |at: usize| usize::from(u16::from_le_bytes([program[at], program[at + 1]]));
     let kind = |at: usize| u32::from_le_bytes(program[at..at + 4].try_into().expect("four bytes"));
     let start = usize::try_from(u64::from_le_bytes(program[32..40].try_into().expect("eight bytes")));
-    let (start, size, count) = (start.expect("a place"), number(54), number(56));
+    let (start, size, count) = (start.expect("a position"), number(54), number(56));
     (0..count).map(|header| start + header * size).find(|at| kind(*at) == INTERPRETER)
 }
 
-/// As a Deployment under a service account with the rights of manifests/base, in a namespace that lets in
-/// restricted Pods alone.
+/// The operator runs as a Deployment, under a service account with the permissions of manifests/base,
+/// in a namespace that admits only restricted Pods.
 #[test]
-fn the_operator_works_from_its_image_under_its_service_account() {
+fn runs_from_image() {
     let cluster = cluster();
     let archive = cluster.node().scratch().join("operator.tar");
     images::operator(&archive).expect("the image is built");
-    cluster.import(&archive).expect("the node has it");
-    let space = space("image", "publisher");
+    cluster.import(&archive).expect("the node imports the image");
+    let namespace = namespace("image", "publisher");
     let files = ["manifests/base/rights.yaml", "manifests/components/pods/rights.yaml"].map(project);
-    cluster.kube.apply(&files).expect("the rights are stored");
-    space.kubectl(&["create", "serviceaccount", "operator"], "").expect("it is created");
+    cluster.kube.apply(&files).expect("the roles are stored");
+    namespace.kubectl(&["create", "serviceaccount", "operator"]);
     for role in ["fedora-message-operator", "fedora-message-operator-pods"] {
-        let (of, to) = (format!("--clusterrole={role}"), format!("--serviceaccount={}:operator", space.name));
-        space.kubectl(&["create", "rolebinding", role, &of, &to], "").expect("it is bound");
+        let (of, to) = (format!("--clusterrole={role}"), format!("--serviceaccount={}:operator", namespace.name));
+        namespace.kubectl(&["create", "rolebinding", role, &of, &to]);
     }
     let consumer = RawConsumer::start(&cluster.broker, "image.#");
 
     let own = [
-        ("WATCH_NAMESPACES", space.name.clone()),
+        ("WATCH_NAMESPACES", namespace.name.clone()),
         ("DELIVERY_MODE", "pod".to_owned()),
         ("CLI_IMAGE_PULL_POLICY", "Never".to_owned()),
     ];
@@ -124,12 +127,12 @@ fn the_operator_works_from_its_image_under_its_service_account() {
             },
         },
     });
-    space.apply(&deployment.to_string()).expect("it is accepted");
+    namespace.apply(&deployment.to_string());
     let available = ["wait", "--for=condition=Available", "deployment/operator", "--timeout=60s"];
-    let logs = || space.kubectl(&["logs", "deployment/operator"], "");
-    space.kubectl(&available, "").unwrap_or_else(|error| panic!("{error}\n{:?}", logs()));
-    space.apply(&message("hello", "image.hello", "")).expect("it is accepted");
-    let status = wait_for_reason(&space, "hello", "Sent");
+    let logs = || namespace.try_kubectl(&["logs", "deployment/operator"], "");
+    namespace.try_kubectl(&available, "").unwrap_or_else(|error| panic!("{error}\n{:?}", logs()));
+    namespace.apply(&message("hello", "image.hello", ""));
+    let status = wait_for_reason(&namespace, "hello", "Sent");
     assert_eq!(status["deliveryMode"], "pod");
     assert_eq!(consumer.take(1, SOON).len(), 1);
 }

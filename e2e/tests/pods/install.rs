@@ -1,16 +1,14 @@
-//! Installed as the README says, on an empty cluster: it becomes available, is upgraded under load, and
-//! leaves nothing behind.
+//! Installation on an empty cluster, as the README describes it: the operator becomes available, is
+//! upgraded under load, and leaves nothing behind.
 
-use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use rig::{Cluster, images, schemas, wait_until};
 
 use crate::cluster::environment;
 use e2e::overlay::with_component;
-use e2e::raw::RawConsumer;
-use e2e::world::{SOON, Space, message, project};
+use e2e::raw::{RawConsumer, unique};
+use e2e::{SOON, TestNamespace, message, numbered, project, with_body};
 
 /// The namespaces that the overlays name.
 const NAMESPACE: &str = "fedora-message-operator";
@@ -21,24 +19,24 @@ fn overlay(name: &str) -> String {
     project("manifests/overlays").join(name).display().to_string()
 }
 
-/// Gives the node the image.
+/// Imports the image into the node.
 fn import(cluster: &Cluster) {
     let archive = cluster.node().scratch().join("operator.tar");
     images::operator(&archive).expect("the image is built");
-    cluster.import(&archive).expect("the node has it");
+    cluster.import(&archive).expect("the node imports the image");
 }
 
 /// Installs an overlay into its namespace, and waits until it is available.
 fn install(cluster: &Cluster, name: &str, namespace: &str) {
     let kube = &cluster.kube;
-    kube.run(&["apply", "--server-side", "-k", &overlay(name)]).expect("it is installed");
+    kube.run(&["apply", "--server-side", "-k", &overlay(name)]).expect("kubectl installs it");
     let env = environment(cluster).map(|(name, value)| format!("{name}={value}"));
     let set = ["-n", namespace, "set", "env", "deployment/fedora-message-operator", &env[0], &env[1], &env[2]];
-    kube.run(&set).expect("it is configured");
-    await_rollout(cluster, namespace);
+    kube.run(&set).expect("kubectl configures it");
+    wait_for_rollout(cluster, namespace);
 }
 
-fn await_rollout(cluster: &Cluster, namespace: &str) {
+fn wait_for_rollout(cluster: &Cluster, namespace: &str) {
     let status = ["-n", namespace, "rollout", "status", "deployment/fedora-message-operator", "--timeout=120s"];
     if let Err(error) = cluster.kube.run(&status) {
         let describe = cluster.kube.run(&["-n", namespace, "describe", "pods"]).unwrap_or_default();
@@ -46,45 +44,47 @@ fn await_rollout(cluster: &Cluster, namespace: &str) {
     }
 }
 
+/// The operator is installed, upgraded under load and removed.
 #[test]
-fn it_is_installed_upgraded_under_load_and_removed() {
-    // From where the cluster is, nothing can be fetched.
+fn installs_cleanly() {
+    // The network of the cluster does not reach the internet.
     let catalog = schemas::catalog().expect("the catalog is exported");
     let cluster = Cluster::start().expect("a cluster of its own");
     import(&cluster);
-    for_one_namespace(&cluster);
+    install_for_one_namespace(&cluster);
     install(&cluster, "cluster-wide", NAMESPACE);
     let kube = &cluster.kube;
-    let space = Space::on(kube, "apps");
-    space.certificate(&cluster.broker, "publisher");
-    send_the_example(&cluster);
-    ask_it_whether_all_is_in_order(&cluster);
-    check_schemas(&cluster, &space, &catalog);
-    upgrade_under_load(&cluster, &space);
-    roles_of_users(&cluster, &space);
+    let namespace = TestNamespace::on(kube, "apps");
+    namespace.store_certificate(&cluster.broker, "publisher");
+    send_example(&cluster);
+    check_cluster(&cluster);
+    check_schemas(&cluster, &namespace, &catalog);
+    upgrade_under_load(&cluster, &namespace);
+    check_user_roles(&cluster, &namespace);
 
-    kube.run(&["delete", "-k", &overlay("cluster-wide"), "--timeout=60s"]).expect("it is removed");
+    kube.run(&["delete", "-k", &overlay("cluster-wide"), "--timeout=60s"]).expect("kubectl removes it");
     let left = ["get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy,namespace", "-o", "name"];
     let left = kube.run(&left).expect("kubectl lists");
     let left: Vec<_> = left.lines().filter(|name| name.contains("fedora")).collect();
     assert_eq!(left, Vec::<&str>::new());
 }
 
-/// In a namespace that lets in restricted Pods alone, on a cluster where somebody else has installed CRD and policy:
-/// messages are sent there, and nothing may be done anywhere else. Removed, it leaves these two.
-fn for_one_namespace(cluster: &Cluster) {
+/// Installs the operator for one namespace that admits only restricted Pods. CRD and policy exist
+/// already. The operator has no permissions in other namespaces, and its removal leaves CRD and
+/// policy.
+fn install_for_one_namespace(cluster: &Cluster) {
     let kube = &cluster.kube;
     let files = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"]
         .map(|file| project(file).display().to_string());
-    kube.run(&["apply", "--server-side", "-f", &files[0], "-f", &files[1]]).expect("somebody has installed them");
+    kube.run(&["apply", "--server-side", "-f", &files[0], "-f", &files[1]]).expect("CRD and policy are installed");
     let crd = "crd/fedoramessages.apps.fedoraproject.org";
     kube.run(&["wait", "--for=condition=Established", crd, "--timeout=30s"]).expect("the CRD is served");
-    kube.create_namespace(APPS).expect("the namespace is made");
+    kube.create_namespace(APPS).expect("a namespace");
     let level = "pod-security.kubernetes.io/enforce=restricted";
-    kube.run(&["label", "namespace", APPS, level]).expect("it is labelled");
+    kube.run(&["label", "namespace", APPS, level]).expect("the label is set");
     install(cluster, "one-namespace", APPS);
 
-    let certificate = cluster.broker.client("publisher").expect("a certificate is issued");
+    let certificate = cluster.broker.client("publisher").expect("a certificate");
     kube.apply_text(&certificate.secret_yaml("certs", APPS)).expect("the Secret is stored");
     let consumer = RawConsumer::start(&cluster.broker, "one.#");
     kube.apply_text(&message("here", "one.namespace", "").replace("{name: here}", "{name: here, namespace: apps}"))
@@ -100,14 +100,14 @@ fn for_one_namespace(cluster: &Cluster) {
         may(verb, what, APPS).unwrap_or_else(|error| panic!("{verb} {what} here: {error}"));
         assert!(may(verb, what, "default").is_err(), "{verb} {what} elsewhere");
     }
-    kube.run(&["delete", "-k", &overlay("one-namespace"), "--timeout=60s"]).expect("it is removed");
+    kube.run(&["delete", "-k", &overlay("one-namespace"), "--timeout=60s"]).expect("kubectl removes it");
     kube.run(&["get", crd]).expect("the CRD stays");
-    kube.run(&["delete", "namespace", APPS, "--timeout=60s"]).expect("nothing holds the namespace");
+    kube.run(&["delete", "namespace", APPS, "--timeout=60s"]).expect("nothing blocks the deletion");
 }
 
-/// The example of the README, with its Secret, in the namespace that it names.
-fn send_the_example(cluster: &Cluster) {
-    let certificate = cluster.broker.client("publisher").expect("a certificate is issued");
+/// Sends the example of the README in the namespace `default`.
+fn send_example(cluster: &Cluster) {
+    let certificate = cluster.broker.client("publisher").expect("a certificate");
     let secret = certificate.secret_yaml("fedora-messaging-certs", "default");
     cluster.kube.apply_text(&secret).expect("the Secret is stored");
     let example = project("docs/examples/hello-world.yaml").display().to_string();
@@ -116,73 +116,67 @@ fn send_the_example(cluster: &Cluster) {
     cluster.kube.run(&wait).expect("it is sent");
 }
 
-/// As docs/operations.md says.
-fn ask_it_whether_all_is_in_order(cluster: &Cluster) {
+/// Runs `check --cluster` in the Pod, as docs/operations.md describes.
+fn check_cluster(cluster: &Cluster) {
     let program = ["--", "/fedora-message-operator", "check", "--cluster"];
     let exec = [&["-n", NAMESPACE, "exec", "deploy/fedora-message-operator"][..], &program].concat();
-    let said = cluster.kube.run(&exec).expect("all is in order");
-    assert!(said.contains("CRD           is this program's") && said.contains("rights "), "{said}");
+    let output = cluster.kube.run(&exec).expect("the check succeeds");
+    assert!(output.contains("CRD           is this program's") && output.contains("rights "), "{output}");
 }
 
-/// With the component and its `ConfigMap`, a message that does not fit its schema is refused.
-fn check_schemas(cluster: &Cluster, space: &Space, catalog: &Path) {
+/// With the component and its `ConfigMap`, the operator refuses a message that violates its schema.
+fn check_schemas(cluster: &Cluster, namespace: &TestNamespace, catalog: &Path) {
     let kube = &cluster.kube;
     let file = format!("--from-file={}", catalog.display());
     let create = ["-n", NAMESPACE, "create", "configmap", "fedora-message-schemas", &file];
     kube.run(&create).expect("the ConfigMap is stored");
     let folder = with_component(kube, "cluster-wide", "schemas").display().to_string();
-    kube.run(&["apply", "--server-side", "-k", &folder]).expect("it is installed");
-    await_rollout(cluster, NAMESPACE);
-    let misfit = message("misfit", "schemas.pods", ", schema: koji_fedoramessaging.tag.TagV1")
-        .replace("body: {name: misfit}", "body: {build_id: seven}");
-    space.apply(&misfit).expect("it is accepted");
-    let status = space.wait_for_reason("misfit", "InvalidMessage");
-    let said = status["message"].as_str().expect("a message");
-    assert!(said.contains("does not fit schema koji_fedoramessaging.tag.TagV1"), "{said}");
+    kube.run(&["apply", "--server-side", "-k", &folder]).expect("kubectl installs it");
+    wait_for_rollout(cluster, NAMESPACE);
+    let invalid = message("invalid", "schemas.pods", ", schema: koji_fedoramessaging.tag.TagV1");
+    namespace.apply(&with_body(&invalid, "{build_id: seven}"));
+    let status = namespace.wait_for_reason("invalid", "InvalidMessage");
+    let text = status["message"].as_str().expect("a message");
+    assert!(text.contains("does not fit schema koji_fedoramessaging.tag.TagV1"), "{text}");
 }
 
-/// How many messages of the test say that they are sent.
-fn sent(space: &Space) -> usize {
-    let sent = ["get", "fmsg", "--field-selector", "status.status=true", "-o", "name"];
-    space.kubectl(&sent, "").map_or(0, |names| names.lines().filter(|name| name.contains("/m")).count())
+/// Returns the number of messages of the test that are sent.
+fn sent(namespace: &TestNamespace) -> usize {
+    namespace.sent().map_or(0, |names| names.iter().filter(|name| name.starts_with('m')).count())
 }
 
-/// Each message is sent once while one operator after the other ends and another takes over.
-fn upgrade_under_load(cluster: &Cluster, space: &Space) {
+/// Restarts the operator twice under load. Each message is sent once.
+fn upgrade_under_load(cluster: &Cluster, namespace: &TestNamespace) {
     let consumer = RawConsumer::start(&cluster.broker, "upgrade.#");
-    let mut manifests = String::new();
-    for number in 0..MESSAGES {
-        let _ = write!(manifests, "{}", message(&format!("m{number}"), "upgrade.load", ""));
-    }
+    let manifests = numbered(MESSAGES, "m", |_| "upgrade.load".to_owned());
     std::thread::scope(|scope| {
-        let creating = scope.spawn(|| space.kubectl(&["create", "-f", "-"], &manifests));
+        let creating = scope.spawn(|| namespace.try_kubectl(&["create", "-f", "-"], &manifests));
         for round in 1..=2 {
-            let some = || sent(space) > round * MESSAGES / 10;
-            wait_until(SOON, "some are sent", some).expect("they are");
+            let some = || sent(namespace) > round * MESSAGES / 10;
+            wait_until(SOON, "some messages are sent", some).expect("some messages are sent");
             let restart = ["-n", NAMESPACE, "rollout", "restart", "deployment/fedora-message-operator"];
-            cluster.kube.run(&restart).expect("it is rolled");
-            await_rollout(cluster, NAMESPACE);
+            cluster.kube.run(&restart).expect("kubectl restarts it");
+            wait_for_rollout(cluster, NAMESPACE);
         }
         creating.join().expect("the thread ends").expect("all are accepted");
     });
-    wait_until(SOON, "all are sent", || sent(space) >= MESSAGES).expect("they are");
+    wait_until(SOON, "all messages are sent", || sent(namespace) >= MESSAGES).expect("all messages are sent");
     let received = consumer.take(MESSAGES, SOON);
-    let ids: HashSet<_> = received.iter().map(|message| message.properties.message_id().clone()).collect();
-    assert_eq!((received.len(), ids.len()), (MESSAGES, MESSAGES), "each was sent once");
+    assert_eq!((received.len(), unique(&received).len()), (MESSAGES, MESSAGES), "each message once");
 }
 
-/// Who may edit the namespace may send messages, who may view it may see them.
-fn roles_of_users(cluster: &Cluster, space: &Space) {
+/// Asserts that the role `edit` allows to send messages, and the role `view` to see them.
+fn check_user_roles(cluster: &Cluster, namespace: &TestNamespace) {
     for (role, verbs) in [("edit", &["create", "delete", "get"][..]), ("view", &["get", "list"])] {
         let (of, user) = (format!("--clusterrole={role}"), format!("--user=user-{role}"));
-        space.kubectl(&["create", "rolebinding", role, &of, &user], "").expect("it is bound");
+        namespace.kubectl(&["create", "rolebinding", role, &of, &user]);
         let may = |verb: &str| {
-            let (user, namespace) = (format!("--as=user-{role}"), space.name.as_str());
+            let (user, namespace) = (format!("--as=user-{role}"), namespace.name.as_str());
             cluster.kube.run(&["auth", "can-i", verb, "fedoramessages", &user, "-n", namespace]).is_ok()
         };
         for verb in verbs {
             wait_until(SOON, &format!("{role} may {verb}"), || may(verb)).expect("the role has it");
         }
-        assert!(role == "edit" || !may("create"), "who may only view creates nothing");
+        assert!(role == "edit" || !may("create"), "the role view creates nothing");
     }
 }

@@ -1,14 +1,15 @@
-//! Delivery by Pods, on a real node: kubelet, containerd and runc, with a broker that Pods reach.
+//! Delivery by Pods on a real node: kubelet, containerd and runc, with a broker that Pods reach.
 //!
-//! All tests share one cluster, each with namespaces and topics of its own, in which the Pod Security
-//! level `restricted` is enforced. A thread that asks for the cluster is moved into its network.
+//! All tests share one cluster. Each test has its own namespaces and topics, and its namespaces enforce
+//! the Pod Security level `restricted`. A thread that uses the cluster moves into its network.
 
-mod cleaning;
+mod cleanup;
+
 mod cluster;
 mod delivery;
+mod failures;
 mod fallback;
 mod image;
 mod install;
+mod permissions;
 mod restart;
-mod rights;
-mod words;

@@ -1,81 +1,76 @@
-//! An operator that ends at any moment leaves its Pods to the next, and there are never two for one
-//! message.
+//! An operator that ends at any moment leaves its Pods to the next one. A message never has two Pods.
 
 use std::collections::BTreeMap;
 
 use rig::wait_until;
-use serde_json::Value;
 
-use crate::cluster::{LATER, cluster, operator, pods, space, wait_for_all_sent, wait_for_reason};
+use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_all_sent, wait_for_reason};
 use e2e::raw::RawConsumer;
-use e2e::world::{SOON, Space, message};
+use e2e::{SOON, TestNamespace, message, numbered};
 
-/// How many Pods were made for each message of a namespace, by what the API server has answered.
-fn made(space: &Space) -> BTreeMap<String, usize> {
-    let mut made = BTreeMap::new();
+/// Returns the number of Pods for each message of a namespace, from the audit log.
+fn created_pods(namespace: &TestNamespace) -> BTreeMap<String, usize> {
+    let mut created = BTreeMap::new();
     for event in cluster().kube.audit_events().expect("the audit log") {
         let (object, code) = (&event["objectRef"], event["responseStatus"]["code"].as_u64());
         if event["verb"] == "create"
             && object["resource"] == "pods"
             && object["subresource"].is_null()
-            && object["namespace"] == space.name.as_str()
+            && object["namespace"] == namespace.name.as_str()
             && code == Some(201)
         {
             let name = object["name"].as_str().unwrap_or_default();
-            *made.entry(name.rsplit_once('-').map_or("", |(message, _)| message).to_owned()).or_default() += 1;
+            *created.entry(name.rsplit_once('-').map_or("", |(message, _)| message).to_owned()).or_default() += 1;
         }
     }
-    made
+
+    created
 }
 
 #[test]
-fn an_operator_killed_again_and_again_takes_up_the_pods_that_it_finds() {
+fn resumes_pods_after_kill() {
     const MESSAGES: usize = 12;
-    let space = space("killed", "publisher");
+    let namespace = namespace("killed", "publisher");
     let consumer = RawConsumer::start(&cluster().broker, "pods.killed");
-    let all: String = (0..MESSAGES).map(|number| message(&format!("m{number}"), "pods.killed", "")).collect();
-    space.apply(&all).expect("all are accepted");
-    let sent = || {
-        let json = space.kubectl(&["get", "fmsg", "-o", "json"], "").expect("kubectl lists");
-        let list: Value = serde_json::from_str(&json).expect("JSON");
-        list["items"].as_array().map_or(0, |all| all.iter().filter(|it| it["status"]["status"] == true).count())
-    };
-    // Ended when a few more Pods are there than before: before, while and after they run.
+    namespace.apply(&numbered(MESSAGES, "m", |_| "pods.killed".to_owned()));
+    let sent = || namespace.sent().map_or(0, |names| names.len());
+    // Each kill comes after a few more messages: before, while and after their Pods run.
     for round in 0..4 {
-        let operator = operator(&space, "pod", &["--max-pods", "3"]);
-        wait_until(LATER, "some are under way", || !pods(&space).is_empty() && sent() >= round * 2).expect("they are");
+        let operator = operator(&namespace, "pod", &["--max-pods", "3"]);
+        wait_until(POD_DEADLINE, "some messages are in flight", || !pods(&namespace).is_empty() && sent() >= round * 2)
+            .expect("some messages are in flight");
         operator.kill();
     }
-    let _last = operator(&space, "pod", &["--max-pods", "3"]);
-    wait_for_all_sent(&space);
+    let _last = operator(&namespace, "pod", &["--max-pods", "3"]);
+    wait_for_all_sent(&namespace);
     let received = consumer.take(MESSAGES, SOON);
-    assert_eq!(received.len(), MESSAGES, "each was sent once, as no Pod failed");
-    let made = made(&space);
-    assert_eq!(made.len(), MESSAGES);
-    assert!(made.values().all(|pods| *pods == 1), "{made:?}");
-    wait_until(LATER, "all Pods are gone", || pods(&space).is_empty()).expect("they are cleaned up");
+    assert_eq!(received.len(), MESSAGES, "each message once, because no Pod failed");
+    let created = created_pods(&namespace);
+    assert_eq!(created.len(), MESSAGES);
+    assert!(created.values().all(|pods| *pods == 1), "{created:?}");
+    wait_until(POD_DEADLINE, "no Pod is left", || pods(&namespace).is_empty()).expect("no Pod is left");
 }
 
 #[test]
-fn a_pod_that_vanishes_is_followed_by_another_with_the_same_message() {
-    let space = space("vanished", "publisher");
+fn replaces_deleted_pod() {
+    let namespace = namespace("vanished", "publisher");
     let consumer = RawConsumer::start(&cluster().broker, "pods.vanished");
-    // No node takes the first Pod, so that there is time to delete it.
-    let operator = operator(&space, "pod", &["--pod-node-selector", "disk=fast"]);
-    space.apply(&message("hello", "pods.vanished", "")).expect("it is accepted");
-    wait_until(SOON, "its Pod is there", || pods(&space).len() == 1).expect("it is");
-    space.kubectl(&["delete", "pods", "--all", "--wait=false"], "").expect("they are deleted");
-    let status = wait_for_reason(&space, "hello", "PodFailed");
-    let said = status["message"].as_str().expect("a message");
+    // The first Pod fits no node, so that there is time to delete it.
+    let operator = operator(&namespace, "pod", &["--pod-node-selector", "disk=fast"]);
+    namespace.apply(&message("hello", "pods.vanished", ""));
+    wait_until(SOON, "a Pod", || pods(&namespace).len() == 1).expect("a Pod");
+    namespace.kubectl(&["delete", "pods", "--all", "--wait=false"]);
+    let status = wait_for_reason(&namespace, "hello", "PodFailed");
+    let text = status["message"].as_str().expect("a message");
     assert!(
-        said.ends_with("was deleted before it reported a result: another Pod sends the message again with the same id"),
-        "{said}"
+        text.ends_with("was deleted before it reported a result: another Pod sends the message again with the same id"),
+        "{text}"
     );
     operator.stop();
-    // The next operator's Pods run; the one that nobody takes was left by the first, if it is there.
-    space.kubectl(&["delete", "pods", "--all"], "").expect("they are deleted");
-    let _next = crate::cluster::operator(&space, "pod", &[]);
-    let status = wait_for_reason(&space, "hello", "Sent");
+    // The Pods of the next operator run. Delete the pending Pod that the first operator may have left.
+    namespace.kubectl(&["delete", "pods", "--all"]);
+    let _next = crate::cluster::operator(&namespace, "pod", &[]);
+    let status = wait_for_reason(&namespace, "hello", "Sent");
     assert!(status["attempts"].as_u64() >= Some(2), "{status:#}");
     assert_eq!(consumer.take(1, SOON).len(), 1);
 }

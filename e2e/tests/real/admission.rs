@@ -1,5 +1,5 @@
-//! What the API server says to a message before it is stored: schema, CEL rules and policy. What is
-//! checked where: docs/admission.md. The words for each mistake are in the [catalog](crate::catalog).
+//! Admission of messages by the API server: schema, CEL rules and policy. docs/admission.md lists the
+//! rules. The [catalog](crate::catalog) holds the error for each mistake.
 
 mod changes;
 
@@ -10,10 +10,11 @@ use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::validate;
 use serde_json::{Value, json};
 
-use e2e::world::{Space, message, program, project, run};
+use e2e::{TestNamespace, message, message_json, program, project, read, run};
 
+/// The API server stores them unchanged.
 #[test]
-fn what_the_contract_allows_is_accepted_and_kept_as_it_is() {
+fn accepts_valid_messages() {
     let many = |count: usize| -> Value { (0..count).map(|n| (format!("h{n}"), json!(n))).collect() };
     let filters: Value = ["user_me", "group_x", "rpm_bash", "container_c", "module_m:1", "flatpak_org.gnome.Maps"]
         .map(|filter| (format!("fedora_messaging_{filter}"), json!(true)))
@@ -57,46 +58,46 @@ fn what_the_contract_allows_is_accepted_and_kept_as_it_is() {
         ("spec.ttlSecondsAfterFinished", json!(0)),
         ("spec.suspend", json!(true)),
     ];
-    let space = Space::new("accepted");
+    let namespace = TestNamespace::new("accepted");
     all(cases, |(field, value)| {
         let message = with(field, value);
-        operator(&message).map_err(|words| format!("{field}: the operator refuses: {words}"))?;
-        let stored = create(&space, &message.to_string()).map_err(|words| format!("{field}: {words}"))?;
+        operator(&message).map_err(|error| format!("{field}: the operator refuses: {error}"))?;
+        let stored = create(&namespace, &message.to_string()).map_err(|error| format!("{field}: {error}"))?;
         let stored: Value = serde_json::from_str(&stored).expect("kubectl prints JSON");
         if stored["spec"] == message["spec"] { Ok(()) } else { Err(format!("{field}: stored as {:#}", stored["spec"])) }
     });
 }
 
+/// Each command of kubectl creates it without a warning.
 #[test]
-fn the_proposals_example_is_accepted_without_warning_by_every_way_of_applying() {
-    let space = Space::new("proposal");
+fn accepts_example() {
+    let namespace = TestNamespace::new("proposal");
     let example = project("docs/examples/hello-world.yaml").display().to_string();
-    for way in [&["create"][..], &["apply"], &["apply", "--server-side"]] {
+    for command in [&["create"][..], &["apply"], &["apply", "--server-side"]] {
         let rest = ["--dry-run=server", "--warnings-as-errors", "-f", &example];
-        space.kubectl(&[way, &rest].concat(), "").unwrap_or_else(|words| panic!("{way:?}: {words}"));
+        namespace.try_kubectl(&[command, &rest].concat(), "").unwrap_or_else(|error| panic!("{command:?}: {error}"));
     }
 }
 
 #[test]
-fn a_null_in_place_of_an_optional_field_is_as_if_it_were_not_there() {
-    let space = Space::new("nulls");
+fn ignores_null_fields() {
+    let namespace = TestNamespace::new("nulls");
     for field in ["message.headers", "message.severity", "message.priority", "suspend", "backoffLimit"] {
         let field = format!("spec.{field}");
-        let stored = create(&space, &with(&field, Value::Null).to_string()).expect("it is accepted");
+        let stored = create(&namespace, &with(&field, Value::Null).to_string()).expect("the API server accepts it");
         let stored: Value = serde_json::from_str(&stored).expect("kubectl prints JSON");
         assert_eq!(stored["spec"], hello()["spec"], "{field}");
     }
 }
 
+/// By short name, category and fields.
 #[test]
-fn kubectl_knows_the_short_name_the_category_and_the_fields_to_select_by() {
-    let space = Space::new("niceties");
-    space.apply(&message("sent", "a.topic", "")).expect("it is accepted");
-    space.apply(&message("other", "a.topic", "").replace("env: prod", "env: stg")).expect("it is accepted");
+fn kubectl_selects_messages() {
+    let namespace = TestNamespace::new("niceties");
+    namespace.apply(&message("sent", "a.topic", ""));
+    namespace.apply(&message("other", "a.topic", "").replace("env: prod", "env: stg"));
     let status = r#"{"status": {"status": true, "reason": "Sent"}}"#;
-    space
-        .kubectl(&["patch", "fmsg", "sent", "--subresource=status", "--type=merge", "-p", status], "")
-        .expect("the status is written");
+    namespace.kubectl(&["patch", "fmsg", "sent", "--subresource=status", "--type=merge", "-p", status]);
 
     let (sent, other) = ("fedoramessage.apps.fedoraproject.org/sent", "fedoramessage.apps.fedoraproject.org/other");
     for (arguments, expected) in [
@@ -107,51 +108,56 @@ fn kubectl_knows_the_short_name_the_category_and_the_fields_to_select_by() {
         (&["fmsg", "--field-selector", "status.status!=true"], &[other]),
         (&["fmsg", "--field-selector", "status.reason=Sent"], &[sent]),
     ] {
-        let names = space.kubectl(&[&["get", "-o", "name"], arguments].concat(), "").expect("kubectl lists");
+        let names = namespace.kubectl(&[&["get", "-o", "name"], arguments].concat());
         assert_eq!(names.lines().collect::<Vec<_>>(), expected, "{arguments:?}");
     }
 }
 
 #[test]
-fn kubectl_explains_the_spec_and_its_fields() {
-    let space = Space::new("explain");
-    for (field, words) in [
+fn kubectl_explains_fields() {
+    let namespace = TestNamespace::new("explain");
+    for (field, expected) in [
         ("fmsg", "A message for Fedora's message bus"),
         ("fmsg.spec", "The message, its environment and its client certificate"),
         ("fmsg.spec.message.severity", "Default: the severity of the schema"),
         ("fmsg.spec.message.headers", "`sent-at`, `priority`, `CC` and `BCC` can't be set"),
         ("fmsg.status.reason", "The result of the last attempt in one word"),
     ] {
-        let text = space.kubectl(&["explain", field], "").expect("kubectl explains");
+        let text = namespace.kubectl(&["explain", field]);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains(words), "{field}: {text}");
+        assert!(text.contains(expected), "{field}: {text}");
     }
 }
 
+/// The error contains the number of the others.
 #[test]
-fn of_many_wrong_headers_five_are_named_and_the_rest_counted() {
-    let space = Space::new("many");
+fn names_five_wrong_headers() {
+    let namespace = TestNamespace::new("many");
     let nulls = |count: usize| -> Value { (0..count).map(|n| (format!("h{n}"), Value::Null)).collect() };
     for (count, named, rest) in
         [(2, 2, None), (5, 5, None), (6, 5, Some("1 more headers are refused")), (1000, 5, Some("995 more"))]
     {
-        let words = create(&space, &with("spec.message.headers", nulls(count)).to_string()).expect_err("it is refused");
-        assert_eq!(words.matches("is null, but must be a string").count(), named, "{words}");
+        let error =
+            create(&namespace, &with("spec.message.headers", nulls(count)).to_string()).expect_err("it is refused");
+        assert_eq!(error.matches("is null, but must be a string").count(), named, "{error}");
         match rest {
-            Some(rest) => assert!(words.contains(rest), "{words}"),
-            None => assert!(!words.contains("more"), "{words}"),
+            Some(rest) => assert!(error.contains(rest), "{error}"),
+            None => assert!(!error.contains("more"), "{error}"),
         }
     }
 }
 
 #[test]
-fn the_committed_crd_is_the_one_that_the_program_prints() {
-    assert!(committed_crd() == printed_crd(), "crds/fedoramessages.yaml is not up to date: run `just crds`");
+fn crd_is_current() {
+    let mut print = Command::new(program());
+    print.arg("crd");
+    let printed = run(print, "").expect("the program prints the CRD");
+    assert!(read("crds/fedoramessages.yaml") == printed, "crds/fedoramessages.yaml is not up to date: run `just crds`");
 }
 
 #[test]
-fn every_property_in_the_crd_has_a_description() {
-    let crd: Value = serde_saphyr::from_str(&committed_crd()).expect("the CRD is YAML");
+fn crd_describes_every_property() {
+    let crd: Value = serde_saphyr::from_str(&read("crds/fedoramessages.yaml")).expect("YAML");
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut without = Vec::new();
     undescribed(schema, "", &mut without);
@@ -159,71 +165,52 @@ fn every_property_in_the_crd_has_a_description() {
     assert_eq!(without, Vec::<String>::new());
 }
 
-/// A message that is right.
+/// Returns a correct message.
 fn hello() -> Value {
-    json!({
-        "apiVersion": "apps.fedoraproject.org/v1alpha1",
-        "kind": "FedoraMessage",
-        "metadata": {"name": "hello"},
-        "spec": {
-            "env": "prod",
-            "message": {"topic": "nice.message", "body": {"a": 1}},
-            "authentication": {"secretRef": {"name": "certs"}},
-        },
-    })
+    message_json("hello", &json!({"topic": "nice.message", "body": {"a": 1}}))
 }
 
-/// That message with one field set.
+/// Returns that message with one field set.
 fn with(path: &str, value: Value) -> Value {
     let mut message = hello();
-    *path.split('.').fold(&mut message, |place, field| &mut place[field]) = value;
+    *path.split('.').fold(&mut message, |parent, field| &mut parent[field]) = value;
     message
 }
 
-/// Creates a message without storing it; returns it as it would be stored, or the API server's words.
-fn create(space: &Space, manifest: &str) -> Result<String, String> {
-    space.kubectl(&["create", "--dry-run=server", "-o", "json", "-f", "-"], manifest)
+/// Creates a message without storing it. Returns the message as it would be stored, or the error.
+fn create(namespace: &TestNamespace, manifest: &str) -> Result<String, String> {
+    namespace.try_kubectl(&["create", "--dry-run=server", "-o", "json", "-f", "-"], manifest)
 }
 
-/// Goes through all cases, so that a failure shows every one that is wrong.
+/// Checks all cases, and fails with all errors.
 fn all<T>(cases: impl IntoIterator<Item = T>, check: impl Fn(T) -> Result<(), String>) {
     let wrong: Vec<_> = cases.into_iter().filter_map(|case| check(case).err()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// The words came, and stand in the complaint.
-fn said(answer: Result<String, String>, words: &[&str]) -> Result<(), String> {
+/// Checks that the API server refused a request, and that the error contains these texts.
+fn refused(answer: Result<String, String>, expected: &[&str]) -> Result<(), String> {
     match answer {
-        Ok(_) => Err(format!("accepted, instead of {words:?}")),
-        Err(complaint) => match words.iter().find(|words| !complaint.contains(**words)) {
-            Some(missing) => Err(format!("{missing}\n  is not said in: {complaint}")),
+        Ok(_) => Err(format!("accepted, instead of {expected:?}")),
+        Err(error) => match expected.iter().find(|text| !error.contains(**text)) {
+            Some(missing) => Err(format!("{missing}\n  is not in: {error}")),
             None => Ok(()),
         },
     }
 }
 
-/// What the operator says to a message that admission let through.
+/// Validates a message as the operator does after admission.
 fn operator(message: &Value) -> Result<(), String> {
     let mut stored = message.clone();
     stored["metadata"] = json!({
         "name": "hello", "namespace": "apps", "uid": "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d",
         "creationTimestamp": "2026-01-01T00:00:00Z",
     });
-    let message: FedoraMessage = serde_json::from_str(&stored.to_string()).expect("every object can be read");
+    let message: FedoraMessage = serde_json::from_str(&stored.to_string()).expect("an object");
     validate(&message, &Routing::default()).map(drop).map_err(|error| error.to_string())
 }
 
-fn committed_crd() -> String {
-    std::fs::read_to_string(project("crds/fedoramessages.yaml")).expect("the CRD is there")
-}
-
-fn printed_crd() -> String {
-    let mut print = Command::new(program());
-    print.arg("crd");
-    run(print, "").expect("the program prints the CRD")
-}
-
-/// Adds the paths of all properties that have no description.
+/// Adds the paths of all properties without a description.
 fn undescribed(schema: &Value, path: &str, without: &mut Vec<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");

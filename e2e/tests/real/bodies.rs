@@ -1,33 +1,32 @@
-//! Large messages: more than there is room for in the operator.
+//! More large messages than the operator holds in memory.
 
 use fedora_message_operator::internals::MAX_LARGE_BYTES;
-
 use lapin::message::BasicGetMessage;
 use lapin::types::AMQPValue;
 
 use e2e::raw::RawConsumer;
-use e2e::world::{Operator, SOON, Space, message, requests, wait_for_all_sent, world};
+use e2e::{Operator, SOON, TestNamespace, message, requests, shared, with_body};
 
-/// Bytes of each body, about.
+/// The approximate size of each body, in bytes.
 const SIZE: usize = 900_000;
 const COUNT: usize = MAX_LARGE_BYTES / SIZE + 16;
 
+/// Each message arrives once and complete, although the operator drops bodies and refetches them.
 #[test]
-fn more_large_messages_than_there_is_room_for_arrive_once_each_as_they_are() {
-    let space = Space::new("bodies");
-    space.certificate(&world().broker, "publisher");
-    let consumer = RawConsumer::start(&world().broker, "bodies.#");
+fn refetches_large_bodies() {
+    let namespace = TestNamespace::with_publisher("bodies");
+    let consumer = RawConsumer::start(&shared().broker, "bodies.#");
     let text = |n: usize| format!("{n:04}").repeat(SIZE / 4);
     let large = |n: usize| {
         let small = message(&format!("m{n}"), &format!("bodies.{n}"), &format!(", headers: {{number: \"{n}\"}}"));
-        small.replace(&format!("body: {{name: m{n}}}"), &format!("body: {{text: \"{}\"}}", text(n)))
+        with_body(&small, &format!("{{text: \"{}\"}}", text(n)))
     };
-    for some in (0..COUNT).collect::<Vec<_>>().chunks(16) {
-        let manifests: String = some.iter().map(|n| large(*n)).collect();
-        space.kubectl(&["create", "-f", "-"], &manifests).expect("all are accepted");
+    for batch in (0..COUNT).collect::<Vec<_>>().chunks(16) {
+        let manifests: String = batch.iter().map(|n| large(*n)).collect();
+        namespace.create(&manifests);
     }
-    let operator = Operator::start(&space, &[]);
-    wait_for_all_sent(&space);
+    let operator = Operator::start(&namespace, &[]);
+    namespace.wait_for_all_sent();
     let mut received = consumer.take(COUNT, SOON);
     let number = |message: &BasicGetMessage| -> usize {
         message.routing_key.as_str().trim_start_matches("bodies.").parse().expect("a number")
@@ -40,7 +39,7 @@ fn more_large_messages_than_there_is_room_for_arrive_once_each_as_they_are() {
         let number = headers.get("number").and_then(AMQPValue::as_long_string).expect("the header");
         assert_eq!(number.to_string(), n.to_string());
     }
-    let again = requests(&space, "list").iter().filter(|(uri, _)| uri.contains("metadata.name")).count();
-    println!("{COUNT} bodies of {SIZE} bytes, {again} of them read again, {} MiB at most", operator.peak() >> 20);
-    assert!((16..COUNT).contains(&again), "{again}");
+    let refetched = requests(&namespace, "list").iter().filter(|(uri, _)| uri.contains("metadata.name")).count();
+    println!("{COUNT} bodies of {SIZE} bytes, {refetched} of them refetched, {} MiB at most", operator.peak() >> 20);
+    assert!((16..COUNT).contains(&refetched), "{refetched}");
 }

@@ -1,7 +1,7 @@
-//! The catalog of bad inputs: what a user gets wrong, who refuses it, and the exact words that
-//! the user then reads. The data are in `testdata/bad-inputs`; its README tells how to add an entry.
+//! The catalog of bad inputs: mistakes of users, the part that refuses each, and the exact message that
+//! the user reads. The data are in `testdata/bad-inputs`. Its README describes how to add an entry.
 //!
-//! Here are the entries, and what must hold for all of them. The modules below hand them to the
+//! This module reads the entries and tests the rules for all of them. The modules below run them on
 //! real parts.
 
 mod commands;
@@ -12,7 +12,6 @@ mod outcomes;
 mod pem;
 mod secrets;
 mod text;
-use strum::VariantArray;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,27 +19,28 @@ use std::fmt::Write as _;
 use fedora_message::policy::outcome::Reason;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use strum::VariantArray;
 
-use e2e::world::project;
+use e2e::project;
 
-/// One input, and what becomes of it.
+/// An input and its expected result.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry<Input> {
-    /// What is wrong with it; unique among all entries.
+    /// The mistake. It is unique among all entries.
     name: String,
-    /// What differs from an input that is right.
+    /// The difference to a correct input.
     input: Input,
-    /// Who refuses it.
+    /// The part that refuses the input.
     refused_by: RefusedBy,
-    /// The status' reason, of what is stored.
+    /// The reason in the status, if the input is stored.
     reason: Option<String>,
-    /// What the user reads, with placeholders for what differs from run to run.
-    #[serde(default)]
-    words: String,
-    /// For what admission refuses: what the operator says where neither schema nor policy do.
+    /// The message that the user reads. Placeholders replace parts that differ between runs.
+    #[serde(default, rename = "words")]
+    message: String,
+    /// The operator's message without schema and policy, if admission refuses the input.
     operator: Option<String>,
-    /// For what admission refuses: why it can't come to the operator.
+    /// The reason why the input can't reach the operator, if admission refuses it.
     only_admission: Option<String>,
 }
 
@@ -49,25 +49,26 @@ struct Entry<Input> {
 enum RefusedBy {
     /// The API server, before anything is stored.
     Admission,
-    /// The operator, by looking at the message alone.
+    /// The operator, when it validates the message.
     Validation,
-    /// The operator, by looking at the Secrets that it names.
+    /// The operator, when it reads the Secrets.
     Credentials,
-    /// The broker, or the way to it.
+    /// The broker, or the connection to it.
     Broker,
-    /// The program, by looking at flags, variables and the files they name.
+    /// The program, when it reads flags, variables and their files.
     CommandLine,
-    /// `publish`, by looking at manifests.
+    /// `publish`, when it reads manifests.
     Publish,
-    /// It is right, and shows where the limit is.
+    /// The input is correct, and shows a limit.
     Nobody,
 }
 
-/// What became of an input.
+/// The result of an input.
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Said {
+struct Outcome {
     reason: Option<String>,
-    words: String,
+    message: String,
 }
 
 /// The files of the catalog, by the kind of their inputs.
@@ -84,44 +85,44 @@ fn load<Input: DeserializeOwned>(file: &str) -> Vec<Entry<Input>> {
 }
 
 impl<Input> Entry<Input> {
-    fn expected(&self) -> Said {
-        Said { reason: self.reason.clone(), words: text::expand(&self.words) }
+    fn expected(&self) -> Outcome {
+        Outcome { reason: self.reason.clone(), message: text::expand(&self.message) }
     }
 }
 
-/// Fails with all entries that ended otherwise than the catalog says, each as it would have to
-/// stand there.
-fn all_as_expected<Input>(entries: &[Entry<Input>], said: impl IntoIterator<Item = (usize, Said)>) {
+/// Asserts the outcomes of all entries. Prints each different one as the catalog would have to state it.
+fn assert_expected<Input>(entries: &[Entry<Input>], outcomes: impl IntoIterator<Item = (usize, Outcome)>) {
     let mut wrong = String::new();
     let mut seen = 0;
-    for (index, said) in said {
+    for (index, outcome) in outcomes {
         seen += 1;
-        if said != entries[index].expected() {
-            tell(&mut wrong, &entries[index].name, "words", &said);
+        if outcome != entries[index].expected() {
+            describe(&mut wrong, &entries[index].name, "words", &outcome);
         }
     }
-    assert!(wrong.is_empty(), "the catalog says otherwise:\n{wrong}");
-    assert_eq!(seen, entries.len(), "each entry was tried");
+    assert!(wrong.is_empty(), "the catalog differs:\n{wrong}");
+    assert_eq!(seen, entries.len(), "each entry has an outcome");
 }
 
-fn tell(wrong: &mut String, name: &str, field: &str, said: &Said) {
+fn describe(wrong: &mut String, name: &str, field: &str, outcome: &Outcome) {
     // Writing to a String can't fail.
     let _ = writeln!(wrong, "- name: {name}");
-    if let Some(reason) = &said.reason {
+    if let Some(reason) = &outcome.reason {
         let _ = writeln!(wrong, "  reason: {reason}");
     }
-    // A string of JSON is one of YAML.
-    let _ = writeln!(wrong, "  {field}: {}", serde_json::Value::from(said.words.as_str()));
+    // A JSON string is also a YAML string.
+    let _ = writeln!(wrong, "  {field}: {}", serde_json::Value::from(outcome.message.as_str()));
 }
 
-/// All entries, whatever their inputs are.
+/// Returns all entries with any kind of input.
 fn every_entry() -> Vec<Entry<serde_json::Value>> {
     let files = [&MESSAGES[..], &[SECRETS, CONSENT], &DELIVERIES, &COMMANDS].concat();
     files.into_iter().flat_map(load).collect()
 }
 
+/// The catalog has at least 120 refused inputs.
 #[test]
-fn the_catalog_is_large_and_its_names_are_unique() {
+fn names_are_unique() {
     let entries = every_entry();
     let refused = entries.iter().filter(|entry| entry.refused_by != RefusedBy::Nobody).count();
     assert!(refused >= 120, "{refused}");
@@ -129,8 +130,9 @@ fn the_catalog_is_large_and_its_names_are_unique() {
     assert_eq!(names.len(), entries.len());
 }
 
+/// The README describes each file.
 #[test]
-fn every_file_of_the_catalog_is_tried_and_described() {
+fn files_are_used() {
     let folder = project("testdata/bad-inputs");
     let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
     let tried = [&MESSAGES[..], &[SECRETS, CONSENT], &DELIVERIES, &COMMANDS].concat();
@@ -142,7 +144,7 @@ fn every_file_of_the_catalog_is_tried_and_described() {
     }
 }
 
-/// But for what needs a node that runs Pods: tests/pods/words.rs.
+/// tests/pods/failures.rs covers the reason that needs a node.
 #[test]
 fn every_reason_occurs() {
     let entries = every_entry();
@@ -152,54 +154,34 @@ fn every_reason_occurs() {
     }
 }
 
+/// The operator also refuses the input, or the input cannot reach it.
 #[test]
-fn what_admission_refuses_is_refused_by_the_operator_too_or_cannot_come_to_it() {
+fn admission_errors_have_operator_errors() {
     for entry in every_entry() {
-        let last_reported = usize::from(entry.operator.is_some()) + usize::from(entry.only_admission.is_some());
-        assert_eq!(last_reported, usize::from(entry.refused_by == RefusedBy::Admission), "{}", entry.name);
+        let explained = usize::from(entry.operator.is_some()) + usize::from(entry.only_admission.is_some());
+        assert_eq!(explained, usize::from(entry.refused_by == RefusedBy::Admission), "{}", entry.name);
     }
 }
 
-/// What follows a colon, a semicolon or a full stop and begins like this is advice.
-const ADVICE: &[&str] = &[
-    "add",
-    "ask",
-    "change",
-    "check",
-    "choose",
-    "correct",
-    "create",
-    "delete",
-    "do",
-    "flatten",
-    "for example",
-    "give",
-    "kubectl explain",
-    "it is sent again",
-    "it will take",
-    "move",
-    "must",
-    "name",
-    "put",
-    "read",
-    "remove",
-    "rename",
-    "renew",
-    "send",
-    "set",
-    "shorten",
-    "store",
-    "supported values",
-    "take",
-    "tell",
-    "there are",
-    "tip",
-    "use",
-    "wait",
-    "write",
+/// A part of a message that begins like this is advice.
+const ADVICE: &str = "add|ask|change|check|choose|correct|create|delete|do|flatten|for example|give|kubectl explain|\
+                      it is sent again|it will take|move|must|name|put|read|remove|rename|renew|send|set|shorten|\
+                      store|supported values|take|tell|there are|tip|use|wait|write";
+
+/// Texts from which a reader can infer the fix.
+const NEEDS_NO_ADVICE: &[&str] = &[
+    " must be ",
+    " must name ",
+    " must not contain ",
+    " must have at most ",
+    " allows at most ",
+    " needs all three of ",
+    " is missing",
+    " lacks the key ",
+    ": expected ",
 ];
 
-/// Other people's words, which we can't change, and which name the field and what it must be.
+/// Texts of other programs that name the field and its rule.
 const OTHERS: &[&str] = &[
     "Required value",
     "in body must be of type",
@@ -217,53 +199,42 @@ const OTHERS: &[&str] = &[
     "too large",
 ];
 
-/// Texts from which a reader can infer what to do.
-const NEEDS_NO_ADVICE: &[&str] = &[
-    " must be ",
-    " must name ",
-    " must not contain ",
-    " must have at most ",
-    " allows at most ",
-    " needs all three of ",
-    " is missing",
-    " lacks the key ",
-    ": expected ",
-];
-
-/// Whether words tell what to do, or at least what the input must be.
-fn advises(words: &str) -> bool {
-    let mut parts = words.split([':', ';', '.', ',', '(']).map(str::trim_start);
+/// Returns true if a message gives advice, or at least the rule for the input.
+fn advises(message: &str) -> bool {
+    let mut parts = message.split([':', ';', '.', ',', '(']).map(str::trim_start);
     let advice = parts.any(|part| {
         let part = part.trim_start_matches("or ").trim_start_matches("and ").to_lowercase();
-        let rest = ADVICE.iter().filter_map(|advice| part.strip_prefix(advice));
-        rest.into_iter().any(|rest| !rest.starts_with(char::is_alphanumeric))
+        ADVICE
+            .split('|')
+            .filter_map(|advice| part.strip_prefix(advice))
+            .any(|rest| !rest.starts_with(char::is_alphanumeric))
     });
     advice
-        || NEEDS_NO_ADVICE.iter().any(|text| words.contains(text))
-        || OTHERS.iter().any(|others| words.contains(others))
+        || NEEDS_NO_ADVICE.iter().any(|text| message.contains(text))
+        || OTHERS.iter().any(|others| message.contains(others))
 }
 
 #[test]
-fn every_refusal_says_what_to_do() {
+fn refusals_give_advice() {
     let refused = every_entry().into_iter().filter(|entry| entry.refused_by != RefusedBy::Nobody);
     let silent: Vec<_> = refused
-        .flat_map(|entry| [Some(entry.words), entry.operator].into_iter().flatten())
-        .filter(|words| !advises(words))
+        .flat_map(|entry| [Some(entry.message), entry.operator].into_iter().flatten())
+        .filter(|message| !advises(message))
         .collect();
     assert!(silent.is_empty(), "{silent:#?}");
 }
 
-/// Characters that a terminal acts on, or that turn the direction of writing.
+/// Returns true for characters that control a terminal or the direction of writing.
 fn is_hostile(c: char) -> bool {
     c != '\n'
         && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
 }
 
 #[test]
-fn no_words_act_on_a_terminal() {
+fn messages_are_printable() {
     for entry in every_entry() {
-        for words in [Some(&entry.words), entry.operator.as_ref()].into_iter().flatten() {
-            assert!(!words.contains(is_hostile), "{}: {words:?}", entry.name);
+        for message in [Some(&entry.message), entry.operator.as_ref()].into_iter().flatten() {
+            assert!(!message.contains(is_hostile), "{}: {message:?}", entry.name);
         }
     }
 }

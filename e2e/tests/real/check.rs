@@ -1,4 +1,4 @@
-//! What `check` says: what it found on the way to a broker, or which step failed and what to do.
+//! The output of `check`: the result of each step to a broker, or the failed step with advice.
 
 use std::net::TcpListener;
 
@@ -6,33 +6,36 @@ use rig::pki::Request;
 use rig::port::Port;
 use rig::{ClientCert, Pki};
 
-use e2e::program::{Ran, Shell};
-use e2e::world::world;
+use e2e::cli::{Cli, Output};
+use e2e::{shared, unused_broker_url};
+
+/// The steps of `check`.
+const STEPS: [&str; 6] = ["certificate", "address", "TLS", "login", "virtual host", "exchange"];
 
 fn certificate(user: &str) -> ClientCert {
-    world().broker.client(user).expect("a certificate is issued")
+    shared().broker.client(user).expect("a certificate")
 }
 
-/// The steps that `check` reported as gone.
-fn steps(ran: &Ran) -> Vec<&str> {
-    ran.out.lines().map(|line| line.split("  ").next().unwrap_or_default()).collect()
+/// Returns the steps that `check` reported as done.
+fn steps(output: &Output) -> Vec<&str> {
+    output.out.lines().map(|line| line.split("  ").next().unwrap_or_default()).collect()
 }
 
-/// Checks that the given step failed, the others before it went well, and what was said.
+/// Asserts that this step failed after `done` successful ones, and the texts of the output.
 #[track_caller]
-fn failed(ran: &Ran, gone: &[&str], step: &str, words: &[&str]) {
-    // Files are part of the command line.
-    ran.expect(if step == "certificate" { 2 } else { 1 }, words);
-    assert_eq!(steps(ran), gone, "{ran:?}");
-    assert!(ran.err.starts_with(&format!("fedora-message-operator: {step} failed: ")), "{}", ran.err);
-    assert_eq!(ran.err.lines().count(), 1, "one sentence: {}", ran.err);
+fn assert_failed(output: &Output, done: usize, step: &str, expected: &[&str]) {
+    // A bad file is a mistake in the command line.
+    output.expect(if step == "certificate" { 2 } else { 1 }, expected);
+    assert_eq!(steps(output), STEPS[..done], "{output:?}");
+    assert!(output.err.starts_with(&format!("fedora-message-operator: {step} failed: ")), "{}", output.err);
+    assert_eq!(output.err.lines().count(), 1, "one sentence: {}", output.err);
 }
 
 #[test]
-fn a_good_way_is_described_step_by_step() {
-    let broker = &world().broker;
-    let ran = Shell::new().check(&broker.url(), &certificate("publisher"), &[]);
-    ran.expect(
+fn reports_each_step() {
+    let broker = &shared().broker;
+    let output = Cli::new().check(&broker.url(), &certificate("publisher"), &[]);
+    output.expect(
         0,
         &[
             "of publisher, valid until 20",
@@ -43,84 +46,77 @@ fn a_good_way_is_described_step_by_step() {
             "amq.topic exists",
         ],
     );
-    assert_eq!(steps(&ran), ["certificate", "address", "TLS", "login", "virtual host", "exchange"]);
-    assert_eq!(ran.err, "");
+    assert_eq!(steps(&output), STEPS);
+    assert_eq!(output.err, "");
 }
 
 #[test]
-fn the_environment_decides_which_broker_is_checked() {
-    let (shell, nowhere) = (Shell::new(), Port::reserve().expect("a free port"));
-    let nowhere = format!("amqps://localhost:{}/%2Fpubsub", nowhere.number());
-    let good = world().broker.url();
-    let certificate = shell.certificate(&certificate("publisher"));
-    for (env, code) in [("prod", 1), ("stg", 0)] {
-        let arguments = [vec!["check".to_owned(), "--env".to_owned(), env.to_owned()], certificate.clone()].concat();
-        shell.run(&arguments, &[("PROD_AMQP_URL", &nowhere), ("STG_AMQP_URL", &good)]).expect(code, &[]);
+fn checks_broker_of_environment() {
+    let (cli, (_port, nobody)) = (Cli::new(), unused_broker_url());
+    let env = [("PROD_AMQP_URL", nobody.as_str()), ("STG_AMQP_URL", &shared().broker.url())];
+    for (name, code) in [("prod", 1), ("stg", 0)] {
+        cli.run_with(&certificate("publisher"), &["check", "--env", name], &env).expect(code, &[]);
     }
 }
 
 #[test]
-fn an_address_that_nobody_answers_at_is_named() {
-    let (shell, port) = (Shell::new(), Port::reserve().expect("a free port"));
-    let refused = shell.check(&format!("amqps://localhost:{}", port.number()), &certificate("publisher"), &[]);
+fn names_unreachable_address() {
+    let (cli, port) = (Cli::new(), Port::reserve().expect("a free port"));
+    let refused = cli.check(&format!("amqps://localhost:{}", port.number()), &certificate("publisher"), &[]);
     let place = format!("no connection to the broker localhost:{}: ", port.number());
-    failed(&refused, &["certificate"], "address", &[&place, "refused", "check the broker, its URL"]);
-    let unknown = shell.check("amqps://broker.invalid/%2Fpubsub", &certificate("publisher"), &[]);
-    failed(&unknown, &["certificate"], "address", &["no connection to the broker broker.invalid:5671: ", "its URL"]);
+    assert_failed(&refused, 1, "address", &[&place, "refused", "check the broker, its URL"]);
+    let unknown = cli.check("amqps://broker.invalid/%2Fpubsub", &certificate("publisher"), &[]);
+    assert_failed(&unknown, 1, "address", &["no connection to the broker broker.invalid:5671: ", "its URL"]);
 }
 
 #[test]
-fn certificates_that_one_side_does_not_trust_are_told_apart() {
-    let (shell, url) = (Shell::new(), world().broker.url());
+fn distinguishes_untrusted_certificates() {
+    let (cli, url) = (Cli::new(), shared().broker.url());
     let ours = certificate("publisher");
-    let foreign = Pki::new("another-ca").expect("a CA").client("publisher").expect("a certificate is issued");
-    let untrusting = shell.check(&url, &ClientCert { ca: foreign.ca.clone(), ..ours.clone() }, &[]);
-    failed(
-        &untrusting,
-        &["certificate", "address"],
-        "TLS",
-        &["the broker's certificate was not issued by the given CA"],
-    );
-    // Under TLS 1.3 the broker looks at the client's certificate only when its own handshake is over, and
-    // resets the connection if it was told something since: its words must not be lost then.
+    let foreign = Pki::new("another-ca").expect("a CA").client("publisher").expect("a certificate");
+    let untrusting = cli.check(&url, &ClientCert { ca: foreign.ca.clone(), ..ours.clone() }, &[]);
+    assert_failed(&untrusting, 2, "TLS", &["the broker's certificate was not issued by the given CA"]);
+    // Under TLS 1.3 the broker checks the client's certificate after its own handshake. It resets
+    // the connection if the client has sent data since. Its alert must not be lost then.
     let untrusted = ClientCert { ca: ours.ca, ..foreign };
     for _ in 0..10 {
-        let ran = shell.check(&url, &untrusted, &[]);
-        let words = "the broker does not trust the issuer of the client certificate of publisher";
-        failed(&ran, &["certificate", "address", "TLS"], "TLS", &[words]);
+        let output = cli.check(&url, &untrusted, &[]);
+        let expected = "the broker does not trust the issuer of the client certificate of publisher";
+        assert_failed(&output, 3, "TLS", &[expected]);
     }
 }
 
 #[test]
-fn what_the_broker_refuses_is_told_by_its_step() {
-    let (shell, url) = (Shell::new(), world().broker.url());
-    let before_login = ["certificate", "address", "TLS"];
-    let unknown = shell.check(&url, &certificate("nobody-knows-me"), &[]);
-    failed(&unknown, &before_login, "login", &["refuses the user nobody-knows-me", "common name", "administrators"]);
-    let forbidden = shell.check(&url, &certificate("no-vhost"), &[]);
-    let words = "refuses the virtual host /pubsub to the user no-vhost";
-    failed(&forbidden, &[&before_login[..], &["login"]].concat(), "virtual host", &[words, "URL"]);
-    let elsewhere = shell.check(&url.replace("%2Fpubsub", "nowhere"), &certificate("admin"), &[]);
-    let words = "refuses the virtual host nowhere to the user admin";
-    failed(&elsewhere, &[&before_login[..], &["login"]].concat(), "virtual host", &[words, "URL"]);
-    let exchange = shell.check(&url, &certificate("admin"), &["--exchange", "nope"]);
-    let gone = [&before_login[..], &["login", "virtual host"]].concat();
-    failed(&exchange, &gone, "exchange", &["the exchange nope does not exist", "--exchange"]);
+fn names_refused_step() {
+    let (cli, url) = (Cli::new(), shared().broker.url());
+
+    let unknown = cli.check(&url, &certificate("nobody-knows-me"), &[]);
+    assert_failed(&unknown, 3, "login", &["refuses the user nobody-knows-me", "common name", "administrators"]);
+    let forbidden = cli.check(&url, &certificate("no-vhost"), &[]);
+    let expected = "refuses the virtual host /pubsub to the user no-vhost";
+    assert_failed(&forbidden, 4, "virtual host", &[expected, "URL"]);
+    let elsewhere = cli.check(&url.replace("%2Fpubsub", "nowhere"), &certificate("admin"), &[]);
+    let expected = "refuses the virtual host nowhere to the user admin";
+    assert_failed(&elsewhere, 4, "virtual host", &[expected, "URL"]);
+    let exchange = cli.check(&url, &certificate("admin"), &["--exchange", "nope"]);
+
+    assert_failed(&exchange, 5, "exchange", &["the exchange nope does not exist", "--exchange"]);
 }
 
+/// The program opens no connection if a file is wrong.
 #[test]
-fn what_is_wrong_with_the_files_is_said_without_connecting() {
-    let shell = Shell::new();
+fn checks_files_first() {
+    let cli = Cli::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.set_nonblocking(true).expect("a listener that does not wait");
+    listener.set_nonblocking(true).expect("a nonblocking listener");
     let url = format!("amqps://localhost:{}", listener.local_addr().expect("an address").port());
     let good = certificate("publisher");
-    let issue = |request: Request| world().broker.pki().issue(&request).expect("a certificate is issued");
+    let issue = |request: Request| shared().broker.pki().issue(&request).expect("a certificate");
     let other = certificate("publisher").key;
     let with = |cert: &str, key: &str| ClientCert { cert: cert.to_owned(), key: key.to_owned(), ..good.clone() };
 
     let expired = issue(Request::client("publisher").expired());
-    for (name, certificate, words) in [
+    for (name, certificate, expected) in [
         ("expired", expired, ["the client certificate of publisher in ", "-cert.pem expired on 20"]),
         (
             "another's key",
@@ -130,11 +126,11 @@ fn what_is_wrong_with_the_files_is_said_without_connecting() {
         ("swapped", with(&good.key, &good.cert), ["-cert.pem contains no certificate", "use a PEM certificate"]),
         ("no CA", ClientCert { ca: String::new(), ..good.clone() }, ["-ca.pem is empty", "use a PEM certificate"]),
     ] {
-        let ran = shell.check(&url, &certificate, &[]);
-        assert!(!ran.err.contains("BEGIN PRIVATE KEY"), "{name}");
-        failed(&ran, &[], "certificate", &words);
+        let output = cli.check(&url, &certificate, &[]);
+        assert!(!output.err.contains("BEGIN PRIVATE KEY"), "{name}");
+        assert_failed(&output, 0, "certificate", &expected);
     }
     let given = ["check", "--env", "prod", "--prod-amqp-url", &url, "--ca", "x", "--cert", "y", "--key", "z"];
-    shell.run(&given, &[]).expect(2, &["can't read x: No such file"]);
-    assert!(listener.accept().is_err(), "nobody connected");
+    cli.run(&given, &[]).expect(2, &["can't read x: No such file"]);
+    assert!(listener.accept().is_err(), "no connection");
 }

@@ -1,5 +1,5 @@
-//! A Secret of another namespace is used with its owner's consent, and without it nobody learns
-//! whether it is there.
+//! A Secret of another namespace is used only with its owner's consent. Without consent, nobody
+//! learns whether the Secret exists.
 
 use std::time::Duration;
 
@@ -7,114 +7,104 @@ use chrono::{DateTime, Utc};
 use rig::wait_until;
 use serde_json::{Value, json};
 
-use e2e::world::{Operator, SOON, Space, message, world};
+use e2e::{Operator, SOON, TestNamespace, message, shared, with_foreign_secret, with_spec};
 
-/// A guest's namespace, an owner's with a certificate, and an operator for the guest.
-fn set_up() -> (Space<'static>, Space<'static>, Operator) {
-    let (guest, owner) = (Space::new("guest"), Space::new("owner"));
-    owner.certificate(&world().broker, "publisher");
+/// Creates a namespace for a guest, one for an owner with a certificate, and an operator for the
+/// guest.
+fn set_up() -> (TestNamespace<'static>, TestNamespace<'static>, Operator) {
+    let (guest, owner) = (TestNamespace::new("guest"), TestNamespace::with_publisher("owner"));
     let operator = Operator::start(&guest, &[]);
     (guest, owner, operator)
 }
 
-/// A message that names a Secret of the owner's.
-fn naming(owner: &Space, name: &str, secret: &str) -> String {
-    let reference = format!("{{name: {secret}, namespace: {}}}", owner.name);
-    message(name, "consent.topic", "").replace("{name: certs}", &reference)
+/// Returns a message that names a Secret of the owner.
+fn naming(owner: &TestNamespace, name: &str, secret: &str) -> String {
+    with_foreign_secret(&message(name, "consent.topic", ""), secret, owner)
 }
 
-fn allow(owner: &Space, namespaces: &str) {
-    let annotation = format!("apps.fedoraproject.org/allowed-namespaces={namespaces}");
-    owner.kubectl(&["annotate", "--overwrite", "secret", "certs", &annotation], "").expect("the owner decides");
-}
-
-/// What the guest sees of a message, but for what names it and its Secret, and the times.
-fn seen(guest: &Space, name: &str, secret: &str) -> String {
-    let selector = format!("involvedObject.name={name}");
-    let events = || guest.kubectl(&["get", "events", "--field-selector", &selector, "-o", "json"], "");
-    let events = || serde_json::from_str::<Value>(&events().expect("kubectl lists")).expect("kubectl prints JSON");
-    wait_until(SOON, "the Event", || events()["items"].as_array().is_some_and(|items| items.len() == 1))
-        .expect("there is one Event");
+/// Returns the status and the Event of a message, without its name, its Secret and all times.
+fn visible(guest: &TestNamespace, name: &str, secret: &str) -> String {
+    wait_until(SOON, "one Event", || guest.events(name).len() == 1).expect("one Event");
     let mut status = guest.get(name)["status"].take();
     status["messageId"].take();
     status["conditions"].as_array_mut().expect("conditions").iter_mut().for_each(|condition| {
         condition["lastTransitionTime"].take();
     });
-    let event = &events()["items"][0];
+    let event = &guest.events(name)[0];
     format!("{status} {} {} {}", event["type"], event["reason"], event["message"]).replace(secret, "SECRET")
 }
 
+/// Status and Event are equal. With consent, the operator sends the message.
 #[test]
-fn absent_and_denied_look_the_same_and_consent_is_enough() {
+fn denied_looks_absent() {
     let (guest, owner, _operator) = set_up();
-    guest.apply(&naming(&owner, "denied", "certs")).expect("it is accepted");
-    guest.apply(&naming(&owner, "absent", "nothing")).expect("it is accepted");
+    guest.apply(&naming(&owner, "denied", "certs"));
+    guest.apply(&naming(&owner, "absent", "nothing"));
     for name in ["denied", "absent"] {
         guest.wait_for_reason(name, "SecretNotFound");
     }
-    let words = seen(&guest, "denied", "certs");
-    assert_eq!(words, seen(&guest, "absent", "nothing"));
-    assert!(words.contains("does not exist, or does not allow namespace"), "{words}");
+    let denied = visible(&guest, "denied", "certs");
+    assert_eq!(denied, visible(&guest, "absent", "nothing"));
+    assert!(denied.contains("does not exist, or does not allow namespace"), "{denied}");
 
-    // None of these lets the guest in, and the guest sees nothing of any.
+    // None of these allows the guest, and the guest does not notice them.
     for namespaces in ["somebody", &guest.name[..guest.name.len() - 1], &guest.name.to_uppercase(), "guest*"] {
-        allow(&owner, namespaces);
+        owner.allow(namespaces);
     }
-    allow(&owner, &format!("somebody, {}", guest.name));
+    owner.allow(&format!("somebody, {}", guest.name));
     guest.wait_for_reason("denied", "Sent");
-    let writes = world().kube.audit_events().expect("the audit log is read");
+    let writes = shared().kube.audit_events().expect("the audit log is read");
     let writes = writes.iter().filter(|event| {
         let object = &event["objectRef"];
         object["namespace"] == guest.name.as_str() && object["name"] == "denied" && object["subresource"] == "status"
     });
-    assert_eq!(writes.count(), 2, "one for the lack of consent, one for success");
+    assert_eq!(writes.count(), 2, "one write for the lack of consent, one for success");
 }
 
+/// New consent sends them.
 #[test]
-fn consent_that_is_taken_back_stops_what_is_pending_until_it_is_given_again() {
+fn withdrawn_consent_stops_messages() {
     let (guest, owner, _operator) = set_up();
-    allow(&owner, "*");
-    let suspended = naming(&owner, "late", "certs").replace("  env: prod", "  env: prod\n  suspend: true");
-    guest.apply(&naming(&owner, "early", "certs")).expect("it is accepted");
-    guest.apply(&suspended).expect("it is accepted");
+    owner.allow("*");
+    let suspended = with_spec(&naming(&owner, "late", "certs"), "suspend: true");
+    guest.apply(&naming(&owner, "early", "certs"));
+    guest.apply(&suspended);
     guest.wait_for_reason("early", "Sent");
     guest.wait_for_reason("late", "Suspended");
-    allow(&owner, "");
-    // Once a new message is refused, the operator knows.
+    owner.allow("");
+    // The operator has seen the change as soon as it refuses a new message.
     let mut number = 0;
-    wait_until(SOON, "consent is taken back", || {
+    wait_until(SOON, "the operator sees the change", || {
         number += 1;
         let name = format!("probe{number}");
-        guest.apply(&naming(&owner, &name, "certs")).expect("it is accepted");
+        guest.apply(&naming(&owner, &name, "certs"));
         let decided = || guest.get(&name)["status"]["reason"].as_str().map(str::to_owned);
-        wait_until(SOON, "it is decided", || decided().is_some()).expect("it is decided");
+        wait_until(SOON, "a reason", || decided().is_some()).expect("a reason");
         decided().as_deref() == Some("SecretNotFound")
     })
-    .expect("consent is taken back");
-    guest
-        .kubectl(&["patch", "fmsg", "late", "--type=merge", "-p", r#"{"spec": {"suspend": false}}"#], "")
-        .expect("resumed");
+    .expect("the operator sees the change");
+    guest.patch("late", r#"{"spec": {"suspend": false}}"#);
     guest.wait_for_reason("late", "SecretNotFound");
-    allow(&owner, &guest.name);
+    owner.allow(&guest.name);
     guest.wait_for_reason("late", "Sent");
 }
 
 #[test]
-fn absent_and_denied_take_the_same_time() {
+fn denied_takes_as_long_as_absent() {
     const COUNT: usize = 20;
-    let (guest, owner) = (Space::new("guest"), Space::new("owner"));
-    let certificate = world().broker.client("publisher").expect("a certificate");
+    let (guest, owner) = (TestNamespace::new("guest"), TestNamespace::new("owner"));
+    let certificate = shared().broker.client("publisher").expect("a certificate");
     for n in 0..COUNT {
-        owner.apply(&certificate.secret_yaml(&format!("denied{n}"), &owner.name)).expect("the Secret is stored");
+        owner.store_secret(&format!("denied{n}"), &certificate);
     }
     let _operator = Operator::start(&guest, &[]);
     let names: Vec<String> = (0..COUNT).flat_map(|n| [format!("absent{n}"), format!("denied{n}")]).collect();
     for name in &names {
-        guest.apply(&naming(&owner, name, name)).expect("it is accepted");
+        guest.apply(&naming(&owner, name, name));
         guest.wait_for_reason(name, "SecretNotFound");
     }
-    let events = world().kube.audit_events().expect("the audit log is read");
-    // When the API server had stored the message, or its status.
+    let events = shared().kube.audit_events().expect("the audit log is read");
+    // The time at which the API server stored the message, or its status.
     let time = |name: &str, subresource: &Value| -> DateTime<Utc> {
         let event = events.iter().find(|event| {
             let object = &event["objectRef"];
@@ -122,7 +112,7 @@ fn absent_and_denied_take_the_same_time() {
                 && object["name"] == name
                 && object["subresource"] == *subresource
         });
-        let stamp = event.and_then(|event| event["stageTimestamp"].as_str()).expect("it is in the log");
+        let stamp = event.and_then(|event| event["stageTimestamp"].as_str()).expect("an entry of the log");
         stamp.parse().expect("a time")
     };
     let median = |kind: &str| {

@@ -1,32 +1,31 @@
-//! Two operators take turns: one sends, the other takes over without losing or doubling anything.
+//! Two operators: one leads and sends. The other takes over, and no message is lost or sent twice.
 
 use std::time::{Duration, Instant};
 
 use rig::wait_until;
 
-use e2e::raw::RawConsumer;
-use e2e::world::{Operator, SOON, Space, message, wait_for_all_sent, world};
+use e2e::raw::{RawConsumer, unique};
+use e2e::{Operator, SOON, TestNamespace, message, numbered, shared};
 
 const COUNT: usize = 300;
-/// How long a Lease holds after it was last renewed.
+/// A Lease holds for this time after it was last renewed.
 const LEASE: Duration = Duration::from_secs(15);
-/// What a busy machine may add to that.
+/// The additional time of a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
-fn start(space: &Space) -> Operator {
-    Operator::start(space, &["--leader-elect", "--lease-namespace", &space.name])
+fn start(namespace: &TestNamespace) -> Operator {
+    Operator::start(namespace, &["--leader-elect", "--lease-namespace", &namespace.name])
 }
 
-/// A leader, one that is ready to take over, and a consumer of all they send.
-fn pair(title: &str) -> (Space<'static>, RawConsumer, Operator, Operator) {
-    let space = Space::new(title);
-    space.certificate(&world().broker, "publisher");
-    let consumer = RawConsumer::start(&world().broker, &format!("{title}.#"));
-    let leader = start(&space);
-    wait_until(SOON, "it leads", || leads(&leader)).expect("it leads");
-    let standby = start(&space);
+/// Starts a leader, a standby, and a consumer of their messages.
+fn pair(title: &str) -> (TestNamespace<'static>, RawConsumer, Operator, Operator) {
+    let namespace = TestNamespace::with_publisher(title);
+    let consumer = RawConsumer::start(&shared().broker, &format!("{title}.#"));
+    let leader = start(&namespace);
+    wait_until(SOON, "the first operator leads", || leads(&leader)).expect("the first operator leads");
+    let standby = start(&namespace);
     assert_eq!((leads(&standby), standby.probe("/readyz")), (false, Some(200)));
-    (space, consumer, leader, standby)
+    (namespace, consumer, leader, standby)
 }
 
 fn leads(operator: &Operator) -> bool {
@@ -34,70 +33,68 @@ fn leads(operator: &Operator) -> bool {
     log.rfind("leading: messages are sent from here") > log.rfind("not leading any more")
 }
 
-/// Waits until the standby leads; how long that took.
+/// Waits until the standby leads, and returns the time since `since`.
 fn takeover(standby: &Operator, since: Instant, within: Duration) -> Duration {
-    wait_until(within, "the other one leads", || leads(standby)).unwrap_or_else(|error| {
-        panic!("{error}\n{}", standby.log());
-    });
+    wait_until(within, "the standby leads", || leads(standby))
+        .unwrap_or_else(|error| panic!("{error}\n{}", standby.log()));
     since.elapsed()
 }
 
 fn many(title: &str, batch: &str) -> String {
-    (0..COUNT).map(|n| message(&format!("{batch}{n}"), &format!("{title}.{batch}.{n}"), "")).collect()
+    numbered(COUNT, batch, |n| format!("{title}.{batch}.{n}"))
 }
 
 fn assert_each_once(consumer: &RawConsumer, count: usize) {
     let received = consumer.take(count, SOON);
-    let ids: std::collections::HashSet<String> = received
-        .iter()
-        .filter_map(|message| message.properties.message_id().as_ref().map(ToString::to_string))
-        .collect();
-    assert_eq!((ids.len(), received.len()), (count, count), "messages, copies");
+    assert_eq!((unique(&received).len(), received.len()), (count, count), "messages, copies");
 }
 
+/// The takeover takes less than two seconds.
 #[test]
-fn a_leader_that_is_told_to_stop_hands_over_within_two_seconds_and_nothing_is_sent_twice() {
-    let (space, consumer, leader, standby) = pair("handed");
-    space.kubectl(&["create", "-f", "-"], &many("handed", "m")).expect("all are accepted");
+fn stopped_leader_hands_over() {
+    let (namespace, consumer, leader, standby) = pair("handed");
+    namespace.create(&many("handed", "m"));
     let first = consumer.take(10, SOON).len();
     let start = Instant::now();
     assert_eq!(leader.stop(), Some(0));
     let took = takeover(&standby, start, SOON);
-    assert!(took < Duration::from_secs(2), "it took {took:?}");
-    wait_for_all_sent(&space);
+    assert!(took < Duration::from_secs(2), "the takeover took {took:?}");
+    namespace.wait_for_all_sent();
     assert_each_once(&consumer, COUNT - first);
 }
 
+/// The takeover waits until the Lease has expired.
 #[test]
-fn a_leader_that_is_killed_is_replaced_within_the_lease_duration() {
-    let (space, consumer, leader, standby) = pair("replaced");
+fn killed_leader_is_replaced() {
+    let (namespace, consumer, leader, standby) = pair("replaced");
     let start = Instant::now();
     leader.kill();
-    space.apply(&message("orphan", "replaced.orphan", "")).expect("it is accepted");
+    namespace.apply(&message("orphan", "replaced.orphan", ""));
     let took = takeover(&standby, start, LEASE + SLACK);
-    assert!(took > LEASE / 2, "nobody takes a Lease that may still be held: {took:?}");
-    space.wait_for_reason("orphan", "Sent");
+    assert!(took > LEASE / 2, "the Lease of the old leader still held: {took:?}");
+    namespace.wait_for_reason("orphan", "Sent");
     assert_each_once(&consumer, 1);
 }
 
+/// After its Lease has expired, the old leader sends nothing. It can lead again later.
 #[test]
-fn a_leader_that_was_paused_sends_nothing_after_its_lease_ended_and_can_lead_again() {
-    let (space, consumer, leader, standby) = pair("paused");
-    space.apply(&message("before", "paused.before", "")).expect("it is accepted");
-    space.wait_for_reason("before", "Sent");
+fn frozen_leader_is_fenced() {
+    let (namespace, consumer, leader, standby) = pair("paused");
+    namespace.apply(&message("before", "paused.before", ""));
+    namespace.wait_for_reason("before", "Sent");
     let start = Instant::now();
     leader.freeze();
-    space.kubectl(&["create", "-f", "-"], &many("paused", "m")).expect("all are accepted");
+    namespace.create(&many("paused", "m"));
     takeover(&standby, start, LEASE + SLACK);
-    // Before the other one has sent them all, and while the broker still keeps the old connection.
+    // The new leader is still sending, and the broker still keeps the old connection.
     leader.thaw();
-    wait_for_all_sent(&space);
-    wait_until(SOON, "it knows that it does not lead", || !leads(&leader)).expect("it knows");
+    namespace.wait_for_all_sent();
+    wait_until(SOON, "the old leader stops leading", || !leads(&leader)).expect("it stops leading");
     assert_each_once(&consumer, COUNT + 1);
 
     assert_eq!(standby.stop(), Some(0));
     takeover(&leader, Instant::now(), SOON);
-    space.apply(&message("after", "paused.after", "")).expect("it is accepted");
-    space.wait_for_reason("after", "Sent");
+    namespace.apply(&message("after", "paused.after", ""));
+    namespace.wait_for_reason("after", "Sent");
     assert_each_once(&consumer, 1);
 }

@@ -1,8 +1,8 @@
 //! The operator on real parts: an API server, a RabbitMQ that is set up like Fedora's, and the
 //! Python fedora-messaging library.
 //!
-//! All tests share one API server and one broker, each in a namespace and with topics of its own.
-//! Who breaks a part starts one for itself.
+//! All tests share one API server and one broker. Each test has its own namespace and topics. A test
+//! that breaks a part starts its own.
 
 mod admission;
 mod bodies;
@@ -16,14 +16,16 @@ mod end_to_end;
 mod events;
 mod fidelity;
 mod from_python;
-mod lifetime;
+
 mod manifests;
 mod metrics;
 mod monitoring;
+mod permissions;
 mod reasons;
-mod rights;
+
 mod schemas;
 mod secrecy;
 mod statuses;
 mod tls;
 mod traces;
+mod ttl;

@@ -1,5 +1,5 @@
-//! The manifests: the API server takes every overlay, alone and with each component, in every field and without a
-//! warning. What is seen running is in tests/pods/install.rs.
+//! The API server accepts every overlay, alone and with each component, with strict validation and
+//! without a warning. `tests/pods/install.rs` runs them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,14 +9,14 @@ use std::process::Command;
 use rig::Kube;
 
 use e2e::overlay::with_component;
-use e2e::world::{project, run, world};
+use e2e::{project, read, run, shared};
 
 /// The namespaces that the overlays name.
 const NAMESPACES: [&str; 2] = ["fedora-message-operator", "apps"];
-/// Groups of resources that no API server has by itself; what is of these is for others to check.
+/// An API group that a plain API server does not have. `monitoring.rs` checks its resources.
 const FOREIGN: &str = "monitoring.coreos.com/";
 
-/// The folders of `manifests/PART`, so that none is forgotten.
+/// Returns the names of the folders in `manifests/PART`.
 fn folders(part: &str) -> Vec<String> {
     let entries = fs::read_dir(project("manifests").join(part)).expect("a folder");
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -27,21 +27,21 @@ fn folders(part: &str) -> Vec<String> {
 fn kustomize(kube: &Kube, folder: &Path) -> String {
     let mut kubectl = kube.kubectl();
     kubectl.arg("kustomize").arg(folder);
-    run(kubectl, "").unwrap_or_else(|words| panic!("{}: {words}", folder.display()))
+    run(kubectl, "").unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
 }
 
-/// Lets the API server check the manifests to the last field, and stores nothing. It says what it thinks of each.
-fn checked(kube: &Kube, title: &str, manifests: &str) {
+/// Lets the API server check the manifests strictly, without storing them.
+fn check(kube: &Kube, title: &str, manifests: &str) {
     let own: Vec<_> =
         manifests.split("\n---\n").filter(|document| !document.contains(&format!("apiVersion: {FOREIGN}"))).collect();
     let mut kubectl = kube.kubectl();
     kubectl.args(["apply", "--dry-run=server", "--validate=strict", "-f", "-"]);
-    let said = run(all_output(&kubectl), &own.join("\n---\n")).unwrap_or_else(|words| panic!("{title}: {words}"));
-    assert!(!said.contains("Warning"), "{title}: {said}");
-    assert!(said.lines().count() >= own.len(), "{title}: {said}");
+    let output = run(all_output(&kubectl), &own.join("\n---\n")).unwrap_or_else(|error| panic!("{title}: {error}"));
+    assert!(!output.contains("Warning"), "{title}: {output}");
+    assert!(output.lines().count() >= own.len(), "{title}: {output}");
 }
 
-/// The same command with its warnings on standard output.
+/// Returns the same command with standard error on standard output.
 fn all_output(command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(command.get_program()).args(command.get_args());
@@ -50,22 +50,22 @@ fn all_output(command: &Command) -> Command {
 }
 
 #[test]
-fn the_api_server_takes_every_overlay_with_each_component_without_a_warning() {
-    let kube = &world().kube;
+fn api_server_accepts_overlays() {
+    let kube = &shared().kube;
     for namespace in NAMESPACES {
-        // With this, a Deployment whose Pods would not be let in is a warning.
+        // With this label, the API server warns of a Deployment whose Pods it would refuse.
         let labels = "labels: {pod-security.kubernetes.io/warn: restricted}";
         let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, {labels}}}}}");
-        kube.apply_text(&namespace).expect("a namespace is made");
+        kube.apply_text(&namespace).expect("a namespace");
     }
     let (overlays, components) = (folders("overlays"), folders("components"));
     assert_eq!(overlays, ["cluster-wide", "fedora", "local", "one-namespace"]);
     assert!(components.contains(&"pods".to_owned()), "{components:?}");
     for overlay in &overlays {
-        checked(kube, overlay, &kustomize(kube, &project("manifests/overlays").join(overlay)));
-        // What a component binds, it binds for all namespaces.
+        check(kube, overlay, &kustomize(kube, &project("manifests/overlays").join(overlay)));
+        // Components bind roles in all namespaces.
         for component in components.iter().filter(|_| overlay != "one-namespace") {
-            checked(
+            check(
                 kube,
                 &format!("{overlay} with {component}"),
                 &kustomize(kube, &with_component(kube, overlay, component)),
@@ -74,9 +74,10 @@ fn the_api_server_takes_every_overlay_with_each_component_without_a_warning() {
     }
 }
 
+/// The overlay `one-namespace` has no resource of the whole cluster.
 #[test]
-fn one_namespace_alone_takes_nothing_that_belongs_to_the_whole_cluster() {
-    let kube = &world().kube;
+fn one_namespace_is_namespaced() {
+    let kube = &shared().kube;
     let manifests = kustomize(kube, &project("manifests/overlays/one-namespace"));
     let kinds: BTreeSet<_> = manifests.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
     let namespaced = kube.run(&["api-resources", "--namespaced=true", "--no-headers"]).expect("kubectl lists");
@@ -85,13 +86,12 @@ fn one_namespace_alone_takes_nothing_that_belongs_to_the_whole_cluster() {
 }
 
 #[test]
-fn manifests_and_image_are_of_the_programs_version() {
+fn versions_are_equal() {
     let version = fedora_message_operator::VERSION;
-    for (file, words) in [
+    for (file, expected) in [
         ("manifests/base/kustomization.yaml", format!("app.kubernetes.io/version: \"{version}\"\n")),
         ("images/operator/Containerfile", format!("org.opencontainers.image.version=\"{version}\" ")),
     ] {
-        let text = fs::read_to_string(project(file)).expect("a file");
-        assert!(text.contains(&words), "{file}: no {words}");
+        assert!(read(file).contains(&expected), "{file}: no {expected}");
     }
 }

@@ -1,5 +1,5 @@
-//! What the operator tells of itself: metrics, the line it logs for each message, and the warning before a
-//! certificate runs out.
+//! The operator's metrics, its log line for each message, and the warning before a certificate
+//! expires.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -9,11 +9,11 @@ use rig::wait_until;
 use serde_json::Value;
 
 use crate::events::events;
-use e2e::world::{Operator, SOON, Space, message, project, wait_for_all_sent, world};
+use e2e::{Operator, SOON, TestNamespace, message, numbered, read, shared, with_secret};
 
-/// The samples that `/metrics` tells, by name and labels, without the prefix that all have.
+/// Returns the samples of `/metrics` by name and labels, without the common prefix.
 fn scrape(operator: &Operator) -> BTreeMap<String, f64> {
-    let (code, text) = operator.ask("/metrics").expect("it answers");
+    let (code, text) = operator.http_get("/metrics").expect("an answer");
     assert_eq!(code, 200);
     assert!(text.ends_with("# EOF\n"), "{text}");
     text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
@@ -26,30 +26,27 @@ fn sample(line: &str) -> (String, f64) {
 }
 
 #[track_caller]
-fn assert_tells(metrics: &BTreeMap<String, f64>, expected: &[(&str, f64)]) {
+fn assert_samples(metrics: &BTreeMap<String, f64>, expected: &[(&str, f64)]) {
     for (series, value) in expected {
         assert_eq!(metrics.get(*series), Some(value), "{series} in {metrics:#?}");
     }
 }
 
 fn forbidden(name: &str) -> String {
-    message(name, &format!("evil.{name}"), "").replace("name: certs", "name: nice")
+    with_secret(&message(name, &format!("evil.{name}"), ""), "nice")
 }
 
-fn nice(space: &Space) {
-    let nice = world().broker.client("nice-app").expect("a certificate");
-    space.apply(&nice.secret_yaml("nice", &space.name)).expect("the Secret is stored");
+fn store_nice(namespace: &TestNamespace) {
+    namespace.store_secret("nice", &shared().broker.client("nice-app").expect("a certificate"));
 }
 
 #[test]
-fn metrics_tell_what_became_of_messages() {
-    let space = Space::new("metrics");
-    space.certificate(&world().broker, "publisher");
-    nice(&space);
-    let operator = Operator::start(&space, &[]);
-    let unread = message("waits", "metrics.waits", "").replace("name: certs", "name: absent");
-    let all: String = (0..3).map(|n| message(&format!("good{n}"), "metrics.good", "")).collect();
-    space.apply(&(all + &forbidden("bad") + &unread)).expect("they are accepted");
+fn counts_messages() {
+    let namespace = TestNamespace::with_publisher("metrics");
+    store_nice(&namespace);
+    let operator = Operator::start(&namespace, &[]);
+    let waiting = with_secret(&message("waits", "metrics.waits", ""), "absent");
+    namespace.apply(&(numbered(3, "good", |_| "metrics.good".to_owned()) + &forbidden("bad") + &waiting));
     for (name, reason) in [
         ("good0", "Sent"),
         ("good1", "Sent"),
@@ -57,10 +54,10 @@ fn metrics_tell_what_became_of_messages() {
         ("bad", "TopicForbidden"),
         ("waits", "SecretNotFound"),
     ] {
-        space.wait_for_reason(name, reason);
+        namespace.wait_for_reason(name, reason);
     }
     let metrics = scrape(&operator);
-    assert_tells(
+    assert_samples(
         &metrics,
         &[
             (r#"messages_finished_total{env="prod",mode="direct",reason="Sent"}"#, 3.0),
@@ -81,62 +78,49 @@ fn metrics_tell_what_became_of_messages() {
         ],
     );
     assert!(metrics[r#"channels{env="prod"}"#] >= 1.0, "{metrics:#?}");
-    let expiry =
-        &metrics[&format!(r#"certificate_not_after_timestamp_seconds{{namespace="{}",secret="certs"}}"#, space.name)];
+    let expiry = &metrics
+        [&format!(r#"certificate_not_after_timestamp_seconds{{namespace="{}",secret="certs"}}"#, namespace.name)];
     let in_years = (SystemTime::now() + 3000 * DAY).duration_since(SystemTime::UNIX_EPOCH).expect("a time");
     assert!(*expiry > in_years.as_secs_f64(), "{expiry}");
     assert!(metrics.keys().any(|series| series.starts_with("build_info{version=\"")), "{metrics:#?}");
 }
 
 #[test]
-fn a_thousand_bad_topics_make_no_series() {
-    let space = Space::new("series");
-    nice(&space);
-    let operator = Operator::start(&space, &[]);
-    space.apply(&forbidden("first")).expect("it is accepted");
-    space.wait_for_reason("first", "TopicForbidden");
+fn topics_add_no_series() {
+    let namespace = TestNamespace::new("series");
+    store_nice(&namespace);
+    let operator = Operator::start(&namespace, &[]);
+    namespace.apply(&forbidden("first"));
+    namespace.wait_for_reason("first", "TopicForbidden");
     let before = scrape(&operator);
-    let all: String = (0..1000).map(|n| forbidden(&format!("bad{n}"))).collect();
-    space.kubectl(&["create", "-f", "-"], &all).expect("they are accepted");
+    namespace.create(&(0..1000).map(|n| forbidden(&format!("bad{n}"))).collect::<String>());
     let finished = r#"messages_finished_total{env="prod",mode="direct",reason="TopicForbidden"}"#;
     let refused = || scrape(&operator)[finished] >= 1001.0;
-    wait_until(SOON, "all are refused", refused).unwrap_or_else(|error| {
-        panic!(
-            "{error}\n{}",
-            operator
-                .log()
-                .lines()
-                .filter(|l| l.contains("BrokerUnreachable") || l.contains("DEBUG"))
-                .take(30)
-                .collect::<Vec<_>>()
-                .join("\n")
-        )
-    });
+    wait_until(SOON, "all messages are refused", refused).unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
     assert!(scrape(&operator).keys().eq(before.keys()), "{:#?}", scrape(&operator));
 }
 
 #[test]
-fn a_replica_that_stands_by_tells_so_and_of_no_pending_messages() {
-    let space = Space::new("standby");
-    let elect = ["--leader-elect", "--lease-namespace", &space.name];
-    let leader = Operator::start(&space, &elect);
-    let other = Operator::start(&space, &elect);
-    space.apply(&message("waits", "standby.waits", "")).expect("it is accepted");
-    space.wait_for_reason("waits", "SecretNotFound");
-    assert_tells(&scrape(&leader), &[("leader", 1.0), (r#"messages_pending{env="prod",older_than="0s"}"#, 1.0)]);
+fn standby_reports_no_messages() {
+    let namespace = TestNamespace::new("standby");
+    let elect = ["--leader-elect", "--lease-namespace", &namespace.name];
+    let leader = Operator::start(&namespace, &elect);
+    let other = Operator::start(&namespace, &elect);
+    namespace.apply(&message("waits", "standby.waits", ""));
+    namespace.wait_for_reason("waits", "SecretNotFound");
+    assert_samples(&scrape(&leader), &[("leader", 1.0), (r#"messages_pending{env="prod",older_than="0s"}"#, 1.0)]);
     let metrics = scrape(&other);
-    assert_tells(&metrics, &[("leader", 0.0)]);
+    assert_samples(&metrics, &[("leader", 0.0)]);
     assert!(!metrics.keys().any(|series| series.starts_with("messages_pending")), "{metrics:#?}");
 }
 
 #[test]
-fn every_series_is_on_the_page_of_metrics() {
-    let space = Space::new("page");
-    space.certificate(&world().broker, "publisher");
-    let operator = Operator::start(&space, &[]);
-    space.apply(&message("one", "page.one", "")).expect("it is accepted");
-    wait_for_all_sent(&space);
-    let page = std::fs::read_to_string(project("docs/metrics.md")).expect("the page is there");
+fn metrics_page_is_complete() {
+    let namespace = TestNamespace::with_publisher("page");
+    let operator = Operator::start(&namespace, &[]);
+    namespace.apply(&message("one", "page.one", ""));
+    namespace.wait_for_all_sent();
+    let page = read("docs/metrics.md");
     for series in scrape(&operator).into_keys() {
         let name = series.split('{').next().unwrap_or_default();
         let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
@@ -144,40 +128,43 @@ fn every_series_is_on_the_page_of_metrics() {
     }
 }
 
+/// The warning is in the status of the message, and in an Event.
 #[test]
-fn a_certificate_that_expires_soon_is_warned_about_where_it_is_used() {
-    let space = Space::new("expiry");
+fn warns_of_expiring_certificate() {
+    let namespace = TestNamespace::new("expiry");
     let request = Request { not_after: SystemTime::now() + 10 * DAY + DAY / 2, ..Request::client("publisher") };
-    let soon = world().broker.pki().issue(&request).expect("a certificate");
-    space.apply(&soon.secret_yaml("certs", &space.name)).expect("the Secret is stored");
-    let _operator = Operator::start(&space, &[]);
-    space.apply(&message("first", "expiry.first", "")).expect("it is accepted");
-    let status = space.wait_for_reason("first", "Sent");
-    let words = status["message"].as_str().expect("words");
-    let expected =
-        format!(". Its client certificate, of publisher in key \"cert\" of Secret {}/certs, expires on 20", space.name);
-    assert!(words.starts_with("Message was sent successfully") && words.contains(&expected), "{words}");
-    assert!(words.ends_with(" UTC, in 10 days: renew it"), "{words}");
-    wait_until(SOON, "an Event", || !events(&space, "first").is_empty()).expect("an Event");
-    let [(kind, reason, note)] = &events(&space, "first")[..] else { panic!("{:?}", events(&space, "first")) };
+    let soon = shared().broker.pki().issue(&request).expect("a certificate");
+    namespace.store_secret("certs", &soon);
+    let _operator = Operator::start(&namespace, &[]);
+    namespace.apply(&message("first", "expiry.first", ""));
+    let status = namespace.wait_for_reason("first", "Sent");
+    let text = status["message"].as_str().expect("a message");
+    let expected = format!(
+        ". Its client certificate, of publisher in key \"cert\" of Secret {}/certs, expires on 20",
+        namespace.name
+    );
+    assert!(text.starts_with("Message was sent successfully") && text.contains(&expected), "{text}");
+    assert!(text.ends_with(" UTC, in 10 days: renew it"), "{text}");
+    wait_until(SOON, "an Event", || !events(&namespace, "first").is_empty()).expect("an Event");
+    let [(kind, reason, note)] = &events(&namespace, "first")[..] else { panic!("{:?}", events(&namespace, "first")) };
     assert_eq!((kind.as_str(), reason.as_str()), ("Warning", "CertificateExpires"));
-    assert!(words.ends_with(note.as_str()), "{note}");
+    assert!(text.ends_with(note.as_str()), "{note}");
 
-    // Once a day is enough; Events are written in order, so the next one shows that there was none before.
-    space.apply(&message("second", "expiry.second", "")).expect("it is accepted");
-    space.wait_for_reason("second", "Sent");
-    space.apply(&message("last", "expiry.last", "").replace("name: certs", "name: absent")).expect("it is accepted");
-    wait_until(SOON, "the last Event", || !events(&space, "last").is_empty()).expect("the last Event");
-    assert!(events(&space, "second").is_empty());
+    // The operator warns once a day. It writes Events in order, so the next Event shows that no
+    // other came before.
+    namespace.apply(&message("second", "expiry.second", ""));
+    namespace.wait_for_reason("second", "Sent");
+    namespace.apply(&with_secret(&message("last", "expiry.last", ""), "absent"));
+    wait_until(SOON, "the last Event", || !events(&namespace, "last").is_empty()).expect("the last Event");
+    assert!(events(&namespace, "second").is_empty());
 }
 
 #[test]
-fn a_message_is_one_line_in_the_log() {
-    let space = Space::new("line");
-    space.certificate(&world().broker, "publisher");
-    let operator = Operator::start(&space, &["--log-format", "json"]);
-    space.apply(&message("one", "line.one", "")).expect("it is accepted");
-    let status = space.wait_for_reason("one", "Sent");
+fn logs_one_line_per_message() {
+    let namespace = TestNamespace::with_publisher("line");
+    let operator = Operator::start(&namespace, &["--log-format", "json"]);
+    namespace.apply(&message("one", "line.one", ""));
+    let status = namespace.wait_for_reason("one", "Sent");
     let log = operator.log();
     let lines: Vec<Value> = log
         .lines()
@@ -186,7 +173,7 @@ fn a_message_is_one_line_in_the_log() {
         .collect();
     let [line] = &lines[..] else { panic!("{log}") };
     assert_eq!(line["uid"], status["messageId"]);
-    assert_eq!(line["namespace"], space.name.as_str());
+    assert_eq!(line["namespace"], namespace.name.as_str());
     assert_eq!((&line["env"], &line["topic"], &line["reason"]), (&"prod".into(), &"line.one".into(), &"Sent".into()));
     assert_eq!(line["attempt"], 1);
     assert!(line["milliseconds"].as_u64().is_some_and(|took| took < 60_000), "{line}");

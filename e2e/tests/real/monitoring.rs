@@ -1,6 +1,5 @@
-//! Alerts, runbooks and dashboard: they speak of what the program exports, each alert has its page and its
-//! tests, and an API server that knows the Prometheus operator's resources takes them.
-use strum::VariantArray;
+//! Alerts, runbooks and dashboard: they use exported metrics only, and each alert has its page and its
+//! tests. An API server with the CRDs of the Prometheus operator accepts the component.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,40 +9,42 @@ use std::process::Command;
 use fedora_message::policy::outcome::Reason;
 use rig::{cache, wait_until};
 use serde_json::Value;
+use strum::VariantArray;
 
-use e2e::world::{SOON, Space, project, world};
+use e2e::{SOON, TestNamespace, project, read, shared};
 
 const RULES: &str = "manifests/components/monitoring/prometheus-rule.yaml";
 const DASHBOARD: &str = "manifests/components/monitoring/dashboard.json";
-/// Begins the name of each metric.
+/// The prefix of each metric's name.
 const PREFIX: &str = "fedora_message_operator_";
-/// What a histogram adds to its name.
+/// The suffixes of a histogram's series.
 const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
-/// The Go module that has the CRDs of the Prometheus operator, and its version.
+/// The Go module with the CRDs of the Prometheus operator, and its version.
 const PROMETHEUS_OPERATOR: (&str, &str) = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0");
 
 #[test]
-fn alerts_and_dashboard_ask_only_for_metrics_that_the_program_exports() {
+fn queries_use_exported_metrics() {
     let exported = exported();
     for file in [RULES, DASHBOARD] {
-        let asked = metrics(&read(file));
-        assert!(asked.len() > 5, "{file} asks for {asked:?}");
-        let unknown: Vec<_> = asked.difference(&exported).collect();
-        assert!(unknown.is_empty(), "{file} asks for {unknown:?}, but there are only {exported:#?}");
+        let used = metrics(&read(file));
+        assert!(used.len() > 5, "{file} uses {used:?}");
+        let unknown: Vec<_> = used.difference(&exported).collect();
+        assert!(unknown.is_empty(), "{file} uses {unknown:?}, but the program exports only {exported:#?}");
     }
 }
 
 #[test]
-fn the_dashboard_shows_every_metric() {
+fn dashboard_shows_every_metric() {
     let shown = metrics(&read(DASHBOARD));
     let hidden: Vec<_> = exported().difference(&shown).cloned().collect();
     assert!(hidden.is_empty(), "{hidden:?}");
 }
 
+/// Each runbook also has its alert.
 #[test]
-fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
+fn alerts_have_runbooks() {
     let (alerts, rules) = (alerts(), read(RULES));
-    let pages: BTreeSet<String> = runbooks().iter().map(|page| stem(page)).collect();
+    let pages: BTreeSet<String> = files("docs/runbooks", "md").iter().map(|page| stem(page)).collect();
     assert_eq!(alerts, pages);
     for alert in &alerts {
         let page = read(&format!("docs/runbooks/{alert}.md"));
@@ -57,9 +58,11 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     }
 }
 
+/// Each alert has a test in which it fires, and one in which it does not.
 #[test]
-fn every_alert_is_tested_to_fire_and_not_to_fire() {
-    let tests: String = files("e2e/alerts", "yaml").iter().map(|path| read_path(path)).collect();
+fn alerts_are_tested() {
+    let tests = files("e2e/alerts", "yaml").into_iter().map(|path| fs::read_to_string(path).expect("a file"));
+    let tests: String = tests.collect();
     for alert in alerts() {
         assert!(tests.contains(&format!("alertname: {alert}\n        exp_alerts:\n")), "{alert} is never expected");
         assert!(tests.contains(&format!("alertname: {alert}}}")), "{alert} is never expected not to fire");
@@ -67,7 +70,7 @@ fn every_alert_is_tested_to_fire_and_not_to_fire() {
 }
 
 #[test]
-fn every_reason_in_alerts_and_dashboard_is_one_of_the_programs() {
+fn queries_use_known_reasons() {
     let known: BTreeSet<String> = Reason::VARIANTS.iter().map(ToString::to_string).collect();
     let text = read(RULES) + &read(DASHBOARD).replace("\\\"", "\"");
     let named: BTreeSet<String> = ["reason=\"", "reason=~\"", "reason!=\"", "reason!~\""]
@@ -81,25 +84,26 @@ fn every_reason_in_alerts_and_dashboard_is_one_of_the_programs() {
 }
 
 #[test]
-fn an_api_server_with_the_prometheus_operators_crds_takes_the_component() {
-    let (kube, space) = (&world().kube, Space::new("monitoring"));
+fn api_server_accepts_component() {
+    let (kube, namespace) = (&shared().kube, TestNamespace::new("monitoring"));
     kube.apply(&crds()).expect("the CRDs are accepted");
     let manifests = kube
         .run(&["kustomize", &project("manifests/components/monitoring").display().to_string()])
-        .expect("kustomize renders it")
-        .replace("namespace: fedora-message-operator", &format!("namespace: {}", space.name));
+        .expect("kustomize renders the component")
+        .replace("namespace: fedora-message-operator", &format!("namespace: {}", namespace.name));
     let mut answer = String::new();
-    let taken = || {
-        answer = space
-            .kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &manifests)
-            .unwrap_or_else(|words| words);
+    let accepted = || {
+        answer = namespace
+            .try_kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &manifests)
+            .unwrap_or_else(|error| error);
         answer.matches("created").count() == 3
     };
-    wait_until(SOON, "the component is accepted", taken).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    wait_until(SOON, "the component is accepted", accepted).unwrap_or_else(|error| panic!("{error}: {answer}"));
 }
 
+/// Each panel also has a title and a description.
 #[test]
-fn panels_have_titles_descriptions_and_places_of_their_own() {
+fn panels_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     let mut taken = BTreeSet::new();
@@ -121,12 +125,12 @@ fn panels_have_titles_descriptions_and_places_of_their_own() {
     }
 }
 
-/// The metrics that the program exports: those of the page that it prints (`tests/real/metrics.rs`).
+/// Returns the metrics that the program exports: those of its page, which `metrics.rs` tests.
 fn exported() -> BTreeSet<String> {
     metrics(&read("docs/metrics.md"))
 }
 
-/// The metrics that a text names, without what histograms add to their names.
+/// Returns the metrics that a text names, without the suffixes of histograms.
 fn metrics(text: &str) -> BTreeSet<String> {
     let names = text.match_indices(PREFIX).map(|(start, _)| {
         let rest = &text[start..];
@@ -140,12 +144,7 @@ fn alerts() -> BTreeSet<String> {
     read(RULES).lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
 }
 
-/// The pages of `docs/runbooks`.
-pub(crate) fn runbooks() -> Vec<PathBuf> {
-    files("docs/runbooks", "md")
-}
-
-/// The CRDs of what the component consists of, from the cache or from their Go module.
+/// Returns the CRDs of the component's resources, from the cache or from their Go module.
 fn crds() -> [PathBuf; 2] {
     let (module, version) = PROMETHEUS_OPERATOR;
     let names = ["servicemonitors", "prometheusrules"].map(|plural| format!("monitoring.coreos.com_{plural}.yaml"));
@@ -162,19 +161,14 @@ fn crds() -> [PathBuf; 2] {
     names.map(|name| folder.join(name))
 }
 
-fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+/// Returns the files of a folder with this extension, sorted.
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let files = fs::read_dir(project(folder)).expect("a folder").flatten().map(|file| file.path());
-    files.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    files.sort();
+    files
 }
 
 fn stem(path: &Path) -> String {
     path.file_stem().expect("a name").to_string_lossy().into_owned()
-}
-
-fn read(path: &str) -> String {
-    read_path(&project(path))
-}
-
-fn read_path(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -1,68 +1,82 @@
-//! What follows each reason that direct delivery can produce: what is tried again, and when. Their words
-//! are in the [catalog](crate::catalog).
+//! The consequences of each reason that direct delivery can produce: which messages the operator
+//! tries again, and when. The [catalog](crate::catalog) holds the texts.
 
 use rig::broker::Options;
 use rig::pki::{KeyKind, Request};
-use rig::port::Port;
 use rig::{Broker, ClientCert};
 use serde_json::{Value, json};
 
-use e2e::raw::RawConsumer;
-use e2e::world::{Operator, SOON, Space, message, world};
+use e2e::raw::{RawConsumer, unique};
+use e2e::{
+    Operator, SOON, TestNamespace, message, message_json, shared, unused_broker_url, with_body, with_secret, with_spec,
+};
 
-/// Waits for a reason, and checks the words and what follows.
-fn expect(space: &Space, name: &str, reason: &str, words: &[&str], follows: Option<&str>) -> Value {
-    let status = space.wait_for_reason(name, reason);
+/// Waits for a reason. Asserts the message of the status, and the condition beside
+/// `FedoraMessageSent` that is true.
+#[track_caller]
+fn assert_status(
+    namespace: &TestNamespace,
+    name: &str,
+    reason: &str,
+    expected: &[&str],
+    condition: Option<&str>,
+) -> Value {
+    let status = namespace.wait_for_reason(name, reason);
     let message = status["message"].as_str().expect("a message");
-    for part in words {
-        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    for text in expected {
+        assert!(message.contains(text), "{text:?} is not in {message:?}");
     }
     assert_eq!(status["status"], reason == "Sent", "{status:#}");
-    let conditions = status["conditions"].as_array().expect("conditions");
-    let others: Vec<_> =
-        conditions.iter().filter(|c| c["status"] == "True" && c["type"] != "FedoraMessageSent").collect();
-    assert_eq!(
-        others.iter().map(|c| c["type"].as_str().expect("a type")).collect::<Vec<_>>(),
-        follows.into_iter().collect::<Vec<_>>()
-    );
+    let conditions = status["conditions"].as_array().expect("conditions").iter();
+    let others: Vec<_> = conditions
+        .filter(|c| c["status"] == "True" && c["type"] != "FedoraMessageSent")
+        .map(|c| c["type"].as_str().expect("a type"))
+        .collect();
+    assert_eq!(others, condition.into_iter().collect::<Vec<_>>());
     status
 }
 
-fn secret(space: &Space, name: &str, certificate: &ClientCert) {
-    space.apply(&certificate.secret_yaml(name, &space.name)).expect("the Secret is stored");
+#[track_caller]
+fn assert_sent(namespace: &TestNamespace, name: &str) -> Value {
+    assert_status(namespace, name, "Sent", &[], None)
 }
 
-fn with_secret(manifest: &str, secret: &str) -> String {
-    manifest.replace("{name: certs}", &format!("{{name: {secret}}}"))
+#[track_caller]
+fn assert_retried(namespace: &TestNamespace, name: &str, reason: &str, expected: &[&str]) -> Value {
+    assert_status(namespace, name, reason, expected, Some("Reconciling"))
 }
 
+#[track_caller]
+fn assert_stopped(namespace: &TestNamespace, name: &str, reason: &str, expected: &[&str]) -> Value {
+    assert_status(namespace, name, reason, expected, Some("Stalled"))
+}
+
+/// The operator reports bad Secrets without a connection. It tries again as soon as they change.
 #[test]
-fn what_is_wrong_with_secrets_is_said_without_connecting_and_mended_at_once() {
-    let space = Space::new("secrets");
-    let pki = world().broker.pki();
+fn reports_bad_secrets() {
+    let namespace = TestNamespace::new("secrets");
+    let pki = shared().broker.pki();
     let good = pki.client("publisher").expect("a certificate");
     let other = pki.client("publisher").expect("a certificate");
     let expired = pki.issue(&Request::client("publisher").expired()).expect("a certificate");
-    // Nobody listens there: whatever is said is said without the broker.
-    let port = Port::reserve().expect("a free port");
-    let _operator = Operator::on(&world().kube, &format!("amqps://localhost:{}/%2Fpubsub", port.number()), &space, &[]);
-    secret(&space, "expired", &expired);
-    secret(&space, "mismatch", &ClientCert { key: other.key.clone(), ..good.clone() });
-    secret(&space, "garbage", &ClientCert { cert: "garbage".to_owned(), ..good.clone() });
-    secret(&space, "swapped", &ClientCert { cert: good.key.clone(), key: good.cert.clone(), ..good.clone() });
-    space
-        .apply(&format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: partial}}\nstringData: {{tls.crt: {:?}, ca.crt: {:?}}}",
-            good.cert, good.ca
-        ))
-        .expect("the Secret is stored");
-    let here = &space.name;
-    for (name, reason, words) in [
-        ("absent", "SecretNotFound", vec![format!("Secret {here}/absent does not exist: create it")]),
+    // Nobody listens there, so the operator reports bad Secrets without a connection.
+    let (_port, url) = unused_broker_url();
+    let _operator = Operator::with_broker(&url, &namespace, &[]);
+    namespace.store_secret("expired", &expired);
+    namespace.store_secret("mismatch", &ClientCert { key: other.key.clone(), ..good.clone() });
+    namespace.store_secret("garbage", &ClientCert { cert: "garbage".to_owned(), ..good.clone() });
+    namespace.store_secret("swapped", &ClientCert { cert: good.key.clone(), key: good.cert.clone(), ..good.clone() });
+    namespace.apply(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: partial}}\nstringData: {{tls.crt: {:?}, ca.crt: {:?}}}",
+        good.cert, good.ca
+    ));
+    let place = format!("Secret {}", namespace.name);
+    for (name, reason, expected) in [
+        ("absent", "SecretNotFound", vec![format!("{place}/absent does not exist: create it")]),
         (
             "expired",
             "CertificateExpired",
-            vec![format!("certificate of publisher in key \"cert\" of Secret {here}/expired expired on ")],
+            vec![format!("certificate of publisher in key \"cert\" of {place}/expired expired on ")],
         ),
         (
             "mismatch",
@@ -73,34 +87,25 @@ fn what_is_wrong_with_secrets_is_said_without_connecting_and_mended_at_once() {
                 "is not the key of the first certificate".to_owned(),
             ],
         ),
-        ("garbage", "SecretInvalid", vec![format!("key \"cert\" of Secret {here}/garbage contains no certificate")]),
+        ("garbage", "SecretInvalid", vec![format!("key \"cert\" of {place}/garbage contains no certificate")]),
         ("swapped", "SecretInvalid", vec!["contains no certificate".to_owned()]),
-        (
-            "partial",
-            "SecretInvalid",
-            vec![format!("Secret {here}/partial lacks the key \"tls.key\" with the private key")],
-        ),
+        ("partial", "SecretInvalid", vec![format!("{place}/partial lacks the key \"tls.key\" with the private key")]),
     ] {
-        space.apply(&with_secret(&message(name, "reasons.secret", ""), name)).expect("it is accepted");
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let status = expect(&space, name, reason, &words, Some("Reconciling"));
-        assert_eq!(status["attempts"], 0, "no broker was tried");
-        // Mending the Secret is enough; the next trouble is the missing broker.
-        secret(&space, name, &good);
-        expect(
-            &space,
-            name,
-            "BrokerUnreachable",
-            &["no connection to the broker localhost:", "refused"],
-            Some("Reconciling"),
-        );
+        namespace.apply(&with_secret(&message(name, "reasons.secret", ""), name));
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        let status = assert_retried(&namespace, name, reason, &expected);
+        assert_eq!(status["attempts"], 0, "the operator tries no broker");
+        // A new Secret is enough. The next failure is the missing broker.
+        namespace.store_secret(name, &good);
+        assert_retried(&namespace, name, "BrokerUnreachable", &["no connection to the broker localhost:", "refused"]);
     }
 }
 
+/// Each Secret has one key.
 #[test]
-fn three_secrets_with_one_key_each_are_as_good_as_one() {
-    let space = Space::new("three");
-    let certificate = world().broker.client("publisher").expect("a certificate");
+fn accepts_three_secrets() {
+    let namespace = TestNamespace::new("three");
+    let certificate = shared().broker.client("publisher").expect("a certificate");
     for (name, key, pem) in [
         ("fedora-messaging-ca", "cacert.pem", &certificate.ca),
         ("fedora-messaging-crt", "app-cert.pem", &certificate.cert),
@@ -108,242 +113,207 @@ fn three_secrets_with_one_key_each_are_as_good_as_one() {
     ] {
         let manifest =
             format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{key}: {pem:?}}}");
-        space.apply(&manifest).expect("the Secret is stored");
+        namespace.apply(&manifest);
     }
     let three = "caSecretRef: {name: fedora-messaging-ca, key: cacert.pem}, certSecretRef: {name: fedora-messaging-crt, key: app-cert.pem}, keySecretRef: {name: fedora-messaging-key, key: app-key.pem}";
-    let _operator = Operator::start(&space, &[]);
-    space
-        .apply(&message("three", "three.secrets", "").replace("secretRef: {name: certs}", three))
-        .expect("it is accepted");
-    expect(&space, "three", "Sent", &[], None);
+    let _operator = Operator::start(&namespace, &[]);
+    namespace.apply(&message("three", "three.secrets", "").replace("secretRef: {name: certs}", three));
+    assert_sent(&namespace, "three");
 }
 
+/// Other messages are sent.
 #[test]
-fn a_message_larger_than_the_broker_takes_stops_and_no_other_does() {
-    let space = Space::new("large");
-    space.certificate(&world().broker, "publisher");
-    let _operator = Operator::start(&space, &[]);
-    let large = message("large", "large.topic", "")
-        .replace("{name: large}, topic", &format!("{{text: {}}}, topic", "x".repeat(1_100_000)));
-    space.apply(&(large + &message("small", "large.topic", ""))).expect("both are accepted");
-    expect(
-        &space,
+fn stops_oversized_message() {
+    let namespace = TestNamespace::with_publisher("large");
+    let _operator = Operator::start(&namespace, &[]);
+    let body = format!("{{text: {}}}", "x".repeat(1_100_000));
+    let large = with_body(&message("large", "large.topic", ""), &body);
+    namespace.apply(&(large + &message("small", "large.topic", "")));
+    assert_stopped(
+        &namespace,
         "large",
         "MessageTooLarge",
         &["body of 1100011 bytes is larger than the broker", "message size"],
-        Some("Stalled"),
     );
-    expect(&space, "small", "Sent", &[], None);
+    assert_sent(&namespace, "small");
 }
 
+/// Headers must fit into one frame. The connection stays open.
 #[test]
-fn headers_too_large_for_the_brokers_frames_stop_their_message_and_keep_the_connection() {
-    let space = Space::new("frames");
+fn stops_oversized_headers() {
+    let namespace = TestNamespace::new("frames");
     let options = Options { config: "frame_max = 8192\n".to_owned(), ..Options::default() };
     let broker = Broker::start_with(&options).expect("a broker of its own");
-    space.certificate(&broker, "publisher");
-    let _operator = Operator::on(&world().kube, &broker.url(), &space, &[]);
+    namespace.store_certificate(&broker, "publisher");
+    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     let headers = format!(", headers: {{large: {}}}", "x".repeat(20_000));
-    space
-        .apply(&(message("large", "frames.topic", &headers) + &message("small", "frames.topic", "")))
-        .expect("both are accepted");
-    expect(
-        &space,
-        "large",
-        "InvalidMessage",
-        &["its headers need a frame of", "accepts at most 8192"],
-        Some("Stalled"),
-    );
-    let status = expect(&space, "small", "Sent", &[], None);
-    assert_eq!(status["attempts"], 1, "its connection was not lost");
+    namespace.apply(&(message("large", "frames.topic", &headers) + &message("small", "frames.topic", "")));
+    assert_stopped(&namespace, "large", "InvalidMessage", &["its headers need a frame of", "accepts at most 8192"]);
+    let status = assert_sent(&namespace, "small");
+    assert_eq!(status["attempts"], 1, "the connection stays open");
 }
 
 #[test]
-fn a_queue_that_is_full_nacks_and_the_message_is_tried_until_there_is_room() {
-    let space = Space::new("nacked");
-    space.certificate(&world().broker, "publisher");
+fn retries_after_nack() {
+    let namespace = TestNamespace::with_publisher("nacked");
     let arguments = [("x-max-length", json!(0)), ("x-overflow", json!("reject-publish"))];
-    let full = RawConsumer::start_with(&world().broker, "nacked.topic", &arguments);
-    let _operator = Operator::start(&space, &[]);
-    space.apply(&message("nacked", "nacked.topic", "")).expect("it is accepted");
-    expect(&space, "nacked", "Nacked", &["could not store the message (nack)"], Some("Reconciling"));
+    let full = RawConsumer::start_with(&shared().broker, "nacked.topic", &arguments);
+    let _operator = Operator::start(&namespace, &[]);
+    namespace.apply(&message("nacked", "nacked.topic", ""));
+    assert_retried(&namespace, "nacked", "Nacked", &["could not store the message (nack)"]);
     drop(full);
-    expect(&space, "nacked", "Sent", &["reached nobody"], None);
+    assert_status(&namespace, "nacked", "Sent", &["reached nobody"], None);
 }
 
 #[test]
-fn a_confirm_that_does_not_come_is_waited_for_and_the_message_sent_again_with_the_same_id() {
-    let space = Space::new("timeout");
-    space.certificate(&world().broker, "publisher");
-    let consumer = RawConsumer::start(&world().broker, "timeout.topic");
-    consumer.suspend(&world().broker);
-    let _operator = Operator::start(&space, &["--confirm-timeout", "1"]);
-    space.apply(&message("slow", "timeout.topic", "")).expect("it is accepted");
-    expect(
-        &space,
-        "slow",
-        "ConfirmTimeout",
-        &["did not confirm the message within 1 s", "same id"],
-        Some("Reconciling"),
-    );
-    consumer.resume(&world().broker);
-    let status = expect(&space, "slow", "Sent", &[], None);
+fn resends_after_confirm_timeout() {
+    let namespace = TestNamespace::with_publisher("timeout");
+    let consumer = RawConsumer::start(&shared().broker, "timeout.topic");
+    consumer.suspend(&shared().broker);
+    let _operator = Operator::start(&namespace, &["--confirm-timeout", "1"]);
+    namespace.apply(&message("slow", "timeout.topic", ""));
+    assert_retried(&namespace, "slow", "ConfirmTimeout", &["did not confirm the message within 1 s", "same id"]);
+    consumer.resume(&shared().broker);
+    let status = assert_sent(&namespace, "slow");
     let received = consumer.take(2, SOON);
-    for message in &received {
-        assert_eq!(
-            message.properties.message_id().as_ref().map(ToString::to_string).as_deref(),
-            status["messageId"].as_str()
-        );
-        assert_eq!(message.properties.headers(), received[0].properties.headers());
-        assert_eq!(message.data, received[0].data);
-    }
+    let ids: Vec<Value> = unique(&received).into_keys().map(Value::from).collect();
+    assert_eq!(ids, [status["messageId"].clone()], "all copies are equal");
 }
 
+/// A blocked broker receives no message twice. After a crash, the operator uses the broker as soon as
+/// it is back.
 #[test]
-fn a_broker_that_is_away_is_used_as_soon_as_it_is_back_and_one_that_is_blocked_gets_nothing_twice() {
-    let space = Space::new("away");
+fn resumes_after_outage() {
+    let namespace = TestNamespace::new("away");
     let broker = Broker::start().expect("a broker of its own");
-    space.certificate(&broker, "publisher");
+    namespace.store_certificate(&broker, "publisher");
     let consumer = RawConsumer::start(&broker, "away.#");
-    let _operator = Operator::on(&world().kube, &broker.url(), &space, &[]);
+    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     broker.set_memory_alarm(true).expect("the alarm is set");
     for n in 0..5 {
-        space.apply(&message(&format!("blocked{n}"), "away.topic", "")).expect("it is accepted");
+        namespace.apply(&message(&format!("blocked{n}"), "away.topic", ""));
     }
     for n in 0..5 {
-        let words = ["accepts no messages at present", "memory"];
-        expect(&space, &format!("blocked{n}"), "BrokerBlocked", &words, Some("Reconciling"));
+        let expected = ["accepts no messages at present", "memory"];
+        assert_retried(&namespace, &format!("blocked{n}"), "BrokerBlocked", &expected);
     }
     broker.set_memory_alarm(false).expect("the alarm is cleared");
     for n in 0..5 {
-        expect(&space, &format!("blocked{n}"), "Sent", &[], None);
+        assert_sent(&namespace, &format!("blocked{n}"));
     }
-    assert_eq!(consumer.take(5, SOON).len(), 5, "each arrives once");
+    assert_eq!(consumer.take(5, SOON).len(), 5, "each message once");
     drop(consumer);
 
     broker.kill().expect("the broker is killed");
     for n in 0..5 {
-        space.apply(&message(&format!("away{n}"), "away.topic", "")).expect("it is accepted");
-        expect(&space, &format!("away{n}"), "BrokerUnreachable", &[], Some("Reconciling"));
+        namespace.apply(&message(&format!("away{n}"), "away.topic", ""));
+        assert_retried(&namespace, &format!("away{n}"), "BrokerUnreachable", &[]);
     }
     broker.restart().expect("the broker is back");
     for n in 0..5 {
-        expect(&space, &format!("away{n}"), "Sent", &[], None);
+        assert_sent(&namespace, &format!("away{n}"));
     }
 }
 
+/// A deadline or a backoff limit stops a message. The annotation `retry` and a new value of
+/// `suspend` start it again.
 #[test]
-fn a_message_is_given_up_by_deadline_and_limit_and_tried_once_more_on_demand() {
-    let space = Space::new("limits");
-    space.certificate(&world().broker, "publisher");
-    let port = Port::reserve().expect("a free port");
-    let nowhere = format!("amqps://localhost:{}/%2Fpubsub", port.number());
-    let operator = Operator::on(&world().kube, &nowhere, &space, &[]);
-    let with = |name: &str, field: &str| {
-        message(name, "limits.topic", "").replace("  env: prod", &format!("  env: prod\n  {field}"))
-    };
-    space.apply(&with("late", "activeDeadlineSeconds: 2")).expect("it is accepted");
-    space.apply(&with("often", "backoffLimit: 2")).expect("it is accepted");
-    space.apply(&with("never", "suspend: true")).expect("it is accepted");
-    expect(
-        &space,
+fn retries_on_demand() {
+    let namespace = TestNamespace::with_publisher("limits");
+    let (_port, url) = unused_broker_url();
+    let operator = Operator::with_broker(&url, &namespace, &[]);
+    let with = |name: &str, field: &str| with_spec(&message(name, "limits.topic", ""), field);
+    namespace.apply(&with("late", "activeDeadlineSeconds: 2"));
+    namespace.apply(&with("often", "backoffLimit: 2"));
+    namespace.apply(&with("never", "suspend: true"));
+    assert_stopped(
+        &namespace,
         "late",
         "DeadlineExceeded",
         &["spec.activeDeadlineSeconds (2 s)", "no connection to the broker"],
-        Some("Stalled"),
     );
-    let often = expect(
-        &space,
+    let often = assert_stopped(
+        &namespace,
         "often",
         "BackoffLimitExceeded",
         &["spec.backoffLimit (2) retries", "BrokerUnreachable"],
-        Some("Stalled"),
     );
     assert_eq!(often["attempts"], 3);
-    expect(&space, "never", "Suspended", &["spec.suspend is true"], Some("Reconciling"));
+    assert_retried(&namespace, "never", "Suspended", &["spec.suspend is true"]);
 
     operator.stop();
-    let _operator = Operator::start(&space, &[]);
+    let _operator = Operator::start(&namespace, &[]);
     for name in ["late", "often"] {
         let retry = ["annotate", "fmsg", name, "apps.fedoraproject.org/retry=1"];
-        space.kubectl(&retry, "").expect("a retry is asked for");
-        expect(&space, name, "Sent", &[], None);
+        namespace.kubectl(&retry);
+        assert_sent(&namespace, name);
     }
-    let resume = ["patch", "fmsg", "never", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#];
-    space.kubectl(&resume, "").expect("it may be resumed");
-    expect(&space, "never", "Sent", &[], None);
+    namespace.patch("never", r#"{"spec":{"suspend":false}}"#);
+    assert_sent(&namespace, "never");
 }
 
+/// Other messages are sent, also after a restart.
 #[test]
-fn a_body_nested_thousands_of_levels_deep_stops_alone() {
-    let space = Space::new("deep");
-    space.certificate(&world().broker, "publisher");
-    let operator = Operator::start(&space, &[]);
+fn stops_deep_body() {
+    let namespace = TestNamespace::with_publisher("deep");
+    let operator = Operator::start(&namespace, &[]);
     for depth in [129, 1000, 9000] {
         let body = r#"{"a":"#.repeat(depth - 1) + "{}" + &"}".repeat(depth - 1);
         let name = format!("deep{depth}");
-        let json = format!(
-            r#"{{"apiVersion": "apps.fedoraproject.org/v1alpha1", "kind": "FedoraMessage", "metadata": {{"name": "{name}"}}, "spec": {{"env": "prod", "authentication": {{"secretRef": {{"name": "certs"}}}}, "message": {{"topic": "deep.topic", "body": {body}}}}}}}"#
-        );
-        space.post(&json).expect("the API server stores it");
-        space.apply(&message(&format!("beside{depth}"), "deep.topic", "")).expect("it is accepted");
-        expect(&space, &format!("beside{depth}"), "Sent", &[], None);
-        let words = format!("nested {depth} levels deep");
-        expect_raw(&space, &name, "InvalidMessage", &words);
+        let json = message_json(&name, &json!({"topic": "deep.topic", "body": "BODY"})).to_string();
+        namespace.post(&json.replace(r#""BODY""#, &body)).expect("the API server stores it");
+        namespace.apply(&message(&format!("beside{depth}"), "deep.topic", ""));
+        assert_sent(&namespace, &format!("beside{depth}"));
+        assert_raw_status(&namespace, &name, "InvalidMessage", &format!("nested {depth} levels deep"));
     }
     operator.stop();
-    space.apply(&message("waiting", "deep.topic", "")).expect("it is accepted");
-    let _operator = Operator::start(&space, &[]);
-    expect(&space, "waiting", "Sent", &[], None);
+    namespace.apply(&message("waiting", "deep.topic", ""));
+    let _operator = Operator::start(&namespace, &[]);
+    assert_sent(&namespace, "waiting");
 }
 
-/// Like [`expect`], for an object that is too deep for a JSON parser.
-fn expect_raw(space: &Space, name: &str, reason: &str, words: &str) {
+/// Like [`assert_status`], for an object that is too deep for a JSON parser.
+fn assert_raw_status(namespace: &TestNamespace, name: &str, reason: &str, expected: &str) {
     let status = |path: &str| {
-        space.kubectl(&["get", "fmsg", name, "-o", &format!("jsonpath={{.status.{path}}}")], "").unwrap_or_default()
+        namespace
+            .try_kubectl(&["get", "fmsg", name, "-o", &format!("jsonpath={{.status.{path}}}")], "")
+            .unwrap_or_default()
     };
     rig::wait_until(SOON, name, || status("reason") == reason)
         .unwrap_or_else(|error| panic!("{error}: {}", status("reason")));
-    assert!(status("message").contains(words), "{}", status("message"));
+    assert!(status("message").contains(expected), "{}", status("message"));
 }
 
+/// Client-side `kubectl apply` drops nulls from a body. Server-side apply keeps them.
 #[test]
-fn nulls_that_kubectl_dropped_stop_the_message_and_nulls_that_it_kept_are_sent() {
-    let space = Space::new("nulls");
-    space.certificate(&world().broker, "publisher");
-    let consumer = RawConsumer::start(&world().broker, "nulls.topic");
-    let _operator = Operator::start(&space, &[]);
-    let manifest = |name: &str| {
-        message(name, "nulls.topic", "").replace(&format!("body: {{name: {name}}}"), "body: {a: {b: null}, c: [null]}")
-    };
-    space.kubectl(&["apply", "-f", "-"], &manifest("client")).expect("it is accepted");
-    expect(
-        &space,
-        "client",
-        "InvalidMessage",
-        &["spec.message.body.a.b", "kubectl apply --server-side"],
-        Some("Stalled"),
-    );
+fn refuses_dropped_nulls() {
+    let namespace = TestNamespace::with_publisher("nulls");
+    let consumer = RawConsumer::start(&shared().broker, "nulls.topic");
+    let _operator = Operator::start(&namespace, &[]);
+    let manifest = |name: &str| with_body(&message(name, "nulls.topic", ""), "{a: {b: null}, c: [null]}");
+    let apply = |manifest: &str| namespace.try_kubectl(&["apply", "-f", "-"], manifest).expect("it is accepted");
+    apply(&manifest("client"));
+    assert_stopped(&namespace, "client", "InvalidMessage", &["spec.message.body.a.b", "kubectl apply --server-side"]);
     let header = message("header", "nulls.topic", ", headers: {lost: null}");
-    space.kubectl(&["apply", "-f", "-"], &header).expect("it is accepted");
-    expect(&space, "header", "InvalidMessage", &["spec.message.headers.lost"], Some("Stalled"));
-    space.kubectl(&["apply", "--server-side", "-f", "-"], &manifest("server")).expect("it is accepted");
-    expect(&space, "server", "Sent", &[], None);
+    apply(&header);
+    assert_stopped(&namespace, "header", "InvalidMessage", &["spec.message.headers.lost"]);
+    namespace.apply(&manifest("server"));
+    assert_sent(&namespace, "server");
     let received = consumer.take(1, SOON);
     let body: Value = serde_json::from_slice(&received[0].data).expect("JSON");
     assert_eq!(body, json!({"a": {"b": null}, "c": [null]}));
 }
 
 #[test]
-fn every_usual_kind_of_key_logs_in() {
-    let space = Space::new("keys");
-    let _operator = Operator::start(&space, &[]);
+fn logs_in_with_all_key_kinds() {
+    let namespace = TestNamespace::new("keys");
+    let _operator = Operator::start(&namespace, &[]);
     for (name, kind) in
         [("ec", KeyKind::Ec), ("sec1", KeyKind::EcSec1), ("rsa", KeyKind::Rsa), ("pkcs1", KeyKind::RsaPkcs1)]
     {
-        let certificate = world().broker.pki().issue(&Request::client("publisher").key(kind)).expect("a certificate");
-        secret(&space, name, &certificate);
-        space.apply(&with_secret(&message(name, "keys.topic", ""), name)).expect("it is accepted");
-        expect(&space, name, "Sent", &[], None);
+        let certificate = shared().broker.pki().issue(&Request::client("publisher").key(kind)).expect("a certificate");
+        namespace.store_secret(name, &certificate);
+        namespace.apply(&with_secret(&message(name, "keys.topic", ""), name));
+        assert_sent(&namespace, name);
     }
 }

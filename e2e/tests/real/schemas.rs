@@ -1,5 +1,5 @@
-//! The real schemas of Fedora's messages: the operator's verdict on bodies and headers beside the library's,
-//! messages of real classes on their way to a real consumer, and the catalog's file while it changes.
+//! The real schemas of Fedora's messages: the validator agrees with the library, real classes reach a
+//! real consumer, and the operator follows changes of the catalog's file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,15 +11,15 @@ use rig::python::Python;
 use rig::{Consumer, schemas, wait_until};
 use serde_json::{Value, json};
 
-use e2e::program::Shell;
-use e2e::world::{Operator, SOON, Space, project, world};
+use e2e::cli::Cli;
+use e2e::{Operator, SOON, TestNamespace, message_json, read, shared};
 
-/// So many bodies, and so many headers, of each verdict are tried for each class.
+/// The minimum number of bodies, and of headers, for each class and result.
 const ENOUGH: usize = 20;
 
 fn catalog() -> Catalog {
     let file = schemas::catalog().expect("the catalog is exported");
-    Catalog::read(&fs::read(file).expect("it is a file")).expect("it can be read")
+    Catalog::read(&fs::read(file).expect("a file")).expect("a catalog")
 }
 
 fn schema<'a>(catalog: &'a Catalog, case: &Value) -> &'a Schema {
@@ -31,9 +31,9 @@ fn schema<'a>(catalog: &'a Catalog, case: &Value) -> &'a Schema {
 }
 
 #[test]
-fn the_operator_accepts_and_refuses_what_the_library_does() {
+fn validator_agrees_with_library() {
     let catalog = catalog();
-    let cases = fs::read_to_string(schemas::cases().expect("the cases are made")).expect("they are a file");
+    let cases = fs::read_to_string(schemas::cases().expect("the cases are made")).expect("a file");
     let good_headers = json!({"fedora_messaging_severity": 20, "fedora_messaging_schema": "a", "sent-at": "now"});
     let mut seen: BTreeMap<_, usize> = BTreeMap::new();
     let (mut different, mut time, mut checks) = (Vec::new(), Duration::ZERO, 0_u32);
@@ -42,21 +42,21 @@ fn the_operator_accepts_and_refuses_what_the_library_does() {
         let schema = schema(&catalog, &case);
         let (part, wanted) = (case["part"].as_str().expect("a part"), case["valid"] == true);
         let written = value(case["json"].as_str().expect("a text")).expect("JSON");
-        let verdict = if part == "body" {
-            let begun = Instant::now();
-            let verdict = catalog.check(schema, &good_headers, &written);
-            time += begun.elapsed();
+        let result = if part == "body" {
+            let start = Instant::now();
+            let result = catalog.check(schema, &good_headers, &written);
+            time += start.elapsed();
             checks += 1;
-            verdict
+            result
         } else {
             let body = value(case["body"].as_str().expect("a text")).expect("JSON");
             catalog.check(schema, &written, &body)
         };
-        if let Err(SchemaError::Schema(words)) = &verdict {
-            panic!("{schema} can't be used: {words}");
+        if let Err(SchemaError::Schema(error)) = &result {
+            panic!("{schema} can't be used: {error}");
         }
-        if verdict.is_ok() != wanted {
-            different.push(format!("{schema}: {}: {verdict:?}", case["json"]));
+        if result.is_ok() != wanted {
+            different.push(format!("{schema}: {}: {result:?}", case["json"]));
         }
         *seen.entry((schema.to_string(), part.to_owned(), wanted)).or_default() += 1;
     }
@@ -73,88 +73,82 @@ fn the_operator_accepts_and_refuses_what_the_library_does() {
 }
 
 #[test]
-fn the_list_of_schemas_in_the_documents_is_the_one_that_is_exported() {
+fn schema_list_is_current() {
     let table = schemas::table(&schemas::catalog().expect("the catalog")).expect("a table");
-    let page = fs::read_to_string(project("docs/schema-list.md")).expect("a page");
-    assert!(page.ends_with(&table), "run `just schemas`");
+    assert!(read("docs/schema-list.md").ends_with(&table), "run `just schemas`");
 }
 
-/// A body that the library accepts as this schema's.
-fn fitting(name: &str) -> String {
-    let cases = fs::read_to_string(schemas::cases().expect("the cases are made")).expect("they are a file");
+/// Returns a body that the library accepts for this schema.
+fn valid_body(name: &str) -> String {
+    let cases = fs::read_to_string(schemas::cases().expect("the cases are made")).expect("a file");
     let mut cases = cases.lines().map(|line| serde_json::from_str::<Value>(line).expect("a case"));
     let case = cases.find(|case| case["name"] == name && case["part"] == "body" && case["valid"] == true);
-    case.expect("there is one")["json"].as_str().expect("a text").to_owned()
+    case.expect("a valid body")["json"].as_str().expect("a text").to_owned()
 }
 
+/// A valid message reaches a consumer that loads its class.
 #[test]
-fn a_message_of_a_real_schema_reaches_a_consumer_that_loads_its_class() {
+fn checks_messages_of_real_schemas() {
     let python = Python::with_schemas().expect("the packages are installed");
     let (topic, wrong) = ("schemas.real", r#"{"build_id": "seven"}"#);
-    let consumer = Consumer::start_on(&python, &world().broker, topic).expect("it consumes");
-    let space = Space::new("schemas");
-    space.certificate(&world().broker, "publisher");
-    let manifest = |name: &str, schema: &str, body: &str| {
-        json!({
-            "apiVersion": "apps.fedoraproject.org/v1alpha1", "kind": "FedoraMessage", "metadata": {"name": name},
-            "spec": {
-                "env": "prod",
-                "message": {"topic": topic, "schema": schema, "body": serde_json::from_str::<Value>(body).expect("JSON")},
-                "authentication": {"secretRef": {"name": "certs"}},
-            },
-        })
-        .to_string()
+    let consumer = Consumer::start_on(&python, &shared().broker, topic).expect("a consumer");
+    let namespace = TestNamespace::with_publisher("schemas");
+    let create = |name: &str, schema: &str, body: &str| {
+        let body: Value = serde_json::from_str(body).expect("JSON");
+        let message = json!({"topic": topic, "schema": schema, "body": body});
+        namespace.create(&message_json(name, &message).to_string());
     };
-    let shell = Shell::new();
-    let file = shell.file("catalog.json", &fs::read_to_string(schemas::catalog().expect("made")).expect("text"));
-    let operator = Operator::start(&space, &["--schema-catalog", &file.display().to_string()]);
+    let cli = Cli::new();
+    let file = cli.file("catalog.json", &fs::read_to_string(schemas::catalog().expect("made")).expect("text"));
+    let operator = Operator::start(&namespace, &["--schema-catalog", &file.display().to_string()]);
 
     for (name, schema, body) in [
-        ("good", "koji_fedoramessaging.tag.TagV1", fitting("koji_fedoramessaging.tag.TagV1")),
+        ("good", "koji_fedoramessaging.tag.TagV1", valid_body("koji_fedoramessaging.tag.TagV1")),
         ("bad", "koji_fedoramessaging.tag.TagV1", wrong.to_owned()),
         ("unknown", "nobody.knows.v1", "{}".to_owned()),
     ] {
-        space.kubectl(&["create", "-f", "-"], &manifest(name, schema, &body)).expect("it is accepted");
+        create(name, schema, &body);
     }
-    let words = |name: &str, reason: &str| {
+    let status = |name: &str, reason: &str| {
         let what = format!("{name} is {reason}");
-        let status = || space.kubectl(&["get", "fmsg", name, "-o", "jsonpath={.status.reason}: {.status.message}"], "");
-        wait_until(SOON, &what, || status().is_ok_and(|status| status.starts_with(reason))).expect("it comes");
-        status().expect("kubectl gets it")
+        let text =
+            || namespace.try_kubectl(&["get", "fmsg", name, "-o", "jsonpath={.status.reason}: {.status.message}"], "");
+        wait_until(SOON, &what, || text().is_ok_and(|text| text.starts_with(reason))).expect("the status");
+        text().expect("the status")
     };
-    assert_eq!(words("good", "Sent"), "Sent: Message was sent successfully");
-    let bad = words("bad", "InvalidMessage");
+    assert_eq!(status("good", "Sent"), "Sent: Message was sent successfully");
+    let bad = status("bad", "InvalidMessage");
     assert!(bad.contains(r#"spec.message.body.build_id is "seven", but must be an integer"#), "{bad}");
-    let unknown = words("unknown", "Sent");
+    let unknown = status("unknown", "Sent");
     assert!(unknown.contains("It was not checked against its schema: the operator's catalog lacks"), "{unknown}");
     let received = consumer.wait_for(2, SOON).expect("both arrive");
     let tag = received.iter().find(|message| message["class"] == "TagV1").expect("its class is loaded");
     assert_eq!(tag["headers"]["fedora_messaging_schema_package"], "koji_fedoramessaging_messages");
     assert_eq!(tag["headers"]["fedora_messaging_severity"], 10);
 
-    // A broken file keeps what was there, a good one takes its place.
+    // A broken file does not replace the catalog. A valid file does.
     let whole = fs::read_to_string(&file).expect("text");
-    fs::write(&file, &whole[..1000]).expect("it is written");
-    operator.wait_for_words("it is no catalog of schemas");
-    space
-        .kubectl(&["create", "-f", "-"], &manifest("bad-2", "koji_fedoramessaging.tag.TagV1", wrong))
-        .expect("accepted");
-    words("bad-2", "InvalidMessage");
-    fs::write(&file, whole.replace("koji_fedoramessaging.tag.TagV1", "another.name")).expect("it is written");
-    operator.wait_for_words("read the catalog of schemas again");
-    space
-        .kubectl(&["create", "-f", "-"], &manifest("bad-3", "koji_fedoramessaging.tag.TagV1", wrong))
-        .expect("accepted");
-    assert!(words("bad-3", "Sent").contains("lacks schema koji_fedoramessaging.tag.TagV1"));
+    fs::write(&file, &whole[..1000]).expect("a file");
+    operator.wait_for_log("it is no catalog of schemas");
+    create("bad-2", "koji_fedoramessaging.tag.TagV1", wrong);
+    status("bad-2", "InvalidMessage");
+    fs::write(&file, whole.replace("koji_fedoramessaging.tag.TagV1", "another.name")).expect("a file");
+    operator.wait_for_log("read the catalog of schemas again");
+    create("bad-3", "koji_fedoramessaging.tag.TagV1", wrong);
+    assert!(status("bad-3", "Sent").contains("lacks schema koji_fedoramessaging.tag.TagV1"));
 }
 
 #[test]
-fn schemas_and_files_are_checked_without_a_broker() {
-    let shell = Shell::new();
+fn checks_schemas_without_broker() {
+    let cli = Cli::new();
     let catalog = schemas::catalog().expect("the catalog").display().to_string();
-    let ran = shell.run(&["check", "--schemas", "--schema-catalog", &catalog], &[]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(ran.out.contains("bodhi.update.comment.v1") && ran.out.contains("ci_messages.CIMessageV1"), "{}", ran.out);
+    let output = cli.run(&["check", "--schemas", "--schema-catalog", &catalog], &[]);
+    assert_eq!((output.code, output.err.as_str()), (0, ""));
+    assert!(
+        output.out.contains("bodhi.update.comment.v1") && output.out.contains("ci_messages.CIMessageV1"),
+        "{}",
+        output.out
+    );
     let manifest = |body: &str| {
         format!(
             "apiVersion: apps.fedoraproject.org/v1alpha1\nkind: FedoraMessage\nmetadata: {{name: one}}\nspec:\n  env: stg\n  \
@@ -162,17 +156,17 @@ fn schemas_and_files_are_checked_without_a_broker() {
         )
     };
     let name = "koji_fedoramessaging.tag.TagV1";
-    for (body, code, words) in [
-        (fitting(name), 0, "one fits koji_fedoramessaging.tag.TagV1"),
+    for (body, code, expected) in [
+        (valid_body(name), 0, "one fits koji_fedoramessaging.tag.TagV1"),
         ("{build_id: seven}".to_owned(), 1, "spec.message.body.build_id is \"seven\", but must be an integer"),
     ] {
-        let file = shell.file("message.yaml", &manifest(&body)).display().to_string();
-        let ran = shell.run(&["check", "--schema", name, "-f", &file, "--schema-catalog", &catalog], &[]);
-        assert_eq!(ran.code, code, "{}", ran.err);
-        assert!((ran.out + &ran.err).contains(words));
+        let file = cli.file("message.yaml", &manifest(&body)).display().to_string();
+        let output = cli.run(&["check", "--schema", name, "-f", &file, "--schema-catalog", &catalog], &[]);
+        assert_eq!(output.code, code, "{}", output.err);
+        assert!(output.all().contains(expected));
     }
-    let ran = shell.run(&["check", "--schemas"], &[]);
-    assert_eq!(ran.code, 2, "{}", ran.err);
-    let ran = shell.run(&["check", "--schemas", "--schema-catalog", "absent"], &[]);
-    assert!(ran.code == 2 && ran.err.contains("can't read absent"), "{}", ran.err);
+    let output = cli.run(&["check", "--schemas"], &[]);
+    assert_eq!(output.code, 2, "{}", output.err);
+    let output = cli.run(&["check", "--schemas", "--schema-catalog", "absent"], &[]);
+    assert!(output.code == 2 && output.err.contains("can't read absent"), "{}", output.err);
 }

@@ -196,7 +196,7 @@ fn exit_code_0_means_sent() {
     assert_eq!(look(&pod(&evicted)), PodState::Sent);
 }
 
-/// Source: fedora-messaging's exit codes, and its output with a real broker (e2e/tests/pods/words.rs).
+/// Source: fedora-messaging's exit codes, and its output with a real broker (e2e/tests/pods/failures.rs).
 #[test]
 fn maps_exit_codes_and_output_to_reasons() {
     for (code, detail, reason) in [

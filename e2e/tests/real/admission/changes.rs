@@ -1,31 +1,32 @@
-//! What may become of a message once it is stored.
+//! Changes of a stored message.
 
 use rig::Kube;
 use serde_json::{Value, json};
 
-use super::{all, hello, said, with};
-use e2e::world::{Space, install, message, project, run};
+use super::{all, hello, refused, with};
+use e2e::{TestNamespace, install, message, project, run};
 
-/// What the API server says of a change, beside the field.
+/// The error for a change, and its advice.
 const CANT_CHANGE: &str = "can't be changed";
-const MEND: &str = "create another FedoraMessage";
+const ADVICE: &str = "create another FedoraMessage";
 
+/// The body has 9000 levels.
 #[test]
-fn a_body_of_9000_levels_is_stored_and_the_message_can_still_be_suspended() {
-    let space = Space::new("deep");
+fn suspends_deep_message() {
+    let namespace = TestNamespace::new("deep");
     let body = r#"{"a":"#.repeat(9000) + "1" + &"}".repeat(9000);
     let manifest = with("spec.message.body", json!("BODY")).to_string().replace(r#""BODY""#, &body);
-    space.kubectl(&["create", "-f", "-"], &manifest).expect("it is accepted");
-    patch(&space, r#"[{"op": "add", "path": "/spec/suspend", "value": true}]"#).expect("it is suspended");
+    namespace.create(&manifest);
+    patch(&namespace, r#"[{"op": "add", "path": "/spec/suspend", "value": true}]"#).expect("it is suspended");
     let deepest = "/a".repeat(9000);
     let edit = format!(r#"[{{"op": "replace", "path": "/spec/message/body{deepest}", "value": 2}}]"#);
-    let words = patch(&space, &edit).expect_err("its deepest value can't be changed");
-    assert!(words.contains("spec.message can't be changed"), "{words}");
+    let error = patch(&namespace, &edit).expect_err("its deepest value can't be changed");
+    assert!(error.contains("spec.message can't be changed"), "{error}");
 }
 
 #[test]
-fn nothing_of_a_stored_message_may_change_but_suspend() {
-    let space = Space::new("immutable");
+fn only_suspend_may_change() {
+    let namespace = TestNamespace::new("immutable");
     let mut full = hello();
     full["spec"]["message"] = json!({
         "topic": "nice.message", "body": {"a": {"b": [{"c": {"d": [1, null]}}]}}, "headers": {"h": "1"},
@@ -37,7 +38,7 @@ fn nothing_of_a_stored_message_may_change_but_suspend() {
     let mut bare = hello();
     bare["metadata"]["name"] = json!("bare");
     for message in [&full, &bare] {
-        space.kubectl(&["create", "-f", "-"], &message.to_string()).expect("it is accepted");
+        namespace.create(&message.to_string());
     }
 
     let changes = [
@@ -68,8 +69,8 @@ fn nothing_of_a_stored_message_may_change_but_suspend() {
     ];
     all(changes, |(op, path, value, field)| {
         let change = json!([{"op": op, "path": format!("/spec/{path}"), "value": value}]);
-        said(patch(&space, &change.to_string()), &[&format!("{field} {CANT_CHANGE}"), MEND])
-            .map_err(|words| format!("{change}: {words}"))
+        refused(patch(&namespace, &change.to_string()), &[&format!("{field} {CANT_CHANGE}"), ADVICE])
+            .map_err(|error| format!("{change}: {error}"))
     });
 
     let additions = [
@@ -81,56 +82,54 @@ fn nothing_of_a_stored_message_may_change_but_suspend() {
     ];
     all(additions, |(path, value, field)| {
         let change = json!([{"op": "add", "path": format!("/spec/{path}"), "value": value}]).to_string();
-        let patched = space.kubectl(&["patch", "fmsg", "bare", "--type=json", "-p", &change], "");
-        said(patched, &[&format!("{field} {CANT_CHANGE}"), MEND]).map_err(|words| format!("{change}: {words}"))
+        let patched = namespace.try_kubectl(&["patch", "fmsg", "bare", "--type=json", "-p", &change], "");
+        refused(patched, &[&format!("{field} {CANT_CHANGE}"), ADVICE]).map_err(|error| format!("{change}: {error}"))
     });
 
     for suspend in [r#"{"suspend": true}"#, r#"{"suspend": false}"#, r#"{"suspend": null}"#] {
-        patch_merge(&space, &format!(r#"{{"spec": {suspend}}}"#)).expect("suspend may change");
+        namespace.patch("hello", &format!(r#"{{"spec": {suspend}}}"#));
     }
-    patch_merge(&space, r#"{"metadata": {"annotations": {"apps.fedoraproject.org/retry": "1"}}}"#)
-        .expect("annotations may change");
-    assert_eq!(space.get("hello")["spec"], full["spec"]);
+    namespace.patch("hello", r#"{"metadata": {"annotations": {"apps.fedoraproject.org/retry": "1"}}}"#);
+    assert_eq!(namespace.get("hello")["spec"], full["spec"]);
 }
 
+/// A status update cannot change the spec, and a patch of the spec cannot use the status.
 #[test]
-fn a_new_status_is_no_way_around_that() {
-    let space = Space::new("around");
-    space.kubectl(&["create", "-f", "-"], &hello().to_string()).expect("it is accepted");
-    let spec = space.get("hello")["spec"].take();
+fn status_update_keeps_spec() {
+    let namespace = TestNamespace::new("around");
+    namespace.create(&hello().to_string());
+    let spec = namespace.get("hello")["spec"].take();
     for status in [false, true] {
         let change = json!([
             {"op": "add", "path": "/status", "value": {"status": status}},
             {"op": "replace", "path": "/spec/env", "value": "stg"},
         ])
         .to_string();
-        said(patch(&space, &change), &["spec.env can't be changed", MEND])
-            .expect("of the resource only its spec counts");
-        space
-            .kubectl(&["patch", "fmsg", "hello", "--subresource=status", "--type=json", "-p", &change], "")
-            .expect("of a status nothing else counts");
-        let stored = space.get("hello");
+        refused(patch(&namespace, &change), &["spec.env can't be changed", ADVICE]).expect("a patch of the resource");
+        namespace.kubectl(&["patch", "fmsg", "hello", "--subresource=status", "--type=json", "-p", &change]);
+        let stored = namespace.get("hello");
         assert_eq!((&stored["spec"], &stored["status"]["status"]), (&spec, &json!(status)));
     }
 }
 
 #[test]
-fn editing_a_manifest_and_applying_it_again_says_that_the_message_cannot_change() {
-    let space = Space::new("edited");
+fn refuses_edited_manifest() {
+    let namespace = TestNamespace::new("edited");
     let manifest = message("hello", "a.topic", "");
-    for way in [&["apply", "-f", "-"][..], &["apply", "--server-side", "-f", "-"]] {
-        space.kubectl(way, &manifest).expect("it is accepted");
-        space.kubectl(way, &manifest).expect("it is accepted again");
-        let edited = space.kubectl(way, &manifest.replace("a.topic", "another.topic"));
-        said(edited, &["spec.message can't be changed, because the message may have been sent already", MEND])
-            .expect("the words");
-        space.kubectl(&["delete", "fmsg", "hello"], "").expect("it is deleted");
+    for command in [&["apply", "-f", "-"][..], &["apply", "--server-side", "-f", "-"]] {
+        namespace.try_kubectl(command, &manifest).expect("it is accepted");
+        namespace.try_kubectl(command, &manifest).expect("it is accepted again");
+        let edited = namespace.try_kubectl(command, &manifest.replace("a.topic", "another.topic"));
+        refused(edited, &["spec.message can't be changed, because the message may have been sent already", ADVICE])
+            .expect("the error");
+        namespace.kubectl(&["delete", "fmsg", "hello"]);
     }
 }
 
+/// The message was stored before the policy, which would refuse it.
 #[test]
-fn a_message_from_before_the_policy_can_be_annotated_suspended_and_deleted() {
-    let kube = Kube::start().expect("an API server starts");
+fn accepts_updates_of_older_messages() {
+    let kube = Kube::start().expect("an API server");
     kube.apply(&[project("crds/fedoramessages.yaml")]).expect("the CRD is accepted");
     let manifest = with("spec.message.headers", json!({"nothing": null})).to_string();
     let kubectl = |arguments: &[&str], input: &str| {
@@ -140,21 +139,17 @@ fn a_message_from_before_the_policy_can_be_annotated_suspended_and_deleted() {
     };
     kubectl(&["create", "-f", "-"], &manifest).expect("the schema alone lets a null header through");
     let stored = kubectl(&["get", "fmsg", "hello", "-o", "jsonpath={.spec.message.headers}"], "");
-    assert_eq!(stored.expect("it is stored"), r#"{"nothing":null}"#, "for the operator to refuse");
+    assert_eq!(stored.expect("it is stored"), r#"{"nothing":null}"#, "the operator must refuse it");
 
     install(&kube);
-    let words = kubectl(&["create", "--dry-run=server", "-f", "-"], &manifest.replace("hello", "another"));
-    said(words, &[r#"spec.message.headers["nothing"] is null"#]).expect("a new one is refused");
+    let error = kubectl(&["create", "--dry-run=server", "-f", "-"], &manifest.replace("hello", "another"));
+    refused(error, &[r#"spec.message.headers["nothing"] is null"#]).expect("a new one is refused");
     kubectl(&["annotate", "fmsg", "hello", "apps.fedoraproject.org/retry=1"], "").expect("it is annotated");
     kubectl(&["patch", "fmsg", "hello", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#], "")
         .expect("it is suspended");
     kubectl(&["delete", "fmsg", "hello"], "").expect("it is deleted");
 }
 
-fn patch(space: &Space, change: &str) -> Result<String, String> {
-    space.kubectl(&["patch", "fmsg", "hello", "--type=json", "-p", change], "")
-}
-
-fn patch_merge(space: &Space, change: &str) -> Result<String, String> {
-    space.kubectl(&["patch", "fmsg", "hello", "--type=merge", "-p", change], "")
+fn patch(namespace: &TestNamespace, change: &str) -> Result<String, String> {
+    namespace.try_kubectl(&["patch", "fmsg", "hello", "--type=json", "-p", change], "")
 }

@@ -1,5 +1,5 @@
-//! What the way to the broker, the broker itself and the message's own limits make of messages that
-//! are right, or what a topic, a user or a flag makes of them.
+//! Correct messages that a connection, a broker or a limit stops, because of a topic, a user or a
+//! flag.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,21 +14,21 @@ use serde_json::json;
 
 use super::manifest::{Fields, manifest_with};
 use super::text::with_placeholders;
-use super::{DELIVERIES, Entry, Said, all_as_expected, load, outcomes};
+use super::{DELIVERIES, Entry, Outcome, assert_expected, load, outcomes};
 use e2e::raw::RawConsumer;
-use e2e::world::{Operator, Space, world};
+use e2e::{Operator, TestNamespace, shared};
 
-/// A message, who sends it, and the flags of the operator that does.
+/// A message, its user, and the flags of its operator.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// Messages with the same flags are handed to the same operator. `{broker}` is the usual broker,
-    /// `{odd}` the port of [`odd_broker`]; nobody listens at `{nobody}`, `{silent}` says nothing and
-    /// `{web}` speaks HTTP. Without flags, production's broker is the usual one, and staging's is
+    /// Messages with the same flags share an operator. `{broker}` is the shared broker, `{odd}` the
+    /// port of [`odd_broker`]. Nobody listens at `{nobody}`, `{silent}` sends nothing, and `{web}`
+    /// speaks HTTP. Without flags, the environment `prod` has the shared broker, and `stg` has
     /// `{nobody}`.
     #[serde(default)]
     operator: Vec<String>,
-    /// The client certificate's common name; there is no Secret where it is empty.
+    /// The common name of the client certificate. An empty name means no Secret.
     #[serde(default = "publisher")]
     user: String,
     #[serde(default)]
@@ -39,27 +39,26 @@ fn publisher() -> String {
     "publisher".to_owned()
 }
 
-/// A broker that takes frames of 8 KiB and whose memory alarm is always on. Its certificate is for
-/// 127.0.0.1, but not for localhost.
+/// Starts a broker that accepts frames of 8 KiB, with a permanent memory alarm. Its certificate is
+/// for 127.0.0.1, and not for localhost.
 fn odd_broker() -> Broker {
     let options = Options {
         server_names: vec!["127.0.0.1".to_owned(), "rabbitmq.example".to_owned()],
         address: "127.0.0.1".into(),
         config: "frame_max = 8192\nvm_memory_high_watermark.absolute = 1\n".to_owned(),
     };
-    Broker::start_with(&options).expect("a broker of its own")
+    Broker::start_with(&options).expect("a broker")
 }
 
-/// Accepts connections for as long as the tests run; answers each with `words`, and then waits for
-/// its end.
-fn listener(words: &'static str) -> String {
+/// Accepts connections until the tests end, sends `answer` to each, and waits for its end.
+fn listener(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("localhost:{}", listener.local_addr().expect("an address").port());
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             thread::spawn(move || {
-                // Whoever connects may leave at any time.
-                let _ = stream.write_all(words.as_bytes());
+                // The client may close the connection at any time.
+                let _ = stream.write_all(answer.as_bytes());
                 let _ = stream.read_to_end(&mut Vec::new());
             });
         }
@@ -72,9 +71,9 @@ fn name(index: usize) -> String {
 }
 
 #[test]
-fn what_stops_or_delays_a_delivery_is_said_in_these_words() {
+fn reports_failed_deliveries() {
     let entries: Vec<Entry<Input>> = DELIVERIES.into_iter().flat_map(load).collect();
-    let (usual, odd, nobody) = (&world().broker, odd_broker(), Port::reserve().expect("a free port"));
+    let (usual, odd, nobody) = (&shared().broker, odd_broker(), Port::reserve().expect("a free port"));
     let places = [
         ("{broker}", format!("localhost:{}", usual.port())),
         ("{odd}", odd.port().to_string()),
@@ -92,7 +91,7 @@ fn what_stops_or_delays_a_delivery_is_said_in_these_words() {
     for (index, entry) in entries.iter().enumerate() {
         by_operator.entry(&entry.input.operator).or_default().push(index);
     }
-    let said = thread::scope(|scope| {
+    let outcomes = thread::scope(|scope| {
         let groups = by_operator.into_iter().map(|(flags, group)| {
             let broker = if flags.iter().any(|flag| flag.contains("{odd}")) { &odd } else { usual };
             let (entries, places) = (&entries, &places);
@@ -102,24 +101,24 @@ fn what_stops_or_delays_a_delivery_is_said_in_these_words() {
         groups.into_iter().flat_map(|group| group.join().expect("no panic")).collect::<Vec<_>>()
     });
     stuck.resume(usual);
-    all_as_expected(&entries, said);
+    assert_expected(&entries, outcomes);
 }
 
-/// Hands those entries that have the same flags to an operator of their own.
+/// Starts an operator for the entries with the same flags, and waits for their outcomes.
 fn deliver(
     broker: &Broker,
     flags: &[String],
     entries: &[Entry<Input>],
     group: Vec<usize>,
     places: &[(&str, String)],
-) -> Vec<(usize, Said)> {
-    let space = Space::new("deliveries");
+) -> Vec<(usize, Outcome)> {
+    let namespace = TestNamespace::new("deliveries");
     let mut manifests = String::new();
     for index in &group {
         let Input { user, set, .. } = &entries[*index].input;
         if !user.is_empty() {
-            let certificate = broker.client(user).expect("a certificate is issued");
-            manifests += &certificate.secret_yaml(&name(*index), &space.name);
+            let certificate = broker.client(user).expect("a certificate");
+            manifests += &certificate.secret_yaml(&name(*index), &namespace.name);
         }
         let reference = json!({"secretRef": {"name": name(*index)}});
         manifests.extend(["---\n", &manifest_with(&name(*index), reference, set.clone()), "---\n"]);
@@ -130,18 +129,18 @@ fn deliver(
     } else {
         flags.iter().map(with_places).collect()
     };
-    let _operator = Operator::start(&space, &flags.iter().map(String::as_str).collect::<Vec<_>>());
-    // It runs already: a deadline passes after the first attempt.
-    space.kubectl(&["create", "-f", "-"], &manifests).expect("they are accepted");
+    let _operator = Operator::start(&namespace, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    // The operator runs already, so a deadline passes after the first attempt.
+    namespace.create(&manifests);
     let here: Vec<_> = group.iter().map(|index| &entries[*index]).collect();
-    let said = outcomes::wait(
-        &space,
+    let outcomes = outcomes::wait(
+        &namespace,
         &here,
         Entry::expected,
         |position| name(group[position]),
-        |position, words| {
+        |position, message| {
             let name = name(group[position]);
-            let (secret, create) = (format!("{}/{name}", space.name), format!("-n {} create", space.name));
+            let (secret, create) = (format!("{}/{name}", namespace.name), format!("-n {} create", namespace.name));
             let generic = format!("generic {name}");
             let secret = [
                 (secret.as_str(), "{namespace}/{secret}"),
@@ -149,8 +148,8 @@ fn deliver(
                 (generic.as_str(), "generic {secret}"),
             ];
             let places = places.iter().map(|(name, place)| (place.as_str(), *name));
-            with_placeholders(words, &secret.into_iter().chain(places).collect::<Vec<_>>())
+            with_placeholders(message, &secret.into_iter().chain(places).collect::<Vec<_>>())
         },
     );
-    group.into_iter().zip(said).collect()
+    group.into_iter().zip(outcomes).collect()
 }

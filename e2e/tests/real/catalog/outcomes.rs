@@ -1,67 +1,67 @@
-//! What the operator has said of the messages of a namespace.
-use strum::VariantArray;
+//! The statuses of all messages in a namespace.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use fedora_message::policy::outcome::{Reason, Then};
 use rig::wait_until;
+use strum::VariantArray;
 
-use super::{Entry, Said};
-use e2e::world::{SOON, Space};
+use super::{Entry, Outcome};
+use e2e::{SOON, TestNamespace};
 
-/// Between the columns: no words hold it, as no character of theirs is a control character.
+/// The separator of columns. No message contains a control character.
 const COLUMN: char = '\t';
 
-/// Waits until each message of the namespace that stands for an entry has the status that the
-/// catalog says, or for a long time; returns what each status says. `name` gives the message's
-/// name, `words` puts placeholders in.
+/// Waits until each message has the expected status, or until a deadline. Returns all statuses.
+///
+/// `name` returns the message's name, `with_placeholders` puts placeholders into its text.
 pub fn wait<Input>(
-    space: &Space,
+    namespace: &TestNamespace,
     entries: &[&Entry<Input>],
-    expected: impl Fn(&Entry<Input>) -> Said,
+    expected: impl Fn(&Entry<Input>) -> Outcome,
     name: impl Fn(usize) -> String,
-    words: impl Fn(usize, &str) -> String,
-) -> Vec<Said> {
-    let mut said = Vec::new();
+    with_placeholders: impl Fn(usize, &str) -> String,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
     let as_expected = || {
-        let statuses = statuses(space);
+        let statuses = statuses(namespace);
         let status = |index| statuses.get(&name(index)).cloned().unwrap_or_default();
-        said = (0..entries.len())
+        outcomes = (0..entries.len())
             .map(|index| {
-                let Said { reason, words: raw } = status(index);
-                Said { reason, words: words(index, &raw) }
+                let Outcome { reason, message } = status(index);
+                Outcome { reason, message: with_placeholders(index, &message) }
             })
             .collect();
-        entries.iter().zip(&said).all(|(entry, said)| *said == expected(entry))
+        entries.iter().zip(&outcomes).all(|(entry, outcome)| *outcome == expected(entry))
     };
-    // Who is wrong is told by the caller.
+    // The caller reports differences.
     let _ = wait_until(SOON, "every status is as expected", as_expected);
-    said
+
+    outcomes
 }
 
-/// Reason and words of each message; what follows stands in the conditions, and is checked here.
+/// Returns reason and text of each message, and asserts the conditions that follow from the reason.
 ///
-/// Columns and not JSON: a body may be nested deeper than a parser takes.
-fn statuses(space: &Space) -> BTreeMap<String, Said> {
+/// The output has columns, because a body may be nested too deeply for a JSON parser.
+fn statuses(namespace: &TestNamespace) -> BTreeMap<String, Outcome> {
     let path = r#"jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.reason}{"\t"}{.status.conditions[?(@.status=="True")].type}{"\t"}{.status.message}{"\n"}{end}"#;
-    let lines = space.kubectl(&["get", "fmsg", "-o", path], "").expect("kubectl lists");
+    let lines = namespace.kubectl(&["get", "fmsg", "-o", path]);
     let mut statuses = BTreeMap::new();
     for line in lines.lines() {
-        let [name, reason, follows, words] = line.splitn(4, COLUMN).collect::<Vec<_>>()[..] else {
-            panic!("words of more than one line: {line}");
+        let [name, reason, condition, text] = line.splitn(4, COLUMN).collect::<Vec<_>>()[..] else {
+            panic!("a message with more than one line: {line}");
         };
         if reason.is_empty() {
             continue;
         }
-        assert_eq!(follows, conditions(reason), "{name}: {reason}: {words}");
-        statuses.insert(name.to_owned(), Said { reason: Some(reason.to_owned()), words: words.to_owned() });
+        assert_eq!(condition, expected_condition(reason), "{name}: {reason}: {text}");
+        statuses.insert(name.to_owned(), Outcome { reason: Some(reason.to_owned()), message: text.to_owned() });
     }
     statuses
 }
 
-/// The conditions that are true of a message with this reason.
-fn conditions(reason: &str) -> &'static str {
+/// Returns the condition that is true for a message with this reason.
+fn expected_condition(reason: &str) -> &'static str {
     let reason =
         Reason::VARIANTS.iter().copied().find(|known| known.name() == reason).expect("a reason of the contract");
     match reason.then() {
@@ -69,13 +69,4 @@ fn conditions(reason: &str) -> &'static str {
         Then::Stop => "Stalled",
         Then::Backoff | Then::AwaitSecret | Then::AwaitResume => "Reconciling",
     }
-}
-
-/// Many lines as one list, for a failure's words.
-pub fn listed(lines: &[&str]) -> String {
-    lines.iter().fold(String::new(), |mut all, line| {
-        // Writing to a String can't fail.
-        let _ = writeln!(all, "  {line}");
-        all
-    })
 }

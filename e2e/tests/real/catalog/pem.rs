@@ -1,15 +1,13 @@
-//! Certificates and keys, good and broken, by short names: `{cert:expired}`, `{key|encrypted}`.
+//! Good and broken certificates and keys, by short names: `{cert:expired}`, `{key|encrypted}`.
 
 use std::collections::HashMap;
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use std::{io::Write, sync::Mutex};
 
-use rig::pki::{KeyKind, Request};
+use rig::pki::{DAY, KeyKind, Request};
 use rig::{ClientCert, Pki};
-
-const DAY: Duration = Duration::from_hours(24);
 
 /// Makes each certificate once.
 pub struct Pems<'a> {
@@ -22,8 +20,7 @@ impl<'a> Pems<'a> {
         Self { pki, issued: Mutex::default() }
     }
 
-    /// Writes out `{PART}`, `{PART:OWNER}` and `{PART:OWNER|CHANGE}`, where PART is `ca`, `cert` or
-    /// `key`, wherever they stand.
+    /// Expands `{PART}`, `{PART:OWNER}` and `{PART:OWNER|CHANGE}`. PART is `ca`, `cert` or `key`.
     pub fn fill(&self, template: &str) -> Vec<u8> {
         let mut filled = Vec::new();
         let mut rest = template;
@@ -33,8 +30,8 @@ impl<'a> Pems<'a> {
                 .into_iter()
                 .find(|part| after.strip_prefix(*part).is_some_and(|more| more.starts_with([':', '|', '}'])));
             match (known, after.split_once('}')) {
-                (Some(_), Some((what, after))) if !what.contains(char::is_whitespace) => {
-                    filled.extend(self.part(what));
+                (Some(_), Some((name, after))) if !name.contains(char::is_whitespace) => {
+                    filled.extend(self.part(name));
                     rest = after;
                 }
                 _ => {
@@ -47,17 +44,17 @@ impl<'a> Pems<'a> {
         filled
     }
 
-    fn part(&self, what: &str) -> Vec<u8> {
-        let mut words = what.split('|');
+    fn part(&self, name: &str) -> Vec<u8> {
+        let mut parts = name.split('|');
         let (part, owner) =
-            words.next().and_then(|what| what.split_once(':').or(Some((what, "publisher")))).expect("a part");
+            parts.next().and_then(|part| part.split_once(':').or(Some((part, "publisher")))).expect("a part");
         let ClientCert { ca, cert, key } = self.certificate(owner);
         let pem = match part {
             "ca" => ca,
             "cert" => cert,
             _ => key,
         };
-        words.fold(pem.into_bytes(), |pem, change| changed(&pem, change))
+        parts.fold(pem.into_bytes(), |pem, change| changed(&pem, change))
     }
 
     fn certificate(&self, owner: &str) -> ClientCert {
@@ -75,29 +72,29 @@ impl<'a> Pems<'a> {
             "rsa" => publisher.key(KeyKind::Rsa),
             "pkcs1" => publisher.key(KeyKind::RsaPkcs1),
             "sec1" => publisher.key(KeyKind::EcSec1),
-            "foreign" => return Pki::new("another-ca").and_then(|pki| pki.client("publisher")).expect("it is issued"),
+            "foreign" => return Pki::new("another-ca").and_then(|pki| pki.client("publisher")).expect("a certificate"),
             "rsa-1024" => return self_signed(&["-newkey", "rsa:1024"]),
             "p-521" => return self_signed(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]),
             user => Request::client(user),
         };
-        self.pki.issue(&request).expect("it is issued")
+        self.pki.issue(&request).expect("a certificate")
     }
 }
 
-/// A certificate with a key that the rig's library makes none of.
+/// Makes a certificate with a key that the rig's library does not support.
 fn self_signed(key: &[&str]) -> ClientCert {
     let file =
         std::env::temp_dir().join(format!("catalog-{}-{}.pem", std::process::id(), key.concat().replace(':', "-")));
     let name = file.display().to_string();
     let arguments = ["req", "-x509", "-nodes", "-subj", "/CN=publisher", "-days", "9", "-keyout", &name];
     let cert = openssl(&[&arguments, key].concat(), b"");
-    let key = fs::read_to_string(&file).expect("a key is made");
+    let key = fs::read_to_string(&file).expect("a key");
     fs::remove_file(file).expect("the file is removed");
     let cert = String::from_utf8(cert).expect("PEM");
     ClientCert { ca: cert.clone(), cert, key }
 }
 
-/// What people and programs do to a PEM file.
+/// Changes a PEM file as people and programs do.
 fn changed(pem: &[u8], change: &str) -> Vec<u8> {
     let text = || String::from_utf8(pem.to_vec()).expect("PEM");
     match change {
@@ -115,7 +112,7 @@ fn changed(pem: &[u8], change: &str) -> Vec<u8> {
         "encrypted" => openssl(&["pkcs8", "-topk8", "-passout", "pass:hush"], pem),
         "public" => openssl(&["pkey", "-pubout"], pem),
         "request" => openssl(&["req", "-new", "-subj", "/CN=publisher", "-key", "/dev/stdin"], pem),
-        other => panic!("nobody knows how to make {other}"),
+        other => panic!("unknown change: {other}"),
     }
 }
 
@@ -123,8 +120,8 @@ fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut command = Command::new("openssl");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("openssl starts");
-    child.stdin.take().expect("a pipe").write_all(input).expect("it is read");
-    let output = child.wait_with_output().expect("it ends");
+    child.stdin.take().expect("a pipe").write_all(input).expect("openssl reads its input");
+    let output = child.wait_with_output().expect("openssl ends");
     assert!(output.status.success(), "openssl {arguments:?}");
     output.stdout
 }

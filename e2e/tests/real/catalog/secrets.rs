@@ -1,4 +1,4 @@
-//! What is wrong with the Secrets that messages name, and whether they may be used.
+//! Bad Secrets, and Secrets without consent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 use super::manifest::{Fields, manifest_with};
 use super::pem::Pems;
 use super::text::{expand, with_placeholders};
-use super::{CONSENT, Entry, RefusedBy, SECRETS, all_as_expected, load, outcomes};
-use e2e::world::{Operator, Space, world};
+use super::{CONSENT, Entry, RefusedBy, SECRETS, assert_expected, load, outcomes};
+use e2e::{Operator, TestNamespace, shared};
 
-/// A Secret, by the name `{secret}`, and how a message names it.
+/// A Secret with the name `{secret}`, and the reference of a message to it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// What is in it; there is no Secret where this is absent.
+    /// The data of the Secret. `None` means no Secret.
     data: Option<BTreeMap<String, String>>,
-    /// `spec.authentication`, if it is not `secretRef` with the Secret's name.
+    /// `spec.authentication`. The default is `secretRef` with the Secret's name.
     authentication: Option<Value>,
 }
 
-/// Whom the Secret's owner lets use it.
+/// The consent of a Secret's owner.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Consent {
-    /// The annotation, if there is one: `{namespace}` is the message's.
+    /// The annotation. `{namespace}` is the namespace of the message.
     allowed_namespaces: Option<String>,
-    /// Whether there is a Secret at all.
+    /// True if the Secret exists.
     #[serde(default = "yes")]
     exists: bool,
 }
@@ -50,10 +50,10 @@ fn secret(name: &str, annotation: Option<&str>, data: &BTreeMap<String, Vec<u8>>
 }
 
 #[test]
-fn what_is_wrong_with_a_secret_is_said_in_these_words() {
-    let space = Space::new("certificates");
+fn reports_bad_secrets() {
+    let namespace = TestNamespace::new("certificates");
     let entries: Vec<Entry<Input>> = load(SECRETS);
-    let pems = Pems::new(world().broker.pki());
+    let pems = Pems::new(shared().broker.pki());
     let (mut secrets, mut messages) = (String::new(), String::new());
     for (index, entry) in entries.iter().enumerate() {
         let Input { data, authentication } = &entry.input;
@@ -66,33 +66,34 @@ fn what_is_wrong_with_a_secret_is_said_in_these_words() {
         let authentication: Value = serde_json::from_str(&authentication.replace("{secret}", &name)).expect("JSON");
         messages += &manifest_with(&name, authentication, Fields::new());
     }
-    space.kubectl(&["create", "-f", "-"], &secrets).expect("they are stored");
-    space.kubectl(&["create", "-f", "-"], &messages).expect("they are accepted");
-    let _operator = Operator::start(&space, &[]);
+    namespace.create(&secrets);
+    namespace.create(&messages);
+    let _operator = Operator::start(&namespace, &[]);
     let all: Vec<_> = entries.iter().collect();
-    let words = |index: usize, words: &str| {
-        let address = format!("localhost:{}", world().broker.port());
-        let place = format!("{}/{}", space.name, name(index));
+    let placeholders = |index: usize, message: &str| {
+        let address = format!("localhost:{}", shared().broker.port());
+        let place = format!("{}/{}", namespace.name, name(index));
         let generic = format!("generic {}", name(index));
         with_placeholders(
-            words,
+            message,
             &[
                 (&place, "{namespace}/{secret}"),
                 (&generic, "generic {secret}"),
-                (&space.name, "{namespace}"),
+                (&namespace.name, "{namespace}"),
                 (&address, "{broker}"),
             ],
         )
     };
-    let said = outcomes::wait(&space, &all, Entry::expected, name, words);
-    all_as_expected(&entries, said.into_iter().enumerate());
+    let outcomes = outcomes::wait(&namespace, &all, Entry::expected, name, placeholders);
+    assert_expected(&entries, outcomes.into_iter().enumerate());
 }
 
+/// A Secret without consent looks absent.
 #[test]
-fn without_its_owners_consent_a_secret_looks_absent_in_these_words() {
-    let (guest, owner) = (Space::new("invited"), Space::new("host"));
+fn reports_missing_consent() {
+    let (guest, owner) = (TestNamespace::new("invited"), TestNamespace::new("host"));
     let entries: Vec<Entry<Consent>> = load(CONSENT);
-    let pems = Pems::new(world().broker.pki());
+    let pems = Pems::new(shared().broker.pki());
     let data: BTreeMap<_, _> =
         ["ca", "cert", "key"].map(|key| (key.to_owned(), pems.fill(&format!("{{{key}}}")))).into();
     let (mut secrets, mut messages) = (String::new(), String::new());
@@ -110,18 +111,18 @@ fn without_its_owners_consent_a_secret_looks_absent_in_these_words() {
         let reference = json!({"secretRef": {"name": name(index), "namespace": owner.name}});
         messages += &manifest_with(&name(index), reference, Fields::new());
     }
-    owner.kubectl(&["create", "-f", "-"], &secrets).expect("they are stored");
-    guest.kubectl(&["create", "-f", "-"], &messages).expect("they are accepted");
+    owner.create(&secrets);
+    guest.create(&messages);
     let _operator = Operator::start(&guest, &[]);
     let all: Vec<_> = entries.iter().collect();
-    let words = |index: usize, words: &str| {
+    let placeholders = |index: usize, message: &str| {
         let place = format!("{}/{}", owner.name, name(index));
-        with_placeholders(words, &[(&place, "{owner}/{secret}"), (&guest.name, "{namespace}")])
+        with_placeholders(message, &[(&place, "{owner}/{secret}"), (&guest.name, "{namespace}")])
     };
-    let said = outcomes::wait(&guest, &all, Entry::expected, name, words);
-    all_as_expected(&entries, said.into_iter().enumerate());
+    let outcomes = outcomes::wait(&guest, &all, Entry::expected, name, placeholders);
+    assert_expected(&entries, outcomes.into_iter().enumerate());
 
     let refused = entries.iter().filter(|entry| entry.refused_by != RefusedBy::Nobody);
-    let words: BTreeSet<_> = refused.map(|entry| &entry.words).collect();
-    assert_eq!(words.len(), 1, "absent and denied look the same");
+    let messages: BTreeSet<_> = refused.map(|entry| &entry.message).collect();
+    assert_eq!(messages.len(), 1, "absent and denied look the same");
 }

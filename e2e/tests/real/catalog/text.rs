@@ -1,7 +1,7 @@
-//! What the catalog abbreviates, written out: texts that are long, and JSON that YAML can't say.
+//! Expands the catalog's abbreviations: long texts, and JSON that YAML can't express.
 
-/// Writes out `{repeat:TEXT:COUNT}` and, in place of a whole JSON string, `{nested:LEVELS}`,
-/// `{headers:COUNT}` and `{raw:JSON}`.
+/// Expands `{repeat:TEXT:COUNT}` anywhere, and `{nested:LEVELS}`, `{headers:COUNT}` and `{raw:JSON}`
+/// in place of a whole JSON string.
 pub fn expand(text: &str) -> String {
     let mut text = text.to_owned();
     for (open, close, write) in [
@@ -11,7 +11,7 @@ pub fn expand(text: &str) -> String {
         ("{repeat:", "}", repeated),
     ] {
         while let Some(start) = text.find(open) {
-            let end = start + text[start..].find(close).expect("it is closed");
+            let end = start + text[start..].find(close).expect("a closing brace");
             let written = write(&text[start + open.len()..end]);
             text.replace_range(start..end + close.len(), &written);
         }
@@ -33,31 +33,31 @@ fn headers(count: &str) -> String {
     format!("{{{}}}", headers.join(","))
 }
 
-fn repeated(what: &str) -> String {
-    let (text, count) = what.rsplit_once(':').expect("a text and how often it stands there");
+fn repeated(argument: &str) -> String {
+    let (text, count) = argument.rsplit_once(':').expect("a text and a number");
     text.repeat(number(count))
 }
 
-/// What is said, with a placeholder for each date.
-pub fn undated(words: &str) -> String {
+/// Replaces each date in a message with a placeholder.
+fn undated(message: &str) -> String {
     const DATE: &str = "0000-00-00 00:00:00 UTC";
-    let mut words = words.to_owned();
+    let mut message = message.to_owned();
     let mut start = 0;
-    while let Some(window) = words.get(start..).and_then(|rest| rest.get(..DATE.len())) {
+    while let Some(window) = message.get(start..).and_then(|rest| rest.get(..DATE.len())) {
         let digits: String = window.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         if digits == DATE {
-            words.replace_range(start..start + DATE.len(), "{date}");
+            message.replace_range(start..start + DATE.len(), "{date}");
         }
         start += 1;
-        while !words.is_char_boundary(start) {
+        while !message.is_char_boundary(start) {
             start += 1;
         }
     }
-    words
+
+    message
 }
 
-/// What is said, with a placeholder for each of these texts.
-pub fn with_placeholders(words: &str, texts: &[(&str, &str)]) -> String {
-    let words = texts.iter().fold(words.to_owned(), |words, (text, placeholder)| words.replace(text, placeholder));
-    undated(&words)
+/// Replaces these texts and each date in a message with placeholders.
+pub fn with_placeholders(message: &str, texts: &[(&str, &str)]) -> String {
+    undated(&texts.iter().fold(message.to_owned(), |message, (text, placeholder)| message.replace(text, placeholder)))
 }

@@ -1,0 +1,261 @@
+//! A namespace for each test, and the manifests of messages in it.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rig::{Broker, ClientCert, Kube, wait_for, wait_until};
+use serde_json::{Value, json};
+
+use crate::fidelity::cases::parse;
+use crate::shared::{SOON, run, shared};
+
+/// The annotation of a Secret that lists the namespaces that may use it.
+const CONSENT: &str = "apps.fedoraproject.org/allowed-namespaces";
+
+/// A namespace that only one test uses.
+pub struct TestNamespace<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its API server.
+    pub kube: &'a Kube,
+}
+
+impl TestNamespace<'static> {
+    /// Creates a namespace on the shared API server.
+    pub fn new(title: &str) -> Self {
+        Self::on(&shared().kube, title)
+    }
+
+    /// Creates a namespace whose Secret `certs` holds a certificate of the shared broker's user
+    /// `publisher`.
+    pub fn with_publisher(title: &str) -> Self {
+        let namespace = Self::new(title);
+        namespace.store_certificate(&shared().broker, "publisher");
+        namespace
+    }
+}
+
+impl<'a> TestNamespace<'a> {
+    /// Creates a namespace on this API server.
+    pub fn on(kube: &'a Kube, title: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{title}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        kube.create_namespace(&name).expect("the API server creates the namespace");
+        Self { name, kube }
+    }
+
+    /// Stores a client certificate of the broker's user `cn` as Secret `certs`.
+    pub fn store_certificate(&self, broker: &Broker, cn: &str) {
+        self.store_secret("certs", &broker.client(cn).expect("a certificate"));
+    }
+
+    /// Stores a client certificate as a Secret.
+    pub fn store_secret(&self, name: &str, certificate: &ClientCert) {
+        self.apply(&certificate.secret_yaml(name, &self.name));
+    }
+
+    /// Lets these namespaces use the Secret `certs`.
+    #[track_caller]
+    pub fn allow(&self, namespaces: &str) {
+        self.kubectl(&["annotate", "--overwrite", "secret", "certs", &format!("{CONSENT}={namespaces}")]);
+    }
+
+    /// Runs kubectl in the namespace, and returns its output. Panics if kubectl fails.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        accepted(self.try_kubectl(arguments, ""))
+    }
+
+    /// Runs kubectl in the namespace with this standard input. The error is the text that a user
+    /// reads.
+    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let mut command = self.kubectl_command();
+        command.args(arguments);
+        run(command, input)
+    }
+
+    /// Returns the command kubectl in the namespace, without arguments.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = self.kube.kubectl();
+        command.args(["--namespace", &self.name]);
+        command
+    }
+
+    /// Applies manifests with server-side apply.
+    #[track_caller]
+    pub fn apply(&self, manifests: &str) {
+        accepted(self.try_kubectl(&["apply", "--server-side", "-f", "-"], manifests));
+    }
+
+    /// Creates resources.
+    #[track_caller]
+    pub fn create(&self, manifests: &str) {
+        accepted(self.try_kubectl(&["create", "-f", "-"], manifests));
+    }
+
+    /// Creates a message from JSON that kubectl neither checks nor changes.
+    pub fn post(&self, json: &str) -> Result<String, String> {
+        let path = format!("/apis/apps.fedoraproject.org/v1alpha1/namespaces/{}/fedoramessages", self.name);
+        self.try_kubectl(&["create", "--raw", &path, "-f", "-"], json)
+    }
+
+    /// Changes a message with a JSON merge patch.
+    #[track_caller]
+    pub fn patch(&self, name: &str, patch: &str) {
+        self.kubectl(&["patch", "fmsg", name, "--type=merge", "-p", patch]);
+    }
+
+    /// Returns a message as it is stored.
+    #[track_caller]
+    pub fn get(&self, name: &str) -> Value {
+        parse(&self.kubectl(&["get", "fmsg", name, "-o", "json"]))
+    }
+
+    /// Returns all resources that these arguments of `kubectl get` select.
+    #[track_caller]
+    pub fn list(&self, selection: &[&str]) -> Vec<Value> {
+        let mut list = parse(&self.kubectl(&[&["get", "-o", "json"], selection].concat()));
+        list["items"].as_array_mut().map(std::mem::take).expect("a list")
+    }
+
+    /// Returns all messages as they are stored.
+    #[track_caller]
+    pub fn messages(&self) -> Vec<Value> {
+        self.list(&["fmsg"])
+    }
+
+    /// Returns the Events of a message.
+    #[track_caller]
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        self.list(&["events", "--field-selector", &format!("involvedObject.name={name}")])
+    }
+
+    /// Returns the names of the messages that are not sent, or `None` if the API server does not
+    /// answer.
+    pub fn pending(&self) -> Option<Vec<String>> {
+        self.selected("status.status!=true")
+    }
+
+    /// Returns the names of the messages that are sent, or `None` if the API server does not answer.
+    pub fn sent(&self) -> Option<Vec<String>> {
+        self.selected("status.status=true")
+    }
+
+    fn selected(&self, selector: &str) -> Option<Vec<String>> {
+        let arguments = ["get", "fmsg", "--field-selector", selector, "-o", "name", "--request-timeout=10s"];
+        let output = self.try_kubectl(&arguments, "").ok()?;
+        Some(output.lines().filter_map(|line| Some(line.split_once('/')?.1.to_owned())).collect())
+    }
+
+    /// Waits until a message's status has this reason, and returns the status.
+    pub fn wait_for_reason(&self, name: &str, reason: &str) -> Value {
+        let mut last = Value::Null;
+        wait_for(SOON, &format!("{name} has reason {reason}"), || {
+            last = self.get(name)["status"].take();
+            Ok((last["reason"] == reason).then(|| last.clone()))
+        })
+        .unwrap_or_else(|error| panic!("{error}; the status is {last:#}"))
+    }
+
+    /// Waits until every message is sent.
+    pub fn wait_for_all_sent(&self) {
+        self.wait_until_sent("");
+    }
+
+    /// Waits until every message is sent whose name begins with `prefix`.
+    pub fn wait_until_sent(&self, prefix: &str) {
+        let pending = || Some(self.pending()?.into_iter().filter(|name| name.starts_with(prefix)).count());
+        wait_until(SOON, "all messages are sent", || pending() == Some(0))
+            .unwrap_or_else(|error| panic!("{error}: {:?} are pending", pending()));
+    }
+
+    /// Gives a user a Role with these rules.
+    #[track_caller]
+    pub fn grant(&self, user: &str, role: &str, rules: &Value) {
+        let api = "rbac.authorization.k8s.io";
+        let binding = format!("{role}-{user}");
+        let role_object = json!({
+            "apiVersion": format!("{api}/v1"), "kind": "Role", "metadata": {"name": role}, "rules": rules,
+        });
+        let binding = json!({
+            "apiVersion": format!("{api}/v1"), "kind": "RoleBinding", "metadata": {"name": binding},
+            "roleRef": {"apiGroup": api, "kind": "Role", "name": role},
+            "subjects": [{"apiGroup": api, "kind": "User", "name": user}],
+        });
+        self.apply(&format!("{role_object}\n---\n{binding}\n"));
+    }
+}
+
+#[track_caller]
+fn accepted(result: Result<String, String>) -> String {
+    match result {
+        Ok(output) => output,
+        Err(error) => panic!("kubectl fails: {error}"),
+    }
+}
+
+/// Returns the manifest of a message. `more` adds fields to `spec.message` in flow style.
+pub fn message(name: &str, topic: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: apps.fedoraproject.org/v1alpha1
+kind: FedoraMessage
+metadata: {{name: {name}}}
+spec:
+  env: prod
+  message: {{body: {{name: {name}}}, topic: {topic}{more}}}
+  authentication: {{secretRef: {{name: certs}}}}
+---
+"
+    )
+}
+
+/// Returns the manifests of `count` messages with the names `PREFIX0`, `PREFIX1`, ... and these
+/// topics.
+pub fn numbered(count: usize, prefix: &str, topic: impl Fn(usize) -> String) -> String {
+    (0..count).map(|n| message(&format!("{prefix}{n}"), &topic(n), "")).collect()
+}
+
+/// Returns a message as JSON, with these fields of `spec.message`.
+pub fn message_json(name: &str, message: &Value) -> Value {
+    json!({
+        "apiVersion": "apps.fedoraproject.org/v1alpha1",
+        "kind": "FedoraMessage",
+        "metadata": {"name": name},
+        "spec": {"env": "prod", "message": message, "authentication": {"secretRef": {"name": "certs"}}},
+    })
+}
+
+/// Adds a field to the spec of each message.
+pub fn with_spec(manifests: &str, field: &str) -> String {
+    manifests.replace("\nspec:\n", &format!("\nspec:\n  {field}\n"))
+}
+
+/// Lets each message name this Secret instead of `certs`.
+pub fn with_secret(manifests: &str, name: &str) -> String {
+    manifests.replace("{name: certs}", &format!("{{name: {name}}}"))
+}
+
+/// Lets each message name the Secret `name` of another namespace instead of `certs`.
+pub fn with_foreign_secret(manifests: &str, name: &str, owner: &TestNamespace) -> String {
+    with_secret(manifests, &format!("{name}, namespace: {}", owner.name))
+}
+
+/// Replaces the body of a message from [`message`].
+pub fn with_body(manifest: &str, body: &str) -> String {
+    let (before, rest) = manifest.split_once("body: {").expect("a body");
+    let (_, after) = rest.split_once('}').expect("the end of the body");
+    format!("{before}body: {body}{after}")
+}
+
+/// Returns resource and verb of each permission in the rules of a role.
+pub fn permissions(rules: &[Value]) -> Vec<(String, String)> {
+    let texts = |list: &Value| -> Vec<String> { serde_json::from_value(list.clone()).expect("a list of texts") };
+    let pairs = rules.iter().flat_map(|rule| {
+        let verbs = texts(&rule["verbs"]);
+        texts(&rule["resources"])
+            .into_iter()
+            .flat_map(move |resource| verbs.clone().into_iter().map(move |verb| (resource.clone(), verb)))
+    });
+    pairs.collect()
+}

@@ -1,0 +1,197 @@
+//! The operator as a process, and its requests to the API server.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use rig::guard::Signal;
+use rig::port::Port;
+use rig::{Clock, Guard, wait_until};
+use serde_json::Value;
+
+use crate::namespace::TestNamespace;
+use crate::shared::{SOON, program, shared};
+
+/// The log level of most tests.
+pub const DEBUG: &str = "fedora_message_operator=debug";
+
+/// A running operator. Dropping it ends the process.
+pub struct Operator {
+    guard: Guard,
+    port: Port,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Operator {
+    /// Starts an operator for one namespace and the shared broker, and waits until it is ready.
+    pub fn start(namespace: &TestNamespace, arguments: &[&str]) -> Self {
+        Self::with_broker(&shared().broker.url(), namespace, arguments)
+    }
+
+    /// Starts an operator for one namespace and this broker, and waits until it is ready.
+    pub fn with_broker(broker_url: &str, namespace: &TestNamespace, arguments: &[&str]) -> Self {
+        let arguments = [&["--watch-namespaces", &namespace.name], arguments].concat();
+        Self::launch_ready(&namespace.kube.kubeconfig(), broker_url, &arguments)
+    }
+
+    /// Starts an operator as a user of an API server, and waits until it is ready.
+    pub fn launch_ready(kubeconfig: &Path, broker_url: &str, arguments: &[&str]) -> Self {
+        let operator = Self::launch(kubeconfig, broker_url, arguments, DEBUG);
+        operator.wait_ready();
+        operator
+    }
+
+    /// Starts an operator as a user of an API server, with this log level, and does not wait.
+    pub fn launch(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -> Self {
+        Self::spawn(command(kubeconfig, broker_url, arguments, log))
+    }
+
+    /// Starts an operator with its own clock, for one namespace and the shared broker, and waits
+    /// until it is ready.
+    pub fn with_clock(clock: &Clock, namespace: &TestNamespace) -> Self {
+        let arguments = ["--watch-namespaces", &namespace.name];
+        let mut command = command(&namespace.kube.kubeconfig(), &shared().broker.url(), &arguments, DEBUG);
+        command.envs(clock.environment());
+        let operator = Self::spawn(command);
+        operator.wait_ready();
+        operator
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let (guard, port) = (Guard::new("operator").expect("a guard"), Port::reserve().expect("a free port"));
+        command.args(["--admin-address", &format!("127.0.0.1:{}", port.number())]);
+        let pid = guard.start("operator", &command).expect("the operator starts");
+        Self { guard, port, pid }
+    }
+
+    /// Waits until the operator is ready.
+    pub fn wait_ready(&self) {
+        wait_until(SOON, "the operator is ready", || self.probe("/readyz") == Some(200))
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+    }
+
+    /// Waits until the log contains this text.
+    pub fn wait_for_log(&self, text: &str) {
+        wait_until(SOON, &format!("the log contains {text:?}"), || self.log().contains(text))
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+    }
+
+    /// Returns the status code of a probe, or `None` without an answer.
+    pub fn probe(&self, path: &str) -> Option<u16> {
+        self.http_get(path).map(|(code, _)| code)
+    }
+
+    /// Returns status code and body of an HTTP request, or `None` without an answer.
+    pub fn http_get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Returns the log.
+    pub fn log(&self) -> String {
+        self.log_from(0)
+    }
+
+    /// Returns the log after its first `start` bytes.
+    pub fn log_from(&self, start: u64) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(self.guard.err("operator")) {
+            let _ = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_to_string(&mut text));
+        }
+        text
+    }
+
+    /// Returns how often the log contains this text.
+    pub fn count_in_log(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    /// Ends the operator as the kubelet would (SIGTERM), and returns its exit code.
+    pub fn stop(&self) -> Option<i64> {
+        assert!(self.guard.stop("operator", SOON).expect("a signal"), "the operator ends by itself");
+        self.guard.exited("operator").expect("the exit code is known")
+    }
+
+    /// Returns the resident memory, in bytes.
+    pub fn resident(&self) -> usize {
+        self.process_status("VmRSS:") * 1024
+    }
+
+    /// Returns the peak of the resident memory, in bytes.
+    pub fn peak(&self) -> usize {
+        self.process_status("VmHWM:") * 1024
+    }
+
+    /// Returns a number of `/proc/PID/status`.
+    pub fn process_status(&self, field: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the operator runs");
+        let value = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of /proc/PID/status");
+        value.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// Freezes the operator (SIGSTOP).
+    pub fn freeze(&self) {
+        self.guard.signal("operator", Signal::Freeze).expect("a signal");
+    }
+
+    /// Lets a frozen operator continue (SIGCONT).
+    pub fn thaw(&self) {
+        self.guard.signal("operator", Signal::Thaw).expect("a signal");
+    }
+
+    /// Kills the operator (SIGKILL).
+    pub fn kill(&self) {
+        self.guard.kill("operator").expect("a signal");
+    }
+}
+
+/// Returns the command `run` as a user of an API server.
+fn command(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -> Command {
+    let mut command = Command::new(program());
+    command
+        .arg("run")
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .env("PROD_AMQP_URL", broker_url)
+        .env("STG_AMQP_URL", broker_url)
+        .env("LOG_FORMAT", "text")
+        .env("RUST_LOG", log);
+    command
+}
+
+/// Returns the operators' requests in a namespace, from the API server's audit log.
+pub fn audited(namespace: &TestNamespace) -> Vec<Value> {
+    let mut events = namespace.kube.audit_events().expect("the audit log");
+    events.retain(|event| {
+        event["stage"] == "ResponseComplete"
+            && event["objectRef"]["namespace"] == namespace.name.as_str()
+            && event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("fedora-message-operator/"))
+    });
+    events
+}
+
+/// Returns URI and status code of the operators' requests for messages with this verb.
+pub fn requests(namespace: &TestNamespace, verb: &str) -> Vec<(String, u64)> {
+    let events = audited(namespace).into_iter();
+    events
+        .filter(|event| event["verb"] == verb && event["objectRef"]["resource"] == "fedoramessages")
+        .map(|event| {
+            let uri = event["requestURI"].as_str().unwrap_or_default().to_owned();
+            (uri, event["responseStatus"]["code"].as_u64().unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Returns a port at which nobody listens while it is kept, and a broker's URL with it.
+pub fn unused_broker_url() -> (Port, String) {
+    let port = Port::reserve().expect("a free port");
+    let url = format!("amqps://localhost:{}/%2Fpubsub", port.number());
+    (port, url)
+}

@@ -1,0 +1,103 @@
+//! The operator leaves nothing behind of sent or deleted messages, also across namespaces and across
+//! restarts.
+
+use rig::wait_until;
+
+use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_reason};
+use e2e::{Operator, SOON, TestNamespace, message, with_foreign_secret, with_secret, with_spec};
+
+/// Lets messages of one namespace use the certificate of another, and returns a message with it.
+fn share(secrets: &TestNamespace, with: &TestNamespace, manifest: &str) -> String {
+    secrets.allow(&with.name);
+    with_foreign_secret(manifest, "certs", secrets)
+}
+
+/// Starts an operator for two namespaces whose Pods fit no node.
+fn start_stuck(of: &TestNamespace, and: &TestNamespace) -> Operator {
+    let both = format!("{},{}", of.name, and.name);
+    let arguments = ["--watch-namespaces", &both, "--pod-node-selector", "disk=fast", "--delivery-mode", "pod"];
+    let operator = Operator::launch(&cluster().kube.kubeconfig(), &cluster().broker.url(), &arguments, e2e::DEBUG);
+    operator.wait_ready();
+    operator
+}
+
+/// The Pod is in the namespace of the Secret.
+#[test]
+fn pod_needs_consent() {
+    let (secrets, messages) = (namespace("secrets", "publisher"), namespace("messages", "publisher"));
+    let elsewhere = share(&secrets, &messages, &message("hello", "pods.elsewhere", ""));
+    let operator = operator(&messages, "pod", &["--pod-node-selector", "disk=fast", "--pod-start-timeout", "600"]);
+    messages.apply(&elsewhere);
+    wait_until(SOON, "a Pod", || pods(&secrets).len() == 1).expect("a Pod");
+    assert!(pods(&messages).is_empty());
+    let pod = &pods(&secrets)[0];
+    assert_eq!(pod["metadata"]["labels"]["apps.fedoraproject.org/message-namespace"], messages.name.as_str());
+    assert!(pod["metadata"]["ownerReferences"].is_null(), "no owner in another namespace: {pod:#}");
+    operator.stop();
+
+    secrets.kubectl(&["annotate", "secret", "certs", "apps.fedoraproject.org/allowed-namespaces-"]);
+    let _other = crate::cluster::operator(&messages, "pod", &[]);
+    messages.apply(&share(&secrets, &secrets, &message("denied", "pods.denied", "")));
+    wait_for_reason(&messages, "denied", "SecretNotFound");
+    assert_eq!(pods(&secrets).len(), 1, "no other Pod");
+}
+
+/// Also in another namespace.
+#[test]
+fn deletes_pods_of_deleted_messages() {
+    let (secrets, messages) = (namespace("left-secrets", "publisher"), namespace("left-messages", "publisher"));
+    let operator = start_stuck(&messages, &secrets);
+    let elsewhere = share(&secrets, &messages, &message("elsewhere", "pods.left", ""));
+    messages.apply(&(message("here", "pods.left", "") + &elsewhere));
+    wait_until(SOON, "two Pods", || pods(&messages).len() == 1 && pods(&secrets).len() == 1).expect("two Pods");
+    operator.kill();
+    messages.kubectl(&["delete", "fmsg", "--all"]);
+    // Kubernetes deletes the Pod in the message's own namespace with its owner.
+    wait_until(POD_DEADLINE, "no Pod beside the messages", || pods(&messages).is_empty()).expect("no Pod");
+    assert_eq!(pods(&secrets).len(), 1);
+    let _next = start_stuck(&messages, &secrets);
+    wait_until(POD_DEADLINE, "no Pod beside the Secret", || pods(&secrets).is_empty()).expect("no Pod");
+}
+
+/// A label finds the Pods of a message.
+#[test]
+fn keeps_failed_pods() {
+    let namespace = namespace("kept", "nice-app");
+    let _operator = operator(&namespace, "pod", &["--keep-failed-pods", "5"]);
+    namespace.apply(&message("forbidden", "evil.kept", ""));
+    wait_for_reason(&namespace, "forbidden", "TopicForbidden");
+    let uid = namespace.get("forbidden")["metadata"]["uid"].take();
+    let selector = format!("apps.fedoraproject.org/message-uid={}", uid.as_str().expect("a uid"));
+    let logs = namespace.kubectl(&["logs", "-l", &selector]);
+    assert!(logs.contains("Unable to publish message"), "{logs}");
+    wait_until(POD_DEADLINE, "the failed Pod is deleted", || pods(&namespace).is_empty()).expect("no Pod");
+}
+
+/// The namespace has messages in every state.
+#[test]
+fn namespace_deletion_is_not_blocked() {
+    let namespace = namespace("vanishing", "nice-app");
+    // The first messages finish, or wait without a Pod. A later one has a Pod that fits no node.
+    let operator = operator(&namespace, "pod", &["--keep-failed-pods", "600"]);
+    let absent = with_secret(&message("pending", "nice.vanishing", ""), "absent");
+    let held = with_spec(&message("suspended", "nice.vanishing", ""), "suspend: true");
+    namespace.apply(
+        &[message("sent", "nice.vanishing", ""), message("given-up", "evil.vanishing", ""), absent, held].concat(),
+    );
+    for (name, reason) in
+        [("sent", "Sent"), ("given-up", "TopicForbidden"), ("pending", "SecretNotFound"), ("suspended", "Suspended")]
+    {
+        wait_for_reason(&namespace, name, reason);
+    }
+    operator.stop();
+    let _operator = crate::cluster::operator(
+        &namespace,
+        "pod",
+        &["--pod-node-selector", "disk=fast", "--default-ttl-seconds-after-finished", "600"],
+    );
+    namespace.apply(&message("in-flight", "nice.vanishing", ""));
+    wait_until(SOON, "another Pod", || pods(&namespace).len() == 2).expect("another Pod");
+    // Running Pods have 30 s to end. No Pod runs here.
+    cluster().kube.run(&["delete", "namespace", &namespace.name, "--timeout=60s"]).expect("the namespace is deleted");
+    assert!(cluster().kube.run(&["get", "namespace", &namespace.name]).is_err());
+}

@@ -1,0 +1,83 @@
+//! Least privilege: the permissions in manifests/base and in manifests/components/pods suffice for Pods,
+//! and the operator uses each of them.
+
+use std::collections::BTreeSet;
+
+use rig::wait_until;
+use serde_json::Value;
+
+use crate::cluster::{POD_DEADLINE, cluster, namespace, pods, wait_for_reason};
+use e2e::{Operator, SOON, message, permissions, project, read, with_body, with_foreign_secret};
+
+/// The user who has only these permissions.
+const USER: &str = "operator";
+
+/// Returns resource and verb of each permission in a role's manifest.
+fn granted(manifest: &str) -> BTreeSet<(String, String)> {
+    let role: Value = serde_saphyr::from_str(&read(manifest)).expect("YAML");
+    permissions(role["rules"].as_array().expect("rules")).into_iter().collect()
+}
+
+/// The operator uses all permissions of manifests/components/pods/rights.yaml.
+#[test]
+fn pod_permissions_suffice() {
+    let kube = &cluster().kube;
+    let files = ["manifests/base/rights.yaml", "manifests/components/pods/rights.yaml"].map(project);
+    kube.apply(&files).expect("the roles are stored");
+    for role in ["fedora-message-operator", "fedora-message-operator-pods"] {
+        let (of, to) = (format!("--clusterrole={role}"), format!("--user={USER}"));
+        kube.run(&["create", "clusterrolebinding", role, &of, &to]).expect("the role is bound");
+    }
+    let (messages, secrets) =
+        (namespace("permissions-messages", "publisher"), namespace("permissions-secrets", "publisher"));
+    secrets.allow(&messages.name);
+    let kubeconfig = kube.kubeconfig_for(USER).expect("a user");
+    let launch = |arguments: &[&str]| {
+        let always =
+            ["--watch-namespaces", &messages.name, "--delivery-mode", "pod", "--cli-image-pull-policy", "Never"];
+        Operator::launch_ready(&kubeconfig, &cluster().broker.url(), &[&always, arguments].concat())
+    };
+    let body = format!("{{text: {}}}", "a".repeat(300_000));
+    let large = |name: &str| with_body(&message(name, "permissions.large", ""), &body);
+
+    // A refused Pod leaves no ConfigMap behind.
+    messages.apply(&large("refused"));
+    let operator = launch(&["--pod-priority-class", "absent"]);
+    wait_for_reason(&messages, "refused", "PodFailed");
+    let parts =
+        || messages.try_kubectl(&["get", "configmaps", "-l", "apps.fedoraproject.org/message-uid", "-o", "name"], "");
+    wait_until(SOON, "no part is left", || parts().is_ok_and(|names| names.is_empty())).expect("no part is left");
+    operator.stop();
+    messages.kubectl(&["delete", "fmsg", "refused"]);
+
+    // A message is deleted while its Pod waits in another namespace.
+    let elsewhere = with_foreign_secret(&message("elsewhere", "permissions.elsewhere", ""), "certs", &secrets);
+    let operator = launch(&["--pod-node-selector", "disk=fast", "--pod-start-timeout", "600"]);
+    messages.apply(&elsewhere);
+    wait_until(SOON, "a Pod", || pods(&secrets).len() == 1).expect("a Pod");
+    operator.kill();
+    messages.kubectl(&["delete", "fmsg", "elsewhere"]);
+
+    let operator = launch(&[]);
+    messages.apply(&large("large"));
+    wait_for_reason(&messages, "large", "Sent");
+    wait_until(POD_DEADLINE, "no Pod is left", || pods(&secrets).is_empty() && pods(&messages).is_empty())
+        .expect("no Pod is left");
+    operator.stop();
+
+    let events = kube.audit_events().expect("the audit log is read");
+    let requests: Vec<_> = events.iter().filter(|event| event["user"]["username"] == USER).collect();
+    // The priority class that does not exist is refused with the same code.
+    let refused = |event: &&&Value| {
+        let status = &event["responseStatus"];
+        status["code"] == 403 && !status["message"].to_string().contains("PriorityClass")
+    };
+    let refused: Vec<_> = requests.iter().filter(refused).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let used: BTreeSet<_> =
+        requests.iter().map(|event| (text(&event["objectRef"]["resource"]), text(&event["verb"]))).collect();
+    let granted = granted("manifests/components/pods/rights.yaml");
+    let unused: Vec<_> = granted.difference(&used).collect();
+    assert!(unused.is_empty(), "granted and never used: {unused:?}");
+}

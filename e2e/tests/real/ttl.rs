@@ -1,0 +1,272 @@
+//! The operator deletes finished messages when their time to live is over: in few requests, once, and
+//! nothing else.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rig::proxy::{Answer, Direction};
+use rig::{Broker, Proxy, wait_until};
+
+use e2e::raw::RawConsumer;
+use e2e::{Operator, SOON, TestNamespace, message, requests, shared, with_body, with_secret, with_spec};
+
+/// Returns a message with this time to live, in seconds.
+fn with_ttl(seconds: u32, manifest: &str) -> String {
+    with_spec(manifest, &format!("ttlSecondsAfterFinished: {seconds}"))
+}
+
+fn suspended(manifest: &str) -> String {
+    with_spec(manifest, "suspend: true")
+}
+
+/// Returns the names of all messages.
+fn names(namespace: &TestNamespace) -> Vec<String> {
+    let names = namespace.kubectl(&["get", "fmsg", "-o", "name"]);
+    names.lines().filter_map(|name| name.split_once('/')).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// Waits until exactly these messages are left, in order of their names.
+fn wait_for_names(operator: &Operator, namespace: &TestNamespace, expected: &[&str]) {
+    wait_until(SOON, &format!("only {expected:?} are left"), || names(namespace) == expected)
+        .unwrap_or_else(|error| panic!("{error}, but {:?}\n{}", names(namespace), operator.log()));
+}
+
+/// Messages are finished when they are sent or stopped. All others stay.
+#[test]
+fn deletes_finished_messages() {
+    let namespace = TestNamespace::new("lifetime");
+    namespace.store_certificate(&shared().broker, "nice-app");
+    let consumer = RawConsumer::start(&shared().broker, "nice.lifetime");
+    let operator = Operator::start(&namespace, &[]);
+    let absent = with_secret(&message("waits", "nice.lifetime", ""), "absent");
+    let manifests = [
+        with_ttl(0, &message("at-once", "nice.lifetime", "")),
+        with_ttl(1, &message("after-a-second", "nice.lifetime", "")),
+        with_ttl(0, &message("forbidden", "evil.lifetime", "")),
+        message("given-up", "evil.lifetime", ""),
+        message("kept", "nice.lifetime", ""),
+        with_ttl(9_999, &message("long", "nice.lifetime", "")),
+        with_ttl(0, &suspended(&message("suspended", "nice.lifetime", ""))),
+        with_ttl(0, &absent),
+    ];
+    namespace.apply(&manifests.concat());
+    namespace.wait_for_reason("waits", "SecretNotFound");
+    namespace.wait_for_reason("suspended", "Suspended");
+    let kept = ["given-up", "kept", "long", "suspended", "waits"];
+    wait_for_names(&operator, &namespace, &kept);
+    assert_eq!(consumer.take(4, SOON).len(), 4);
+    for (name, reason) in [("given-up", "TopicForbidden"), ("kept", "Sent"), ("long", "Sent")] {
+        namespace.wait_for_reason(name, reason);
+    }
+    assert_eq!(requests(&namespace, "delete").len(), 3, "no request for the others");
+
+    // The default applies to messages that set none, also to those of the previous operator.
+    assert_eq!(operator.stop(), Some(0));
+    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "1"]);
+    wait_for_names(&operator, &namespace, &["long", "suspended", "waits"]);
+    namespace.apply(&message("another", "nice.lifetime", ""));
+    assert_eq!(consumer.take(1, SOON).len(), 1);
+    wait_for_names(&operator, &namespace, &["long", "suspended", "waits"]);
+    assert_eq!(warnings(&operator), Vec::<String>::new());
+}
+
+#[test]
+fn deletes_messages_of_previous_operator() {
+    let namespace = TestNamespace::with_publisher("restarted");
+    let operator = Operator::start(&namespace, &[]);
+    let manifests = with_ttl(1, &message("expiring", "restarted.it", "")) + &message("kept", "restarted.it", "");
+    namespace.apply(&manifests);
+    namespace.wait_for_all_sent();
+    operator.kill();
+    let operator = Operator::start(&namespace, &[]);
+    wait_for_names(&operator, &namespace, &["kept"]);
+}
+
+/// A message with the name of a deleted one does not inherit its time to live.
+#[test]
+fn keeps_namesake() {
+    let namespace = TestNamespace::with_publisher("namesake");
+    let operator = Operator::start(&namespace, &[]);
+    let first = with_ttl(4, &message("hello", "namesake.hello", ""));
+    namespace.apply(&first);
+    namespace.wait_for_reason("hello", "Sent");
+    namespace.kubectl(&["delete", "fmsg", "hello"]);
+    namespace.apply(&message("hello", "namesake.hello", ""));
+    let status = namespace.wait_for_reason("hello", "Sent");
+    operator.wait_for_log("not deleted namespace");
+    assert_eq!(namespace.get("hello")["status"], status);
+    let answers: Vec<_> = requests(&namespace, "delete").into_iter().map(|(_, code)| code).collect();
+    assert_eq!(answers, [409], "the precondition protects the second message");
+}
+
+/// The operator deletes the message after the retry.
+#[test]
+fn keeps_retried_message() {
+    let namespace = TestNamespace::with_publisher("retried");
+    let consumer = RawConsumer::start(&shared().broker, "retried.again");
+    let operator = Operator::start(&namespace, &["--exchange", "absent"]);
+    namespace.apply(&message("again", "retried.again", ""));
+    namespace.wait_for_reason("again", "TopicForbidden");
+    assert_eq!(operator.stop(), Some(0));
+
+    // Its time to live is over when the next operator starts. The retry is in flight for a while.
+    namespace.kubectl(&["annotate", "fmsg/again", "apps.fedoraproject.org/retry=1"]);
+    consumer.suspend(&shared().broker);
+    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "0"]);
+    consumer.wait_for_hand_over(&shared().broker);
+    operator.wait_for_log("looked for FedoraMessages with a time to live");
+    assert_eq!(names(&namespace), ["again"]);
+    consumer.resume(&shared().broker);
+    wait_for_names(&operator, &namespace, &[]);
+    assert_eq!(consumer.take(1, SOON).len(), 1, "the operator sends the message before it deletes it");
+}
+
+/// The operator lists them in pages, deletes each with one request, and uses little memory.
+#[test]
+fn deletes_many_messages() {
+    const COUNT: usize = 1_200;
+    let namespace = TestNamespace::with_publisher("many");
+    // Large bodies would show in the operator's memory.
+    let body = "a".repeat(20_000);
+    let large = |n: usize| with_body(&message(&format!("m{n}"), "many.m", ""), &format!("{{text: {body}}}"));
+    let operator = Operator::start(&namespace, &[]);
+    for batch in (0..COUNT).collect::<Vec<_>>().chunks(400) {
+        let manifests: String = batch.iter().map(|n| large(*n)).collect();
+        namespace.create(&manifests);
+    }
+    namespace.wait_for_all_sent();
+    assert_eq!(operator.stop(), Some(0));
+    assert_eq!(requests(&namespace, "delete").len(), 0);
+    let before = requests(&namespace, "list").len();
+
+    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "0"]);
+    operator.wait_for_log("looked for FedoraMessages with a time to live");
+    let resident = operator.resident();
+    wait_for_names(&operator, &namespace, &[]);
+    let lists: Vec<_> = requests(&namespace, "list").split_off(before);
+    let (ours, watch): (Vec<_>, Vec<_>) =
+        lists.iter().partition(|(uri, _)| uri.contains("status.status%21%3D&") || uri.contains("continue="));
+    assert_eq!((ours.len(), watch.len()), (3, 1), "{lists:#?}");
+    let deletes = requests(&namespace, "delete");
+    assert!(deletes.iter().all(|(_, code)| *code == 200), "{deletes:?}");
+    assert_eq!(deletes.len(), COUNT);
+    println!("{COUNT} of 20 kB: {} MiB resident", resident >> 20);
+    assert!(resident < 48 << 20, "{resident} bytes: a page of the list has 10 MB");
+}
+
+#[test]
+fn former_leader_deletes_nothing() {
+    let namespace = TestNamespace::with_publisher("deposed");
+    let arguments = ["--leader-elect", "--lease-namespace", &namespace.name];
+    let leader = Operator::start(&namespace, &arguments);
+    leader.wait_for_log("leading: messages are sent from here");
+    let standby = Operator::start(&namespace, &arguments);
+    namespace.apply(&with_ttl(8, &message("expiring", "deposed.it", "")));
+    namespace.wait_for_reason("expiring", "Sent");
+    leader.freeze();
+    assert_eq!(names(&namespace), ["expiring"]);
+    standby.wait_for_log("leading: messages are sent from here");
+    wait_for_names(&standby, &namespace, &[]);
+    leader.thaw();
+    leader.wait_for_log("not leading any more");
+    // The old leader has its Lease again before it can delete.
+    assert_eq!(standby.stop(), Some(0));
+    namespace.apply(&with_ttl(0, &message("after", "deposed.it", "")));
+    wait_for_names(&leader, &namespace, &[]);
+    let answers: Vec<_> = requests(&namespace, "delete").into_iter().map(|(_, code)| code).collect();
+    assert_eq!(answers, [200, 200], "one request for each message");
+}
+
+/// Deletes a message, which must succeed at once.
+fn delete(namespace: &TestNamespace, name: &str) {
+    let answer = namespace.kubectl(&["delete", "fmsg", name, "--timeout=5s"]);
+    assert!(answer.contains("deleted"), "{answer}");
+}
+
+/// Returns the warnings and errors of the log.
+fn warnings(operator: &Operator) -> Vec<String> {
+    let log = operator.log();
+    log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR")).map(str::to_owned).collect()
+}
+
+/// The operator logs no warning.
+#[test]
+fn accepts_deletion_at_every_stage() {
+    let broker = Broker::start().expect("a broker");
+    let namespace = TestNamespace::new("stages");
+    namespace.store_certificate(&broker, "nice-app");
+    let consumer = RawConsumer::start(&broker, "nice.#");
+    let operator = Operator::with_broker(&broker.url(), &namespace, &[]);
+    let manifests = [
+        message("sent", "nice.sent", ""),
+        message("given-up", "evil.given-up", ""),
+        suspended(&message("suspended", "nice.suspended", "")),
+    ];
+    namespace.apply(&manifests.concat());
+    for (name, reason) in [("sent", "Sent"), ("given-up", "TopicForbidden"), ("suspended", "Suspended")] {
+        namespace.wait_for_reason(name, reason);
+        delete(&namespace, name);
+    }
+    assert_eq!(consumer.take(1, SOON).len(), 1);
+
+    // In flight: the broker has the message, and has not confirmed it.
+    consumer.suspend(&broker);
+    namespace.apply(&message("in-flight", "nice.in-flight", ""));
+    consumer.wait_for_hand_over(&broker);
+    delete(&namespace, "in-flight");
+    consumer.resume(&broker);
+    assert_eq!(consumer.take(1, SOON).len(), 1, "the broker keeps the message");
+
+    // The broker is silent after the operator has written the message. Nothing is logged about it.
+    broker.freeze().expect("a signal");
+    namespace.apply(&message("frozen", "nice.frozen", ""));
+    await_watch(&namespace);
+    delete(&namespace, "frozen");
+    broker.thaw().expect("a signal");
+    namespace.apply(&message("last", "nice.last", ""));
+    namespace.wait_for_reason("last", "Sent");
+    assert_eq!(warnings(&operator), Vec::<String>::new());
+    assert_eq!(operator.stop(), Some(0));
+}
+
+/// The message waits for a connection, or for a broker that is down.
+#[test]
+fn never_sends_deleted_message() {
+    let namespace = TestNamespace::with_publisher("withdrawn");
+    let consumer = RawConsumer::start(&shared().broker, "withdrawn.#");
+    let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
+    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
+
+    // While the operator opens a connection.
+    proxy.stall(&[Direction::Up, Direction::Down]);
+    namespace.apply(&message("connecting", "withdrawn.connecting", ""));
+    wait_until(SOON, "a connection begins", || proxy.accepted() > 0).expect("a connection begins");
+    delete(&namespace, "connecting");
+    await_watch(&namespace);
+    proxy.stall(&[]);
+    namespace.apply(&message("first", "withdrawn.first", ""));
+    namespace.wait_for_reason("first", "Sent");
+
+    // While the broker is down.
+    proxy.answer(Answer::Close);
+    proxy.cut();
+    namespace.apply(&message("hopeful", "withdrawn.hopeful", ""));
+    namespace.wait_for_reason("hopeful", "BrokerUnreachable");
+    delete(&namespace, "hopeful");
+    await_watch(&namespace);
+    proxy.answer(Answer::Forward);
+    namespace.apply(&message("last", "withdrawn.last", ""));
+    namespace.wait_for_reason("last", "Sent");
+
+    let received = consumer.take(2, SOON);
+    let topics: Vec<_> = received.iter().map(|message| message.delivery.routing_key.to_string()).collect();
+    assert_eq!(topics, ["withdrawn.first", "withdrawn.last"]);
+    assert_eq!(warnings(&operator), Vec::<String>::new());
+}
+
+/// Waits until the operator's watch has delivered everything up to now.
+fn await_watch(namespace: &TestNamespace) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("watched-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    namespace.apply(&suspended(&message(&name, "nice.watched", "")));
+    namespace.wait_for_reason(&name, "Suspended");
+}
