@@ -12,7 +12,7 @@ use tokio::time::interval;
 use tracing::{info, warn};
 
 use fedora_message::schema::catalog::{Catalog, CatalogError};
-use fedora_message::schema::check::{Schemas, Unknown};
+use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy};
 
 /// The time between two looks at the file. A mounted `ConfigMap` takes a minute to change anyway.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ pub struct SchemaSettings {
     /// The file with the catalog. Without one no message is checked.
     pub catalog: Option<PathBuf>,
     /// How messages are treated whose schema is not in the catalog.
-    pub unknown: Unknown,
+    pub unknown: UnknownSchemaPolicy,
 }
 
 /// Why a file can't be used as the catalog.

@@ -5,7 +5,7 @@ use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use fedora_message::schema::catalog::{Catalog, Found, Schema};
+use fedora_message::schema::catalog::{Catalog, Schema, SchemaLookup};
 use fedora_message::schema::validator::value;
 use rig::schemas;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn case<'a>(catalog: &'a Catalog, line: &str) -> Result<Option<(&'a Schema, Stri
     }
     let text = |key: &str| case[key].as_str().ok_or("a case without a text");
     match catalog.find(text("name")?, Some(text("distribution")?)) {
-        Found::One(schema) => Ok(Some((schema, text("json")?.to_owned()))),
+        SchemaLookup::Found(schema) => Ok(Some((schema, text("json")?.to_owned()))),
         other => Err(format!("{line}: {other:?}").into()),
     }
 }

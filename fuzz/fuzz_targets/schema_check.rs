@@ -8,7 +8,7 @@ use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::validate;
 use fedora_message::schema::catalog::Catalog;
-use fedora_message::schema::check::{Schemas, Unknown, check_schema};
+use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy, check_schema};
 use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::check_error;
 use libfuzzer_sys::fuzz_target;
@@ -56,7 +56,7 @@ static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
         "schemas": schemas.map(entry),
     });
     let catalog = Catalog::read(catalog.to_string().as_bytes()).expect("a catalog");
-    Schemas { catalog: Some(Arc::new(catalog)), unknown: Unknown::Refuse }
+    Schemas { catalog: Some(Arc::new(catalog)), unknown: UnknownSchemaPolicy::Refuse }
 });
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,8 +4,9 @@ use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame}
 use amq_protocol::protocol::BasicProperties;
 use amq_protocol::types::{AMQPValue, FieldTable};
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::message::envelope::{self, Envelope, HeaderValue, Routing};
-use fedora_message::message::validate::{OutgoingMessage, validate};
+use fedora_message::message::envelope::{self, Envelope, Routing};
+use fedora_message::message::outgoing::{HeaderValue, OutgoingMessage};
+use fedora_message::message::validate::validate;
 use serde_json::Value;
 use serde_json::value::RawValue;
 

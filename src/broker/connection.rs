@@ -27,7 +27,8 @@ use super::errors::{BrokerError, ErrorContext, reply};
 use super::fence::Fence;
 use super::login::handshake;
 use super::transport::{ShutdownHandle, Transport};
-use fedora_message::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue};
+use fedora_message::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope};
+use fedora_message::message::outgoing::HeaderValue;
 use fedora_message::policy::outcome::Timing;
 
 /// The time limit for the AMQP handshake.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::schema_file::SchemaSettings;
-use fedora_message::schema::check::Unknown;
+use fedora_message::schema::check::UnknownSchemaPolicy;
 
 /// Which schemas are known, and how messages of other schemas are treated.
 #[derive(Args, Clone, Debug)]
@@ -24,8 +24,8 @@ impl SchemaArgs {
     #[must_use]
     pub fn settings(&self) -> SchemaSettings {
         let unknown = match self.unknown_schemas {
-            UnknownSchemas::Allow => Unknown::Allow,
-            UnknownSchemas::Refuse => Unknown::Refuse,
+            UnknownSchemas::Allow => UnknownSchemaPolicy::Allow,
+            UnknownSchemas::Refuse => UnknownSchemaPolicy::Refuse,
         };
         SchemaSettings { catalog: self.schema_catalog.clone(), unknown }
     }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Envelope;
+use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::secret::Secret;
-use fedora_message::message::validate::OutgoingMessage;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
 use tokio::time::Instant;
 

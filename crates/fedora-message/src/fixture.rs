@@ -8,7 +8,8 @@
 )]
 
 use crate::api::object::FedoraMessage;
-use crate::message::envelope::{HeaderValue, Routing};
+use crate::message::envelope::Routing;
+use crate::message::outgoing::HeaderValue;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@
 //! environment.
 //!
 //! - [`api`]: the custom resource, its CRD and its decoder.
-//! - [`message`]: from the resource to an [`OutgoingMessage`](message::validate::OutgoingMessage)
+//! - [`message`]: from the resource to an [`OutgoingMessage`](message::outgoing::OutgoingMessage)
 //!   and its [`Envelope`](message::envelope::Envelope).
 //! - [`schema`]: the check of a message against the schema that its sender names.
 //! - [`pod`]: the Pod that runs the fedora-messaging CLI, and the meaning of its status.

@@ -11,7 +11,7 @@ use fedora_message::message::envelope::{Envelope, Routing};
 use fedora_message::message::validate::validate;
 use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::schema::catalog::Catalog;
-use fedora_message::schema::check::{Schemas, Unknown, check_schema};
+use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy, check_schema};
 use fedora_message::state::{Facts, MessageState};
 use fedora_message_operator::internals::{Job, Next, PodLimits, Queue, Write};
 use kube::core::WatchEvent;
@@ -234,5 +234,5 @@ fn schemas() -> Result<Schemas> {
         }],
     });
     let catalog = Catalog::read(catalog.to_string().as_bytes())?;
-    Ok(Schemas { catalog: Some(Arc::new(catalog)), unknown: Unknown::Refuse })
+    Ok(Schemas { catalog: Some(Arc::new(catalog)), unknown: UnknownSchemaPolicy::Refuse })
 }

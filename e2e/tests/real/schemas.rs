@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use fedora_message::schema::catalog::{Catalog, Found, Schema, SchemaError};
+use fedora_message::schema::catalog::{Catalog, Schema, SchemaError, SchemaLookup};
 use fedora_message::schema::validator::value;
 use rig::python::Python;
 use rig::{Consumer, schemas, wait_until};
@@ -25,7 +25,7 @@ fn catalog() -> Catalog {
 fn schema<'a>(catalog: &'a Catalog, case: &Value) -> &'a Schema {
     let text = |key: &str| case[key].as_str().expect("a text");
     match catalog.find(text("name"), Some(text("distribution"))) {
-        Found::One(schema) => schema,
+        SchemaLookup::Found(schema) => schema,
         other => panic!("{case}: {other:?}"),
     }
 }

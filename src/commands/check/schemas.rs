@@ -10,9 +10,10 @@ use crate::commands::{complain, fail, misused, print};
 use crate::schema_file::SchemaFile;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::envelope::Routing;
-use fedora_message::message::validate::{InvalidMessage, validate};
-use fedora_message::schema::catalog::{Catalog, Found, LeftOut, Schema};
-use fedora_message::schema::check::{Schemas, Unknown, check_schema};
+use fedora_message::message::invalid::InvalidMessage;
+use fedora_message::message::validate::validate;
+use fedora_message::schema::catalog::{Catalog, LeftOut, Schema, SchemaLookup};
+use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy, check_schema};
 
 /// Lists the catalog, or checks files against one of its schemas.
 #[must_use]
@@ -60,7 +61,7 @@ fn list(catalog: &Catalog) -> ExitCode {
 }
 
 fn check(arguments: &SchemaCheckArgs, name: &str, catalog: Arc<Catalog>) -> ExitCode {
-    if let Found::Lacking(left_out) = catalog.find(name, None) {
+    if let SchemaLookup::Missing(left_out) = catalog.find(name, None) {
         return misused(&match left_out {
             Some(left) => format!("{name} is left out of the catalog: {}", left.why),
             None => format!("the catalog has no schema {name}: `check --schemas` lists those it has"),
@@ -70,7 +71,7 @@ fn check(arguments: &SchemaCheckArgs, name: &str, catalog: Arc<Catalog>) -> Exit
         Ok(manifests) => manifests,
         Err(detail) => return misused(&detail),
     };
-    let schemas = Schemas { catalog: Some(catalog), unknown: Unknown::Refuse };
+    let schemas = Schemas { catalog: Some(catalog), unknown: UnknownSchemaPolicy::Refuse };
     let mut all_fit = true;
     for mut message in manifests.messages {
         if let Ok(mut spec) = message.spec() {

@@ -1,8 +1,8 @@
-//! A `FedoraMessage` as it comes from a list or watch, with only what a delivery needs.
+//! A `FedoraMessage` from a list or watch, with only the fields that a delivery needs.
 //!
-//! The body and header values stay raw JSON: the bytes that came are the bytes that are sent, and
-//! no depth of nesting can stop the decoder. Managed fields, which repeat the nesting, are never
-//! looked at (docs/decisions/0006).
+//! The body and header values stay raw JSON, so that the same bytes are sent and deep nesting can't
+//! stop the decoder. Managed fields, which repeat the nesting, are never decoded
+//! (docs/decisions/0006).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::api::v1alpha1::{
 };
 use crate::text::{MAX_PHRASE, printable};
 
-/// Why a spec can't be read.
+/// An error in the JSON of a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// The resource has none.
+    /// The resource has no spec.
     #[error("spec is missing: add env, message and authentication")]
     Missing,
-    /// A field is wrong; the text names it, and says what is wrong.
+    /// A field can't be decoded. The text names the field and its problem.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -36,9 +36,9 @@ pub enum SpecError {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawObject<'_>")]
 pub struct FedoraMessage {
-    /// Name, namespace, uid, generation and resource version; the rest is left out.
+    /// Name, namespace, uid, generation and resource version. The other fields are empty.
     pub metadata: ObjectMeta,
-    /// When the API server stored the resource; the message's `sent-at`.
+    /// The time when the API server stored the resource, which is the message's `sent-at`.
     pub created: Option<DateTime<Utc>>,
     /// The value of the annotation [`RETRY_ANNOTATION`](super::v1alpha1::RETRY_ANNOTATION).
     pub retry: Option<String>,
@@ -46,20 +46,21 @@ pub struct FedoraMessage {
     pub last_applied: Option<String>,
     /// The spec as JSON, as it came. [`spec`](Self::spec) decodes it.
     pub spec_json: Option<Box<str>>,
-    /// What is needed of the spec before it is decoded.
+    /// The fields of the spec that are needed before it is decoded.
     pub summary: Arc<Summary>,
-    /// The status as last written.
+    /// The last status.
     pub status: Option<Box<FedoraMessageStatus>>,
 }
 
-/// What the work queue and the policies need of a spec. Most messages of an application have the
-/// same summary, so the queue holds each one once.
+/// The fields of a spec that the work queue and the policies need.
+///
+/// Most messages of an application have the same summary, so the queue holds each one once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Summary {
     /// The namespace of the resource.
     pub namespace: String,
-    /// The environment whose broker gets the message. `None` if the spec can't be read: the error
-    /// belongs to this one message, and must not stop the list or watch that brought it.
+    /// The environment whose broker gets the message. `None` if the spec can't be decoded. Such a
+    /// message is refused later, because it must not stop the list or watch that brought it.
     pub environment: Option<Environment>,
     /// The Secrets that the message names.
     pub secrets: Vec<SecretName>,
@@ -73,7 +74,7 @@ pub struct Summary {
     pub ttl_seconds_after_finished: Option<u32>,
 }
 
-/// The JSON of a spec, as far as a [`Summary`] needs it. All else is skipped, however deep it is.
+/// The fields of a spec that a [`Summary`] needs. The decoder skips the others at any depth.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SummarySpec {
@@ -108,13 +109,13 @@ impl Summary {
 }
 
 impl FedoraMessage {
-    /// Returns a message from a file, with metadata as an API server would fill them in, and the
-    /// paths of fields that no spec has.
+    /// Returns a message from a file and the paths of its unknown fields. The caller has filled in the
+    /// metadata as an API server would.
     #[must_use]
     pub fn from_manifest(metadata: Metadata, spec: Option<&RawValue>) -> (Self, Vec<String>) {
         let mut unknown = Vec::new();
         if let Some(raw) = spec {
-            // If the spec can't be decoded, the message's own attempt says why.
+            // If the spec can't be decoded, validation reports the error.
             let _ = decode_spec_strictly(raw.get(), |path| unknown.push(path));
         }
         (Self::new(metadata, spec, None), unknown)
@@ -144,7 +145,7 @@ impl FedoraMessage {
         }
     }
 
-    /// Decodes the spec. The error names the field that can't be read, and what is wrong with it.
+    /// Decodes the spec. An error names the field and its problem.
     pub fn spec(&self) -> Result<Box<FedoraMessageSpec>, SpecError> {
         self.spec_json
             .as_deref()
@@ -157,7 +158,7 @@ impl FedoraMessage {
         Ok(())
     }
 
-    /// The resource's name, for people.
+    /// The resource's name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
@@ -169,7 +170,7 @@ impl FedoraMessage {
         self.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The resource's uid: its identity for the operator, and the message's id on the bus.
+    /// The resource's uid, which is also the message's id on the bus.
     #[must_use]
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
@@ -181,20 +182,20 @@ impl FedoraMessage {
         self.spec_json.as_ref().map_or(0, |json| json.len()) + self.last_applied.as_ref().map_or(0, String::len)
     }
 
-    /// The environment whose broker gets it, if it can be read.
+    /// The environment whose broker gets the message, if the spec can be decoded.
     #[must_use]
     pub fn environment(&self) -> Option<Environment> {
         self.summary.environment
     }
 
-    /// How old it is.
+    /// The time since the resource was created.
     #[must_use]
     pub fn age(&self, now: DateTime<Utc>) -> TimeDelta {
         age(self.created, now)
     }
 }
 
-/// The age of what was created then; nothing, if that is not known.
+/// Returns the time since `created`, or zero if that is unknown.
 pub(crate) fn age(created: Option<DateTime<Utc>>, now: DateTime<Utc>) -> TimeDelta {
     created.map_or(TimeDelta::zero(), |created| now - created)
 }
@@ -223,7 +224,7 @@ impl kube::Resource for FedoraMessage {
     }
 }
 
-/// The JSON of a `FedoraMessage`, as far as it is read at all.
+/// The parts of a `FedoraMessage` that are decoded.
 #[derive(Deserialize)]
 struct RawObject<'a> {
     metadata: Metadata,
@@ -233,7 +234,7 @@ struct RawObject<'a> {
     status: Option<&'a RawValue>,
 }
 
-/// The metadata of a `FedoraMessage`, as far as they are read at all.
+/// The metadata of a `FedoraMessage` that are decoded.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
@@ -241,11 +242,11 @@ pub struct Metadata {
     pub name: Option<String>,
     /// Its namespace.
     pub namespace: Option<String>,
-    /// Its identity, which becomes the message's id.
+    /// Its uid, which becomes the message's id.
     pub uid: Option<String>,
     resource_version: Option<String>,
     generation: Option<i64>,
-    /// When it was created, which becomes the message's time.
+    /// The creation time, which becomes the message's time.
     pub creation_timestamp: Option<DateTime<Utc>>,
     #[serde(default)]
     annotations: Option<Annotations>,
@@ -255,7 +256,7 @@ pub struct Metadata {
 struct Annotations {
     #[serde(rename = "apps.fedoraproject.org/retry")]
     retry: Option<String>,
-    /// What client-side `kubectl apply` was given, as JSON in a string.
+    /// The manifest that client-side `kubectl apply` was given, as JSON in a string.
     #[serde(rename = "kubectl.kubernetes.io/last-applied-configuration")]
     last_applied: Option<String>,
 }
@@ -267,28 +268,30 @@ impl From<RawObject<'_>> for FedoraMessage {
     }
 }
 
-/// The token is compared and stored in the status: what comes after its beginning doesn't count.
+/// Shortens the retry token. Only its beginning is compared and stored in the status.
 fn shortened(mut token: String) -> String {
     const LONGEST: usize = 256;
     token.truncate(token.floor_char_boundary(LONGEST));
     token
 }
 
-/// Reads a spec, and names the field where that fails.
+/// Decodes a spec. An error names the field and its problem.
 pub(crate) fn decode_spec(json: &str) -> Result<Box<FedoraMessageSpec>, String> {
-    object(&mut serde_json::Deserializer::from_str(json)).map_err(|error| unread(json, error))
+    object(&mut serde_json::Deserializer::from_str(json)).map_err(|error| describe(json, error))
 }
 
-/// The same, and gives `unknown` the path of every field that no spec has.
+/// Decodes a spec, and passes the path of every unknown field to `unknown`.
 fn decode_spec_strictly(json: &str, mut unknown: impl FnMut(String)) -> Result<Box<FedoraMessageSpec>, String> {
     let mut ignored = |path: serde_ignored::Path<'_>| unknown(format!("spec.{path}"));
     let mut raw = serde_json::Deserializer::from_str(json);
-    object(serde_ignored::Deserializer::new(&mut raw, &mut ignored)).map_err(|error| unread(json, error))
+    object(serde_ignored::Deserializer::new(&mut raw, &mut ignored)).map_err(|error| describe(json, error))
 }
 
-/// Why a spec can't be read, and which field of it. It is read once more for that: most can be read, and for them nobody
-/// needs to keep track of fields, which costs (docs/performance.md).
-fn unread(json: &str, error: serde_json::Error) -> String {
+/// Describes a decoder's error with the path of the field.
+///
+/// The spec is decoded again for that, because tracking the path is expensive and most specs can be
+/// decoded (docs/performance.md).
+fn describe(json: &str, error: serde_json::Error) -> String {
     let mut track = Track::new();
     let mut raw = serde_json::Deserializer::from_str(json);
     let again = object::<_, FedoraMessageSpec>(serde_path_to_error::Deserializer::new(&mut raw, &mut track));
@@ -297,17 +300,17 @@ fn unread(json: &str, error: serde_json::Error) -> String {
         "." => "spec".to_owned(),
         path => format!("spec.{path}"),
     };
-    plain(&printable(&field, MAX_PHRASE), &without_position(&error))
+    translate(&printable(&field, MAX_PHRASE), &without_position(&error))
 }
 
-/// A decoder's words as a user's: without names of Rust's types, and with what to do.
-fn plain(field: &str, detail: &str) -> String {
+/// Translates a decoder's message into the user's terms, without the names of Rust types.
+fn translate(field: &str, detail: &str) -> String {
     if let Some(name) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         return format!("{field}.{name} is missing");
     }
     let Some((found, expected)) = detail.rsplit_once(", expected ") else {
         return match detail {
-            // A list, a null or a number where one of several names is to stand.
+            // The field must be one of several names, but is a list, a null or a number.
             "expected value" => format!("{field} must be a string: see kubectl explain fmsg.{field}"),
             detail => format!("{field} can't be read: {}", printable(detail, MAX_PHRASE)),
         };
@@ -315,7 +318,7 @@ fn plain(field: &str, detail: &str) -> String {
     let names;
     let expected = match expected {
         "u8" => "an integer from 0 to 255",
-        // Both of this type count retries or seconds, and end where the schema says.
+        // Both fields of this type count retries or seconds. The schema has this limit.
         "u32" => "an integer from 0 to 2147483647",
         "i64" => "a 64-bit integer",
         "a map" => "an object",
@@ -324,11 +327,11 @@ fn plain(field: &str, detail: &str) -> String {
             &names
         }
     };
-    format!("{field} is {}, but must be {expected}", printable(&kind_found(found), MAX_PHRASE))
+    format!("{field} is {}, but must be {expected}", printable(&translate_found(found), MAX_PHRASE))
 }
 
-/// What a decoder found: a value, or its kind.
-fn kind_found(detail: &str) -> String {
+/// Translates the first half of a decoder's message: the value, or its type.
+fn translate_found(detail: &str) -> String {
     if let Some(name) = detail.strip_prefix("unknown variant ") {
         return format!("\"{}\"", name.trim_matches('`'));
     }
@@ -344,7 +347,7 @@ fn kind_found(detail: &str) -> String {
     }
 }
 
-/// A decoder's words without its line and column, which mean nothing to whoever wrote YAML.
+/// Returns a decoder's message without line and column, which mean nothing to users who write YAML.
 fn without_position(error: &serde_json::Error) -> String {
     let detail = error.to_string();
     match detail.rfind(" at line ") {

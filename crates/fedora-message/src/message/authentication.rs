@@ -1,18 +1,19 @@
-//! Where a message's client certificate is: in one Secret, or in three with one key each. Only names;
-//! what the Secrets hold is for [`secret`](crate::message::secret).
+//! The location of a message's client certificate: one Secret, or one key in each of three Secrets.
+//!
+//! This module checks only names. [`secret`](crate::message::secret) reads the Secrets.
 
 pub use crate::api::names::SecretName;
 use crate::api::names::{is_label, is_subdomain};
 use crate::api::v1alpha1::{AuthenticationSpec, SecretKeyReference, SecretReference};
-use crate::message::validate::{InvalidMessage, refuse};
+use crate::message::invalid::{InvalidMessage, refuse};
 use crate::text::quoted;
 
-/// Where the client certificate is, with every namespace filled in.
+/// The location of the client certificate, with every namespace filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Authentication {
-    /// One Secret with all three, under one of the known sets of keys.
+    /// One Secret with CA, certificate and key, under known names.
     One(SecretName),
-    /// A Secret and key for each.
+    /// One Secret and its key for each.
     Three {
         /// CA certificates.
         ca: SecretKey,
@@ -24,7 +25,7 @@ pub enum Authentication {
 }
 
 impl Authentication {
-    /// The Secrets it names, in the order CA, certificate, key; one may stand there twice.
+    /// Returns the Secrets in the order CA, certificate, key. One may occur several times.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         match self {
             Self::One(secret) => [Some(secret), None, None],
@@ -53,8 +54,7 @@ pub struct SecretKey {
     pub key: String,
 }
 
-/// Reads the one way in which a message names its certificate; its Secrets are looked for in
-/// `namespace` unless it says where.
+/// Validates the location of the certificate. `namespace` is the default for its Secrets.
 pub(crate) fn valid_authentication(
     spec: &AuthenticationSpec,
     namespace: &str,
@@ -114,7 +114,7 @@ pub(crate) fn valid_authentication(
     }
 }
 
-/// Names go into the API server's paths, so they are held to the API server's own rules.
+/// Validates the name of a Secret by the API server's rules, because it becomes part of an API path.
 fn secret_name(field: &str, name: &str, namespace: Option<&str>, default: &str) -> Result<SecretName, InvalidMessage> {
     if !is_subdomain(name) {
         return refuse(format!(

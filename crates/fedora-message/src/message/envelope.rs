@@ -1,15 +1,16 @@
-//! The AMQP message that consumers see: a pure function of an [`OutgoingMessage`] and the
-//! configured exchange, so that every attempt, by whichever replica, sends the same bytes.
+//! The AMQP message that consumers see.
 //!
-//! Source of each value: fedora-messaging 3.9.1, its wire format document and `message.py`; tested
-//! against the library itself in `e2e/tests/real/fidelity.rs`. See docs/wire-format.md.
+//! It is a pure function of an [`OutgoingMessage`] and the configured exchange, so that every attempt
+//! of every replica sends the same bytes. Source of each value: fedora-messaging 3.9.1, its wire
+//! format document and `message.py`. `e2e/tests/real/fidelity.rs` compares it with the library itself.
+//! See docs/wire-format.md.
 
 use chrono::SecondsFormat;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::api::v1alpha1::{Environment, Severity};
-use crate::message::validate::OutgoingMessage;
+use crate::message::outgoing::{HeaderValue, OutgoingMessage};
 
 /// `content_type` of every message.
 pub const CONTENT_TYPE: &str = "application/json";
@@ -18,33 +19,33 @@ pub const CONTENT_ENCODING: &str = "utf-8";
 /// `delivery_mode` of every message: persistent.
 pub const DELIVERY_MODE: u8 = 2;
 
-/// RabbitMQ's default `frame_max`, in bytes. A message's properties and headers must fit in one
-/// frame; the broker closes the whole connection over a larger one.
+/// RabbitMQ's default `frame_max`, in bytes. A message's properties and headers must fit into one
+/// frame. The broker closes the whole connection if a frame is larger.
 pub const FRAME_MAX: u32 = 131_072;
-/// What a frame with properties holds beside the user's headers, generously: frame and class
-/// header, all other properties, and the headers that [`Envelope::new`] sets itself.
+/// The maximum size of a properties frame without the user's headers, generously estimated. It covers
+/// the frame, the class header, all other properties, and the headers that [`Envelope::new`] sets.
 const FRAME_OVERHEAD: usize = 1_024;
-/// What a frame with properties holds beside all headers: 8 bytes of the frame's own, 14 of the class
-/// header, and content type, encoding, table length, delivery mode, priority and message id.
+/// The size of a properties frame without headers: 8 bytes for the frame, 14 for the class header, and
+/// content type, encoding, table length, delivery mode, priority and message id.
 const PROPERTIES_SIZE: usize = 8 + 14 + 17 + 6 + 4 + 1 + 1 + 37;
-/// How many bytes the user's own headers may take on the wire.
+/// The maximum size of the user's own headers on the wire, in bytes.
 pub const MAX_OWN_HEADERS_SIZE: usize = FRAME_MAX as usize - FRAME_OVERHEAD;
 
-/// Where messages go: the exchange, and what stands before the topics of each environment.
+/// The exchange, and the topic prefix of each environment.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
-    /// The exchange that messages are published to.
+    /// The exchange to which messages are published.
     pub exchange: String,
-    /// What stands before production's topics; may be empty.
+    /// The prefix of production's topics, which may be empty.
     pub prod_topic_prefix: String,
-    /// What stands before staging's topics; may be empty.
+    /// The prefix of staging's topics, which may be empty.
     pub stg_topic_prefix: String,
-    /// Whether messages carry their place in a trace ([`Trace`](crate::message::trace_context::Trace)).
+    /// If true, messages have a header with their [trace context](crate::message::trace_context::Trace).
     pub trace_context: bool,
 }
 
 impl Routing {
-    /// The configured prefix of an environment's topics, without dots at its end.
+    /// Returns the prefix of an environment's topics, without trailing dots.
     #[must_use]
     pub fn prefix(&self, environment: Environment) -> &str {
         match environment {
@@ -53,7 +54,7 @@ impl Routing {
         }
     }
 
-    /// The routing key of a topic, as the library builds it.
+    /// Returns the routing key of a topic, as the library builds it.
     #[must_use]
     pub fn key(&self, environment: Environment, topic: &str) -> String {
         match self.prefix(environment) {
@@ -63,21 +64,10 @@ impl Routing {
     }
 }
 
-/// A header's value, with the type it has on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeaderValue {
-    /// AMQP `S`.
-    String(String),
-    /// AMQP `I` where it fits 32 bits, else `l`, as the library's encoder chooses.
-    Integer(i64),
-    /// AMQP `t`.
-    Boolean(bool),
-}
-
-/// A message as it goes to the broker.
+/// An AMQP message for the broker.
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
-    /// The exchange it is published to.
+    /// The exchange to which the message is published.
     pub exchange: &'a str,
     /// The routing key: prefix and topic.
     pub routing_key: &'a str,
@@ -85,15 +75,15 @@ pub struct Envelope<'a> {
     pub message_id: Uuid,
     /// AMQP `priority`.
     pub priority: u8,
-    /// AMQP `headers`: the user's own, and the library's.
+    /// AMQP `headers`: the user's own and the library's.
     pub headers: Vec<(&'a str, HeaderValue)>,
-    /// The content.
+    /// The body.
     pub payload: &'a RawValue,
 }
 
 impl<'a> Envelope<'a> {
-    /// How many bytes the frame takes that holds its properties and headers, at most. The broker
-    /// closes the whole connection over a frame larger than was agreed on.
+    /// Returns the maximum size of the frame with properties and headers, in bytes. The broker closes
+    /// the whole connection if a frame is larger than the negotiated size.
     #[must_use]
     pub fn properties_size(&self) -> usize {
         PROPERTIES_SIZE + table_size(self.headers.iter().map(|(name, value)| (*name, value)))
@@ -103,7 +93,7 @@ impl<'a> Envelope<'a> {
     #[must_use]
     pub fn new(message: &'a OutgoingMessage, exchange: &'a str) -> Self {
         let text = |value: &str| HeaderValue::String(value.to_owned());
-        // chrono writes UTC as "+00:00" here, as Python's isoformat does.
+        // chrono formats UTC as "+00:00" here, like Python's isoformat.
         let sent_at = message.sent_at.to_rfc3339_opts(SecondsFormat::Secs, false);
         let mut headers: Vec<_> = message.headers.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         headers.push(("fedora_messaging_schema", text(&message.schema)));
@@ -124,7 +114,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The library's number for a severity.
+/// Returns the library's number for a severity.
 fn number(severity: Severity) -> i64 {
     match severity {
         Severity::Debug => 10,
@@ -134,8 +124,10 @@ fn number(severity: Severity) -> i64 {
     }
 }
 
-/// How many bytes headers take in an AMQP table: for each a name with its length in one byte, a
-/// type in one, and the value, strings with their length in four.
+/// Returns the size of headers in an AMQP table, in bytes.
+///
+/// Each header has one byte for the length of its name, the name, one byte for its type, and the
+/// value. A string has four bytes for its length.
 pub fn table_size<'a>(headers: impl Iterator<Item = (&'a str, &'a HeaderValue)>) -> usize {
     headers
         .map(|(name, value)| {

@@ -1,8 +1,10 @@
-//! From a resource to the message on the wire.
+//! The steps from a resource to the message on the wire.
 
 pub mod authentication;
 pub mod body;
 pub mod envelope;
+pub mod invalid;
+pub mod outgoing;
 pub mod prepare;
 #[cfg(test)]
 mod properties;

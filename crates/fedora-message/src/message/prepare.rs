@@ -1,9 +1,10 @@
-//! The first step of an attempt: everything that can be found out about a message without a
-//! Secret, a broker or an API server.
+//! The first step of an attempt: all checks of a message that need no Secret, broker or API server.
 
 use crate::api::object::FedoraMessage;
 use crate::message::envelope::Routing;
-use crate::message::validate::{InvalidMessage, OutgoingMessage, validate};
+use crate::message::invalid::InvalidMessage;
+use crate::message::outgoing::OutgoingMessage;
+use crate::message::validate::validate;
 use crate::schema::check::{SchemaCheck, Schemas, check_schema};
 
 /// Validates a message, and checks it against its schema.

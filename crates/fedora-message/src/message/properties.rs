@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::message::body::{MAX_DEPTH, depth, dropped_nulls};
-use crate::message::envelope::{Envelope, HeaderValue, Routing};
+use crate::message::envelope::{Envelope, Routing};
+use crate::message::outgoing::HeaderValue;
 use crate::message::validate::validate;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -1,84 +1,32 @@
-//! Turns a [`FedoraMessage`] into an [`OutgoingMessage`] that can be sent as it is, or into an
-//! [`InvalidMessage`] that names the field and the mend.
+//! Validates a [`FedoraMessage`]. The result is an [`OutgoingMessage`], which can be sent, or an
+//! [`InvalidMessage`], which names the wrong field.
 //!
-//! The CRD's schema and the `ValidatingAdmissionPolicy` refuse the same at admission. All of it is
-//! checked here again, because the policy may not be installed, and because the `publish` command
-//! has no API server. Sources: RabbitMQ's and fedora-messaging's rules, docs/wire-format.md.
+//! The CRD's schema and the `ValidatingAdmissionPolicy` check the same at admission. The checks are
+//! repeated here because the policy may not be installed, and because the `publish` command has no
+//! API server. Sources: RabbitMQ's and fedora-messaging's rules, docs/wire-format.md.
 
-use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
 use uuid::{Uuid, Variant};
 
 use crate::api::object::FedoraMessage;
-use crate::api::v1alpha1::{Environment, FedoraMessageSpec, MessageSpec, Severity};
-use crate::message::authentication::{Authentication, valid_authentication};
+use crate::api::v1alpha1::{Environment, FedoraMessageSpec, MessageSpec};
+use crate::message::authentication::valid_authentication;
 use crate::message::body;
-use crate::message::envelope::{self, HeaderValue, Routing};
+use crate::message::envelope::{self, Routing};
+use crate::message::invalid::{InvalidMessage, refuse};
+use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
 use crate::message::trace_context::{self, Trace};
-use crate::policy::outcome::{Failure, Reason};
 use crate::text::{MAX_QUOTE, printable, quoted};
 
-/// AMQP short strings (routing key, header names) hold at most this many bytes.
+/// The maximum length of AMQP short strings (routing key, header names), in bytes.
 const MAX_SHORT_STRING: usize = 255;
-/// How many headers a message may have; admission checks more of them too slowly.
+/// The maximum number of headers. Admission would be too slow with more.
 const MAX_HEADERS: usize = 1000;
-/// How many paths of dropped nulls are named.
-const MOST_SHOWN: usize = 5;
-/// The schema of a message that names none.
-pub(crate) const BASE_SCHEMA: &str = "base.message";
-/// The package that ships [`BASE_SCHEMA`].
-pub(crate) const BASE_SCHEMA_PACKAGE: &str = "fedora_messaging";
-/// Headers by which consumers filter; all others that begin with `fedora_messaging` are reserved.
+/// The number of dropped nulls that an error names.
+const MAX_SHOWN: usize = 5;
+/// Headers by which consumers filter. All others that begin with `fedora_messaging` are reserved.
 const FILTER_HEADERS: [&str; 6] = ["user", "group", "rpm", "container", "module", "flatpak"];
 
-/// A message that can be sent: nothing after this looks at the resource again.
-#[derive(Clone, Debug)]
-pub struct OutgoingMessage {
-    /// The message's id: the resource's uid.
-    pub id: Uuid,
-    /// When the application handed the message over: the resource's creation time.
-    pub sent_at: DateTime<Utc>,
-    /// Whose broker gets it.
-    pub environment: Environment,
-    /// The topic with the configured prefix.
-    pub routing_key: String,
-    /// Entry point name of the schema.
-    pub schema: String,
-    /// The package that ships the schema, where it is known.
-    pub schema_package: Option<String>,
-    /// How important it is; where the sender leaves it open, its schema says so.
-    pub severity: Option<Severity>,
-    /// AMQP priority.
-    pub priority: u8,
-    /// The user's own headers, by name.
-    pub headers: Vec<(String, HeaderValue)>,
-    /// The body: a JSON object, as it came.
-    pub body: Box<RawValue>,
-    /// Where the client certificate is.
-    pub authentication: Authentication,
-    /// Why the message was not checked against its schema, if it was not.
-    pub unchecked: Option<String>,
-}
-
-/// Why a message can't be sent, ever: which field is wrong, and how to mend it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidMessage(String);
-
-impl Failure for InvalidMessage {
-    fn reason(&self) -> Reason {
-        match self {
-            Self(_) => Reason::InvalidMessage,
-        }
-    }
-}
-
-/// An error of these words.
-pub(crate) fn refuse<T>(detail: impl Into<String>) -> Result<T, InvalidMessage> {
-    Err(InvalidMessage(detail.into()))
-}
-
-/// Checks everything that can be checked without looking at a Secret or talking to a broker.
+/// Validates all fields that can be checked without a Secret or a broker.
 pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMessage, InvalidMessage> {
     let spec = *message.spec().map_err(|error| InvalidMessage(error.to_string()))?;
     valid_limits(&spec)?;
@@ -109,7 +57,7 @@ pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMe
     })
 }
 
-/// The ranges that the schema gives: only manifests that no API server has seen can break them.
+/// Checks the ranges of the CRD's schema. Only manifests that no API server has seen can violate them.
 fn valid_limits(spec: &FedoraMessageSpec) -> Result<(), InvalidMessage> {
     const MAX_COUNT: i64 = i32::MAX as i64;
     for (field, least, most, value) in [
@@ -128,10 +76,10 @@ fn valid_limits(spec: &FedoraMessageSpec) -> Result<(), InvalidMessage> {
 
 fn valid_uid(uid: &str) -> Result<Uuid, InvalidMessage> {
     match Uuid::try_parse(uid) {
-        // Exactly the form in which it goes to the wire.
+        // The text must be the same as the one on the wire.
         Ok(id) if id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122 && id.to_string() == uid => Ok(id),
         _ => refuse(format!(
-            "metadata.uid is {}, but must be a UUID of version 4, because it becomes the message's id: remove it, or correct it",
+            "metadata.uid is {}, but must be a UUID of version 4, because it becomes the message's id: correct it, or remove it to get a new one",
             quoted(uid)
         )),
     }
@@ -154,8 +102,8 @@ fn valid_body(message: &MessageSpec, last_applied: Option<&str>) -> Result<(), I
     }
     let dropped = last_applied.map(|applied| body::dropped_nulls(applied, json)).unwrap_or_default();
     if !dropped.is_empty() {
-        let shown: Vec<_> = dropped.iter().take(MOST_SHOWN).map(|path| printable(path, MAX_QUOTE)).collect();
-        let (shown, more) = (shown.join(", "), dropped.len().saturating_sub(MOST_SHOWN));
+        let shown: Vec<_> = dropped.iter().take(MAX_SHOWN).map(|path| printable(path, MAX_QUOTE)).collect();
+        let (shown, more) = (shown.join(", "), dropped.len().saturating_sub(MAX_SHOWN));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return refuse(format!(
             "client-side kubectl apply dropped the null values at {shown}{more}: delete the resource and use `kubectl apply --server-side` or `kubectl create`, which keep them"
@@ -176,7 +124,7 @@ fn valid_routing_key(routing: &Routing, environment: Environment, topic: &str) -
     Ok(key)
 }
 
-/// Checks a topic, or a topic prefix, whose words obey the same rules. The error lacks its subject.
+/// Checks a topic or a topic prefix. The error is a sentence without its subject.
 pub fn valid_topic(topic: &str) -> Result<(), String> {
     if topic.is_empty() {
         return Err("is empty: name a topic, for instance nice.message".to_owned());
@@ -296,8 +244,8 @@ fn is_filter_header(name: &str) -> bool {
     })
 }
 
-/// Reads a header's value, or says what was found. A list or object is never parsed: its first
-/// character tells enough, and its depth is the user's choice.
+/// Parses a header's value, or returns its type as an error. A list or object is never parsed, because
+/// its first character is enough and the user chooses its depth.
 fn header_value(json: &str) -> Result<HeaderValue, &'static str> {
     let wrong = || kind(json);
     match json.bytes().next() {
@@ -308,7 +256,7 @@ fn header_value(json: &str) -> Result<HeaderValue, &'static str> {
     }
 }
 
-/// What a JSON value is, by its first character.
+/// Describes the type of a JSON value by its first character.
 fn kind(json: &str) -> &'static str {
     match json.bytes().next() {
         Some(b'{') => "an object",

@@ -7,7 +7,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::message::envelope::{Envelope, HeaderValue};
+use crate::message::envelope::Envelope;
+use crate::message::outgoing::HeaderValue;
 
 /// Returns the line that the CLI publishes as this envelope, with the same id, time, severity, headers
 /// and priority.

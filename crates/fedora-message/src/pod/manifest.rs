@@ -1,8 +1,8 @@
-//! The Pod that runs the fedora-messaging CLI for one message: a pure function of the message and the
-//! settings, so that each operator would make the same.
+//! The Pod that runs the fedora-messaging CLI for one message.
 //!
-//! It lives where the Secrets are and mounts them; credentials are never copied. The message is in an
-//! annotation, which the Pod reads as a file; a large one is in config maps beside it.
+//! It is a pure function of the message and the settings, so that every replica makes the same Pod. The
+//! Pod is in the namespace of the Secrets and mounts them, so credentials are never copied. The message
+//! is in an annotation, which the Pod reads as a file. A large message is in config maps.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceRequirements, Toleration};
 use serde_json::{Map, Value, json};
@@ -10,31 +10,32 @@ use serde_json::{Map, Value, json};
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{API_VERSION, KIND};
 use crate::message::envelope::Envelope;
+use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, OutgoingMessage};
 use crate::message::secret::KeyLocations;
-use crate::message::validate::OutgoingMessage;
 use crate::pod::cli_message::line;
 
-/// On what belongs to a message: the uid of its resource. Selects a message's Pods.
+/// Label on a Pod and its config maps: the uid of the message's resource. It selects a message's Pods.
 pub const UID_LABEL: &str = "apps.fedoraproject.org/message-uid";
-/// On what belongs to a message: the namespace of its resource.
+/// Label on a Pod and its config maps: the namespace of the message's resource.
 pub const NAMESPACE_LABEL: &str = "apps.fedoraproject.org/message-namespace";
-/// On a Pod: the name of the message's resource. A label could not hold it.
+/// Annotation on a Pod: the name of the message's resource, which may be too long for a label.
 pub const NAME_ANNOTATION: &str = "apps.fedoraproject.org/message-name";
-/// On a Pod: which attempt to send the message it is.
+/// Annotation on a Pod: the number of the attempt that it makes.
 pub const ATTEMPT_ANNOTATION: &str = "apps.fedoraproject.org/attempt";
-/// On a Pod: the message, as the CLI reads it.
+/// Annotation on a Pod: the message, as the CLI reads it.
 const LINE_ANNOTATION: &str = "apps.fedoraproject.org/message";
-/// On a Pod: the CLI's configuration.
+/// Annotation on a Pod: the CLI's configuration.
 const CONFIG_ANNOTATION: &str = "apps.fedoraproject.org/config";
 /// The Pod's only container.
 pub const CONTAINER: &str = "publish";
 
-/// The longest line that stands in an annotation, in bytes: the API server takes 256 KiB for all of them.
-const LONGEST_IN_ANNOTATION: usize = 240 * 1024;
-/// The most that one config map holds, in bytes: the API server takes 1 MiB.
-const LARGEST_PART: usize = 1000 * 1000;
+/// The maximum size of a message in an annotation, in bytes. The API server allows 256 KiB for all
+/// annotations of an object.
+const MAX_IN_ANNOTATION: usize = 240 * 1024;
+/// The maximum size of the part in one config map, in bytes. The API server allows 1 MiB.
+const MAX_PART: usize = 1000 * 1000;
 
-/// What administrators choose about Pods.
+/// The administrators' settings for Pods.
 #[derive(Clone, Debug)]
 pub struct PodSettings {
     /// The image with the CLI.
@@ -43,37 +44,37 @@ pub struct PodSettings {
     pub image_pull_policy: String,
     /// Secrets with registry credentials, in the Pod's namespace.
     pub image_pull_secrets: Vec<String>,
-    /// What the container asks for, and may use at most.
+    /// The container's requests and limits.
     pub resources: ResourceRequirements,
-    /// Its priority class.
+    /// The Pod's priority class.
     pub priority_class: Option<String>,
-    /// Labels that its node must have.
+    /// Labels that the Pod's node must have.
     pub node_selector: Vec<(String, String)>,
-    /// The taints that it bears.
+    /// The Pod's tolerations.
     pub tolerations: Vec<Toleration>,
-    /// Message schemas whose packages are in the image, beside `base.message`.
+    /// Message schemas whose packages are in the image, besides `base.message`.
     pub schemas: Vec<String>,
-    /// How many seconds a Pod has to begin to run.
+    /// The number of seconds in which a Pod must start to run.
     pub start_seconds: u32,
-    /// How many seconds it may run then.
+    /// The number of seconds that a running Pod may take.
     pub run_seconds: u32,
 }
 
-/// A Pod, and what has to be there before it.
+/// A Pod, and the config maps that it needs.
 #[derive(Clone, Debug)]
 pub struct PodPlan {
     /// The Pod.
     pub pod: Pod,
-    /// What it mounts of a large message.
+    /// The parts of a large message, which the Pod mounts.
     pub parts: Vec<ConfigMap>,
 }
 
-/// Why a message can't be sent by a Pod as it would be sent directly.
+/// The reason why a Pod can't send a message as the operator would send it directly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PodPlanError {
-    /// The CLI would claim another schema.
+    /// The CLI's image lacks the schema, so the CLI would send another one.
     #[error(
-        "Pod delivery can't send the schema {schema} from the package {package}, which the CLI's image lacks: it would say base.message instead; use direct delivery, or an image with the package, and name the schema in the operator's --cli-schemas"
+        "Pod delivery can't send the schema {schema} from the package {package}, because the CLI's image lacks it and would send base.message instead: use direct delivery, or an image with the package, and name the schema in the operator's --cli-schemas"
     )]
     Schema {
         /// The schema.
@@ -81,23 +82,23 @@ pub enum PodPlanError {
         /// Its package.
         package: String,
     },
-    /// A Pod mounts Secrets of its own namespace alone.
+    /// A Pod can only mount Secrets of its own namespace.
     #[error(
         "Pod delivery needs all Secrets of a message in one namespace, but they are in {0}: put them together, or use direct delivery"
     )]
     Namespaces(String),
-    /// The settings make no Pod.
-    #[error("the operator's settings make no Pod ({0}): correct its --pod flags")]
+    /// The settings make an invalid Pod.
+    #[error("the operator's settings make an invalid Pod ({0}): correct its --pod flags")]
     Settings(String),
 }
 
-/// The name of a message's Pod.
+/// Returns the name of a message's Pod.
 #[must_use]
 pub fn name(uid: &str, attempt: u32) -> String {
     format!("fedora-message-{uid}-{attempt}")
 }
 
-/// The namespace of a message's Pod: that of all its Secrets.
+/// Returns the namespace of a message's Pod, which is the namespace of all its Secrets.
 pub fn namespace(message: &OutgoingMessage) -> Result<&str, PodPlanError> {
     let mut all: Vec<_> = message.authentication.secrets().map(|secret| secret.namespace.as_str()).collect();
     all.dedup();
@@ -107,10 +108,10 @@ pub fn namespace(message: &OutgoingMessage) -> Result<&str, PodPlanError> {
     }
 }
 
-/// Whether the CLI would say what the message says of its schema.
-fn check_schema(message: &OutgoingMessage, settings: &PodSettings) -> Result<(), PodPlanError> {
+/// Checks that the CLI would send the message with its schema.
+fn check_cli_schema(message: &OutgoingMessage, settings: &PodSettings) -> Result<(), PodPlanError> {
     let known = match message.schema.as_str() {
-        "base.message" => message.schema_package.as_deref() == Some("fedora_messaging"),
+        BASE_SCHEMA => message.schema_package.as_deref() == Some(BASE_SCHEMA_PACKAGE),
         schema => settings.schemas.iter().any(|known| known == schema),
     };
     if known {
@@ -120,7 +121,7 @@ fn check_schema(message: &OutgoingMessage, settings: &PodSettings) -> Result<(),
     Err(PodPlanError::Schema { schema: message.schema.clone(), package: package.to_owned() })
 }
 
-/// Makes the Pod for one attempt. `url` is the broker's, `keys` says where the certificate is.
+/// Returns the Pod for one attempt. `url` is the broker's, `keys` locates the certificate.
 pub fn plan(
     object: &FedoraMessage,
     message: &OutgoingMessage,
@@ -130,7 +131,7 @@ pub fn plan(
     settings: &PodSettings,
     attempt: u32,
 ) -> Result<PodPlan, PodPlanError> {
-    check_schema(message, settings)?;
+    check_cli_schema(message, settings)?;
     let namespace = namespace(message)?;
     let line = line(&Envelope::new(message, exchange));
     let name = name(object.uid(), attempt);
@@ -143,13 +144,13 @@ pub fn plan(
             NAMESPACE_LABEL: object.namespace(),
         },
     });
-    // An owner in another namespace is none; there the operator cleans up itself.
+    // Kubernetes has no owners in other namespaces. There, the operator deletes the Pod itself.
     if object.namespace() == namespace {
         metadata["ownerReferences"] = json!([{
             "apiVersion": API_VERSION, "kind": KIND, "name": object.name(), "uid": object.uid(),
         }]);
     }
-    let parts = if line.len() <= LONGEST_IN_ANNOTATION { Vec::new() } else { parts(&line) };
+    let parts = if line.len() <= MAX_IN_ANNOTATION { Vec::new() } else { split(&line) };
     let configs = parts.iter().enumerate().map(|(number, part)| {
         let mut metadata = metadata.clone();
         metadata["name"] = json!(format!("{name}-{number}"));
@@ -166,32 +167,32 @@ pub fn plan(
     }
     metadata["annotations"] = annotations;
     let pod = json!({"metadata": metadata, "spec": spec(settings, keys, &name, parts.len())});
-    Ok(PodPlan {
-        pod: serde_json::from_value(pod).map_err(|error| unfit(&error))?,
-        parts: configs.map_err(|error| unfit(&error))?,
-    })
+    Ok(PodPlan { pod: serde_json::from_value(pod).map_err(invalid)?, parts: configs.map_err(invalid)? })
 }
 
-fn unfit(error: &serde_json::Error) -> PodPlanError {
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn invalid(error: serde_json::Error) -> PodPlanError {
     PodPlanError::Settings(error.to_string())
 }
 
-/// The line in parts of bounded size, none of which cuts a character.
-fn parts(line: &str) -> Vec<&str> {
+/// Splits the line into parts of bounded size, between characters.
+fn split(line: &str) -> Vec<&str> {
     let mut rest = line;
     let mut parts = Vec::new();
     while !rest.is_empty() {
-        let (part, more) = rest.split_at(rest.floor_char_boundary(LARGEST_PART));
+        let (part, more) = rest.split_at(rest.floor_char_boundary(MAX_PART));
         parts.push(part);
         rest = more;
     }
     parts
 }
 
-/// The CLI's configuration. The topic has its prefix already. What pika says of a connection that fails
-/// becomes the Pod's last words: the CLI itself prints a traceback without them.
+/// Returns the CLI's configuration. The topic already has its prefix.
+///
+/// The log of pika goes to the termination message, because it has the reason for a failed connection.
+/// The CLI itself prints a traceback without that reason.
 fn config(exchange: &str, url: &str) -> String {
-    // The strings of TOML and of JSON are written alike.
+    // TOML and JSON have the same syntax for strings.
     let (url, exchange) = (json!(url), json!(exchange));
     format!(
         r#"amqp_url = {url}
@@ -228,7 +229,7 @@ handlers = ["log"]
     )
 }
 
-/// What the Pod runs: passes the Pod Security level `restricted`, under any user.
+/// Returns the Pod's spec. It complies with the Pod Security level `restricted`, under any user.
 fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -> Value {
     let command = match parts {
         0 => json!(["fedora-messaging", "--conf", "/message/config.toml", "publish", "/message/line"]),
@@ -251,7 +252,7 @@ fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -
             "image": settings.image,
             "imagePullPolicy": settings.image_pull_policy,
             "command": command,
-            // Whatever locale the image has, the files are UTF-8; and nothing can be written.
+            // The files are UTF-8 with any locale of the image, and the file system is read-only.
             "env": [{"name": "PYTHONUTF8", "value": "1"}, {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
             "resources": settings.resources,
             "securityContext": {
@@ -267,7 +268,7 @@ fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -
         }],
         "volumes": [
             {"name": "message", "projected": {"sources": message_sources(name, parts)}},
-            // Readable for whichever user the Pod gets; nobody else is in it.
+            // Readable for any user, because the Pod may get any and has no other.
             {"name": "certificate", "projected": {"defaultMode": 0o444, "sources": certificate_sources(keys)}},
         ],
     });
@@ -284,7 +285,7 @@ fn message_sources(name: &str, parts: usize) -> Vec<Value> {
         items.push(annotation(LINE_ANNOTATION, "line"));
     }
     let part = |number: usize| {
-        // Two digits, so that their order by name is their order.
+        // Two digits, so that the shell's order by name is right.
         let items = json!([{"key": "part", "path": format!("part-{number:02}")}]);
         json!({"configMap": {"name": format!("{name}-{number}"), "items": items}})
     };

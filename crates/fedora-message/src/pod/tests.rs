@@ -140,7 +140,7 @@ fn refuses_a_schema_that_the_image_lacks() {
     let error = planned(&nice("other.v1"), &settings(), 1).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Pod delivery can't send the schema other.v1 from the package that ships it, which the CLI's image lacks: it would say base.message instead; use direct delivery, or an image with the package, and name the schema in the operator's --cli-schemas"
+        "Pod delivery can't send the schema other.v1 from the package that ships it, because the CLI's image lacks it and would send base.message instead: use direct delivery, or an image with the package, and name the schema in the operator's --cli-schemas"
     );
 }
 

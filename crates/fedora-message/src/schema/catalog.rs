@@ -88,15 +88,15 @@ pub enum CatalogError {
 
 /// The result of a lookup by name and, if given, package.
 #[derive(Debug)]
-pub enum Found<'a> {
+pub enum SchemaLookup<'a> {
     /// Exactly one schema matches.
-    One(&'a Schema),
+    Found(&'a Schema),
     /// Several packages ship a schema of this name.
-    Several(Vec<&'a Schema>),
+    Ambiguous(Vec<&'a Schema>),
     /// Only these packages ship it, and none is the given package.
-    Elsewhere(Vec<&'a Schema>),
+    OtherPackage(Vec<&'a Schema>),
     /// The catalog does not have it. The export may have left it out.
-    Lacking(Option<&'a LeftOut>),
+    Missing(Option<&'a LeftOut>),
 }
 
 /// An error of the schema check.
@@ -125,17 +125,17 @@ impl Catalog {
 
     /// Looks up a schema by its name and, if given, its package.
     #[must_use]
-    pub fn find(&self, name: &str, package: Option<&str>) -> Found<'_> {
+    pub fn find(&self, name: &str, package: Option<&str>) -> SchemaLookup<'_> {
         let all: Vec<_> = self.schemas.iter().filter(|schema| schema.name == name).collect();
         if all.is_empty() {
-            return Found::Lacking(self.left_out.iter().find(|left| left.name == name));
+            return SchemaLookup::Missing(self.left_out.iter().find(|left| left.name == name));
         }
         let is_match = |schema: &&Schema| package.is_none_or(|package| schema.is_of(package));
         let matches: Vec<_> = all.iter().copied().filter(is_match).collect();
         match matches.as_slice() {
-            [] => Found::Elsewhere(all),
-            [one] => Found::One(one),
-            _ => Found::Several(matches),
+            [] => SchemaLookup::OtherPackage(all),
+            [one] => SchemaLookup::Found(one),
+            _ => SchemaLookup::Ambiguous(matches),
         }
     }
 

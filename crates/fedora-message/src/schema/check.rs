@@ -1,93 +1,96 @@
-//! Holds a message against its schema, and takes from that what the sender left open: package and severity.
+//! Checks a message against its schema, and fills in the package and the severity from the schema.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::message::envelope::{Envelope, HeaderValue};
-use crate::message::validate::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, InvalidMessage, OutgoingMessage, refuse};
-use crate::schema::catalog::{Catalog, Found, LeftOut, Schema, SchemaError};
+use crate::message::envelope::Envelope;
+use crate::message::invalid::{InvalidMessage, refuse};
+use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
+use crate::schema::catalog::{Catalog, LeftOut, Schema, SchemaError, SchemaLookup};
 use crate::schema::validator::{MAX_SHOWN, MAX_VIOLATIONS, value};
 use crate::text::quoted;
 
-/// What is known of schemas.
+/// The known schemas, and the policy for the others.
 #[derive(Clone, Debug, Default)]
 pub struct Schemas {
-    /// All that are known, if any are.
+    /// The catalog, if the operator has one.
     pub catalog: Option<Arc<Catalog>>,
-    /// What becomes of messages of others.
-    pub unknown: Unknown,
+    /// The policy for messages of unknown schemas.
+    pub unknown: UnknownSchemaPolicy,
 }
 
-/// What becomes of a message whose schema is not known.
+/// The policy for messages whose schema is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unknown {
-    /// It is sent as it is.
+pub enum UnknownSchemaPolicy {
+    /// The message is sent without a check.
     #[default]
     Allow,
-    /// It is refused.
+    /// The message is refused.
     Refuse,
 }
 
-/// What was found of a message that may be sent.
+/// The result of the check of a message that may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaCheck {
-    /// It fits its schema.
-    Yes,
-    /// It could not be checked, for this reason.
+    /// The message matches its schema.
+    Passed,
+    /// The message could not be checked, for this reason.
     Unchecked(String),
 }
 
-/// Checks a message against its schema, and fills in what the schema says of package and severity.
+/// Checks a message against its schema, and fills in the package and the severity from the schema.
 pub fn check_schema(message: &mut OutgoingMessage, schemas: &Schemas) -> Result<SchemaCheck, InvalidMessage> {
-    // Any object fits it, and validate() has seen that this is one.
+    // Any object matches it, and validate() has checked that the body is one.
     if message.schema == BASE_SCHEMA && message.schema_package.as_deref() == Some(BASE_SCHEMA_PACKAGE) {
-        return Ok(SchemaCheck::Yes);
+        return Ok(SchemaCheck::Passed);
     }
     let Some(catalog) = schemas.catalog.as_deref() else {
         return unknown(&message.schema, "the operator has no catalog of schemas".to_owned(), schemas.unknown);
     };
     match catalog.find(&message.schema, message.schema_package.as_deref()) {
-        Found::One(schema) => {
-            adopt(message, schema);
-            check(catalog, schema, message).map(|()| SchemaCheck::Yes)
+        SchemaLookup::Found(schema) => {
+            fill_in(message, schema);
+            check(catalog, schema, message).map(|()| SchemaCheck::Passed)
         }
-        Found::Several(schemas) => refuse(format!(
+        SchemaLookup::Ambiguous(schemas) => refuse(format!(
             "spec.message.schema {} is in several packages: name one of {} as spec.message.schemaPackage",
             quoted(&message.schema),
             packages(&schemas)
         )),
-        Found::Elsewhere(schemas) => refuse(format!(
+        SchemaLookup::OtherPackage(schemas) => refuse(format!(
             "spec.message.schemaPackage is {}, but schema {} is in {}: correct it, or leave it out",
             quoted(message.schema_package.as_deref().unwrap_or_default()),
             quoted(&message.schema),
             packages(&schemas)
         )),
-        Found::Lacking(left_out) => unknown(&message.schema, lacking(&message.schema, left_out), schemas.unknown),
+        SchemaLookup::Missing(left_out) => {
+            unknown(&message.schema, missing(&message.schema, left_out), schemas.unknown)
+        }
     }
 }
 
-fn unknown(schema: &str, why: String, unknown: Unknown) -> Result<SchemaCheck, InvalidMessage> {
+fn unknown(schema: &str, why: String, unknown: UnknownSchemaPolicy) -> Result<SchemaCheck, InvalidMessage> {
     match unknown {
-        Unknown::Allow => Ok(SchemaCheck::Unchecked(why)),
-        Unknown::Refuse => refuse(format!(
-            "spec.message.schema is {}, which can't be checked, and --unknown-schemas is refuse: {why}; correct the name, or let the operator's administrators add its package",
+        UnknownSchemaPolicy::Allow => Ok(SchemaCheck::Unchecked(why)),
+        UnknownSchemaPolicy::Refuse => refuse(format!(
+            "spec.message.schema is {}, which can't be checked, and --unknown-schemas is refuse: {why}; correct the name, or ask the operator's administrators to add its package",
             quoted(schema)
         )),
     }
 }
 
-fn lacking(schema: &str, left_out: Option<&LeftOut>) -> String {
+fn missing(schema: &str, left_out: Option<&LeftOut>) -> String {
     match left_out {
         None => format!("the operator's catalog lacks schema {schema}"),
         Some(LeftOut { distribution, version, why, .. }) => {
-            format!("the operator's catalog lacks schema {schema} of {distribution} {version}, as {why}")
+            format!("the operator's catalog lacks schema {schema} of {distribution} {version}, because {why}")
         }
     }
 }
 
-/// The library takes both from the class.
-fn adopt(message: &mut OutgoingMessage, schema: &Schema) {
+/// Fills in the package and the severity, which the library takes from the message class.
+fn fill_in(message: &mut OutgoingMessage, schema: &Schema) {
     message.severity = message.severity.or(Some(schema.severity));
     if let Some(package) = &schema.package {
         message.schema_package = Some(package.clone());
@@ -97,15 +100,12 @@ fn adopt(message: &mut OutgoingMessage, schema: &Schema) {
 fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Result<(), InvalidMessage> {
     let Some(body) = value(message.body.get()) else {
         return refuse(
-            "spec.message.body can't be read as its schema wants: correct numbers beyond 64-bit floats and halves of surrogate pairs in it",
+            "spec.message.body can't be checked against its schema: correct numbers beyond 64-bit floats and halves of surrogate pairs in it",
         );
     };
-    let misfit = match catalog.check(schema, &headers(message), &body) {
-        Ok(()) => return Ok(()),
-        Err(misfit) => misfit,
-    };
-    match misfit {
-        SchemaError::Violations(violations) => {
+    match catalog.check(schema, &headers(message), &body) {
+        Ok(()) => Ok(()),
+        Err(SchemaError::Violations(violations)) => {
             let more = match violations.len().saturating_sub(MAX_SHOWN) {
                 0 => String::new(),
                 more if violations.len() < MAX_VIOLATIONS => format!("; and {more} more"),
@@ -117,13 +117,13 @@ fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Resul
                 shown.join("; ")
             ))
         }
-        SchemaError::Schema(detail) => refuse(format!(
-            "schema {schema} is broken, and nothing fits it ({detail}): use another, or tell its package's maintainers"
+        Err(SchemaError::Schema(detail)) => refuse(format!(
+            "schema {schema} is broken, so no message matches it ({detail}): use another, or report it to its package's maintainers"
         )),
     }
 }
 
-/// The headers as consumers see them.
+/// Returns the headers as consumers see them.
 fn headers(message: &OutgoingMessage) -> Value {
     let headers = Envelope::new(message, "").headers;
     let members = headers.into_iter().map(|(name, value)| {

@@ -9,7 +9,7 @@ use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::Severity;
 use crate::message::validate::validate;
 use crate::schema::catalog::Catalog;
-use crate::schema::check::{SchemaCheck, Schemas, Unknown, check_schema};
+use crate::schema::check::{SchemaCheck, Schemas, UnknownSchemaPolicy, check_schema};
 use serde_json::{Value, json};
 
 use crate::fixture::{example, message, plain_routing, set};
@@ -66,7 +66,7 @@ fn schemas() -> Schemas {
         "left_out": [{"name": "made", "package": null, "distribution": "made-messages", "version": "3", "why": "code makes it"}],
     });
     let catalog = Catalog::read(catalog.to_string().as_bytes()).unwrap();
-    Schemas { catalog: Some(Arc::new(catalog)), unknown: Unknown::Allow }
+    Schemas { catalog: Some(Arc::new(catalog)), unknown: UnknownSchemaPolicy::Allow }
 }
 
 fn of(schema: &str, body: Value) -> FedoraMessage {
@@ -87,7 +87,7 @@ fn takes_package_and_severity_from_the_schema() {
     let (schemas, message) =
         (schemas(), of("app.update", json!({"update": {"alias": "F1"}, "url": "no URI: formats are not asserted"})));
     let mut outgoing = validate(&message, &plain_routing()).unwrap();
-    assert_eq!(check_schema(&mut outgoing, &schemas).unwrap(), SchemaCheck::Yes);
+    assert_eq!(check_schema(&mut outgoing, &schemas).unwrap(), SchemaCheck::Passed);
     assert_eq!(outgoing.schema_package.as_deref(), Some("app_messages"));
     assert_eq!(outgoing.severity, Some(Severity::Debug));
 }
@@ -154,7 +154,7 @@ fn compares_packages_by_normalized_name() {
         let object = set(example(), "/spec/message/schema", schema.into());
         check(&message(&set(object, "/spec/message/schemaPackage", package.into())), &schemas())
     };
-    assert_eq!(with("both", "Other-Messages"), Ok(SchemaCheck::Yes));
+    assert_eq!(with("both", "Other-Messages"), Ok(SchemaCheck::Passed));
     let detail = with("both", "bodhi_messages").unwrap_err();
     assert!(
         detail.contains(
@@ -170,24 +170,24 @@ fn compares_packages_by_normalized_name() {
 fn allows_or_refuses_unknown_schemas() {
     for (name, expected) in [
         ("nobody.knows", "lacks schema nobody.knows"),
-        ("made", "lacks schema made of made-messages 3, as code makes it"),
+        ("made", "lacks schema made of made-messages 3, because code makes it"),
     ] {
         let message = of(name, json!({}));
         let SchemaCheck::Unchecked(why) = check(&message, &schemas()).unwrap() else { panic!("it was checked") };
         assert!(why.contains(expected), "{why}");
-        let detail = check(&message, &Schemas { unknown: Unknown::Refuse, ..schemas() }).unwrap_err();
+        let detail = check(&message, &Schemas { unknown: UnknownSchemaPolicy::Refuse, ..schemas() }).unwrap_err();
         assert!(detail.contains(expected) && detail.contains("--unknown-schemas"), "{detail}");
     }
-    let none = Schemas { catalog: None, unknown: Unknown::Allow };
+    let none = Schemas { catalog: None, unknown: UnknownSchemaPolicy::Allow };
     let unchecked = SchemaCheck::Unchecked("the operator has no catalog of schemas".to_owned());
     assert_eq!(check(&of("nobody.knows", json!({})), &none), Ok(unchecked));
-    assert!(check(&of("nobody.knows", json!({})), &Schemas { unknown: Unknown::Refuse, ..none }).is_err());
+    assert!(check(&of("nobody.knows", json!({})), &Schemas { unknown: UnknownSchemaPolicy::Refuse, ..none }).is_err());
 }
 
 #[test]
 fn always_knows_the_base_schema() {
-    for schemas in [schemas(), Schemas::default(), Schemas { catalog: None, unknown: Unknown::Refuse }] {
-        assert_eq!(check(&message(&example()), &schemas), Ok(SchemaCheck::Yes));
+    for schemas in [schemas(), Schemas::default(), Schemas { catalog: None, unknown: UnknownSchemaPolicy::Refuse }] {
+        assert_eq!(check(&message(&example()), &schemas), Ok(SchemaCheck::Passed));
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::api::v1alpha1::Environment;
 use crate::message::envelope::{
-    CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, HeaderValue, MAX_OWN_HEADERS_SIZE, Routing, table_size,
+    CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, MAX_OWN_HEADERS_SIZE, Routing, table_size,
 };
+use crate::message::outgoing::HeaderValue;
 use crate::message::validate::validate;
 use serde_json::{Value, json};
 

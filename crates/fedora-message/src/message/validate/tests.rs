@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{Environment, Severity};
 use crate::message::authentication::{Authentication, SecretKey, SecretName};
-use crate::message::envelope::{HeaderValue, MAX_OWN_HEADERS_SIZE, Routing};
+use crate::message::envelope::{MAX_OWN_HEADERS_SIZE, Routing};
+use crate::message::outgoing::HeaderValue;
 use crate::message::validate::validate;
 use crate::policy::outcome::{Failure, Reason};
 use serde_json::{Value, json};
@@ -452,7 +453,7 @@ fn severity_and_priority_are_taken_as_given() {
 fn the_uid_must_be_fit_to_be_a_messages_id() {
     let detail = |uid: &str| {
         format!(
-            "metadata.uid is {uid:?}, but must be a UUID of version 4, because it becomes the message's id: remove it, or correct it"
+            "metadata.uid is {uid:?}, but must be a UUID of version 4, because it becomes the message's id: correct it, or remove it to get a new one"
         )
     };
     assert_eq!(refusal(&message(&without("/metadata/uid"))), detail(""));
