@@ -1,11 +1,11 @@
-"""Writes bodies and headers for each schema of a catalog, with what the library says of them.
+"""Writes bodies and headers for each schema of a catalog, with the library's result for them.
 
-    python cases.py CATALOGUE CASES
+    python cases.py CATALOG CASES
 
 CASES gets one JSON object a line: the class, `part` (`body` or `headers`), the JSON as text, and
-whether `validate()` of the library accepts it. Half are made to fit and half not to, by small changes
-of something that fits; the library alone decides which is which. The seed is fixed: the same packages
-give the same cases. Bodies that the packages' own tests use come first, where they ship any.
+`valid`, the result of the library's `validate()`. About half match the schema. The others are made by
+small changes. Only the library decides which of them match. The seed is fixed, so the same packages
+give the same cases. Bodies from the packages' own tests come first, if there are any.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from jsonschema.validators import validator_for
 from pika import BasicProperties
 
 GROUP = "fedora.messages"
-# So many of each verdict for the body, and for the headers, of each class.
+# The number of valid and of invalid cases for the body and for the headers of each class.
 WANTED = 22
 TRIES = 4000
 HEADERS = {
@@ -32,7 +32,7 @@ HEADERS = {
     "sent-at": "2026-11-25T09:00:00+00:00",
     "priority": 0,
 }
-# Values on which validators may differ: of all types, and at their edges.
+# Values of all types, and at their limits, for which validators may differ.
 ODD = [
     None, True, False, 0, 1, -1, 20, 30, 1.0, 0.5, -0.0, 1e20, 1e300, 2**31, 2**53, 2**63, 2**64, -(2**63) - 1, 10**30,
     "", "a", "20", "é", "\U0001f600", "a\nb", "\u2028", "\x00", "http://[", "not a date", "2026-11-25T09:00:00Z",
@@ -41,7 +41,7 @@ ODD = [
 
 
 class Maker:
-    """Makes values that fit a schema, or nearly."""
+    """Makes values that match a schema, or almost match it."""
 
     def __init__(self, schema, chance):
         self.root, self.chance = schema, chance
@@ -121,7 +121,7 @@ class Maker:
 
 
 def places(value):
-    """All containers within a value, with the keys in them."""
+    """Yields all containers within a value, with their keys."""
     if isinstance(value, dict):
         yield from ((value, key) for key in value)
         for part in value.values():
@@ -133,7 +133,7 @@ def places(value):
 
 
 def changed(value, chance):
-    """A copy with one small change: something left out, added, or replaced by something odd."""
+    """Returns a copy with one small change: a member removed, added, or replaced by an odd value."""
     copy = json.loads(json.dumps(value))
     found = list(places(copy))
     way = chance.random()
@@ -151,7 +151,7 @@ def changed(value, chance):
 
 
 def message(message_class, headers, body):
-    """A message of a class, not by the class's own constructor: some look into the body there, and fail."""
+    """Makes a message without its class's own constructor, because some constructors read the body and fail."""
     made = message_class.__new__(message_class)
     Message.__init__(made, topic="a.topic", properties=BasicProperties(headers=headers))
     made.body = body
@@ -159,7 +159,7 @@ def message(message_class, headers, body):
 
 
 def accepts(message_class, headers, body):
-    """The library's own verdict."""
+    """Returns true if the library accepts a message."""
     try:
         message(message_class, headers, body).validate()
     except ValidationError:
@@ -168,7 +168,7 @@ def accepts(message_class, headers, body):
 
 
 def wanted(schema, base, chance, examples, kinds=object):
-    """Texts of these kinds that fit a schema and that do not, by a validator that is made once."""
+    """Returns texts of these types that match a schema, and texts that do not."""
     validators = [validator_for(part)(part) for part in (schema, base)]
     maker, found = Maker(schema, chance), {True: [], False: []}
     pool = list(examples)
@@ -184,25 +184,25 @@ def wanted(schema, base, chance, examples, kinds=object):
         if not isinstance(value, kinds):
             continue
         text = json.dumps(value)
-        verdict = all(validator.is_valid(json.loads(text)) for validator in validators)
-        if verdict and isinstance(value, dict):
+        valid = all(validator.is_valid(json.loads(text)) for validator in validators)
+        if valid and isinstance(value, dict):
             pool.append(value)
-        if text not in found[verdict] and len(found[verdict]) < WANTED:
-            found[verdict].append(text)
+        if text not in found[valid] and len(found[valid]) < WANTED:
+            found[valid].append(text)
         if min(map(len, found.values())) == WANTED:
             break
     return found[True] + found[False]
 
 
 def shipped(distribution):
-    """Bodies in the tests that a package ships: whatever object in them a class's schema may be meant for."""
+    """Returns all objects in the tests that a package ships, because they may be bodies of its messages."""
     modules = {Path(file).parts[0] for file in distribution.files or [] if str(file).endswith(".py")}
     bodies = []
     for name in sorted(modules):
         try:
             tests = importlib.import_module(f"{name}.tests")
             found = [importlib.import_module(module.name) for module in pkgutil.walk_packages(tests.__path__, f"{name}.tests.")]
-        except Exception:  # no tests, or they want what is not installed
+        except Exception:  # there are no tests, or they need other packages
             continue
         for module in found:
             for value in vars(module).values():

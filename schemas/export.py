@@ -1,10 +1,10 @@
-"""Writes the schemas of all installed packages of message classes as one JSON file, the catalog.
+"""Writes the schemas of all installed packages with message classes to one JSON file, the catalog.
 
-    python export.py CATALOGUE            writes the catalog
-    python export.py --table CATALOGUE    prints a catalog as a table of Markdown
+    python export.py CATALOG            writes the catalog
+    python export.py --table CATALOG    prints a catalog as a Markdown table
 
-Classes are found by the entry point group `fedora.messages`, as the library fedora-messaging finds
-them. A class that can't be exported is named, on standard error and in the file.
+Classes are found by the entry point group `fedora.messages`, as the library fedora-messaging does. A
+class that can't be exported is reported on standard error and in the file.
 """
 
 import json
@@ -16,22 +16,22 @@ from pathlib import Path
 from jsonschema.validators import validator_for
 
 GROUP = "fedora.messages"
-# Raised when a reader of an older file would misunderstand a newer one.
+# Incremented if older readers would misunderstand a newer file.
 FORMAT = 1
 BASE = "base.message"
 
 
 class CannotExport(Exception):
-    """Why the schema of a class can't be put into a file."""
+    """The reason why the schema of a class can't be exported."""
 
 
 def normal(name):
-    """A distribution's name as the library writes it into headers."""
+    """Returns a distribution's name as the library writes it into headers."""
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
 def plain(schema, what):
-    """The schema, if it is plain JSON of a draft that the library's validator knows."""
+    """Returns the schema if it is plain JSON of a draft that the library's validator knows."""
     if isinstance(schema, property):
         raise CannotExport(f"its {what} is not fixed: code makes one for each message")
     if not isinstance(schema, dict):
@@ -46,10 +46,10 @@ def plain(schema, what):
 
 
 def exported(entry, package, base):
-    """What the catalog says of one class."""
+    """Returns the catalog's entry for one class."""
     try:
         message = entry.load()
-    except Exception as error:  # whatever the package's code raises
+    except Exception as error:  # the package's code may raise anything
         raise CannotExport(f"its class can't be loaded: {error!r}") from error
     headers = plain(message.headers_schema, "schema of headers")
     return {
@@ -65,14 +65,14 @@ def exported(entry, package, base):
 
 
 def catalog():
-    """All classes, in the order of their names."""
+    """Returns the catalog of all classes, ordered by name."""
     from fedora_messaging import message
 
     message.load_message_classes()
     schemas, left_out = [], []
     found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.dist.name))
     for entry in found:
-        # None where the module is not named after its package: then the library writes no such header.
+        # None if the module is not named after its package. The library then omits the header.
         package = message._get_distribution_from_module(entry.module)
         try:
             schemas.append(exported(entry, package, message.Message))
@@ -97,7 +97,7 @@ def catalog():
 
 
 def text(content):
-    """JSON with a line for each class, so that two catalogs can be compared by lines."""
+    """Returns JSON with one line for each class, so that two catalogs can be compared by lines."""
 
     def lines(values):
         return "[\n" + ",\n".join(json.dumps(value, sort_keys=True) for value in values) + "\n]"
@@ -110,7 +110,7 @@ def text(content):
 
 
 def table(content):
-    """The catalog for people: a row for each package."""
+    """Returns the catalog as a table with one row for each package."""
     packages = {}
     for schema in content["schemas"]:
         packages.setdefault((schema["distribution"], schema["version"]), []).append(schema)

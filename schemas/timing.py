@@ -1,4 +1,4 @@
-"""Prints how many seconds the library's `validate()` takes for a message that fits its schema.
+"""Prints the number of seconds that the library's `validate()` takes for a valid message.
 
     python timing.py CASES ROUNDS
 """
@@ -20,11 +20,11 @@ def main(cases, rounds):
         if case["part"] == "body" and case["valid"]:
             message_class = classes[(case["name"], case["distribution"])].load()
             messages.append(message(message_class, HEADERS, json.loads(case["json"])))
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(rounds):
         for one in messages:
             one.validate()
-    print((time.perf_counter() - begun) / rounds / len(messages))
+    print((time.perf_counter() - start) / rounds / len(messages))
 
 
 if __name__ == "__main__":

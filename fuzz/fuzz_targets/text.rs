@@ -11,7 +11,7 @@ use fedora_message_operator_fuzz::memory::within;
 use fedora_message_operator_fuzz::rules::{check_error, is_hidden};
 use libfuzzer_sys::fuzz_target;
 
-/// The maximum length of a quoted text, in characters. An escaped character takes up to ten.
+/// The maximum length of a quoted text, in characters. Escaping makes at most ten of each.
 const QUOTED: usize = 60;
 
 fuzz_target!(|text: &str| within(text.len(), || {

@@ -1,4 +1,4 @@
-//! What holds for any input at all.
+//! Properties that hold for any input.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn json_object_of(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = 
     proptest::collection::btree_map(".*", inner, 0..6).prop_map(|map| map.into_iter().collect())
 }
 
-/// A place in a manifest where something may go wrong.
+/// The path of a field in a manifest.
 fn place() -> impl Strategy<Value = &'static str> {
     select(vec![
         "/spec",
@@ -62,13 +62,13 @@ fn place() -> impl Strategy<Value = &'static str> {
     ])
 }
 
-/// Whether a value can be set at a place: all that is above it must be objects, or not be there.
-fn has_room(object: &Value, place: &str) -> bool {
+/// Returns true if a value can be set at a path. All its parents must be objects or absent.
+fn can_set(object: &Value, place: &str) -> bool {
     let above = place.match_indices('/').map(|(end, _)| &place[..end]);
     above.filter_map(|pointer| object.pointer(pointer)).all(|value| value.is_object() || value.is_null())
 }
 
-/// A value of one of the types that headers may have.
+/// A header value of any allowed type.
 fn header() -> impl Strategy<Value = HeaderValue> {
     prop_oneof![
         ".*".prop_map(HeaderValue::String),
@@ -86,7 +86,7 @@ fn as_json(value: &HeaderValue) -> Value {
     }
 }
 
-/// [`depth`] as one would write it if nobody could exhaust the stack.
+/// [`depth`] by recursion.
 fn recursive_depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(recursive_depth).max().unwrap_or(0),
@@ -95,7 +95,7 @@ fn recursive_depth(value: &Value) -> usize {
     }
 }
 
-/// What client-side `kubectl apply` makes of a value, and how many nulls it drops.
+/// Drops nulls like client-side `kubectl apply`. Returns the value and the number of dropped nulls.
 fn without_nulls(value: &Value) -> (Value, usize) {
     match value {
         Value::Object(fields) => {
@@ -119,7 +119,7 @@ fn without_nulls(value: &Value) -> (Value, usize) {
     }
 }
 
-/// Validates, and checks what must be true of whatever is valid.
+/// Validates a message, and checks the envelope or the error.
 fn check(object: &Value, routing: &Routing) -> Result<(), TestCaseError> {
     let text = object.to_string();
     let message = serde_json::from_str(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -142,17 +142,17 @@ fn check(object: &Value, routing: &Routing) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn no_spec_makes_the_rules_panic(spec in json_value()) {
+    fn validates_any_spec(spec in json_value()) {
         check(&with("/spec", spec), &plain_routing())?;
     }
 
     #[test]
-    fn no_value_in_any_place_makes_the_rules_panic(
+    fn validates_any_value_in_any_field(
         mistakes in proptest::collection::btree_map(place(), json_value(), 1..3),
     ) {
         let mut object = example();
         for (place, value) in mistakes {
-            if has_room(&object, place) {
+            if can_set(&object, place) {
                 object = set(object, place, value);
             }
         }
@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_valid_has_a_routing_key_that_amqp_takes(
+    fn valid_routing_keys_fit_amqp(
         topic in "[a-zé🦀.]{0,270}",
         prefix in "[a-z.]{0,60}",
         body in json_object_of(json_value()),
@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_topic_or_is_refused_in_one_line(topic in "\\PC*|.*|[ -~]*") {
+    fn validates_any_topic(topic in "\\PC*|.*|[ -~]*") {
         let message = message(&with("/spec/message/topic", topic.as_str().into()));
         match validate(&message, &plain_routing()) {
             Ok(valid) => {
@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_secrets_name_or_is_refused_in_one_line(name in "\\PC*|[a-z0-9./-]*|.*") {
+    fn validates_any_secret_name(name in "\\PC*|[a-z0-9./-]*|.*") {
         let message = message(&with("/spec/authentication", json!({"secretRef": {"name": name.as_str()}})));
         match validate(&message, &plain_routing()) {
             Ok(_) => prop_assert!(!name.contains(['/', '%', '?']) && !name.contains("..") && !name.is_empty()),
@@ -193,13 +193,13 @@ proptest! {
     }
 
     #[test]
-    fn depth_is_what_recursion_would_count(value in json_value()) {
+    fn counts_depth_like_recursion(value in json_value()) {
         prop_assert_eq!(depth(&value.to_string()), recursive_depth(&value));
         prop_assert_eq!(depth(&serde_json::to_string_pretty(&value).unwrap()), recursive_depth(&value));
     }
 
     #[test]
-    fn headers_arrive_as_they_were_written(
+    fn keeps_all_headers(
         own in proptest::collection::btree_map("[a-z][a-zA-Z0-9 _é-]{0,40}", header(), 0..20),
     ) {
         prop_assume!(!own.keys().any(|name| name == "priority" || name == "sent-at" || name.starts_with("fedora_messaging")));
@@ -219,7 +219,7 @@ proptest! {
     }
 
     #[test]
-    fn every_null_that_is_dropped_is_noticed_and_no_other(body in json_object_of(json_value())) {
+    fn finds_exactly_the_dropped_nulls(body in json_object_of(json_value())) {
         let written = Value::from(body);
         let (stored, dropped) = without_nulls(&written);
         let applied = with("/spec/message/body", written.clone()).to_string();

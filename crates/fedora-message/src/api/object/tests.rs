@@ -1,5 +1,4 @@
-//! What comes from the API server is decoded, however it nests; what is wrong with one message is
-//! that message's own affair.
+//! Decodes objects of any depth from the API server. An error in one message affects only that message.
 
 use crate::api::object::FedoraMessage;
 use kube::Resource;
@@ -10,7 +9,7 @@ use crate::fixture::{UID, at, decode, example, message, nested, set, text_with, 
 
 const LEVELS: usize = 9_000;
 
-/// A message whose body nests thousands of levels, and whose managed fields repeat that.
+/// Returns a message whose body is nested thousands of levels, as are its managed fields.
 fn deep() -> String {
     let fields = r#"{"f:a":"#.repeat(LEVELS) + "{}" + &"}".repeat(LEVELS);
     let object = with("/metadata/managedFields", json!([{"manager": "kubectl", "fieldsV1": "THE FIELDS"}]));
@@ -24,13 +23,13 @@ fn body(message: &FedoraMessage) -> String {
     message.spec().unwrap().message.body.get().to_owned()
 }
 
-/// Why the spec could not be read.
+/// Returns the error of a spec.
 fn describe(object: &Value) -> String {
     message(object).spec().err().map(|error| error.to_string()).unwrap_or_default()
 }
 
 #[test]
-fn the_example_comes_with_what_a_delivery_needs() {
+fn decodes_the_example() {
     let message = message(&example());
     assert_eq!((message.namespace(), message.name(), message.uid()), ("apps", "hello-world", UID));
     assert_eq!(message.metadata.resource_version.as_deref(), Some("7"));
@@ -42,14 +41,14 @@ fn the_example_comes_with_what_a_delivery_needs() {
 }
 
 #[test]
-fn an_object_nested_thousands_of_levels_is_decoded() {
+fn decodes_deep_objects() {
     let message = decode(&deep());
     assert_eq!(message.uid(), UID);
     assert_eq!(body(&message), nested(LEVELS));
 }
 
 #[test]
-fn a_list_with_a_deeply_nested_object_is_decoded() {
+fn decodes_a_list_with_a_deep_object() {
     let list = format!(
         r#"{{"apiVersion":"apps.fedoraproject.org/v1alpha1","kind":"FedoraMessageList","metadata":{{"resourceVersion":"9"}},"items":[{},{},{}]}}"#,
         example(),
@@ -65,7 +64,7 @@ fn a_list_with_a_deeply_nested_object_is_decoded() {
 }
 
 #[test]
-fn a_watch_event_with_a_deeply_nested_object_is_decoded() {
+fn decodes_a_watch_event_with_a_deep_object() {
     for kind in ["ADDED", "MODIFIED", "DELETED"] {
         let line = format!(r#"{{"type":"{kind}","object":{}}}"#, deep());
         match serde_json::from_str::<WatchEvent<FedoraMessage>>(&line).unwrap() {
@@ -78,7 +77,7 @@ fn a_watch_event_with_a_deeply_nested_object_is_decoded() {
 }
 
 #[test]
-fn unknown_fields_are_passed_over_however_they_nest() {
+fn skips_deep_unknown_fields() {
     let deep = nested(LEVELS);
     for pointer in ["/unknown", "/metadata/unknown", "/metadata/annotations/unknown", "/spec/unknown"] {
         let message = decode(&text_with(pointer, &deep));
@@ -88,7 +87,7 @@ fn unknown_fields_are_passed_over_however_they_nest() {
 }
 
 #[test]
-fn the_bodys_bytes_are_kept_as_they_came() {
+fn keeps_the_bytes_of_the_body() {
     for text in [
         r#"{"z":1,"a":2,"m":3}"#,
         r#"{ "spaces" : [ 1 , 2 ] ,	"tab":0 }"#,
@@ -103,7 +102,7 @@ fn the_bodys_bytes_are_kept_as_they_came() {
 }
 
 #[test]
-fn a_spec_that_can_not_be_read_is_told_by_its_field() {
+fn names_fields_that_are_missing_or_unknown() {
     for (what, object, expected) in [
         ("another environment", with("/spec/env", "dev".into()), r#"spec.env is "dev", but must be prod or stg"#),
         (
@@ -139,7 +138,7 @@ fn a_spec_that_can_not_be_read_is_told_by_its_field() {
 }
 
 #[test]
-fn a_spec_with_a_value_of_the_wrong_kind_is_told_by_its_field() {
+fn names_fields_of_the_wrong_type() {
     for (pointer, value, field) in [
         ("/spec", json!(3), "spec "),
         ("/spec", json!("prod"), "spec "),
@@ -160,7 +159,7 @@ fn a_spec_with_a_value_of_the_wrong_kind_is_told_by_its_field() {
 }
 
 #[test]
-fn what_is_expected_is_said_in_the_users_language() {
+fn describes_types_in_the_users_terms() {
     for (pointer, value, expected) in [
         ("/spec", json!(3), "is 3, but must be an object"),
         ("/spec/message", json!("hello"), r#"is "hello", but must be an object"#),
@@ -178,7 +177,7 @@ fn what_is_expected_is_said_in_the_users_language() {
 }
 
 #[test]
-fn a_list_is_no_object_though_the_decoder_could_take_it_for_one() {
+fn refuses_lists_as_objects() {
     let spec = example()["spec"].clone();
     for (pointer, value) in [
         ("/spec", json!([spec["env"], spec["message"], spec["authentication"]])),
@@ -190,7 +189,7 @@ fn a_list_is_no_object_though_the_decoder_could_take_it_for_one() {
 }
 
 #[test]
-fn a_wrong_value_is_quoted_in_part_and_on_one_line() {
+fn shortens_wrong_values() {
     let long = "x".repeat(100_000);
     for value in [long.as_str(), "prod\nat line 7", "prod\u{1b}[31m"] {
         for pointer in ["/spec/env", "/spec/message/severity"] {
@@ -203,7 +202,7 @@ fn a_wrong_value_is_quoted_in_part_and_on_one_line() {
 }
 
 #[test]
-fn nulls_in_optional_fields_are_as_good_as_nothing() {
+fn accepts_nulls_in_optional_fields() {
     for pointer in [
         "/metadata/annotations",
         "/status",
@@ -220,7 +219,7 @@ fn nulls_in_optional_fields_are_as_good_as_nothing() {
 }
 
 #[test]
-fn a_status_of_another_make_is_ignored() {
+fn ignores_invalid_statuses() {
     for status in [
         json!("Sent"),
         json!([1]),
@@ -236,7 +235,7 @@ fn a_status_of_another_make_is_ignored() {
 }
 
 #[test]
-fn a_status_is_read_as_it_was_written() {
+fn decodes_a_status() {
     let status = json!({
         "type": "FedoraMessageSent", "status": false, "reason": "Nacked", "message": "no", "attempts": 3,
         "observedGeneration": 1, "messageId": UID, "routingKey": "nice.message", "deliveryMode": "direct",
@@ -251,7 +250,7 @@ fn a_status_is_read_as_it_was_written() {
 }
 
 #[test]
-fn what_kubectl_was_given_is_held_only_if_a_null_stands_in_it() {
+fn keeps_last_applied_only_with_nulls() {
     let annotation = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
     let held = |text: &str| message(&with(annotation, text.into())).last_applied;
     assert_eq!(held(r#"{"spec":{"message":{"body":{"a":1}}}}"#), None);
@@ -260,14 +259,14 @@ fn what_kubectl_was_given_is_held_only_if_a_null_stands_in_it() {
 }
 
 #[test]
-fn the_retry_annotation_is_read() {
+fn reads_the_retry_annotation() {
     let annotation = "/metadata/annotations/apps.fedoraproject.org~1retry";
     assert_eq!(message(&with(annotation, "1".into())).retry.as_deref(), Some("1"));
     assert_eq!(message(&with("/metadata/annotations/other", "1".into())).retry, None);
 }
 
 #[test]
-fn the_resource_is_found_where_its_definition_says() {
+fn has_the_api_path_of_its_definition() {
     assert_eq!(
         FedoraMessage::url_path(&(), Some("apps")),
         "/apis/apps.fedoraproject.org/v1alpha1/namespaces/apps/fedoramessages"

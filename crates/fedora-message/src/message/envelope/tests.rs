@@ -1,4 +1,4 @@
-//! The envelope is what the library would have sent, and the same bytes every time.
+//! The envelope matches the library's, and has the same bytes in every attempt.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 
 use crate::fixture::{UID, decode, example, message, plain_routing, set, text, text_with, with};
 
-/// The headers of a message, by name; each may be there only once.
+/// Returns the headers of a message by name. Each name may occur only once.
 fn headers(object: &Value) -> BTreeMap<String, HeaderValue> {
     let message = message(object);
     let valid = validate(&message, &plain_routing()).unwrap();
     let envelope = Envelope::new(&valid, "amq.topic");
     let headers: BTreeMap<_, _> =
         envelope.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    assert_eq!(headers.len(), envelope.headers.len(), "a header is there twice");
+    assert_eq!(headers.len(), envelope.headers.len(), "a header occurs twice");
     headers
 }
 
 #[test]
-fn the_proposals_example_becomes_this_message() {
+fn builds_the_proposals_example() {
     let message = message(&example());
     let routing = Routing { prod_topic_prefix: "org.fedoraproject.prod".to_owned(), ..plain_routing() };
     let valid = validate(&message, &routing).unwrap();
@@ -50,12 +50,12 @@ fn the_proposals_example_becomes_this_message() {
 }
 
 #[test]
-fn what_is_the_same_in_every_message_is_the_librarys() {
+fn constants_match_the_library() {
     assert_eq!((CONTENT_TYPE, CONTENT_ENCODING, DELIVERY_MODE), ("application/json", "utf-8", 2));
 }
 
 #[test]
-fn each_severity_has_the_librarys_number() {
+fn severities_match_the_library() {
     assert_eq!(headers(&example())["fedora_messaging_severity"], HeaderValue::Integer(20));
     for (name, number) in [("Debug", 10), ("Info", 20), ("Warning", 30), ("Error", 40)] {
         let headers = headers(&with("/spec/message/severity", name.into()));
@@ -64,7 +64,7 @@ fn each_severity_has_the_librarys_number() {
 }
 
 #[test]
-fn the_priority_is_both_property_and_header() {
+fn sets_priority_twice() {
     for priority in [0, 7, 255] {
         let message = message(&with("/spec/message/priority", priority.into()));
         let valid = validate(&message, &plain_routing()).unwrap();
@@ -75,7 +75,7 @@ fn the_priority_is_both_property_and_header() {
 }
 
 #[test]
-fn a_schema_of_an_unknown_package_comes_without_a_package() {
+fn omits_an_unknown_package() {
     let object = with("/spec/message/schema", "bodhi.update.request.stable.v1".into());
     let of_no_package = headers(&object);
     assert_eq!(of_no_package["fedora_messaging_schema"], text("bodhi.update.request.stable.v1"));
@@ -85,7 +85,7 @@ fn a_schema_of_an_unknown_package_comes_without_a_package() {
 }
 
 #[test]
-fn sent_at_is_the_creation_time_as_python_writes_it() {
+fn formats_sent_at_like_python() {
     for (created, expected) in [
         ("2019-07-30T19:12:22Z", "2019-07-30T19:12:22+00:00"),
         ("2019-07-30T19:12:22.987654Z", "2019-07-30T19:12:22+00:00"),
@@ -98,7 +98,7 @@ fn sent_at_is_the_creation_time_as_python_writes_it() {
 }
 
 #[test]
-fn the_users_headers_stand_beside_the_librarys_with_their_types() {
+fn keeps_the_users_headers() {
     let own = json!({"text": "1", "integer": 1, "boolean": true, "fedora_messaging_rpm_bash": true});
     let headers = headers(&with("/spec/message/headers", own));
     assert_eq!(headers["text"], text("1"));
@@ -109,8 +109,8 @@ fn the_users_headers_stand_beside_the_librarys_with_their_types() {
 }
 
 #[test]
-fn every_attempt_sends_the_same_bytes_whoever_makes_it() {
-    // Attempts differ in what the API server changes: status, resource version, annotations.
+fn sends_the_same_bytes_in_every_attempt() {
+    // Between attempts, the API server changes status, resource version and annotations.
     let first = message(&example());
     let later = set(example(), "/metadata/resourceVersion", "8".into());
     let later = set(later, "/metadata/generation", 3.into());
@@ -124,7 +124,7 @@ fn every_attempt_sends_the_same_bytes_whoever_makes_it() {
 }
 
 #[test]
-fn the_order_in_which_headers_were_written_does_not_matter() {
+fn ignores_the_order_of_headers() {
     let routing = plain_routing();
     let envelopes = [r#"{"b":1,"a":"x","c":true}"#, r#"{"c":true,"b":1,"a":"x"}"#].map(|headers| {
         let message = decode(&text_with("/spec/message/headers", headers));
@@ -135,7 +135,7 @@ fn the_order_in_which_headers_were_written_does_not_matter() {
 }
 
 #[test]
-fn a_tables_size_is_that_of_its_bytes() {
+fn computes_the_size_of_a_table() {
     // Name with its length, type, value: as the AMQP 0-9-1 specification lays them out.
     let headers = [("a", text("four")), ("bb", HeaderValue::Integer(1)), ("ccc", HeaderValue::Boolean(true))];
     let size = (1 + 1 + 1 + 4 + 4) + (1 + 2 + 1 + 8) + (1 + 3 + 1 + 1);
@@ -143,7 +143,7 @@ fn a_tables_size_is_that_of_its_bytes() {
 }
 
 #[test]
-fn the_largest_headers_and_all_else_fit_into_a_frame() {
+fn largest_headers_fit_a_frame() {
     let own = "v".repeat(MAX_OWN_HEADERS_SIZE - 1 - 1 - 1 - 4);
     let object = with("/spec/message/headers", json!({"h": own}));
     let object = set(object, "/spec/message/schema", "s".repeat(255).into());
@@ -165,7 +165,7 @@ fn the_largest_headers_and_all_else_fit_into_a_frame() {
 }
 
 #[test]
-fn a_prefix_is_joined_by_one_dot() {
+fn joins_prefix_with_one_dot() {
     for (prefix, expected) in [
         ("", "nice.message"),
         (".", "nice.message"),

@@ -1,4 +1,4 @@
-//! Which bytes of a Secret are used, and by whom.
+//! Selection of PEM texts from Secrets, and consent.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! Each mistake that a user can make is refused in words that name the field and the mend; what is
-//! right is taken as it is.
+//! Validation names the field of each mistake, and keeps valid values unchanged.
 
 #![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
 use strum::VariantArray;
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{UID, at, decode, example, message, nested, plain_routing, set, text, text_with, with, without};
 
-/// Why a message is refused, or "" if it is not.
+/// Returns the error of a message, or "" if it is valid.
 fn refusal(message: &FedoraMessage) -> String {
     match validate(message, &plain_routing()) {
         Ok(_) => String::new(),
@@ -42,7 +41,7 @@ fn header(name: &str, json: &str) -> Result<HeaderValue, String> {
 }
 
 #[test]
-fn the_proposals_example_is_valid_as_it_stands() {
+fn accepts_the_proposals_example() {
     let message = message(&example());
     let valid = validate(&message, &plain_routing()).unwrap();
     assert_eq!(valid.id.to_string(), UID);
@@ -58,14 +57,14 @@ fn the_proposals_example_is_valid_as_it_stands() {
 }
 
 #[test]
-fn the_documented_example_is_the_proposals() {
+fn documents_the_proposals_example() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples/hello-world.yaml");
     let documented: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(documented["spec"], example()["spec"]);
 }
 
 #[test]
-fn a_body_that_is_a_small_integer_is_not_called_a_large_one() {
+fn describes_small_integers() {
     for number in ["5", "-5", "0"] {
         let detail = refusal(&decode(&text_with("/spec/message/body", number)));
         assert!(detail.starts_with("spec.message.body is an integer"), "{number}: {detail}");
@@ -74,7 +73,7 @@ fn a_body_that_is_a_small_integer_is_not_called_a_large_one() {
 }
 
 #[test]
-fn a_body_may_nest_as_deep_as_consumers_read() {
+fn limits_the_depth_of_bodies() {
     let detail = |depth| {
         format!("spec.message.body is nested {depth} levels deep, but consumers can read at most 128: flatten it")
     };
@@ -86,13 +85,13 @@ fn a_body_may_nest_as_deep_as_consumers_read() {
 }
 
 #[test]
-fn brackets_within_texts_are_no_depth() {
+fn ignores_brackets_in_strings() {
     let body = json!({"smile": "[".repeat(5_000), "escaped": "\\\"{".repeat(5_000)});
     assert_eq!(refusal(&message(&with("/spec/message/body", body))), "");
 }
 
 #[test]
-fn nulls_that_kubectl_dropped_are_named() {
+fn names_nulls_that_kubectl_dropped() {
     let detail = |paths: &str| {
         format!(
             "client-side kubectl apply dropped the null values at {paths}: delete the resource and use \
@@ -109,7 +108,7 @@ fn nulls_that_kubectl_dropped_are_named() {
             detail("spec.message.body.a.b[1].c, spec.message.body.d"),
         ),
         (
-            "more than anybody reads",
+            "more than are shown",
             many,
             json!({}),
             detail(
@@ -136,7 +135,7 @@ fn nulls_that_kubectl_dropped_are_named() {
 }
 
 #[test]
-fn a_dropped_null_whose_key_has_line_breaks_is_still_one_line() {
+fn names_dropped_nulls_on_one_line() {
     let applied = with("/spec/message/body", json!({"a\nb\u{1b}[31m": null})).to_string();
     let object = with("/spec/message/body", json!({}));
     let object = set(object, "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration", applied.into());
@@ -146,7 +145,7 @@ fn a_dropped_null_whose_key_has_line_breaks_is_still_one_line() {
 }
 
 #[test]
-fn an_annotation_that_is_no_manifest_refuses_nothing() {
+fn ignores_an_annotation_that_is_no_manifest() {
     for applied in ["", "null", "[null]", r#"{"spec":null}"#, r#"{"spec":{"message":{"body":null}}}"#, "{null"] {
         let annotation = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
         assert_eq!(refusal(&message(&with(annotation, applied.into()))), "", "{applied}");
@@ -154,7 +153,7 @@ fn an_annotation_that_is_no_manifest_refuses_nothing() {
 }
 
 #[test]
-fn a_topic_that_no_consumer_could_ask_for_is_refused() {
+fn refuses_invalid_topics() {
     let dots = |topic: &str| format!("spec.message.topic {topic:?} must be words separated by single dots");
     let wildcard = |topic: &str| {
         format!("spec.message.topic {topic:?} must not contain * or #, which are wildcards for subscriptions")
@@ -166,7 +165,7 @@ fn a_topic_that_no_consumer_could_ask_for_is_refused() {
         (String::new(), "spec.message.topic is empty: name a topic, for instance nice.message".to_owned()),
         ("a".repeat(255), String::new()),
         ("a".repeat(256), long.clone()),
-        // 128 letters of two bytes, 64 of four: the limit is one of bytes.
+        // 128 letters of two bytes, 64 of four: the limit counts bytes.
         ("é".repeat(128), long.clone()),
         ("🦀".repeat(64), long),
         (format!("{}a", "é".repeat(127)), String::new()),
@@ -187,14 +186,14 @@ fn a_topic_that_no_consumer_could_ask_for_is_refused() {
 }
 
 #[test]
-fn a_long_wrong_topic_is_quoted_in_part() {
+fn shortens_invalid_topics() {
     let detail = refusal(&message(&with("/spec/message/topic", format!("{} b", "é".repeat(100)).into())));
     let shown = "é".repeat(60);
     assert_eq!(detail, format!("spec.message.topic \"{shown}…\" must not contain white space or control characters"));
 }
 
 #[test]
-fn the_prefix_counts_towards_the_routing_keys_length() {
+fn limits_the_routing_key_with_its_prefix() {
     let routing = |prefix: &str| Routing { prod_topic_prefix: prefix.to_owned(), ..plain_routing() };
     let fedora = routing("org.fedoraproject.prod.");
     assert_eq!(routing_key("nice.message", &fedora), Ok("org.fedoraproject.prod.nice.message".to_owned()));
@@ -213,7 +212,7 @@ fn the_prefix_counts_towards_the_routing_keys_length() {
 }
 
 #[test]
-fn the_prefix_is_that_of_the_messages_environment() {
+fn uses_the_prefix_of_the_environment() {
     let routing = Routing {
         prod_topic_prefix: "org.fedoraproject.prod".to_owned(),
         stg_topic_prefix: "org.fedoraproject.stg".to_owned(),
@@ -228,7 +227,7 @@ fn the_prefix_is_that_of_the_messages_environment() {
 }
 
 #[test]
-fn header_values_keep_their_type() {
+fn keeps_types_of_headers() {
     for (json, expected) in [
         (r#""very""#, text("very")),
         (r#""""#, text("")),
@@ -251,7 +250,7 @@ fn header_values_keep_their_type() {
 }
 
 #[test]
-fn header_values_of_other_types_are_refused() {
+fn refuses_other_types_of_headers() {
     for (json, found) in [
         ("9223372036854775808", "an integer beyond 64 bits"),
         ("-9223372036854775809", "an integer beyond 64 bits"),
@@ -277,7 +276,7 @@ fn header_values_of_other_types_are_refused() {
 }
 
 #[test]
-fn a_header_nested_100_000_levels_is_refused_at_once() {
+fn refuses_deep_headers_quickly() {
     let levels = 100_000;
     let lists = "[".repeat(levels) + &"]".repeat(levels);
     let start = Instant::now();
@@ -289,7 +288,7 @@ fn a_header_nested_100_000_levels_is_refused_at_once() {
 }
 
 #[test]
-fn headers_that_are_not_the_users_to_set_are_refused() {
+fn refuses_reserved_headers() {
     let by_spec =
         |name: &str, field: &str| format!("spec.message.headers[\"{name}\"] is reserved: use spec.message.{field}");
     let routed = |name: &str| {
@@ -335,14 +334,14 @@ fn headers_that_are_not_the_users_to_set_are_refused() {
             assert_eq!(header(name, value), Err(detail.clone()), "{name}: {value}");
         }
     }
-    // Names that only look like them are the user's own.
+    // Similar names are not reserved.
     for name in ["cc", "bcc", "Priority", "sent_at", "Fedora_messaging_x", "my_fedora_messaging", "user_alice"] {
         assert_eq!(header(name, "1"), Ok(HeaderValue::Integer(1)), "{name}");
     }
 }
 
 #[test]
-fn who_sets_cc_as_rabbitmq_wants_it_is_not_sent_to_change_its_type() {
+fn reports_reserved_names_before_types() {
     for (name, json) in [("CC", r#"["another.topic"]"#), ("BCC", "[]"), ("sent-at", "null"), ("priority", "1.5")] {
         let detail = header(name, json).unwrap_err();
         assert!(detail.starts_with(&format!("spec.message.headers[\"{name}\"] can't be set")), "{detail}");
@@ -350,7 +349,7 @@ fn who_sets_cc_as_rabbitmq_wants_it_is_not_sent_to_change_its_type() {
 }
 
 #[test]
-fn filter_headers_are_true_or_absent() {
+fn filter_headers_must_be_true() {
     for object in ["user", "group", "rpm", "container", "module", "flatpak"] {
         let name = format!("fedora_messaging_{object}_a-name.of_something");
         assert_eq!(header(&name, "true"), Ok(HeaderValue::Boolean(true)));
@@ -368,7 +367,7 @@ fn filter_headers_are_true_or_absent() {
 }
 
 #[test]
-fn a_headers_name_is_an_amqp_short_string() {
+fn limits_header_names() {
     let detail = |shown: &str, bytes: usize| {
         format!(
             "spec.message.headers[\"{shown}\"]: the name has {bytes} bytes, but must have 1 to 255: rename the header"
@@ -386,7 +385,7 @@ fn a_headers_name_is_an_amqp_short_string() {
 }
 
 #[test]
-fn all_headers_must_fit_into_one_frame() {
+fn limits_the_size_of_all_headers() {
     // A name of four bytes with its length, a type, a length of four bytes.
     let text = |size: usize| format!("\"{}\"", "v".repeat(size - 4 - 1 - 1 - 4));
     assert!(header("name", &text(MAX_OWN_HEADERS_SIZE)).is_ok());
@@ -410,7 +409,7 @@ fn all_headers_must_fit_into_one_frame() {
 }
 
 #[test]
-fn the_package_is_known_for_the_base_message_alone() {
+fn knows_only_the_package_of_the_base_message() {
     for (schema, package, expected) in [
         (None, None, ("base.message", Some("fedora_messaging"))),
         (Some("base.message"), None, ("base.message", Some("fedora_messaging"))),
@@ -433,7 +432,7 @@ fn the_package_is_known_for_the_base_message_alone() {
 }
 
 #[test]
-fn severity_and_priority_are_taken_as_given() {
+fn keeps_severity_and_priority() {
     for (name, expected) in [
         ("Debug", Severity::Debug),
         ("Info", Severity::Info),
@@ -450,7 +449,7 @@ fn severity_and_priority_are_taken_as_given() {
 }
 
 #[test]
-fn the_uid_must_be_fit_to_be_a_messages_id() {
+fn refuses_invalid_uids() {
     let detail = |uid: &str| {
         format!(
             "metadata.uid is {uid:?}, but must be a UUID of version 4, because it becomes the message's id: correct it, or remove it to get a new one"
@@ -467,9 +466,9 @@ fn the_uid_must_be_fit_to_be_a_messages_id() {
         "1a2b3c4d-5e6f-7a7b-8c9d-0e1f2a3b4c5d",
         "00000000-0000-0000-0000-000000000000",
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
-        // Of a variant whose digits mean no version.
+        // A variant whose digits mean no version.
         "1a2b3c4d-5e6f-4a7b-0c9d-0e1f2a3b4c5d",
-        // Other spellings: the status would name another id than the message has.
+        // Other spellings: the status and the message would have different ids.
         "1A2B3C4D-5E6F-4A7B-8C9D-0E1F2A3B4C5D",
         "1a2b3c4d5e6f4a7b8c9d0e1f2a3b4c5d",
         "{1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d}",
@@ -480,14 +479,14 @@ fn the_uid_must_be_fit_to_be_a_messages_id() {
 }
 
 #[test]
-fn a_message_without_a_creation_time_has_no_time() {
+fn needs_a_creation_time() {
     let detail = "metadata.creationTimestamp is missing: it is the message's time";
     assert_eq!(refusal(&message(&without("/metadata/creationTimestamp"))), detail);
     assert_eq!(refusal(&message(&with("/metadata/creationTimestamp", json!(null)))), detail);
 }
 
 #[test]
-fn of_all_ways_to_name_a_certificate_exactly_one_is_taken() {
+fn needs_exactly_one_certificate_location() {
     let one = json!({"name": "certs"});
     let key = json!({"name": "certs", "key": "one"});
     let fields = [
@@ -506,20 +505,20 @@ fn of_all_ways_to_name_a_certificate_exactly_one_is_taken() {
             accepted.push(combination);
         } else {
             let only_some_keys = combination > 0 && combination % 4 == 0;
-            let mend = if only_some_keys {
+            let error = if only_some_keys {
                 "spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none"
             } else {
                 "spec.authentication must name the certificate in exactly one way: secretRef, or secret_ref, or all \
                  of caSecretRef, certSecretRef and keySecretRef"
             };
-            assert_eq!(detail, mend, "{authentication}");
+            assert_eq!(detail, error, "{authentication}");
         }
     }
     assert_eq!(accepted, [0b00001, 0b00010, 0b11100]);
 }
 
 #[test]
-fn secrets_are_looked_for_beside_the_message_unless_it_says_where() {
+fn defaults_to_the_messages_namespace() {
     let name = |namespace: &str, name: &str| SecretName { namespace: namespace.to_owned(), name: name.to_owned() };
     let key =
         |namespace: &str, secret: &str, key: &str| SecretKey { secret: name(namespace, secret), key: key.to_owned() };
@@ -550,7 +549,7 @@ fn secrets_are_looked_for_beside_the_message_unless_it_says_where() {
 }
 
 #[test]
-fn a_secrets_name_can_not_lead_elsewhere_in_the_api() {
+fn refuses_invalid_secret_names() {
     let secret = |field: &str, shown: &str| {
         format!(
             "spec.authentication.{field}.name is {shown:?}, but must be the name of a Secret: at most 253 lower case letters, \
@@ -609,7 +608,7 @@ fn a_secrets_name_can_not_lead_elsewhere_in_the_api() {
 }
 
 #[test]
-fn names_may_be_as_long_as_the_api_server_allows() {
+fn limits_the_length_of_names() {
     let shown = |letter: &str| format!("\"{}…\"", letter.repeat(60));
     let reference = |name: usize, namespace: usize, key: usize| {
         let reference = json!({"name": "n".repeat(name), "namespace": "s".repeat(namespace), "key": "k".repeat(key)});
