@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use rig::{Cluster, wait_until};
 use tokio::runtime::Runtime;
 
-use e2e::bench::operator::{Operator, create, is_done};
+use e2e::bench::operator::{self, Operator, create, is_done, mebibytes};
 use e2e::bench::{NAMESPACE, Result, TIMEOUT, machine, manifest, prepare};
 
 /// Messages of each round, one after another, in each mode.
@@ -123,7 +123,7 @@ impl Bench {
 
     /// Sends messages one after another.
     fn measure(&self, name: &str, mode: &str, count: usize, cost: &mut Cost) -> Result<()> {
-        let operator = self.operator(&["--delivery-mode", mode])?;
+        let operator = self.operator(&["--delivery-mode", mode]);
         // The first message makes the operator connect and read the Secret.
         self.runtime.block_on(self.send(&format!("{name}-first"), 0))?;
         std::fs::write(self.pods("memory", "memory.max_usage_in_bytes"), "0")?;
@@ -134,10 +134,10 @@ impl Bench {
         for (total, (after, before)) in cost.cpu.iter_mut().zip(self.cpu(operator.pid)?.into_iter().zip(before)) {
             *total += after - before;
         }
-        cost.resident = operator.resident()?;
+        cost.resident = mebibytes(operator.resident());
         let pods: f64 = read_to_string(self.pods("memory", "memory.max_usage_in_bytes"))?.trim().parse()?;
         cost.pods = cost.pods.max(pods / 1024.0 / 1024.0);
-        operator.stop()?;
+        operator.stop();
         Ok(())
     }
 
@@ -154,17 +154,17 @@ impl Bench {
     /// Returns the messages per minute that an operator sends from a backlog.
     fn drain(&self, name: &str, arguments: &[&str], count: usize) -> Result<f64> {
         self.runtime.block_on(create(&self.client, count, |number| manifest(name, number)))?;
-        let operator = self.operator(arguments)?;
+        let operator = self.operator(arguments);
         let start = Instant::now();
         wait_until(TIMEOUT, "all are sent", || self.runtime.block_on(is_done(&self.client, "")))?;
         let rate = count as f64 * 60.0 / start.elapsed().as_secs_f64();
-        operator.stop()?;
+        operator.stop();
         Ok(rate)
     }
 
-    fn operator(&self, arguments: &[&str]) -> Result<Operator> {
+    fn operator(&self, arguments: &[&str]) -> Operator {
         let arguments = [&["--cli-image-pull-policy", "Never"], arguments].concat();
-        Operator::start(&self.cluster.kube, &self.cluster.broker, &arguments)
+        operator::start(&self.cluster.kube, &self.cluster.broker, &arguments)
     }
 
     /// Returns the path of a file in the control group of all Pods.

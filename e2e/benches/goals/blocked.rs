@@ -45,12 +45,12 @@ fn drain_beside(setup: &Setup, staging: &Broker, is_blocked: bool) -> Result<f64
     ours.create(count)?;
     staging.set_memory_alarm(is_blocked)?;
     let (mut audit, mut all) = (setup.audit()?, setup.audit()?);
-    let operator = setup.operator(&[&ours, &others], &["--stg-amqp-url", &staging.url()])?;
+    let operator = setup.operator(&[&ours, &others], &["--stg-amqp-url", &staging.url()]);
     let mut requests = audit.wait_for_writes(&ours.name, count)?;
     requests.retain(crate::audit::AuditedRequest::writes_status);
     // In both cases, each message for staging gets a status: sent, or blocked.
     all.wait_for_writes(&others.name, OTHERS)?;
     staging.set_memory_alarm(false)?;
-    operator.stop()?;
+    operator.stop();
     Ok(rate(&requests))
 }

@@ -77,7 +77,7 @@ fn compare(setup: &Setup, cores: &str) -> Result<Vec<Row>> {
                 StatusClient::Operator => {
                     let started = Utc::now();
                     let (requests, operator) = drain(setup, &namespace, count)?;
-                    operator.stop()?;
+                    operator.stop();
                     drains.push(rate(&requests));
                     lines[0].1 = progress(&requests);
                     starts
@@ -140,7 +140,7 @@ fn concurrencies(setup: &Setup) -> Result<Vec<Row>> {
 /// in their order, and the operator.
 pub fn drain(setup: &Setup, namespace: &BenchNamespace, count: usize) -> Result<(Vec<AuditedRequest>, Operator)> {
     let mut audit = setup.audit()?;
-    let operator = setup.operator(&[namespace], &[])?;
+    let operator = setup.operator(&[namespace], &[]);
     let requests = audit.wait_for_writes(&namespace.name, count)?;
     Ok((statuses(requests), operator))
 }

@@ -22,15 +22,15 @@ const LEFT: usize = 200;
 pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     let (count, flood) = (setup.count(FLOOD)?, setup.namespace("flood")?);
     let mut probe = setup.runtime.block_on(Probe::start(setup, setup.namespace("single")?))?;
-    let operator = setup.operator(&[], &[])?;
+    let operator = setup.operator(&[], &[]);
     let mut idle = Vec::new();
     for _ in 0..setup.pick(IDLE) {
         idle.push(setup.runtime.block_on(probe.send_and_settle())? * 1000.0);
     }
-    operator.stop()?;
+    operator.stop();
     flood.create(count)?;
     let mut audit = setup.audit()?;
-    let operator = setup.operator(&[], &[])?;
+    let operator = setup.operator(&[], &[]);
     let mut events = setup.runtime.block_on(BareWatch::watch(setup, &probe.namespace))?;
     // The first message makes the operator read the Secret and connect.
     setup.runtime.block_on(async { tokio::try_join!(probe.send(), events.next()) })?;
@@ -47,7 +47,7 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
         sent += audit.writes(&flood.name)?;
     }
     let took = started.elapsed();
-    operator.stop()?;
+    operator.stop();
     // Subtract the time until the busy API server delivers the event.
     let own: Vec<_> = beside.iter().zip(&seen).map(|(received, seen)| received - seen).collect();
     let [own, whole] = [&own, &beside].map(|times| median(times) / median(&idle));

@@ -32,7 +32,7 @@ struct Times {
 
 pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     let mut probe = setup.runtime.block_on(Probe::start(setup, setup.namespace("latency")?))?;
-    let operator = setup.operator(&[&probe.namespace], &[])?;
+    let operator = setup.operator(&[&probe.namespace], &[]);
     let mut bare = setup.runtime.block_on(BareClient::start(setup, setup.namespace("bare")?))?;
     // The first messages open connections.
     setup.runtime.block_on(async { tokio::try_join!(probe.send_and_settle(), bare.measure()) })?;
@@ -47,7 +47,7 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
         }
         rounds.push(times);
     }
-    operator.stop()?;
+    operator.stop();
     if !setup.short {
         let all = |pick: fn(&Times) -> Vec<f64>| {
             distribution(&milliseconds(&rounds.iter().flat_map(pick).collect::<Vec<_>>()))

@@ -7,7 +7,7 @@ use crate::drain::drain;
 use crate::process::age;
 use crate::setup::{BenchNamespace, MessageCount, Scaled, Setup};
 use crate::table::Row;
-use e2e::bench::operator::Operator;
+use e2e::bench::operator::{Operator, mebibytes};
 use e2e::bench::{Result, TIMEOUT};
 
 /// Messages that wait for a missing Secret, and the size of their bodies.
@@ -25,11 +25,11 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     let idle = (0..ROUNDS).map(|_| idle(setup)).collect::<Result<Vec<_>>>()?;
     namespace.create_all((0..count).map(|number| without_secret(&namespace, number)))?;
     let mut audit = setup.audit()?;
-    let operator = setup.operator(&[&namespace], &[])?;
+    let operator = setup.operator(&[&namespace], &[]);
     audit.wait_for_writes(&namespace.name, count)?;
-    let (resident, peak) = (operator.resident()?, operator.peak()?);
-    operator.stop()?;
-    let (fresh, found) = ready_after_start(&setup.operator(&[&namespace], &[])?)?;
+    let (resident, peak) = (mebibytes(operator.resident()), mebibytes(operator.peak()));
+    operator.stop();
+    let (fresh, found) = ready_after_start(&setup.operator(&[&namespace], &[]))?;
     let goal = 2.0 * (count * BODY) as f64 / 1024.0 / 1024.0 + BEYOND_TWICE;
     Ok(vec![
         Row::figure(format!("resident, idle after {FEW} messages, one connection open"), "MiB", idle).at_most(IDLE),
@@ -45,17 +45,17 @@ fn idle(setup: &Setup) -> Result<f64> {
     let namespace = setup.namespace("idle")?;
     namespace.create(FEW)?;
     let (_, operator) = drain(setup, &namespace, FEW)?;
-    let resident = operator.resident()?;
-    operator.stop()?;
+    let resident = mebibytes(operator.resident());
+    operator.stop();
     Ok(resident)
 }
 
 /// Waits until an operator has queued all waiting messages. Returns its resident memory, and the
 /// seconds since its start.
 fn ready_after_start(operator: &Operator) -> Result<(f64, f64)> {
-    wait_until(TIMEOUT, "it is ready", || operator.is_ready())?;
+    wait_until(TIMEOUT, "it is ready", || operator.probe("/readyz") == Some(200))?;
     let took = age(operator.pid)?;
-    Ok((operator.resident()?, took))
+    Ok((mebibytes(operator.resident()), took))
 }
 
 /// Returns a message that names a missing Secret.

@@ -10,14 +10,14 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     let count = setup.pick(MESSAGES);
     let namespace = setup.namespace("requests")?;
     let mut audit = setup.audit()?;
-    let operator = setup.operator(&[&namespace], &[])?;
+    let operator = setup.operator(&[&namespace], &[]);
     // The first message makes the operator read the Secret.
     namespace.create(1)?;
     audit.wait_for_steady_state(&namespace.name)?;
     let mut audit = setup.audit()?;
     namespace.create_all((1..=count).map(|number| namespace.message(number)))?;
     let mut requests = audit.wait_for_writes(&namespace.name, count)?;
-    operator.stop()?;
+    operator.stop();
     requests.extend(audit.read()?);
     requests.retain(|request| request.is_operators() && request.verb != "watch");
     let (reads, writes): (Vec<_>, Vec<_>) =

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::audit::AuditLog;
-use e2e::bench::operator::{CONCURRENCY, Operator};
+use e2e::bench::operator::{self, CONCURRENCY, Operator};
 use e2e::bench::{Result, manifest, prepare};
 
 /// The real parts and a client.
@@ -72,11 +72,11 @@ impl Setup {
     }
 
     /// Starts an operator for these namespaces, or for all if the list is empty.
-    pub fn operator(&self, namespaces: &[&BenchNamespace], arguments: &[&str]) -> Result<Operator> {
+    pub fn operator(&self, namespaces: &[&BenchNamespace], arguments: &[&str]) -> Operator {
         let names = namespaces.iter().map(|namespace| namespace.name.as_str()).collect::<Vec<_>>().join(",");
         let scope = ["--watch-namespaces", &names];
         let scope = if namespaces.is_empty() { &[] } else { &scope[..] };
-        Operator::start(&self.rig.kube, &self.rig.broker, &[scope, arguments].concat())
+        operator::start(&self.rig.kube, &self.rig.broker, &[scope, arguments].concat())
     }
 
     /// Opens the API server's audit log at its end.

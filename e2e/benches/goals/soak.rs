@@ -5,6 +5,7 @@ use rig::wait_for;
 use crate::plot::{PlotLine, draw};
 use crate::setup::{MessageCount, Scaled, Setup};
 use crate::table::Row;
+use e2e::bench::operator::mebibytes;
 use e2e::bench::{Result, TIMEOUT};
 
 /// Messages in total, and per batch.
@@ -19,7 +20,7 @@ const REPORT_INTERVAL: usize = 50_000;
 pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     let (namespace, count) = (setup.namespace("soak")?, setup.count(SOAK)?);
     let mut audit = setup.audit()?;
-    let operator = setup.operator(&[&namespace], &[])?;
+    let operator = setup.operator(&[&namespace], &[]);
     let (mut memory, mut sent) = (Vec::new(), 0);
     for first in (0..count).step_by(BATCH) {
         let create = namespace.create_each((first..first + BATCH).map(|number| namespace.message(number)));
@@ -28,13 +29,13 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
             sent += audit.writes(&namespace.name)?;
             Ok((sent >= first).then_some(()))
         })?;
-        let resident = operator.resident()?;
+        let resident = mebibytes(operator.resident());
         if (first + BATCH).is_multiple_of(REPORT_INTERVAL) {
             eprintln!("after {} messages: {resident:.1} MiB", first + BATCH);
         }
         memory.push(resident);
     }
-    operator.stop()?;
+    operator.stop();
     let messages = (1..).map(|batch| (batch * BATCH) as f64);
     if !setup.short {
         let points = messages.zip(memory.iter().copied()).collect();

@@ -44,11 +44,11 @@ fn first(setup: &Setup) -> Result<Vec<Row>> {
         let inbox = setup.runtime.block_on(Inbox::bind(&setup.rig.broker, "bench.#"))?;
         let mut receipts = setup.runtime.block_on(inbox.consume())?;
         let mut audit = setup.audit()?;
-        let operator = setup.operator(&[&namespace], &[])?;
+        let operator = setup.operator(&[&namespace], &[]);
         setup.runtime.block_on(receipts.next())?;
         let took = age(operator.pid)?;
         let server = answers(&audit.wait_for_writes(&namespace.name, 1)?);
-        operator.stop()?;
+        operator.stop();
         own.push((took - server) * 1000.0);
         servers.push(server * 1000.0);
     }
@@ -108,17 +108,17 @@ struct Start {
 fn send_few(setup: &Setup, namespace: &BenchNamespace, first: usize) -> Result<Start> {
     namespace.create_all((first..first + FEW).map(|number| namespace.message(number)))?;
     let mut audit = setup.audit()?;
-    let operator = setup.operator(&[namespace], &[])?;
+    let operator = setup.operator(&[namespace], &[]);
     let started = Utc::now() - TimeDelta::from_std(Duration::from_secs_f64(age(operator.pid)?))?;
     let requests = audit.wait_for_writes(&namespace.name, FEW)?;
     let sent = requests.last().map_or(f64::NAN, |last| seconds(started, last.answered));
-    let took = if operator.is_ready() {
+    let took = if operator.probe("/readyz") == Some(200) {
         sent
     } else {
-        wait_until(TIMEOUT, "it is ready", || operator.is_ready())?;
+        wait_until(TIMEOUT, "it is ready", || operator.probe("/readyz") == Some(200))?;
         seconds(started, Utc::now())
     };
-    operator.stop()?;
+    operator.stop();
     let list = requests.iter().filter(|request| request.lists()).map(AuditedRequest::took);
     Ok(Start { took: took * 1000.0, list: list.sum::<f64>() * 1000.0 })
 }

@@ -1,10 +1,5 @@
 //! Starts operators, and creates messages for them.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::Command;
-use std::time::Duration;
-
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::FedoraMessageDefinition;
 use fedora_message_operator::internals::describe;
@@ -14,13 +9,12 @@ use http_body_util::BodyExt;
 use kube::api::{ListParams, PostParams};
 use kube::client::Body;
 use kube::{Api, Client};
-use rig::port::Port;
-use rig::{Broker, Guard, Kube};
+use rig::{Broker, Kube};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, Result, memory};
-use crate::program;
+use super::{NAMESPACE, Result};
+pub use crate::Operator;
 
 /// The operator's default number of concurrent messages.
 pub const CONCURRENCY: usize = 64;
@@ -33,57 +27,14 @@ pub const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s
 /// Selects messages that are not sent.
 const PENDING: &str = "status.status!=true";
 
-/// An operator, while it runs.
-pub struct Operator {
-    guard: Guard,
-    /// Its process.
-    pub pid: u32,
-    address: String,
+/// Starts an operator that logs only warnings.
+pub fn start(kube: &Kube, broker: &Broker, arguments: &[&str]) -> Operator {
+    Operator::launch(&kube.kubeconfig(), &broker.url(), arguments, "warn")
 }
 
-impl Operator {
-    /// Starts one.
-    pub fn start(kube: &Kube, broker: &Broker, arguments: &[&str]) -> Result<Self> {
-        let (guard, port) = (Guard::new("operator")?, Port::reserve()?);
-        let address = format!("127.0.0.1:{}", port.number());
-        let mut command = Command::new(program());
-        command
-            .args(["run", "--admin-address", &address])
-            .args(arguments)
-            .env("KUBECONFIG", kube.kubeconfig())
-            .env("PROD_AMQP_URL", broker.url())
-            .env("RUST_LOG", "warn");
-        let pid = guard.start("operator", &command)?;
-        Ok(Self { guard, pid, address })
-    }
-
-    /// Whether it knows all that is pending.
-    pub fn is_ready(&self) -> bool {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(&self.address)?;
-            stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
-    }
-
-    /// Its resident memory, in MiB.
-    pub fn resident(&self) -> Result<f64> {
-        memory(self.pid, "VmRSS")
-    }
-
-    /// The most resident memory that it ever had, in MiB.
-    pub fn peak(&self) -> Result<f64> {
-        memory(self.pid, "VmHWM")
-    }
-
-    /// Stops it, and waits until it has.
-    pub fn stop(self) -> Result<()> {
-        self.guard.stop("operator", Duration::from_mins(1))?;
-        Ok(())
-    }
+/// Converts bytes to MiB.
+pub fn mebibytes(bytes: usize) -> f64 {
+    f64::from(u32::try_from(bytes / 1024).expect("less than 4 TiB")) / 1024.0
 }
 
 /// Creates `count` messages, and lists the pending ones.
