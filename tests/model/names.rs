@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::mechanism::Mechanism;
-use crate::step::{Operation, path};
+use crate::step::{StepKind, path};
 
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -14,7 +14,7 @@ fn read(file: &str) -> String {
 
 #[test]
 fn functions_exist() {
-    for function in Operation::all().into_iter().flat_map(Operation::functions) {
+    for function in StepKind::all().into_iter().flat_map(StepKind::functions) {
         let (file, owner, name) = function;
         let source = read(file);
         assert!(source.contains(&format!("fn {name}(")), "{file} has no function {name}");
@@ -26,7 +26,7 @@ fn functions_exist() {
 #[test]
 fn document_names_steps_and_mechanisms() {
     let document = read("docs/model.md");
-    let steps = Operation::all().into_iter().flat_map(Operation::functions).map(path);
+    let steps = StepKind::all().into_iter().flat_map(StepKind::functions).map(path);
     let mechanisms = Mechanism::ALL.into_iter().map(|mechanism| format!("{mechanism:?}"));
     for name in steps.chain(mechanisms) {
         assert!(document.contains(&format!("`{name}`")), "docs/model.md does not name {name}");

@@ -3,7 +3,7 @@
 use crate::fault::Fault;
 use crate::mechanism::{Design, Mechanism};
 use crate::state::{ActiveJob, MESSAGES, ModelState, ObjectUid, OperatorState, Role, Status, WriteState};
-use crate::step::{Operation, Step};
+use crate::step::{Step, StepKind};
 
 /// Passes all possible steps to `add`.
 pub fn steps(design: Design, state: &ModelState, mut add: impl FnMut(Step)) {
@@ -13,18 +13,18 @@ pub fn steps(design: Design, state: &ModelState, mut add: impl FnMut(Step)) {
         }
     };
     match state.object {
-        None if state.created < MESSAGES => offer(None, Operation::Fault, Some(Fault::Create)),
+        None if state.created < MESSAGES => offer(None, StepKind::Fault, Some(Fault::Create)),
         None => {}
-        Some(_) => offer(None, Operation::Fault, Some(Fault::Delete)),
+        Some(_) => offer(None, StepKind::Fault, Some(Fault::Delete)),
     }
-    state.late.iter().for_each(|patch| offer(None, Operation::ApplyLate(*patch), None));
+    state.late.iter().for_each(|patch| offer(None, StepKind::ApplyLate(*patch), None));
     for (me, operator) in state.operators.iter().enumerate() {
         let mut offer = |operation, fault| offer(Some(me), operation, fault);
         watch(operator, &mut offer);
         queue(design, operator, &mut offer);
         operator.jobs.iter().for_each(|job| work(design, operator, *job, &mut offer));
         leadership(design, state, me, &mut offer);
-        offer(Operation::Fault, Some(Fault::Crash));
+        offer(StepKind::Fault, Some(Fault::Crash));
     }
 }
 
@@ -38,20 +38,20 @@ fn may_lead(design: Design, operator: &OperatorState) -> bool {
     operator.term_valid && !(operator.new_term && design.has(Mechanism::JobsEndFirst))
 }
 
-fn watch(operator: &OperatorState, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+fn watch(operator: &OperatorState, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
     if operator.watching {
-        offer(Operation::Fault, Some(Fault::WatchEnds));
+        offer(StepKind::Fault, Some(Fault::WatchEnds));
     } else {
-        offer(Operation::List, None);
+        offer(StepKind::List, None);
     }
     if let Some(event) = operator.events.first() {
-        offer(Operation::Receive(*event), None);
+        offer(StepKind::Receive(*event), None);
     }
 }
 
 /// Offers the jobs that the queue may dequeue. Backoff and Secrets are left to chance: at any
 /// moment.
-fn queue(design: Design, operator: &OperatorState, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+fn queue(design: Design, operator: &OperatorState, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
     let free = |uid: &ObjectUid| operator.entries[*uid].filter(|entry| !entry.busy).map(|entry| (*uid, entry));
     let leads =
         operator.role == Role::Leader && (may_lead(design, operator) || !design.has(Mechanism::LeadershipChecked));
@@ -59,60 +59,60 @@ fn queue(design: Design, operator: &OperatorState, offer: &mut impl FnMut(Operat
         // A retry with a closed fence fails again, which leads to no new state.
         let hopeless = entry.status == Status::Failed && !fence_is_open(design, operator);
         if leads && !entry.status.is_finished() && !hopeless {
-            offer(Operation::StartAttempt(uid), None);
+            offer(StepKind::StartAttempt(uid), None);
         }
         let is_free = entry.status == Status::Sent && design.has(Mechanism::RecordWithoutLease);
         if entry.write_state == WriteState::Next && (leads || is_free) {
-            offer(Operation::StartRecording(uid), None);
+            offer(StepKind::StartRecording(uid), None);
         }
     }
 }
 
-fn work(design: Design, operator: &OperatorState, job: ActiveJob, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+fn work(design: Design, operator: &OperatorState, job: ActiveJob, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
     match job {
         ActiveJob::Attempt(uid) => {
-            offer(Operation::Publish(uid), None);
+            offer(StepKind::Publish(uid), None);
             if fence_is_open(design, operator) {
-                offer(Operation::Publish(uid), Some(Fault::Unreachable));
-                offer(Operation::Publish(uid), Some(Fault::Refused));
+                offer(StepKind::Publish(uid), Some(Fault::Unreachable));
+                offer(StepKind::Publish(uid), Some(Fault::Refused));
             }
         }
         ActiveJob::Published(uid) => {
-            offer(Operation::Confirm(uid), None);
-            offer(Operation::Confirm(uid), Some(Fault::ConfirmLost));
+            offer(StepKind::Confirm(uid), None);
+            offer(StepKind::Confirm(uid), Some(Fault::ConfirmLost));
         }
         ActiveJob::Recording(patch) => {
-            offer(Operation::Write(patch), None);
+            offer(StepKind::Write(patch), None);
             for fault in [Fault::WriteLost, Fault::AnswerLost, Fault::WriteLate] {
-                offer(Operation::Write(patch), Some(fault));
+                offer(StepKind::Write(patch), Some(fault));
             }
         }
     }
 }
 
-fn leadership(design: Design, state: &ModelState, me: usize, offer: &mut impl FnMut(Operation, Option<Fault>)) {
+fn leadership(design: Design, state: &ModelState, me: usize, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
     let operator = &state.operators[me];
     let jobs_first = design.has(Mechanism::JobsEndFirst);
     // An operator takes the Lease only after the holder's term, because the Lease lasts longer.
     let is_free = state.holder.is_none_or(|holder| !state.operators[holder].term_valid);
     if !operator.term_valid && is_free {
-        offer(Operation::Elect, None);
+        offer(StepKind::Elect, None);
     }
     if operator.term_valid {
-        offer(Operation::Fault, Some(Fault::TermEnds));
+        offer(StepKind::Fault, Some(Fault::TermEnds));
     }
     if operator.role == Role::Leader && (!operator.term_valid || (operator.new_term && jobs_first)) {
-        offer(Operation::Follow, None);
+        offer(StepKind::Follow, None);
     }
     let jobs_ended = !jobs_first || operator.jobs.iter().all(|job| job.records_sent());
     if operator.new_term && operator.term_valid && operator.role != Role::Stopping && jobs_ended {
-        offer(Operation::Lead, None);
+        offer(StepKind::Lead, None);
     }
     if operator.role != Role::Stopping {
-        offer(Operation::Fault, Some(Fault::Terminated));
+        offer(StepKind::Fault, Some(Fault::Terminated));
     } else if operator.is_at_rest() || !design.has(Mechanism::Drain) {
-        offer(Operation::Release, None);
+        offer(StepKind::Release, None);
     } else {
-        offer(Operation::Fault, Some(Fault::GraceOver));
+        offer(StepKind::Fault, Some(Fault::GraceOver));
     }
 }

@@ -10,7 +10,7 @@ use crate::state::{
     ActiveJob, ModelState, ObjectUid, OperatorState, Patch, QueueEntry, Role, Status, StoredObject, WatchedChange,
     WriteState,
 };
-use crate::step::{Operation, Step};
+use crate::step::{Step, StepKind};
 
 /// A design in a scenario with a limited number of faults.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Protocol {
 
     fn outside(&self, state: &mut ModelState, step: Step) {
         match (step.operation, step.fault) {
-            (Operation::ApplyLate(patch), _) => {
+            (StepKind::ApplyLate(patch), _) => {
                 state.late.retain(|late| *late != patch);
                 self.patch(state, patch);
             }
@@ -99,18 +99,18 @@ impl Protocol {
 
     fn apply(&self, state: &mut ModelState, me: usize, step: Step) {
         match step.operation {
-            Operation::List => list(state, me),
-            Operation::Receive(event) => receive(&mut state.operators[me], event),
-            Operation::StartAttempt(uid) => take(&mut state.operators[me], uid, ActiveJob::Attempt(uid)),
-            Operation::StartRecording(uid) => self.start_recording(&mut state.operators[me], uid),
-            Operation::Publish(uid) => self.publish(state, me, uid, step.fault),
-            Operation::Confirm(uid) => self.confirm(state, me, uid, step.fault),
-            Operation::Write(patch) => self.write(state, me, patch, step.fault),
-            Operation::Elect => elect(state, me),
-            Operation::Lead => self.lead(&mut state.operators[me]),
-            Operation::Follow => state.operators[me].role = Role::Follower,
-            Operation::Release => end(state, me, true),
-            Operation::Fault | Operation::ApplyLate(_) => apply_fault(state, me, step.fault),
+            StepKind::List => list(state, me),
+            StepKind::Receive(event) => receive(&mut state.operators[me], event),
+            StepKind::StartAttempt(uid) => take(&mut state.operators[me], uid, ActiveJob::Attempt(uid)),
+            StepKind::StartRecording(uid) => self.start_recording(&mut state.operators[me], uid),
+            StepKind::Publish(uid) => self.publish(state, me, uid, step.fault),
+            StepKind::Confirm(uid) => self.confirm(state, me, uid, step.fault),
+            StepKind::Write(patch) => self.write(state, me, patch, step.fault),
+            StepKind::Elect => elect(state, me),
+            StepKind::Lead => self.lead(&mut state.operators[me]),
+            StepKind::Follow => state.operators[me].role = Role::Follower,
+            StepKind::Release => end(state, me, true),
+            StepKind::Fault | StepKind::ApplyLate(_) => apply_fault(state, me, step.fault),
         }
     }
 

@@ -10,14 +10,14 @@ use crate::state::{ObjectUid, Patch, Status, StoredObject, WatchedChange};
 pub struct Step {
     /// The operator that takes the step. `None` for users and the API server.
     pub operator: Option<usize>,
-    pub operation: Operation,
+    pub operation: StepKind,
     /// The fault in this step, if any.
     pub fault: Option<Fault>,
 }
 
 /// The operation of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum StepKind {
     /// Only the fault happens.
     Fault,
     ApplyLate(Patch),
@@ -37,7 +37,7 @@ pub enum Operation {
 /// A function of the operator: its file, the type it belongs to, and its name.
 pub type Function = (&'static str, &'static str, &'static str);
 
-impl Operation {
+impl StepKind {
     /// Returns one operation of each kind.
     pub fn all() -> [Self; 15] {
         let patch = Patch { uid: 0, status: Status::Sent, version: 0 };
@@ -123,7 +123,7 @@ impl Display for Step {
 }
 
 /// Formats the operand.
-impl Display for Operation {
+impl Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fault

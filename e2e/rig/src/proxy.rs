@@ -47,12 +47,12 @@ pub enum Direction {
 /// A proxy in front of one server.
 #[derive(Debug)]
 pub struct Proxy {
-    inner: Arc<Inner>,
+    inner: Arc<ProxyInner>,
     acceptor: Acceptor,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ProxyInner {
     server: u16,
     /// The only client with a failing network. `None` means all clients.
     victim: Option<IpAddr>,
@@ -90,7 +90,7 @@ impl Proxy {
     }
 
     fn listen(address: Ipv4Addr, server: u16, victim: Option<IpAddr>) -> Result<Self> {
-        let inner = Arc::new(Inner { server, victim, state: Mutex::default(), changed: Condvar::new() });
+        let inner = Arc::new(ProxyInner { server, victim, state: Mutex::default(), changed: Condvar::new() });
         let acceptor = Acceptor::start(address, {
             let inner = inner.clone();
             move |listener| accept(listener, &inner)
@@ -163,7 +163,7 @@ impl Drop for Proxy {
     }
 }
 
-impl Inner {
+impl ProxyInner {
     fn lock(&self) -> MutexGuard<'_, ProxyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -199,7 +199,7 @@ impl Pair {
 }
 
 /// Accepts connections until the proxy ends, then waits for their threads.
-fn accept(listener: &TcpListener, inner: &Inner) {
+fn accept(listener: &TcpListener, inner: &ProxyInner) {
     thread::scope(|scope| {
         for number in 0.. {
             let Ok((client, peer)) = listener.accept() else { continue };
@@ -225,7 +225,7 @@ fn accept(listener: &TcpListener, inner: &Inner) {
     });
 }
 
-fn serve(inner: &Inner, number: usize, mut client: TcpStream, answer: &Answer) -> Result<()> {
+fn serve(inner: &ProxyInner, number: usize, mut client: TcpStream, answer: &Answer) -> Result<()> {
     client.set_nodelay(true)?;
     let server = match answer {
         Answer::Forward => Some(connect(inner.server)?),
