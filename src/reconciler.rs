@@ -158,7 +158,7 @@ impl Reconciler {
         });
         if let Some(traces) = &self.traces {
             let took = started.elapsed();
-            traces.record(&job.message, &traces::Turn { outcome: &outcome, state: &state, took, now });
+            traces.record(&job.message, &traces::AttemptSpan { outcome: &outcome, state: &state, took, now });
         }
         let deadline = if state.is_finished() { None } else { deadline(&job.message, &state, now) };
         let due = backoff.into_iter().chain(deadline.map(|at| at - now)).min().map(after);

@@ -17,29 +17,29 @@ use fedora_message::message::trace_context::Trace;
 use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::state::MessageState;
 
-/// How long the last spans may take, at the end of the process.
+/// The time for the last spans at the end of the process.
 const END: Duration = Duration::from_secs(2);
 
-/// Where spans go: a queue of bounded length, from which a thread sends them. What does not fit is dropped, so that
-/// a collector that is away holds up no message.
+/// Sends spans: a thread takes them from a bounded queue. A full queue drops spans, so an unreachable collector never
+/// delays a message.
 #[derive(Debug)]
 pub struct Traces {
     spans: BatchSpanProcessor,
     exchange: String,
-    /// Whether a message belongs to the trace that its sender's headers tell.
+    /// True if a message belongs to the trace in its sender's headers.
     within_senders: bool,
 }
 
-/// What is told of one turn of a message.
+/// One attempt to send a message, for its span.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn<'a> {
-    /// What came of it.
+pub struct AttemptSpan<'a> {
+    /// The result.
     pub outcome: &'a Outcome,
-    /// What its state is now.
+    /// The message's state after it.
     pub state: &'a MessageState,
-    /// How long it took.
+    /// The time that it took.
     pub took: Duration,
-    /// When it was over.
+    /// The time of its end.
     pub now: DateTime<Utc>,
 }
 
@@ -55,8 +55,8 @@ impl Traces {
         Ok(Self { spans, exchange: exchange.to_owned(), within_senders })
     }
 
-    /// A message had its turn: an attempt, the message's end, or both.
-    pub fn record(&self, message: &FedoraMessage, turn: &Turn<'_>) {
+    /// Records an attempt, the message's end, or both.
+    pub fn record(&self, message: &FedoraMessage, attempt: &AttemptSpan<'_>) {
         let Ok(id) = Uuid::try_parse(message.uid()) else { return };
         let none = BTreeMap::new();
         let spec = if self.within_senders { message.spec().ok() } else { None };
@@ -64,33 +64,33 @@ impl Traces {
         if !trace.is_sampled() {
             return;
         }
-        let whole = self.span(message, &trace, turn);
-        if turn.outcome.reason.is_attempt() {
+        let whole = self.span(message, &trace, attempt);
+        if attempt.outcome.reason.is_attempt() {
             self.spans.on_end(SpanData {
                 span_context: context(&trace, fastrand::u64(1..)),
                 parent_span_id: whole.span_context.span_id(),
                 parent_span_is_remote: false,
                 span_kind: SpanKind::Client,
                 name: "attempt".into(),
-                start_time: whole.end_time.checked_sub(turn.took).unwrap_or(whole.end_time),
+                start_time: whole.end_time.checked_sub(attempt.took).unwrap_or(whole.end_time),
                 ..whole.clone()
             });
         }
-        if turn.outcome.reason.then().is_end() {
+        if attempt.outcome.reason.then().is_end() {
             self.spans.on_end(whole);
         }
     }
 
-    /// Sends what has not been sent yet, for two seconds at the most.
+    /// Sends the remaining spans, for at most two seconds.
     pub fn end(&self) {
-        // The processor has logged why, if it could not.
+        // If that fails, the processor has logged why.
         let _ = self.spans.shutdown_with_timeout(END);
     }
 
     /// The message's own span, from its creation until now.
-    fn span(&self, message: &FedoraMessage, trace: &Trace, turn: &Turn<'_>) -> SpanData {
+    fn span(&self, message: &FedoraMessage, trace: &Trace, attempt: &AttemptSpan<'_>) -> SpanData {
         let environment = message.environment().map_or("", |environment| environment.name());
-        let routing_key = turn.state.routing_key.as_deref().unwrap_or_default().to_owned();
+        let routing_key = attempt.state.routing_key.as_deref().unwrap_or_default().to_owned();
         let attributes = vec![
             KeyValue::new("messaging.system", "rabbitmq"),
             KeyValue::new("messaging.operation.name", "send"),
@@ -101,10 +101,10 @@ impl Traces {
             KeyValue::new("k8s.namespace.name", message.namespace().to_owned()),
             KeyValue::new("fedora_message.name", message.name().to_owned()),
             KeyValue::new("fedora_message.env", environment),
-            KeyValue::new("fedora_message.reason", turn.outcome.reason.name()),
-            KeyValue::new("fedora_message.attempts", i64::from(turn.state.attempts)),
+            KeyValue::new("fedora_message.reason", attempt.outcome.reason.name()),
+            KeyValue::new("fedora_message.attempts", i64::from(attempt.state.attempts)),
         ];
-        let end_time = SystemTime::from(turn.now);
+        let end_time = SystemTime::from(attempt.now);
         SpanData {
             span_context: context(trace, trace.span),
             parent_span_id: trace.parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.to_be_bytes())),
@@ -117,9 +117,9 @@ impl Traces {
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
             links: SpanLinks::default(),
-            status: match turn.outcome.reason {
+            status: match attempt.outcome.reason {
                 Reason::Sent => Status::Ok,
-                _ => Status::error(turn.outcome.message.clone()),
+                _ => Status::error(attempt.outcome.message.clone()),
             },
             instrumentation_scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME")).build(),
         }

@@ -1,5 +1,4 @@
-//! The command line: flags and environment variables, each checked where it is read, so that what
-//! comes out can be trusted.
+//! The command line: flags and environment variables. Each is validated when it is parsed.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are printed by --help, where backticks disturb")]
 
@@ -31,22 +30,22 @@ const MAX_TTL_SECONDS: i64 = i32::MAX as i64;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  all went well: every message was sent, the check found nothing wrong, the operator was told to stop
-  1  it did not: a message was not sent, the check failed, the operator can't go on
-  2  the command line, or a file it names, is wrong
+  0  success: every message was sent, the check found no fault, the operator was stopped by a signal
+  1  failure: a message was not sent, the check failed, the operator can't continue
+  2  the command line, or a file that it names, is wrong
 
-Every flag can be given as the environment variable named with it; the flag wins.";
+Each flag can be set by the environment variable named with it. The flag has precedence.";
 
 /// Publishes `FedoraMessage` resources to Fedora's RabbitMQ brokers, exactly as the
-/// fedora-messaging library would, and records in their status what became of them.
+/// fedora-messaging library would, and records the result in their status.
 ///
-/// Without a command it runs the operator. The cluster comes from KUBECONFIG or, in a pod, from
-/// its service account.
+/// Without a command it runs the operator. It finds the cluster by KUBECONFIG or, in a pod, by
+/// the pod's service account.
 #[derive(Debug, Parser)]
 #[command(name = "fedora-message-operator", version = VERSION, after_help = EXIT_CODES)]
 #[command(args_conflicts_with_subcommands = true, max_term_width = 100)]
 pub struct Cli {
-    /// What to do; `run` unless given.
+    /// The command; `run` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The flags of `run`.
@@ -54,21 +53,21 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-/// What the program can do.
+/// The program's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the operator: send what is applied to the cluster (default)
+    /// Run the operator: send the messages that are applied to the cluster (default)
     Run(Box<RunArgs>),
     /// Print the CRD, to install it: fedora-message-operator crd | kubectl apply --server-side -f -
     Crd,
-    /// Publish FedoraMessage manifests from files, without any cluster
+    /// Publish FedoraMessage manifests from files, without a cluster
     ///
-    /// Reads FedoraMessage manifests, and the Secrets they name, from YAML or JSON files, publishes
-    /// each as the operator would, and prints what its status would be. A manifest without
-    /// metadata.uid gets a new message id each time.
+    /// Reads FedoraMessage manifests, and the Secrets that they name, from YAML or JSON files.
+    /// Publishes each message as the operator would, and prints the status that it would have. A
+    /// manifest without metadata.uid gets a new message id each time.
     Publish(Box<PublishArgs>),
-    /// Look at a broker (--env), the cluster (--cluster) or both, and say what is found, or what failed
-    /// and what to do
+    /// Check a broker (--env), the cluster (--cluster) or both, and report each finding, or what failed
+    /// and how to fix it
     Check(Box<CheckArgs>),
     /// Print a completion script for a shell
     Completions {
@@ -83,79 +82,79 @@ pub struct RunArgs {
     /// Brokers, exchange and topics.
     #[command(flatten)]
     pub broker: BrokerArgs,
-    /// Whose messages, and which way.
+    /// Namespaces, delivery and leader election.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// How many messages of an environment are under way at a time; an eighth as many statuses are written at a time
+    /// Maximum number of messages in flight per environment. An eighth as many statuses are written concurrently
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
-    /// After how many seconds messages are deleted that were sent or given up, unless they say so
-    /// themselves; none unless given
+    /// Delete messages this many seconds after they were sent or given up, unless their spec sets
+    /// another time. Without this flag they are kept
     #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = value_parser!(u32).range(..=MAX_TTL_SECONDS))]
     pub default_ttl_seconds_after_finished: Option<u32>,
-    /// Where /metrics, /livez and /readyz are served
+    /// Address that serves /metrics, /livez and /readyz
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     pub admin_address: SocketAddr,
-    /// How log lines are written; text on a terminal, json elsewhere, unless given. RUST_LOG sets
+    /// Format of log lines. The default is text on a terminal, and json elsewhere. RUST_LOG sets
     /// the level, for example info or fedora_message_operator=debug
     #[arg(long, env = "LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
-    /// What messages are checked against.
+    /// The schemas of messages.
     #[command(flatten)]
     pub schemas: SchemaArgs,
-    /// Where traces go: the address of an OpenTelemetry collector that takes OTLP over HTTP, for example
-    /// http://localhost:4318; none are made unless given
+    /// Send traces to this OpenTelemetry collector, by OTLP over HTTP, for example
+    /// http://localhost:4318. Without it there are no traces
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = self::values::collector)]
     pub otlp_endpoint: Option<String>,
-    /// What is chosen about Pods. The last, for its heading goes on.
+    /// Delivery by Pods. These flags come last, because their heading applies to all that follow.
     #[command(flatten)]
     pub pods: PodArgs,
 }
 
-/// Flags on which it depends what rights the operator needs, and where.
+/// Flags that decide which permissions the operator needs, and in which namespaces.
 #[derive(Args, Clone, Debug)]
 pub struct ScopeArgs {
     /// How messages are delivered
     #[arg(long, env = "DELIVERY_MODE", value_enum, default_value_t = DeliveryMode::Direct)]
     pub delivery_mode: DeliveryMode,
-    /// Namespaces to watch, separated by commas; all if none are given
+    /// Namespaces to watch, separated by commas. The default is all namespaces
     #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',', value_parser = watched_namespace)]
     pub watch_namespaces: Vec<String>,
-    /// Send only while holding the Lease, so that several replicas can run and one sends
+    /// Send only while holding the Lease, so that one of several replicas sends
     #[arg(long, env = "LEADER_ELECT", value_parser = FalseyValueParser::new(), default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
     pub leader_elect: bool,
-    /// The Lease's namespace; the pod's own, or the kubeconfig's, unless given
+    /// Namespace of the Lease. The default is that of the pod or the kubeconfig
     #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     pub lease_namespace: Option<String>,
-    /// The Lease's name: operators with the same one take turns
+    /// Name of the Lease. Operators with the same Lease elect one leader
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = "fedora-message-operator", value_parser = lease_name)]
     pub lease_name: String,
 }
 
-/// How messages leave.
+/// How messages are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeliveryMode {
-    /// The operator publishes them itself
+    /// The operator publishes each message itself
     Direct,
-    /// For each message, a Pod that runs the fedora-messaging CLI
+    /// A Pod that runs the fedora-messaging CLI publishes each message
     Pod,
-    /// Direct, and a Pod where that has failed several times
+    /// Direct delivery, and a Pod if that has failed several times
     Fallback,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
 /// Flags that say where messages go.
 #[derive(Args, Clone, Debug)]
 pub struct BrokerArgs {
-    /// Production's broker and virtual host
+    /// Broker and virtual host of production
     #[arg(
         long,
         env = "PROD_AMQP_URL",
@@ -165,7 +164,7 @@ pub struct BrokerArgs {
         default_value = "amqps://rabbitmq.fedoraproject.org/%2Fpubsub"
     )]
     pub prod_amqp_url: BrokerAddress,
-    /// Staging's broker and virtual host
+    /// Broker and virtual host of staging
     #[arg(
         long,
         env = "STG_AMQP_URL",
@@ -175,38 +174,38 @@ pub struct BrokerArgs {
         default_value = "amqps://rabbitmq.stg.fedoraproject.org/%2Fpubsub"
     )]
     pub stg_amqp_url: BrokerAddress,
-    /// What stands before production's topics, for example org.fedoraproject.prod
+    /// Prefix of production's topics, for example org.fedoraproject.prod
     #[arg(long, env = "PROD_TOPIC_PREFIX", value_name = "PREFIX", default_value = "", hide_default_value = true, value_parser = topic_prefix)]
     pub prod_topic_prefix: String,
-    /// What stands before staging's topics, for example org.fedoraproject.stg
+    /// Prefix of staging's topics, for example org.fedoraproject.stg
     #[arg(long, env = "STG_TOPIC_PREFIX", value_name = "PREFIX", default_value = "", hide_default_value = true, value_parser = topic_prefix)]
     pub stg_topic_prefix: String,
-    /// The exchange that messages are published to; it must exist
+    /// Exchange that messages are published to. It must exist
     #[arg(long, env = "EXCHANGE", default_value = "amq.topic", value_parser = exchange)]
     pub exchange: String,
-    /// Give each message a W3C trace context, the header traceparent, within the trace that its sender's header of
-    /// that name tells
+    /// Add a W3C trace context to each message: the header traceparent. A header of that name in the resource
+    /// names the trace that the message belongs to
     #[arg(long, env = "TRACE_CONTEXT")]
     pub trace_context: bool,
-    /// How many seconds a broker has to confirm a message, before it is sent again
+    /// Time for a broker to confirm a message, in seconds, before it is sent again
     #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
     pub confirm_timeout: u16,
 }
 
 impl BrokerArgs {
-    /// Where each environment's broker is.
+    /// Returns the address of each environment's broker.
     #[must_use]
     pub fn brokers(&self) -> Brokers {
         Brokers { prod: self.prod_amqp_url.clone(), stg: self.stg_amqp_url.clone() }
     }
 
-    /// How long they have to confirm a message.
+    /// Returns the time that a broker has to confirm a message.
     #[must_use]
     pub fn confirm_timeout(&self) -> Duration {
         Duration::from_secs(self.confirm_timeout.into())
     }
 
-    /// Where messages go there.
+    /// Returns the exchange and the topic prefixes.
     #[must_use]
     pub fn routing(&self) -> Routing {
         Routing {
@@ -224,29 +223,29 @@ pub struct PublishArgs {
     /// Brokers, exchange and topics.
     #[command(flatten)]
     pub broker: BrokerArgs,
-    /// Files with manifests, each of any number of YAML documents; - for standard input
+    /// Files with manifests, each with any number of YAML documents or JSON objects; - for standard input
     #[arg(short, long = "filename", required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The client certificate for all messages, instead of the Secrets that they name
     #[command(flatten)]
     pub certificate: OptionalCertificateArgs,
-    /// What messages are checked against.
+    /// The schemas of messages.
     #[command(flatten)]
     pub schemas: SchemaArgs,
-    /// How results are printed: text for people, json for one object a message
+    /// Format of the results
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// How many messages of an environment are under way at a time
+    /// Maximum number of messages in flight per environment
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
 }
 
-/// How `publish` prints results.
+/// The format of the results of `publish`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Text for people
     Text,
-    /// One JSON object a message.
+    /// One JSON object per message
     Json,
 }
 
@@ -271,7 +270,7 @@ pub struct CheckArgs {
     /// Brokers, exchange and topics.
     #[command(flatten)]
     pub broker: BrokerArgs,
-    /// The environment whose broker is checked
+    /// Environment whose broker is checked
     #[arg(long, value_parser = environment(), value_name = "prod|stg", requires_all = ["ca", "cert", "key"])]
     pub env: Option<Environment>,
     /// File with the CA certificates that the broker's certificate is checked against
@@ -283,26 +282,26 @@ pub struct CheckArgs {
     /// File with the client certificate's private key
     #[arg(long, value_name = "FILE", requires = "env")]
     pub key: Option<PathBuf>,
-    /// Check the cluster: CRD, admission policy, and the rights that the operator needs. Takes the
-    /// operator's own flags and variables, as these depend on them
+    /// Check the cluster: CRD, admission policy, and the permissions that the operator needs. They depend on the
+    /// operator's own flags and variables, which are accepted too
     #[arg(long)]
     pub cluster: bool,
-    /// With --cluster: whose rights are asked for, by impersonation; your own unless given. The
-    /// operator's, for example, as system:serviceaccount:NAMESPACE:NAME
+    /// With --cluster: check the permissions of this user, by impersonation. The default is yourself. The
+    /// operator is system:serviceaccount:NAMESPACE:NAME
     #[arg(long = "as", value_name = "USER", requires = "cluster")]
     pub as_user: Option<String>,
-    /// Whose messages, and which way.
+    /// Namespaces, delivery and leader election.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// Schemas, and bodies that are to fit them.
+    /// Schemas, and files that are checked against them.
     #[command(flatten)]
     pub schemas: SchemaCheckArgs,
 }
 
 impl CheckArgs {
-    /// The broker to be checked, with CA, certificate and key; clap sees to it that they come together.
+    /// Returns the broker to check, with CA, certificate and key. clap accepts them only together.
     #[must_use]
-    pub fn way_to_broker(&self) -> Option<(Environment, [&Path; 3])> {
+    pub fn broker_to_check(&self) -> Option<(Environment, [&Path; 3])> {
         let files = [self.ca.as_deref()?, self.cert.as_deref()?, self.key.as_deref()?];
         Some((self.env?, files))
     }

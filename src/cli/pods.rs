@@ -8,48 +8,48 @@ use serde::de::DeserializeOwned;
 use super::values::object_name;
 use fedora_message::pod::manifest::PodSettings;
 
-/// Flags of delivery by Pods. Without `--delivery-mode pod` or `fallback` they do nothing.
+/// Flags of delivery by Pods. They have no effect without `--delivery-mode pod` or `fallback`.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Delivery by Pods")]
 pub struct PodArgs {
-    /// The image of Pods: any with the fedora-messaging CLI
+    /// Image of the Pods: any image with the fedora-messaging CLI
     #[arg(long, env = "CLI_IMAGE", value_name = "IMAGE", default_value = "localhost/fedora-messaging:3.9.1")]
     pub cli_image: String,
-    /// When the image is pulled
+    /// When to pull the image
     #[arg(long, env = "CLI_IMAGE_PULL_POLICY", value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub cli_image_pull_policy: String,
     /// Secrets with the registry's credentials, in the Pods' namespaces, separated by commas
     #[arg(long, env = "CLI_IMAGE_PULL_SECRETS", value_name = "SECRET", value_delimiter = ',', value_parser = object_name)]
     pub cli_image_pull_secrets: Vec<String>,
-    /// Message schemas whose packages the image has, separated by commas; others than base.message and
-    /// these are not sent by Pods
+    /// Message schemas whose packages are in the image, separated by commas. Pods send only messages of
+    /// base.message and of these schemas
     #[arg(long, env = "CLI_SCHEMAS", value_name = "SCHEMA", value_delimiter = ',')]
     pub cli_schemas: Vec<String>,
-    /// How many Pods may run at a time
+    /// Maximum number of Pods at a time
     #[arg(long, env = "MAX_PODS", default_value_t = 4, value_name = "NUMBER", value_parser = value_parser!(u16).range(1..=1024))]
     pub max_pods: u16,
-    /// How many seconds a Pod that failed is kept, for people to look at
+    /// Keep a failed Pod this many seconds, for inspection
     #[arg(long, env = "KEEP_FAILED_PODS", default_value_t = 600, value_name = "SECONDS")]
     pub keep_failed_pods: u32,
-    /// How many seconds a Pod has to begin to run
+    /// Time for a Pod to start, in seconds
     #[arg(long, env = "POD_START_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
     pub pod_start_timeout: u16,
-    /// How many seconds a Pod may run; the CLI itself gives up after 30
+    /// Time for a Pod to run, in seconds. The CLI itself gives up after 30
     #[arg(long, env = "POD_RUN_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
     pub pod_run_timeout: u16,
-    /// What a Pod asks for and may use, as in a manifest
+    /// Resource requests and limits of a Pod, as in a manifest
     #[arg(long, env = "POD_RESOURCES", value_name = "JSON", default_value = r#"{"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}}"#, value_parser = json::<ResourceRequirements>)]
     pub pod_resources: ResourceRequirements,
-    /// The Pods' priority class
+    /// Priority class of the Pods
     #[arg(long, env = "POD_PRIORITY_CLASS", value_name = "NAME", value_parser = object_name)]
     pub pod_priority_class: Option<String>,
-    /// Labels that the Pods' nodes must have, separated by commas
+    /// Labels that the nodes of Pods must have, separated by commas
     #[arg(long, env = "POD_NODE_SELECTOR", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value)]
     pub pod_node_selector: Vec<(String, String)>,
-    /// The taints that Pods bear: a list as in a manifest
+    /// Tolerations of the Pods: a list as in a manifest
     #[arg(long, env = "POD_TOLERATIONS", value_name = "JSON", default_value = "[]", value_parser = json::<Tolerations>)]
     pub pod_tolerations: Tolerations,
-    /// With fallback: how often in a row the direct way has to fail before Pods are tried
+    /// With fallback: consecutive failures of direct delivery before a Pod sends the message
     #[arg(long, env = "FALLBACK_AFTER", default_value_t = 3, value_name = "FAILURES", value_parser = value_parser!(u32).range(1..))]
     pub fallback_after: u32,
 }
@@ -60,7 +60,7 @@ pub struct PodArgs {
 pub struct Tolerations(Vec<Toleration>);
 
 impl PodArgs {
-    /// What all Pods have in common.
+    /// Returns the settings that all Pods share.
     #[must_use]
     pub fn settings(&self) -> PodSettings {
         PodSettings {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::schema_file::SchemaSettings;
 use fedora_message::schema::check::UnknownSchemaPolicy;
 
-/// Which schemas are known, and how messages of other schemas are treated.
+/// The known schemas, and how messages of other schemas are treated.
 #[derive(Args, Clone, Debug)]
 pub struct SchemaArgs {
     /// File with the schemas that bodies and headers are checked against, as `just schemas` writes it. Without it
@@ -43,7 +43,7 @@ pub enum UnknownSchemas {
 /// The flags of `check` about schemas, for which no broker is needed.
 #[derive(Args, Clone, Debug)]
 pub struct SchemaCheckArgs {
-    /// Which schemas are known.
+    /// The known schemas.
     #[command(flatten)]
     pub catalog: SchemaArgs,
     /// List the schemas in the catalog, and what is wrong with them

@@ -1,4 +1,4 @@
-//! Looks at a cluster, for `check --cluster`: which it is, who asks, and what is installed.
+//! Reads a cluster's version, user, CRD and admission policy, for `check --cluster`.
 
 use std::time::Duration;
 
@@ -13,33 +13,33 @@ use super::client::{acting_as, build, configuration, explain};
 use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, crd};
 use fedora_message::api::v1alpha1::API_VERSION;
 
-/// How long one answer may take.
+/// The time after which a request counts as failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A cluster, and the ways to ask it.
+/// A cluster, and its clients.
 pub struct Cluster {
     /// The API server's address.
     pub url: String,
-    /// As the one who calls the program.
+    /// The client of the user who runs the program.
     pub client: Client,
-    /// As the one whose rights are looked at.
+    /// The client of the user whose permissions are checked.
     pub subject: Client,
 }
 
-/// What became of a look at something.
+/// The result of reading an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lookup {
-    /// This is there.
+    /// The object.
     Is(Value),
-    /// Nothing is.
+    /// The object does not exist.
     Absent,
-    /// Who asks may not see it.
+    /// The user is not allowed to read it.
     Hidden,
 }
 
 impl Cluster {
-    /// The cluster of `KUBECONFIG`, or of the pod's service account; with rights looked at as `user`, if
-    /// another is named. Nothing is asked yet.
+    /// Opens the cluster of `KUBECONFIG`, or of the pod's service account. Permissions are checked as `user`, if one
+    /// is named. No request is made yet.
     pub async fn open(user: Option<&str>) -> Result<Self, String> {
         let config = configuration().await?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
@@ -48,20 +48,20 @@ impl Cluster {
         Ok(Self { url, client, subject })
     }
 
-    /// Its version, such as `v1.32.0`, with the numbers in it.
+    /// Returns the version, such as `v1.32.0`, with its first two numbers.
     pub async fn version(&self) -> Result<(String, [u32; 2]), String> {
         let info = ask(self.client.apiserver_version()).await.map_err(|error| explain(&error))?;
-        // Some call themselves 32+.
+        // Some providers report 32+.
         let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
         Ok((info.git_version, [number(&info.major), number(&info.minor)]))
     }
 
-    /// What is stored under the policy's name.
+    /// Reads the admission policy.
     pub async fn policy(&self) -> Result<Lookup, String> {
         self.admission("validatingadmissionpolicies").await
     }
 
-    /// What is stored under its binding's name.
+    /// Reads the binding of the admission policy.
     pub async fn binding(&self) -> Result<Lookup, String> {
         self.admission("validatingadmissionpolicybindings").await
     }
@@ -70,12 +70,12 @@ impl Cluster {
         look(&self.client, &format!("/apis/admissionregistration.k8s.io/v1/{plural}/{POLICY_NAME}")).await
     }
 
-    /// A namespace.
+    /// Reads a namespace.
     pub async fn namespace(&self, name: &str) -> Result<Lookup, String> {
         look(&self.client, &format!("/api/v1/namespaces/{name}")).await
     }
 
-    /// The name of the one whose rights are looked at.
+    /// Returns the name of the user whose permissions are checked.
     pub async fn user(&self) -> Result<String, String> {
         let api: Api<SelfSubjectReview> = Api::all(self.subject.clone());
         let asked = ask(api.create(&PostParams::default(), &SelfSubjectReview::default())).await;
@@ -85,7 +85,7 @@ impl Cluster {
     }
 }
 
-/// The CRD of a cluster, beside this program's. Everybody who is known to the API server may ask.
+/// Compares the installed CRD with this program's. All authenticated users may read it.
 pub async fn installed_crd(client: &Client) -> Result<InstalledCrd, String> {
     match look(client, &format!("/openapi/v3/apis/{API_VERSION}")).await? {
         Lookup::Is(published) => Ok(crd(&published)),
@@ -106,7 +106,7 @@ async fn look(client: &Client, path: &str) -> Result<Lookup, String> {
     }
 }
 
-/// The API server's answer; one that does not come in time is an error too.
+/// Returns the API server's answer. A late answer is an error too.
 pub(crate) async fn ask<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let late = || Error::Service(format!("no answer within {} s", TIMEOUT.as_secs()).into());
     timeout(TIMEOUT, request).await.unwrap_or_else(|_| Err(late()))

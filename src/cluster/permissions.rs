@@ -1,5 +1,5 @@
-//! What the operator may have to do in the cluster, in one table: `check --cluster` asks for each of these
-//! rights, and a test compares them with the manifests.
+//! The RBAC permissions that the operator needs, in one table: `check --cluster` checks each of them, and a test
+//! compares them with the manifests.
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::PostParams;
@@ -9,19 +9,19 @@ use super::client::explain;
 use super::inspect::ask;
 use fedora_message::api::v1alpha1::GROUP;
 
-/// What a right is needed for, and with which role it is granted.
+/// The purpose of a permission, and the role that grants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// By every operator, in each namespace that it watches.
+    /// Every operator needs it, in each namespace that it watches.
     Always,
-    /// With `--leader-elect`, in the Lease's namespace.
+    /// An operator with `--leader-elect` needs it, in the Lease's namespace.
     LeaderElection,
-    /// With `--delivery-mode` `pod` or `fallback`, where the Secrets are.
+    /// An operator with `--delivery-mode` `pod` or `fallback` needs it, in the namespaces of the Secrets.
     Pods,
 }
 
 impl Need {
-    /// The role with these rights.
+    /// Returns the name of the role.
     #[must_use]
     pub fn role(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl Need {
         }
     }
 
-    /// The file that it is in.
+    /// Returns the manifest with the role.
     #[must_use]
     pub fn manifest(self) -> &'static str {
         match self {
@@ -44,17 +44,17 @@ impl Need {
 /// A rule, as in a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// When it is needed.
+    /// The purpose.
     pub need: Need,
     /// The API group; empty for the core.
     pub group: &'static str,
     /// The resource, with its subresource after a slash.
     pub resource: &'static str,
-    /// What is done with it.
+    /// The verbs.
     pub verbs: &'static [&'static str],
 }
 
-/// All rules, as they stand in the manifests.
+/// All rules, as in the manifests.
 pub const RULES: [Rule; 8] = [
     rule(Need::Always, GROUP, "fedoramessages", &["list", "watch", "delete"]),
     rule(Need::Always, GROUP, "fedoramessages/status", &["update", "patch"]),
@@ -71,8 +71,8 @@ const fn rule(need: Need, group: &'static str, resource: &'static str, verbs: &'
 }
 
 impl Rule {
-    /// Whether the one who asks may do this in a namespace, or in all; with the object of this `name`, if it
-    /// is about one.
+    /// Returns true if the user may do this in a namespace, or in all namespaces. If `name` is given, the permission
+    /// is for that object.
     pub async fn allows(
         &self,
         client: &Client,
@@ -84,7 +84,7 @@ impl Rule {
             Some((resource, subresource)) => (resource, Some(subresource)),
             None => (self.resource, None),
         };
-        // Nobody knows an object's name before it is created.
+        // A request to create an object has no name that RBAC could check.
         let name = name.filter(|_| verb != "create");
         let attributes = ResourceAttributes {
             group: Some(self.group.to_owned()),

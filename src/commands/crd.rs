@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use fedora_message::api::v1alpha1::definition;
 
-/// What stands above the generated text.
+/// The comment above the generated text.
 const HEADER: &str = "# Generated from crates/fedora-message/src/api/v1alpha1.rs by `just crds`; don't edit.\n";
 
 /// Prints the CRD.
@@ -16,7 +16,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The CRD as YAML, as it is committed under `crds/`.
+/// Returns the CRD as YAML, as it is committed under `crds/`.
 pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
     Ok(format!("{HEADER}{}", serde_saphyr::to_string(&definition())?))
 }

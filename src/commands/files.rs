@@ -10,7 +10,7 @@ use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
 use fedora_message::message::secret::{PemFiles, PemText};
 
-/// Reads CA, certificate and key from files, or says what is wrong with which.
+/// Reads CA, certificate and key from files. The error names the file and its fault.
 pub fn credentials(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials>, String> {
     let texts = [ca, cert, key].map(PathBuf::from).map(|path| match std::fs::read(&path) {
         Ok(bytes) => Ok((path.display().to_string(), Zeroizing::new(bytes))),

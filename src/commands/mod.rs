@@ -1,4 +1,4 @@
-//! The program's commands, each wired from the rooms.
+//! The program's commands, each assembled from the other modules.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -12,16 +12,16 @@ pub mod manifests;
 pub mod publish;
 pub mod run;
 
-/// The command line, or a file it names, is wrong; clap exits with it too.
+/// The exit code if the command line, or a file that it names, is wrong. clap uses it too.
 pub const USAGE: u8 = 2;
 
-/// Runs a command's asynchronous part on all cores. This thread alone would do, but not while it waits for somebody
-/// who reads slowly what is printed: a broker's heartbeats are answered meanwhile.
+/// Runs a command's asynchronous part on all cores. One thread could do the work, but it may block on a slow reader of
+/// the output. The other threads answer a broker's heartbeats meanwhile.
 fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
 }
 
-/// Prints what a command was asked for. A reader that has closed the pipe has read enough.
+/// Prints a command's output. A closed pipe is no error: its reader needs no more.
 fn print(text: impl AsRef<[u8]>) -> ExitCode {
     match io::stdout().write_all(text.as_ref()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -31,19 +31,19 @@ fn print(text: impl AsRef<[u8]>) -> ExitCode {
     }
 }
 
-/// Ends a command with a sentence about what is wrong.
+/// Ends a command with an error message.
 fn fail(detail: &str) -> ExitCode {
     complain(detail);
     ExitCode::FAILURE
 }
 
-/// Ends a command because of how it was called.
+/// Ends a command that was called in a wrong way.
 fn misused(detail: &str) -> ExitCode {
     complain(detail);
     ExitCode::from(USAGE)
 }
 
 fn complain(detail: &str) {
-    // Where nobody can be told, the exit code still tells.
+    // If standard error is closed, the exit code still reports the failure.
     let _ = writeln!(io::stderr(), "fedora-message-operator: {detail}");
 }

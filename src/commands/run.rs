@@ -42,14 +42,14 @@ use crate::ttl::TtlController;
 use crate::{cli::BrokerArgs, traces::Traces};
 use fedora_message::api::compare::InstalledCrd;
 
-/// The kube client would log whole answers that it can't read, which may be Secrets; lapin reports
-/// at error what the operator reports itself.
+/// The default log filter. The kube client would log whole answers that it can't read, which may be Secrets. lapin logs
+/// errors that the operator reports itself.
 const LOG: &str = "info,kube_client=off,lapin=off";
 
-/// How many may wait for an answer to how it is going.
+/// The maximum number of waiting requests for a report.
 const QUESTIONS: usize = 16;
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until a signal stops it.
 #[must_use]
 pub fn main(arguments: RunArgs) -> ExitCode {
     start_log(arguments.log_format);
@@ -94,7 +94,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     });
     let (namespaces, leadership) = (arguments.scope.watch_namespaces.clone(), election.leadership.clone());
     let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces, leadership));
-    // Nobody listens any more only while the program ends.
+    // The receiver is gone only while the program ends.
     let wake = move |event| drop(wake.send(event));
     let wake_secret = wake.clone();
     let reconciler = Reconciler {
@@ -123,71 +123,71 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let queue = Queue::new(arguments.concurrency.into(), by_pods(&arguments));
     let ended = controller::run(Arc::new(reconciler), queue, inputs, terminated).await;
     cleaning.abort();
-    // Nothing is deleted once another one leads.
+    // Deletions end before another replica can lead.
     let _ = cleaning.await;
     election.end().await;
     if let Some(traces) = traces {
         // It fails only while the process is torn down.
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
-    ended.map_err(|error| format!("stopped by a fault of its own ({error}): please report it"))
+    ended.map_err(|error| format!("internal error: {error}. Please report this bug"))
 }
 
-/// Warns of a CRD that lacks something: the API server would drop what it does not know from statuses.
+/// Warns if the CRD is old: the API server would drop unknown fields from statuses.
 async fn look_at_crd(client: Client) {
     if let Ok(InstalledCrd::Older(lacks)) = installed_crd(&client).await {
         warn!("the CRD is older than the operator and lacks {}: install the operator's ({INSTALL})", lacks.join(", "));
     }
 }
 
-/// Whether this process leads, and the task that sees to it.
+/// The leadership of this process, and the task of its elector.
 struct Election {
     me: String,
     leadership: watch::Receiver<Leadership>,
-    campaign: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    elector_task: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Election {
-    /// Takes part in the election, if there is to be one; what keeps it from that is told too.
+    /// Starts an elector, if leader election is on. Also returns the reason why it can't take part.
     fn begin(client: &Client, arguments: &RunArgs) -> (Self, watch::Receiver<Option<String>>) {
         let me = identity();
         let (not_ready_reason, unelected) = watch::channel(None);
         if !arguments.scope.leader_elect {
-            return (Self { me, leadership: watch::channel(Leadership::Always).1, campaign: None }, unelected);
+            return (Self { me, leadership: watch::channel(Leadership::Always).1, elector_task: None }, unelected);
         }
         let (sender, leadership) = watch::channel(Leadership::Unknown);
-        let tells = ElectorReports { leadership: sender, not_ready_reason };
+        let reports = ElectorReports { leadership: sender, not_ready_reason };
         let namespace = arguments.scope.lease_namespace.as_deref().unwrap_or_else(|| client.default_namespace());
-        let candidate = Elector::new(client.clone(), namespace, arguments.scope.lease_name.clone(), me.clone(), tells);
+        let elector = Elector::new(client.clone(), namespace, arguments.scope.lease_name.clone(), me.clone(), reports);
         let (quit, last_reported) = oneshot::channel();
-        let task = tokio::spawn(candidate.run(async move { drop(last_reported.await) }));
-        (Self { me, leadership, campaign: Some((quit, task)) }, unelected)
+        let task = tokio::spawn(elector.run(async move { drop(last_reported.await) }));
+        (Self { me, leadership, elector_task: Some((quit, task)) }, unelected)
     }
 
-    /// Waits until it is known who leads, so that what is pending is listed once.
+    /// Waits until the leader is known, so that pending messages are listed once.
     async fn decided(&mut self) {
-        // It fails only where nobody decides any more.
+        // It fails only if the elector has ended.
         let _ = self.leadership.wait_for(|leadership| *leadership != Leadership::Unknown).await;
     }
 
-    /// Lets another one lead.
+    /// Resigns, so that another replica can lead.
     async fn end(self) {
-        if let Some((quit, task)) = self.campaign {
+        if let Some((quit, task)) = self.elector_task {
             drop(quit);
-            // Whatever became of the task: the Lease ends by itself.
+            // If the task has failed, the Lease expires.
             let _ = task.await;
         }
     }
 }
 
-/// This process's name, which no other has: the pod's, and something random.
+/// Returns a unique name for this process: the pod's name, and a random part.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     format!("{}_{}", if host.is_empty() { "operator" } else { host }, Uuid::new_v4())
 }
 
-/// How messages are sent by Pods, if any are.
+/// Returns the limits for Pods.
 fn by_pods(arguments: &RunArgs) -> PodLimits {
     match arguments.scope.delivery_mode {
         DeliveryMode::Direct => PodLimits::default(),
@@ -195,7 +195,7 @@ fn by_pods(arguments: &RunArgs) -> PodLimits {
     }
 }
 
-/// The ways to deliver that are asked for, open while this process's term lasts.
+/// Creates the configured delivery, whose fence is open during this process's term.
 fn delivery(
     client: &Client,
     arguments: &RunArgs,
@@ -203,16 +203,16 @@ fn delivery(
     begun: watch::Receiver<Option<u64>>,
     wake: impl Fn(Wake) + Send + Sync + 'static,
 ) -> Delivery {
-    let gate = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Instant::now()));
+    let fence = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Instant::now()));
     let brokers = arguments.broker.brokers();
     let pool = || {
         let wake = move |environment| wake(Wake::Environment(environment));
-        Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), gate.clone(), wake)
+        Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), fence.clone(), wake)
     };
     let pods = || {
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
         let (pods, settings) = (Pods::new(client.clone(), keep_failed), arguments.pods.settings());
-        PodDelivery::new(pods, settings, brokers.clone(), gate.clone(), arguments.scope.watch_namespaces.clone())
+        PodDelivery::new(pods, settings, brokers.clone(), fence.clone(), arguments.scope.watch_namespaces.clone())
     };
     match arguments.scope.delivery_mode {
         DeliveryMode::Direct => Delivery::Direct(pool()),
@@ -224,14 +224,14 @@ fn delivery(
     }
 }
 
-/// Where traces go, if a collector is named.
+/// Creates the exporter of traces, if a collector is configured.
 fn traces(arguments: &RunArgs) -> Result<Option<Arc<Traces>>, String> {
     let BrokerArgs { exchange, trace_context, .. } = &arguments.broker;
     let traces = arguments.otlp_endpoint.as_deref().map(|collector| Traces::to(collector, exchange, *trace_context));
     traces.transpose().map(|traces| traces.map(Arc::new)).map_err(|error| format!("can't send traces: {error}"))
 }
 
-/// Ends when the process is told to: by the kubelet, or by Ctrl-C.
+/// Completes when the kubelet or Ctrl-C stops the process.
 fn terminated() -> Result<impl Future<Output = ()>, String> {
     let listen = |kind| signal(kind).map_err(|error| format!("can't listen to signals: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);

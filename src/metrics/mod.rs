@@ -133,9 +133,9 @@ pub struct AttemptRecord {
     pub reason: Reason,
     /// True if the message was sent or given up.
     pub finished: bool,
-    /// How long the broker took, if it confirmed the message to this process.
+    /// The broker's time, if it confirmed the message to this process.
     pub took: Option<Timing>,
-    /// How old the message is.
+    /// The message's age.
     pub age: Duration,
 }
 

@@ -1,21 +1,21 @@
-//! The latest time that was told, by which a clock is noticed that was set back.
+//! Detects that the wall clock has gone backwards.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// A clock that goes back by more than this was set back.
 const SET_BACK: TimeDelta = TimeDelta::seconds(1);
 
-/// The latest time that was told.
+/// The time of the last look at the clock.
 #[derive(Debug)]
 pub(crate) struct Latest(DateTime<Utc>);
 
 impl Latest {
-    /// Nothing before `begin` was told.
+    /// Begins with this time.
     pub(crate) fn new(begin: DateTime<Utc>) -> Self {
         Self(begin)
     }
 
-    /// Takes the time; true if the clock was set back since the last one.
+    /// Returns true if the clock was set back since the last call.
     pub(crate) fn is_set_back(&mut self, now: DateTime<Utc>) -> bool {
         now + SET_BACK < std::mem::replace(&mut self.0, now)
     }

@@ -90,7 +90,7 @@ fn names_missing_permissions() {
 
     let output = check(&kubeconfig, &here);
     let missing = |verbs: &str, resource: &str, places: &str, role: &str| {
-        format!("rights failed: {USER} may not {verbs} {resource} in {places}: bind the role {role} of manifests/")
+        format!("permissions failed: {USER} may not {verbs} {resource} in {places}: bind the role {role} of manifests/")
     };
     let elsewhere = format!("namespace {}", other.name);
     for (verbs, resource) in [
@@ -149,7 +149,7 @@ fn checks_crd_without_permission() {
     let output = check(&bob, &["--watch-namespaces", &namespace.name]);
     output.expect(0, &["policy        not looked at", "user          bob"]);
     assert_eq!(found(&output, "CRD"), ["is this program's"]);
-    check(&bob, &["--as", "admin"]).expect(1, &["rights failed: the API server says: ", "cannot impersonate"]);
+    check(&bob, &["--as", "admin"]).expect(1, &["permissions failed: the API server says: ", "cannot impersonate"]);
 }
 
 #[test]

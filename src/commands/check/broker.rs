@@ -1,4 +1,4 @@
-//! The way to a broker, step by step.
+//! Checks the connection to a broker, step by step.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::cli::BrokerArgs;
 use crate::commands::files;
 use fedora_message::api::v1alpha1::Environment;
 
-/// The step that looks at files only.
+/// The step that reads only files.
 const CERTIFICATE: &str = "certificate";
 
 struct Failed {
@@ -27,7 +27,7 @@ impl Failed {
     }
 }
 
-/// Checks one environment's broker, as the one whose CA, certificate and key are in these files.
+/// Checks one environment's broker with the CA, certificate and key in these files.
 pub(crate) async fn check(arguments: &BrokerArgs, environment: Environment, files: [&Path; 3], report: &mut Report) {
     match go(arguments, environment, files, report).await {
         Ok(()) => {}
@@ -78,8 +78,8 @@ fn version(transport: &Transport) -> &'static str {
     }
 }
 
-/// Under TLS 1.3 the broker judges the client's certificate after the handshake; the virtual host is
-/// opened with the login.
+/// Returns the step that failed. Under TLS 1.3 the broker verifies the client's certificate after the handshake, and
+/// it opens the virtual host with the login.
 fn login_step(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::Tls { .. } => "TLS",

@@ -1,5 +1,5 @@
-//! The cluster: whether it is one that the operator can work on, has what is to be installed, and grants the
-//! rights that the operator needs as it is configured.
+//! Checks the cluster: its version, the installed CRD and admission policy, and the permissions that the operator
+//! needs with its settings.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::cluster::permissions::{Need, RULES, Rule};
 use crate::cluster::watch::INSTALL;
 use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, enforces, is_same_policy};
 
-/// The oldest Kubernetes with all that is used.
+/// The oldest version of Kubernetes with all features that the operator uses.
 const OLDEST: [u32; 2] = [1, 32];
-/// How the policy is installed.
+/// The command that installs the policy.
 const APPLY: &str = "kubectl apply --server-side -f manifests/base/admission-policy.yaml";
 
-/// Checks all of it; what fails keeps nothing else from being looked at, unless nobody answers.
+/// Runs all checks. After a failure the others still run, unless the API server does not answer.
 pub(crate) async fn check(arguments: &CheckArgs, report: &mut Report) {
     let cluster = match Cluster::open(arguments.as_user.as_deref()).await {
         Ok(cluster) => cluster,
@@ -30,8 +30,8 @@ pub(crate) async fn check(arguments: &CheckArgs, report: &mut Report) {
     crd(&cluster.client, report).await;
     policy(&cluster, report).await;
     namespaces(&cluster, &arguments.scope, report).await;
-    if let Err(detail) = rights(&cluster, &arguments.scope, report).await {
-        report.failed("rights", &detail);
+    if let Err(detail) = permissions(&cluster, &arguments.scope, report).await {
+        report.failed("permissions", &detail);
     }
 }
 
@@ -66,9 +66,9 @@ async fn crd(client: &Client, report: &mut Report) {
     }
 }
 
-/// The policy and its binding. Without them wrong messages are found later, by the operator.
+/// Checks the policy and its binding. Without them the operator refuses invalid messages, but later.
 async fn policy(cluster: &Cluster, report: &mut Report) {
-    let hidden = "not looked at: you have no right to read admission policies, and the operator needs none";
+    let hidden = "skipped: you are not allowed to read admission policies, and the operator does not need to";
     match cluster.policy().await {
         Ok(Lookup::Is(policy)) if is_same_policy(&policy) => report.found("policy", "is this program's"),
         Ok(Lookup::Is(_)) => report.failed("policy", &format!("{POLICY_NAME} differs from this program's: {APPLY}")),
@@ -88,7 +88,7 @@ async fn policy(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// A name that nobody has is a mistake that nothing else would show.
+/// Checks that the watched namespaces exist. Nothing else would show such a mistake.
 async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) {
     for name in &scope.watch_namespaces {
         if matches!(cluster.namespace(name).await, Ok(Lookup::Absent)) {
@@ -97,7 +97,7 @@ async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) {
     }
 }
 
-async fn rights(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) -> Result<(), String> {
+async fn permissions(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) -> Result<(), String> {
     let user = cluster.user().await?;
     report.found("user", &user);
     let lease = scope.lease_namespace.as_deref().unwrap_or_else(|| cluster.client.default_namespace());
@@ -119,10 +119,10 @@ async fn rights(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) -> Re
         }
         if !granted.is_empty() {
             let detail = format!("{} {} in {}", granted.join(", "), resource(rule), places(&namespaces));
-            report.found("rights", &detail);
+            report.found("permissions", &detail);
         }
         for (namespaces, verbs) in missing {
-            report.failed("rights", &may_not(&user, &verbs, rule, &namespaces));
+            report.failed("permissions", &may_not(&user, &verbs, rule, &namespaces));
         }
     }
     Ok(())

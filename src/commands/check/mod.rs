@@ -1,5 +1,5 @@
-//! `check`: looks at a broker, at the cluster, or at both, and says what it finds, or what failed and what
-//! to do; or at schemas, which needs neither.
+//! `check`: checks a broker, the cluster, or both, and reports each finding, or what failed and how to fix it. It
+//! also checks schemas, which needs neither.
 
 mod broker;
 mod cluster;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::{USAGE, block_on, complain, fail, print};
 use crate::cli::CheckArgs;
 
-/// Checks what the arguments name.
+/// Runs the checks that the arguments name.
 #[must_use]
 pub fn main(arguments: &CheckArgs) -> ExitCode {
     if arguments.schemas.schemas || arguments.schemas.schema.is_some() {
@@ -27,19 +27,19 @@ async fn check(arguments: &CheckArgs) -> Report {
     if arguments.cluster {
         cluster::check(arguments, &mut report).await;
     }
-    if let Some((environment, files)) = arguments.way_to_broker() {
+    if let Some((environment, files)) = arguments.broker_to_check() {
         broker::check(&arguments.broker, environment, files, &mut report).await;
     }
     report
 }
 
-/// Tells what is found and what failed, and remembers how to end.
+/// Prints findings and failures, and keeps the exit code.
 struct Report {
     code: u8,
 }
 
 impl Report {
-    #[expect(clippy::unused_self, reason = "who may tell what is found has the report")]
+    #[expect(clippy::unused_self, reason = "findings and failures are reported in the same way")]
     fn found(&mut self, what: &str, detail: &str) {
         print(format!("{what:<14}{detail}\n"));
     }
@@ -49,7 +49,7 @@ impl Report {
         self.code = self.code.max(1);
     }
 
-    /// It failed because of a file that the command line names.
+    /// Reports a failure that a file on the command line caused.
     fn misused(&mut self, what: &str, detail: &str) {
         self.failed(what, detail);
         self.code = USAGE;

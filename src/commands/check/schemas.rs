@@ -1,5 +1,5 @@
-//! `check --schemas` and `check --schema`: what a catalog of schemas holds, and whether messages in files
-//! fit one of its schemas. Nothing is sent, and no broker is asked.
+//! `check --schemas` lists a catalog of schemas. `check --schema` checks messages in files against one of its schemas.
+//! Neither sends anything or connects to a broker.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub fn main(arguments: &SchemaCheckArgs) -> ExitCode {
     }
 }
 
-/// One line for each schema. It fails if one can't be used, as messages of it would be refused.
+/// Prints one line for each schema. Fails if one can't be used, because the operator would refuse its messages.
 fn list(catalog: &Catalog) -> ExitCode {
     let mut broken = 0_usize;
     let mut lines = Vec::new();

@@ -24,17 +24,17 @@ use fedora_message::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use fedora_message::message::secret::Secret;
 use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable, quoted};
 
-/// The namespace of a manifest that names none.
+/// The namespace of manifests without one.
 const DEFAULT_NAMESPACE: &str = "default";
-/// The deepest nesting of a document that is read: that of a body, and what it stands in.
+/// The maximum nesting of a document: that of a body, and of the object around it.
 const MAX_DEPTH: usize = MAX_BODY_DEPTH + 32;
-/// How many unknown fields are named.
+/// The maximum number of unknown fields that an error names.
 const MOST_SHOWN: usize = 5;
 
-/// What was read.
+/// The content of files.
 #[derive(Default)]
 pub struct Manifests {
-    /// The messages, in the order in which they stand there.
+    /// The messages, in the order of the files.
     pub messages: Vec<FedoraMessage>,
     /// The Secrets, by name.
     pub secrets: HashMap<SecretName, Arc<Secret>>,
@@ -93,7 +93,7 @@ impl Manifests {
     }
 
     fn add_secret(&mut self, json: &str) -> Result<(), String> {
-        // The decoder's own words could quote the data.
+        // The decoder's error could quote the data.
         let mut secret: KubeSecret = decode(json)
             .map_err(|_| "is not a valid Secret: data must be base64; put text under stringData".to_owned())?;
         let plain = secret.string_data.take().unwrap_or_default();
@@ -113,7 +113,8 @@ impl Manifests {
     }
 }
 
-/// The decoder of JSON works by recursion. Where fewer brackets open, none can be too deep.
+/// Refuses JSON that is nested too deeply: its decoder works by recursion. Counts the depth only if there are enough
+/// brackets.
 fn not_too_deep(json: &str) -> Result<(), String> {
     if memchr2_iter(b'{', b'[', json.as_bytes()).nth(MAX_DEPTH).is_some() && depth(json) > MAX_DEPTH {
         return Err(format!("is nested deeper than {MAX_DEPTH} levels: flatten it"));
@@ -125,7 +126,7 @@ fn in_document(number: usize, detail: &str) -> String {
     format!("document {number}: {detail}")
 }
 
-/// An object in a manifest, so far as all kinds have the same.
+/// The fields that objects of all kinds have.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Object<'a> {
@@ -133,14 +134,14 @@ struct Object<'a> {
     kind: Option<Value>,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
-    /// As it stands there: the bytes of a body are those that are sent.
+    /// The text of the spec: the bytes of a body are those that are sent.
     #[serde(borrow)]
     spec: Option<&'a RawValue>,
     #[serde(borrow)]
     items: Option<&'a RawValue>,
 }
 
-/// Decodes JSON whose depth was looked at before.
+/// Decodes JSON whose depth was checked before.
 fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
     let mut json = serde_json::Deserializer::from_str(json);
     json.disable_recursion_limit();
@@ -153,7 +154,7 @@ fn describe(error: &serde_json::Error) -> String {
     printable(detail.rfind(" at line ").map_or(detail.as_str(), |end| &detail[..end]), MAX_DETAIL)
 }
 
-/// Fields that the API server would warn of, and drop.
+/// Refuses fields that the API server would drop with a warning.
 fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
     if unknown.is_empty() {
         return Ok(());
@@ -166,7 +167,7 @@ fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
     Err(format!("has unknown fields: {}{more}; correct or remove them", shown.join(", ")))
 }
 
-/// Names that no API server would have, and which are printed as they are.
+/// Refuses names that no API server accepts, because they are printed as they are.
 fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
     const LONGEST: usize = 253;
     let plain =
@@ -182,7 +183,7 @@ fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// An object's metadata, with what the API server gives to an object that it stores.
+/// Returns an object's metadata, with the fields that the API server would add.
 fn metadata(json: Option<&RawValue>) -> Result<Metadata, String> {
     let mut metadata = json.map_or_else(|| Ok(Metadata::default()), read_metadata)?;
     refuse_strange_names(&metadata)?;
@@ -199,7 +200,7 @@ fn read_metadata(json: &RawValue) -> Result<Metadata, String> {
     decode(json.get()).map_err(|error| unread_metadata(json.get(), error))
 }
 
-/// Why metadata can't be read, without a position: nobody knows where they begin.
+/// Describes why metadata can't be read. A position would be relative to the beginning of the metadata.
 fn unread_metadata(json: &str, error: serde_json::Error) -> String {
     let object: Map<String, Value> = decode(json).unwrap_or_default();
     match object.get("creationTimestamp") {

@@ -1,4 +1,4 @@
-//! The janitor's schedule, step by step: what it gives out when, what it holds, and when it has to look for more.
+//! The schedule of the TTL controller, step by step.
 
 use crate::ttl::schedule::{Deletion, Expired, Schedule};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,7 +30,7 @@ fn listed(capacity: usize) -> Schedule {
 }
 
 #[test]
-fn each_is_given_out_once_when_its_time_has_come() {
+fn takes_each_resource_once_when_due() {
     let mut schedule = listed(10);
     for (name, second) in [("b", 2), ("a", 1), ("b", 2), ("c", 3)] {
         schedule.add(expired("apps", name), after(second));
@@ -44,7 +44,7 @@ fn each_is_given_out_once_when_its_time_has_come() {
 }
 
 #[test]
-fn of_many_the_first_are_held_and_the_others_are_found_when_these_are_gone() {
+fn holds_the_first_and_lists_the_others_later() {
     let mut schedule = Schedule::with_capacity(3);
     assert!(schedule.begin_list(after(0)));
     for second in (0..100).rev() {
@@ -54,7 +54,7 @@ fn of_many_the_first_are_held_and_the_others_are_found_when_these_are_gone() {
     assert_eq!(schedule.len(), 3);
     assert!(!schedule.begin_list(after(60)), "not while some are held that come first");
     assert_eq!(take_all(&mut schedule, after(60)), ["m0", "m1", "m2"]);
-    // What is noted meanwhile does not hide what is not held.
+    // A resource that is noted meanwhile does not hide those that are not held.
     schedule.add(expired("apps", "late"), after(1_000));
     assert!(schedule.begin_list(after(60)), "from second 3 on not all are known");
 
@@ -68,7 +68,7 @@ fn of_many_the_first_are_held_and_the_others_are_found_when_these_are_gone() {
 }
 
 #[test]
-fn a_list_that_fails_is_tried_again_ever_more_seldom_and_told_of_once() {
+fn failed_list_backs_off() {
     let mut schedule = Schedule::default();
     let mut now = after(0);
     let mut last_reported = Vec::new();
@@ -86,15 +86,15 @@ fn a_list_that_fails_is_tried_again_ever_more_seldom_and_told_of_once() {
 }
 
 #[test]
-fn an_api_server_in_trouble_is_left_alone_ever_longer_and_nothing_is_forgotten() {
+fn failed_deletion_backs_off() {
     let mut schedule = listed(10);
     for name in ["a", "b", "c"] {
         schedule.add(expired("apps", name), after(0));
     }
     let failed = Deletion::Failed("busy".to_owned());
     let [first, second] = [(); 2].map(|()| schedule.take(after(0)).unwrap());
-    assert!(schedule.finish(first, &failed, after(0), LONG), "it is told");
-    assert!(!schedule.finish(second, &failed, after(0), LONG), "once, though two were under way");
+    assert!(schedule.finish(first, &failed, after(0), LONG), "the first failure is logged");
+    assert!(!schedule.finish(second, &failed, after(0), LONG), "once, although two requests were in flight");
     assert_eq!(schedule.take(after(0)), None);
     assert_eq!(schedule.next(), after(1));
     let one = schedule.take(after(1)).unwrap();
@@ -106,7 +106,7 @@ fn an_api_server_in_trouble_is_left_alone_ever_longer_and_nothing_is_forgotten()
 }
 
 #[test]
-fn a_missing_right_in_one_namespace_holds_up_no_other() {
+fn denied_namespace_blocks_no_other() {
     let mut schedule = listed(3);
     schedule.add(expired("denied", "a"), after(0));
     schedule.add(expired("denied", "b"), after(0));
@@ -119,11 +119,11 @@ fn a_missing_right_in_one_namespace_holds_up_no_other() {
     assert_eq!(take_all(&mut schedule, after(0)), ["c", "d"], "of too many, those that can go are held");
     let again = schedule.take(after(1)).unwrap();
     assert_eq!(again.namespace, "denied");
-    assert!(!schedule.finish(again, &denied, after(1), LONG), "it was told before");
+    assert!(!schedule.finish(again, &denied, after(1), LONG), "it was logged before");
 }
 
 #[test]
-fn what_is_to_be_looked_at_later_comes_again() {
+fn later_resource_comes_again() {
     let mut schedule = listed(10);
     schedule.add(expired("apps", "a"), after(0));
     let a = schedule.take(after(0)).unwrap();
@@ -137,7 +137,7 @@ fn what_is_to_be_looked_at_later_comes_again() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_ends_all_pauses() {
+fn clock_set_back_ends_pauses() {
     let mut schedule = listed(10);
     schedule.add(expired("apps", "a"), after(0));
     let a = schedule.take(after(1_000)).unwrap();
@@ -148,7 +148,7 @@ fn a_clock_that_was_set_back_ends_all_pauses() {
 }
 
 #[test]
-fn a_term_begins_with_nothing_but_a_list() {
+fn term_begins_with_a_list() {
     let mut schedule = listed(10);
     schedule.add(expired("apps", "a"), after(0));
     schedule.begin();
