@@ -136,7 +136,8 @@ impl<'a> TestNamespace<'a> {
         self.selected("status.status!=true")
     }
 
-    /// Returns the names of the messages that are sent, or `None` if the API server does not answer.
+    /// Returns the names of the messages that are sent, or `None` if the API server does not
+    /// answer.
     pub fn sent(&self) -> Option<Vec<String>> {
         self.selected("status.status=true")
     }

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The topic prefix of production. The library removes the dots at its end, and so does the operator.
+/// The topic prefix of production. The library removes the dots at its end, and so does the
+/// operator.
 pub const PREFIX: &str = "org.fedoraproject.prod.";
 
 /// A message as a user writes it.
@@ -26,7 +27,8 @@ impl Case {
     /// Returns the manifest as JSON.
     pub fn manifest(&self, name: &str) -> String {
         let Self { env, topic, body, fields, .. } = self;
-        // The body stays as written. The other fields form one object, which is left open for the body.
+        // The body stays as written. The other fields form one object, which is left open for the
+        // body.
         let mut message = fields.clone();
         message["topic"] = json!(topic);
         let message = message.to_string();
@@ -92,8 +94,8 @@ pub fn parse(json: &str) -> Value {
     Value::deserialize(&mut json).expect("valid JSON")
 }
 
-/// Texts that some encoder, decoder or line splitter has failed on. Each one is a value and a key of a
-/// body, and a header.
+/// Texts that some encoder, decoder or line splitter has failed on. Each one is a value and a key
+/// of a body, and a header.
 const TEXTS: [(&str, &str); 19] = [
     ("empty text", ""),
     ("white space", " \t\n\r "),
@@ -146,8 +148,8 @@ const BODIES: [(&str, &str); 15] = [
     ("numbers in order", r#"{"list": [3, 1, 2, 1, -1, 1.5, 1]}"#),
 ];
 
-/// Numbers as written and as stored. The API server stores whole numbers without an exponent as 64-bit
-/// integers, and all others as 64-bit floats.
+/// Numbers as written and as stored. The API server stores whole numbers without an exponent as
+/// 64-bit integers, and all others as 64-bit floats.
 const NUMBERS: [(&str, &str); 33] = [
     ("0", "0"),
     ("-1", "-1"),

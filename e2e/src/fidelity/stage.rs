@@ -1,5 +1,5 @@
-//! Compares messages with those of the Python library: on the wire, and as the library's consumer reads
-//! them. Only id and time may differ.
+//! Compares messages with those of the Python library: on the wire, and as the library's consumer
+//! reads them. Only id and time may differ.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -64,7 +64,8 @@ impl Stage {
         Self { cases, bodies, references, wire, library }
     }
 
-    /// Returns all cases as a stream of JSON, or of YAML with a `separator`. [`number`] reads their names.
+    /// Returns all cases as a stream of JSON, or of YAML with a `separator`. [`number`] reads their
+    /// names.
     pub fn manifests(&self, prefix: &str, separator: &str) -> String {
         let manifest =
             |(number, case): (usize, &Case)| separator.to_owned() + &case.manifest(&format!("{prefix}-{number}"));
@@ -145,8 +146,8 @@ impl Stage {
     }
 }
 
-/// Returns the differences between two messages on the wire, without ids and times. Checks the form of
-/// ids and times.
+/// Returns the differences between two messages on the wire, without ids and times. Checks the form
+/// of ids and times.
 fn on_the_wire(ours: &BasicGetMessage, theirs: &BasicGetMessage, at: &RangeInclusive<DateTime<Utc>>) -> Vec<String> {
     let (mut ours, mut theirs) = (facets(ours), facets(theirs));
     let mut differences = Vec::new();
@@ -188,8 +189,8 @@ fn on_the_wire(ours: &BasicGetMessage, theirs: &BasicGetMessage, at: &RangeInclu
     differences
 }
 
-/// Returns all properties of a message on the wire as texts, without unset ones. A header has the key
-/// `header NAME`, and its value begins with its AMQP type.
+/// Returns all properties of a message on the wire as texts, without unset ones. A header has the
+/// key `header NAME`, and its value begins with its AMQP type.
 fn facets(message: &BasicGetMessage) -> BTreeMap<String, String> {
     let properties = &message.properties;
     let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);

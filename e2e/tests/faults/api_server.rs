@@ -1,5 +1,5 @@
-//! The API server is killed, frozen, full, compacted or refusing while messages flow. Each time, the
-//! operator sends no message twice, because it remembers confirmed messages.
+//! The API server is killed, frozen, full, compacted or refusing while messages flow. Each time,
+//! the operator sends no message twice, because it remembers confirmed messages.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The broker is killed, frozen, stopped or blocked, or closes connections and channels, while messages
-//! flow.
+//! The broker is killed, frozen, stopped or blocked, or closes connections and channels, while
+//! messages flow.
 
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -53,8 +53,8 @@ pub struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// Declares the queue, and creates half of the messages. The others follow when messages flow, and
-    /// so during the fault.
+    /// Declares the queue, and creates half of the messages. The others follow when messages flow,
+    /// and so during the fault.
     pub fn open(kube: &'a Kube, broker: &Broker, title: &'static str) -> Self {
         let namespace = TestNamespace::on(kube, title);
         namespace.store_certificate(broker, "publisher");
@@ -92,8 +92,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Waits until this operator has sent a random number of messages, at most `most`. Then starts to
-    /// create the rest.
+    /// Waits until this operator has sent a random number of messages, at most `most`. Then starts
+    /// to create the rest.
     pub fn wait_for_flow(&mut self, operator: &Operator, most: usize) {
         let wanted = self.random.usize(1..=most.max(1));
         wait_until(RECOVERY, "messages flow", || operator.count_in_log("reason=\"Sent\"") >= wanted)
@@ -144,7 +144,8 @@ impl<'a> Ledger<'a> {
         assert!(duplicates <= most, "{duplicates} duplicates, more than {most}");
     }
 
-    /// Returns the number of messages that are not sent, or `None` if the API server does not answer.
+    /// Returns the number of messages that are not sent, or `None` if the API server does not
+    /// answer.
     pub fn pending(&self) -> Option<usize> {
         Some(self.namespace.pending()?.len())
     }

@@ -1,5 +1,5 @@
-//! AMQP as a broker speaks it, byte by byte, for frames that no broker sends. The numbers are those of
-//! the AMQP 0-9-1 specification.
+//! AMQP as a broker speaks it, byte by byte, for frames that no broker sends. The numbers are those
+//! of the AMQP 0-9-1 specification.
 
 use std::io::{Read, Result, Write};
 

@@ -1,5 +1,5 @@
-//! Secrets appear, change, break and disappear while messages need them. Each message is sent once its
-//! Secret is valid, and no message is sent with withdrawn credentials.
+//! Secrets appear, change, break and disappear while messages need them. Each message is sent once
+//! its Secret is valid, and no message is sent with withdrawn credentials.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,5 +1,5 @@
-//! A hostile broker with a valid certificate. It can neither end the operator, nor fill its memory, nor
-//! control a terminal through a status, nor delay messages of the other environment.
+//! A hostile broker with a valid certificate. It can neither end the operator, nor fill its memory,
+//! nor control a terminal through a status, nor delay messages of the other environment.
 
 use std::io::{Result, Write};
 use std::thread;

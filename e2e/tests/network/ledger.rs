@@ -1,5 +1,5 @@
-//! Compares statuses with received messages: no message is missing, none is falsely marked as sent, and
-//! none arrives twice without need.
+//! Compares statuses with received messages: no message is missing, none is falsely marked as sent,
+//! and none arrives twice without need.
 
 use std::collections::BTreeSet;
 
@@ -39,8 +39,8 @@ impl<'a> Ledger<'a> {
         assert!(sent.is_subset(&received), "marked as sent, but not received");
     }
 
-    /// Waits until all messages are marked as sent, and asserts that each arrives. At most `in_flight`
-    /// messages arrive twice, with equal copies. Returns the number of copies.
+    /// Waits until all messages are marked as sent, and asserts that each arrives. At most
+    /// `in_flight` messages arrive twice, with equal copies. Returns the number of copies.
     pub fn wait_for_all(&mut self, in_flight: usize) -> usize {
         let all: BTreeSet<String> = wait_for(2 * SOON, "all messages are sent", || {
             let stored = self.namespace.messages();

@@ -1,5 +1,5 @@
-//! The network between operator and broker fails, Secrets change, and brokers are hostile. The operator
-//! keeps its promises.
+//! The network between operator and broker fails, Secrets change, and brokers are hostile. The
+//! operator keeps its promises.
 
 mod amqp;
 mod connections;

@@ -1,5 +1,5 @@
-//! The operator leaves nothing behind of sent or deleted messages, also across namespaces and across
-//! restarts.
+//! The operator leaves nothing behind of sent or deleted messages, also across namespaces and
+//! across restarts.
 
 use rig::wait_until;
 

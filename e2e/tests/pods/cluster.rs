@@ -12,8 +12,8 @@ use e2e::{Operator, TestNamespace, install};
 /// The deadline for a Pod on a busy machine. It includes the time that the CLI waits for a broker.
 pub const POD_DEADLINE: Duration = Duration::from_mins(3);
 
-/// Returns the shared cluster, with CRD and admission policy installed. Moves the calling thread into
-/// its network.
+/// Returns the shared cluster, with CRD and admission policy installed. Moves the calling thread
+/// into its network.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| {
@@ -74,7 +74,8 @@ pub fn wait_for_reason(namespace: &TestNamespace, name: &str, reason: &str) -> V
     last
 }
 
-/// Waits until every message of a namespace is sent. The deadline starts again with each sent message.
+/// Waits until every message of a namespace is sent. The deadline starts again with each sent
+/// message.
 pub fn wait_for_all_sent(namespace: &TestNamespace) {
     let mut progress = (0, Instant::now());
     wait_until(Duration::MAX, "all messages are sent", || {

@@ -1,4 +1,5 @@
-//! The status of a message when its Pod can't send it: each cause has its own text, and appears soon.
+//! The status of a message when its Pod can't send it: each cause has its own text, and appears
+//! soon.
 
 use rig::broker::Options;
 use rig::{Broker, Pki, wait_until};

@@ -44,8 +44,8 @@ fn ids(consumer: &RawConsumer, at_least: usize) -> Vec<String> {
     consumer.take(at_least, POD_DEADLINE).iter().map(id).collect()
 }
 
-/// Pods deliver while the direct connection is cut, and direct delivery resumes afterwards. No message
-/// arrives twice.
+/// Pods deliver while the direct connection is cut, and direct delivery resumes afterwards. No
+/// message arrives twice.
 #[test]
 fn falls_back_while_connection_is_cut() {
     const TOPIC: &str = "pods.fallback";
@@ -80,8 +80,8 @@ fn falls_back_while_connection_is_cut() {
     assert_eq!(received, expected, "each message once");
 }
 
-/// The broker receives messages, and its confirms are lost. The messages that detect this go both ways
-/// with the same id. All others go by Pods only.
+/// The broker receives messages, and its confirms are lost. The messages that detect this go both
+/// ways with the same id. All others go by Pods only.
 #[test]
 fn falls_back_after_lost_confirms() {
     const TOPIC: &str = "pods.unconfirmed";

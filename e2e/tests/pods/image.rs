@@ -75,8 +75,8 @@ fn interpreter(program: &[u8]) -> Option<usize> {
     (0..count).map(|header| start + header * size).find(|at| kind(*at) == INTERPRETER)
 }
 
-/// The operator runs as a Deployment, under a service account with the permissions of manifests/base,
-/// in a namespace that admits only restricted Pods.
+/// The operator runs as a Deployment, under a service account with the permissions of
+/// manifests/base, in a namespace that admits only restricted Pods.
 #[test]
 fn runs_from_image() {
     let cluster = cluster();

@@ -1,5 +1,5 @@
-//! Least privilege: the permissions in manifests/base and in manifests/components/pods suffice for Pods,
-//! and the operator uses each of them.
+//! Least privilege: the permissions in manifests/base and in manifests/components/pods suffice for
+//! Pods, and the operator uses each of them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! An operator that ends at any moment leaves its Pods to the next one. A message never has two Pods.
+//! An operator that ends at any moment leaves its Pods to the next one. A message never has two
+//! Pods.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +68,8 @@ fn replaces_deleted_pod() {
         "{text}"
     );
     operator.stop();
-    // The Pods of the next operator run. Delete the pending Pod that the first operator may have left.
+    // The Pods of the next operator run. Delete the pending Pod that the first operator may have
+    // left.
     namespace.kubectl(&["delete", "pods", "--all"]);
     let _next = crate::cluster::operator(&namespace, "pod", &[]);
     let status = wait_for_reason(&namespace, "hello", "Sent");

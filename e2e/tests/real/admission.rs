@@ -1,5 +1,5 @@
-//! Admission of messages by the API server: schema, CEL rules and policy. docs/admission.md lists the
-//! rules. The [catalog](crate::catalog) holds the error for each mistake.
+//! Admission of messages by the API server: schema, CEL rules and policy. docs/admission.md lists
+//! the rules. The [catalog](crate::catalog) holds the error for each mistake.
 
 mod changes;
 

@@ -1,5 +1,6 @@
-//! The catalog of bad inputs: mistakes of users, the part that refuses each, and the exact message that
-//! the user reads. The data are in `testdata/bad-inputs`. Its README describes how to add an entry.
+//! The catalog of bad inputs: mistakes of users, the part that refuses each, and the exact message
+//! that the user reads. The data are in `testdata/bad-inputs`. Its README describes how to add an
+//! entry.
 //!
 //! This module reads the entries and tests the rules for all of them. The modules below run them on
 //! real parts.
@@ -90,7 +91,8 @@ impl<Input> Entry<Input> {
     }
 }
 
-/// Asserts the outcomes of all entries. Prints each different one as the catalog would have to state it.
+/// Asserts the outcomes of all entries. Prints each different one as the catalog would have to
+/// state it.
 fn assert_expected<Input>(entries: &[Entry<Input>], outcomes: impl IntoIterator<Item = (usize, Outcome)>) {
     let mut wrong = String::new();
     let mut seen = 0;

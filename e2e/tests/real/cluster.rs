@@ -1,5 +1,5 @@
-//! `check --cluster`, and the operator on an incomplete API server: it waits, reports the reason, and
-//! starts once somebody has fixed it.
+//! `check --cluster`, and the operator on an incomplete API server: it waits, reports the reason,
+//! and starts once somebody has fixed it.
 
 use std::path::{Path, PathBuf};
 

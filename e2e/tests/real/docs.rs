@@ -1,4 +1,5 @@
-//! The documents: the API server accepts their examples, links resolve, and every reason is explained.
+//! The documents: the API server accepts their examples, links resolve, and every reason is
+//! explained.
 
 use std::fs;
 

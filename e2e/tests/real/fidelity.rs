@@ -14,8 +14,8 @@ use e2e::{Operator, TestNamespace, shared};
 fn operator_matches_library() {
     let stage = Stage::set(&shared().broker, "fidelity-operator", all("fidelity-operator"), Case::stored);
     let namespace = TestNamespace::with_publisher("fidelity");
-    // The operator finds half of the objects by list, and equal ones by watch. `create` stores them:
-    // server-side apply accepts no control characters and no long keys.
+    // The operator finds half of the objects by list, and equal ones by watch. `create` stores
+    // them: server-side apply accepts no control characters and no long keys.
     namespace.create(&stage.manifests("list", ""));
     let _operator = Operator::start(&namespace, &["--prod-topic-prefix", PREFIX]);
     namespace.create(&stage.manifests("watch", ""));

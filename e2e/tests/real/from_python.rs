@@ -1,4 +1,5 @@
-//! docs/from-python.md shows the examples as they are, they run, and consumers receive equal messages.
+//! docs/from-python.md shows the examples as they are, they run, and consumers receive equal
+//! messages.
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! The operator on real parts: an API server, a RabbitMQ that is set up like Fedora's, and the
 //! Python fedora-messaging library.
 //!
-//! All tests share one API server and one broker. Each test has its own namespace and topics. A test
-//! that breaks a part starts its own.
+//! All tests share one API server and one broker. Each test has its own namespace and topics. A
+//! test that breaks a part starts its own.
 
 mod admission;
 mod bodies;

@@ -1,5 +1,5 @@
-//! Alerts, runbooks and dashboard: they use exported metrics only, and each alert has its page and its
-//! tests. An API server with the CRDs of the Prometheus operator accepts the component.
+//! Alerts, runbooks and dashboard: they use exported metrics only, and each alert has its page and
+//! its tests. An API server with the CRDs of the Prometheus operator accepts the component.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Least privilege: the permissions in manifests/base/rights.yaml suffice, and the operator needs each
-//! of them.
+//! Least privilege: the permissions in manifests/base/rights.yaml suffice, and the operator needs
+//! each of them.
 
 use std::path::PathBuf;
 

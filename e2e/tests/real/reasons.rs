@@ -180,8 +180,8 @@ fn resends_after_confirm_timeout() {
     assert_eq!(ids, [status["messageId"].clone()], "all copies are equal");
 }
 
-/// A blocked broker receives no message twice. After a crash, the operator uses the broker as soon as
-/// it is back.
+/// A blocked broker receives no message twice. After a crash, the operator uses the broker as soon
+/// as it is back.
 #[test]
 fn resumes_after_outage() {
     let namespace = TestNamespace::new("away");

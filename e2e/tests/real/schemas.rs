@@ -1,5 +1,5 @@
-//! The real schemas of Fedora's messages: the validator agrees with the library, real classes reach a
-//! real consumer, and the operator follows changes of the catalog's file.
+//! The real schemas of Fedora's messages: the validator agrees with the library, real classes reach
+//! a real consumer, and the operator follows changes of the catalog's file.
 
 use std::collections::BTreeMap;
 use std::fs;

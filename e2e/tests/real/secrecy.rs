@@ -1,5 +1,5 @@
-//! Key material stays secret. With all logs at trace level, and with good, bad, rotated and foreign keys,
-//! no part of a key is in logs, statuses, Events or the output of commands.
+//! Key material stays secret. With all logs at trace level, and with good, bad, rotated and foreign
+//! keys, no part of a key is in logs, statuses, Events or the output of commands.
 
 use k8s_openapi::ByteString;
 use rig::ClientCert;

@@ -1,4 +1,5 @@
-//! Traces reach a collector and consumers. The collector of the tests keeps the bytes that it receives.
+//! Traces reach a collector and consumers. The collector of the tests keeps the bytes that it
+//! receives.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! The operator deletes finished messages when their time to live is over: in few requests, once, and
-//! nothing else.
+//! The operator deletes finished messages when their time to live is over: in few requests, once,
+//! and nothing else.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

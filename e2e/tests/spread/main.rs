@@ -55,8 +55,8 @@ fn drain(broker: &Broker, good: usize, among_bad: bool) -> f64 {
     let (_port, stg) = unused_broker_url();
     let arguments = ["--watch-namespaces", &namespace.name, "--stg-amqp-url", &stg];
     let operator = Operator::launch(&shared().kube.kubeconfig(), &broker.url(), &arguments, "info");
-    // Requests to the API server, or reads of the whole log, would slow down the operator as much as
-    // the bad messages.
+    // Requests to the API server, or reads of the whole log, would slow down the operator as much
+    // as the bad messages.
     let (mut read, mut sent) = (0, 0);
     let all_sent = || {
         let log = operator.log_from(read);
@@ -85,14 +85,14 @@ fn good_messages_keep_their_rate() {
     let good = message_count(1000);
     let config = format!("max_message_size = {LARGEST}\n");
     let broker = Broker::start_with(&Options { config, ..Options::default() }).expect("a broker");
-    // In a cluster, the API server has its own machines. Without its own cores, it would slow down with
-    // the operator.
+    // In a cluster, the API server has its own machines. Without its own cores, it would slow down
+    // with the operator.
     let _cores = SeparateCores::new(&shared().kube, &broker).expect("cores");
     // The first round warms up the API server, and does not count.
     drain(&broker, good, false);
     let mut shares = Vec::new();
-    // The speed of a machine changes, and each round stores more objects. So the test compares only the
-    // two rounds of a pair, and alternates their order.
+    // The speed of a machine changes, and each round stores more objects. So the test compares only
+    // the two rounds of a pair, and alternates their order.
     while shares.len() < FEW || (shares.len() < MANY && mean(&shares) < SHARE) {
         let among_first = shares.len() % 2 == 1;
         let [first, second] = [among_first, !among_first].map(|among_bad| drain(&broker, good, among_bad));

@@ -1,7 +1,7 @@
 //! Expands the catalog's abbreviations: long texts, and JSON that YAML can't express.
 
-/// Expands `{repeat:TEXT:COUNT}` anywhere, and `{nested:LEVELS}`, `{headers:COUNT}` and `{raw:JSON}`
-/// in place of a whole JSON string.
+/// Expands `{repeat:TEXT:COUNT}` anywhere, and `{nested:LEVELS}`, `{headers:COUNT}` and
+/// `{raw:JSON}` in place of a whole JSON string.
 pub fn expand(text: &str) -> String {
     let mut text = text.to_owned();
     for (open, close, write) in [
