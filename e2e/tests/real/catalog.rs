@@ -37,7 +37,7 @@ struct Entry<Input> {
     /// The reason in the status, if the input is stored.
     reason: Option<String>,
     /// The message that the user reads. Placeholders replace parts that differ between runs.
-    #[serde(default, rename = "words")]
+    #[serde(default)]
     message: String,
     /// The operator's message without schema and policy, if admission refuses the input.
     operator: Option<String>,
@@ -99,7 +99,7 @@ fn assert_expected<Input>(entries: &[Entry<Input>], outcomes: impl IntoIterator<
     for (index, outcome) in outcomes {
         seen += 1;
         if outcome != entries[index].expected() {
-            describe(&mut wrong, &entries[index].name, "words", &outcome);
+            describe(&mut wrong, &entries[index].name, "message", &outcome);
         }
     }
     assert!(wrong.is_empty(), "the catalog differs:\n{wrong}");

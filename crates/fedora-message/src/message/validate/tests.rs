@@ -320,7 +320,7 @@ fn refuses_reserved_headers() {
         "fedora_messaging",
         "fedora_messagingx",
         "fedora_messaging_",
-        "fedora_messaging_colour",
+        "fedora_messaging_color",
         "fedora_messaging_user",
         "fedora_messaging_user_",
         "fedora_messaging_users_alice",
