@@ -16,7 +16,9 @@ use clap_complete::Shell;
 
 use self::pods::PodArgs;
 pub use self::schemas::{SchemaArgs, SchemaCheckArgs};
-use self::values::{BrokerUrl, environment, exchange, lease_name, namespace, topic_prefix, watched_namespace};
+use self::values::{
+    BrokerUrl, admin_address, environment, exchange, lease_name, namespace, topic_prefix, watched_namespace,
+};
 use crate::broker::address::BrokerAddress;
 use crate::broker::pool::Brokers;
 use fedora_message::api::v1alpha1::Environment;
@@ -93,7 +95,7 @@ pub struct RunArgs {
     #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = value_parser!(u32).range(..=MAX_TTL_SECONDS))]
     pub default_ttl_seconds_after_finished: Option<u32>,
     /// Address that serves /metrics, /livez and /readyz
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT", value_parser = admin_address)]
     pub admin_address: SocketAddr,
     /// Format of log lines. The default is text on a terminal, and json elsewhere. RUST_LOG sets
     /// the level, for example info or fedora_message_operator=debug

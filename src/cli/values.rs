@@ -1,6 +1,7 @@
 //! The values of flags and variables: what clap's own parsers can't check.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 
 use clap::Arg;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -50,6 +51,13 @@ pub(crate) fn topic_prefix(prefix: &str) -> Result<String, String> {
         "" => Ok(String::new()),
         prefix => valid_topic(prefix).map(|()| prefix.to_owned()).map_err(|detail| format!("the prefix {detail}")),
     }
+}
+
+/// Parses an IP address and a port. The text of the standard library does not say what is expected.
+pub(crate) fn admin_address(address: &str) -> Result<SocketAddr, String> {
+    address
+        .parse()
+        .map_err(|_| "must be an IP address and a port: write for example 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
 pub(crate) fn exchange(name: &str) -> Result<String, String> {

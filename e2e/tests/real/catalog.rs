@@ -194,7 +194,6 @@ const OTHERS: &[&str] = &[
     "is not in 0..",
     "is not in 1..",
     "invalid digit found in string",
-    "invalid socket address syntax",
     "[possible values: ",
     "required arguments were not provided",
     "unexpected argument",
