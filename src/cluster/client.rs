@@ -1,62 +1,87 @@
-//! The connection to the API server: kube's own, but with `TCP_NODELAY`, without which the first
-//! request on each connection waits some 40 ms for the peer's delayed acknowledgement; with idle connections
-//! closed before the API server closes them; and without hidden retries, as everybody here retries in his own way.
+//! The connections to the API server. They are kube's own, with these changes:
+//!
+//! - `TCP_NODELAY`. Without it the first request on each connection waits some 40 ms for the peer's
+//!   delayed acknowledgement.
+//! - Idle connections are closed before the API server closes them.
+//! - A connection whose peer is gone is detected: by TCP while it is idle, and by an answer that
+//!   does not come. Then all idle connections are discarded, because they probably died at the same
+//!   moment.
+//! - No hidden retries. Each caller here retries in its own way.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use futures::future::{BoxFuture, FutureExt};
 use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt};
 use kube::config::{InferConfigError, KubeconfigError};
 use kube::{Client, Config};
-use tower::{BoxError, ServiceBuilder};
+use parking_lot::Mutex;
+use tower::{BoxError, Service, ServiceBuilder};
 use tracing::debug;
 
-/// Who asks, in the API server's audit log and for its priority and fairness.
+/// The name of this program in the API server's audit log and in its priority and fairness.
 const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// After this time without a request a connection is not used again. API servers close it after 90 seconds, as hyper
-/// would by itself: a request that is made at that moment is lost.
+/// A connection is not used again after this time without a request. API servers close it after 90
+/// seconds, as hyper would by itself. A request that is made at that moment is lost.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// TCP asks the peer whether it is there after this time of silence, and then as often in this
+/// interval.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// A connection is dead after so many questions without an answer.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// A connection is dead if the peer has not acknowledged bytes for this time. Without it TCP tries
+/// for a quarter of an hour.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A caller that gives a request up after this time did not get an answer. The shortest timeout of
+/// a caller is longer.
+const NO_ANSWER: Duration = Duration::from_secs(4);
 
-/// A client for the cluster of `KUBECONFIG`, or of the pod's service account. The error says what
-/// to do.
-pub async fn client() -> Result<Client, String> {
+/// Discards the idle connections of a client.
+pub type Discard = Arc<dyn Fn() + Send + Sync>;
+
+/// Creates a client for the cluster of `KUBECONFIG`, or of the pod's service account, and what
+/// discards its idle connections. The error says what to do.
+pub async fn client() -> Result<(Client, Discard), String> {
     build(configuration().await?)
 }
 
-/// Where that cluster is, and who asks.
-pub(crate) async fn configuration() -> Result<Config, String> {
+/// Returns where that cluster is, and as which user to ask.
+pub(super) async fn configuration() -> Result<Config, String> {
     let mut config = Config::infer().await.map_err(|error| {
-        let detail = no_cluster(&error);
-        format!("no cluster: {detail}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
+        let cause = no_cluster(&error);
+        format!("no cluster: {cause}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
     })?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
     Ok(config)
 }
 
-/// The same, but as another user.
-pub(crate) fn acting_as(mut config: Config, user: &str) -> Config {
+/// Returns the same configuration, as another user.
+pub(super) fn acting_as(mut config: Config, user: &str) -> Config {
     config.auth_info.impersonate = Some(user.to_owned());
     config
 }
 
-/// A client of this configuration; the error says what to do.
-pub(crate) fn build(config: Config) -> Result<Client, String> {
+/// Creates a client of this configuration. The error says what to do.
+pub(super) fn build(config: Config) -> Result<(Client, Discard), String> {
     let url = config.cluster_url.clone();
-    let client = connect(config)
+    let connected = open(config)
         .map_err(|error| format!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))?;
     debug!(%url, "the cluster");
-    Ok(client)
+    Ok(connected)
 }
 
-/// Why there is no cluster. What is said of a kubeconfig that can't be decoded would quote it, and there
-/// may be a token or a key in it.
+/// Explains why there is no cluster. The description of a kubeconfig that can't be decoded would
+/// quote it, and it may hold a token or a key.
 fn no_cluster(error: &InferConfigError) -> String {
     match error.source().and_then(|source| source.downcast_ref()) {
         Some(KubeconfigError::Parse(mistake)) => match mistake.location() {
@@ -67,37 +92,129 @@ fn no_cluster(error: &InferConfigError) -> String {
     }
 }
 
-/// A client for the cluster that the configuration names.
+/// Creates a client for the cluster that the configuration names.
 pub fn connect(config: Config) -> Result<Client, kube::Error> {
+    open(config).map(|(client, _)| client)
+}
+
+/// Creates a client, and what discards its idle connections.
+fn open(config: Config) -> Result<(Client, Discard), kube::Error> {
     if config.proxy_url.is_some() {
         // It says that proxies are not supported, and which one was configured.
-        return Client::try_from(config);
+        return Client::try_from(config).map(|client| (client, Arc::new(|| {}) as Discard));
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    let http: HyperClient<_, Body> =
-        HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector);
+    let connections = Connections::new(connector);
+    let discard = {
+        let connections = connections.clone();
+        Arc::new(move || connections.discard(&connections.pool()))
+    };
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(http);
-    Ok(Client::new(service, config.default_namespace))
+        .service(connections);
+    Ok((Client::new(service, config.default_namespace), discard))
 }
 
-/// What the API server says, or what keeps it from being asked: without the answer's other parts.
+/// The connections to one API server.
+#[derive(Clone)]
+struct Connections<C> {
+    connector: C,
+    pool: Arc<Mutex<Arc<Pool<C>>>>,
+}
+
+/// Connections that are used again.
+type Pool<C> = HyperClient<C, Body>;
+
+impl<C: Connect + Clone + Send + Sync + 'static> Connections<C> {
+    fn new(connector: C) -> Self {
+        let pool = Arc::new(Mutex::new(new_pool(connector.clone())));
+        Self { connector, pool }
+    }
+
+    fn pool(&self) -> Arc<Pool<C>> {
+        self.pool.lock().clone()
+    }
+
+    /// Discards the idle connections of this pool, unless that has happened. Requests in flight are
+    /// not disturbed.
+    fn discard(&self, pool: &Arc<Pool<C>>) {
+        let mut current = self.pool.lock();
+        if Arc::ptr_eq(&current, pool) {
+            *current = new_pool(self.connector.clone());
+        }
+    }
+}
+
+fn new_pool<C: Connect + Clone + Send + Sync + 'static>(connector: C) -> Arc<Pool<C>> {
+    Arc::new(HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector))
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Service<Request<Body>> for Connections<C> {
+    type Response = Response<Incoming>;
+    type Error = HyperError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let pool = self.pool();
+        let answer = pool.request(request);
+        let unanswered = Unanswered { connections: self.clone(), pool, since: Some(Instant::now()) };
+        async move {
+            let answer = answer.await;
+            unanswered.end();
+            answer
+        }
+        .boxed()
+    }
+}
+
+/// A request without an answer. If the caller gives it up, the idle connections are discarded.
+struct Unanswered<C: Connect + Clone + Send + Sync + 'static> {
+    connections: Connections<C>,
+    pool: Arc<Pool<C>>,
+    since: Option<Instant>,
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Unanswered<C> {
+    /// The answer has come, or an error.
+    fn end(mut self) {
+        self.since = None;
+    }
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Drop for Unanswered<C> {
+    fn drop(&mut self) {
+        if self.since.is_some_and(|since| since.elapsed() >= NO_ANSWER) {
+            debug!("the API server does not answer: idle connections are discarded");
+            self.connections.discard(&self.pool);
+        }
+    }
+}
+
+/// Describes what the API server answers, or what keeps it from being asked.
 #[must_use]
 pub fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 401 => {
-            "the API server does not know who asks (401): check the user in KUBECONFIG, or the pod's ServiceAccount"
+            "the API server rejected the credentials (401): check the user in KUBECONFIG, or the pod's ServiceAccount"
                 .to_owned()
         }
         kube::Error::Api(status) => format!("the API server says: {} ({})", status.message, status.code),
@@ -105,7 +222,7 @@ pub fn describe(error: &kube::Error) -> String {
     }
 }
 
-/// The same, with what to do for the one who runs the operator.
+/// Describes the same, and says what to do.
 #[must_use]
 pub fn explain(error: &kube::Error) -> String {
     match error {
@@ -114,7 +231,8 @@ pub fn explain(error: &kube::Error) -> String {
     }
 }
 
-/// What is at the bottom of an error: of no connection, what the operating system or TLS says.
+/// Returns what is at the bottom of an error. If there is no connection, that is what the operating
+/// system or TLS says.
 fn root(error: &kube::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

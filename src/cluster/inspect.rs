@@ -43,8 +43,9 @@ impl Cluster {
     pub async fn open(user: Option<&str>) -> Result<Self, String> {
         let config = configuration().await?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = build(config.clone())?;
-        let subject = user.map_or_else(|| Ok(client.clone()), |user| build(acting_as(config, user)))?;
+        let (client, _) = build(config.clone())?;
+        let subject =
+            user.map_or_else(|| Ok(client.clone()), |user| build(acting_as(config, user)).map(|(client, _)| client))?;
         Ok(Self { url, client, subject })
     }
 

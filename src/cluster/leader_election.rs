@@ -1,59 +1,60 @@
 //! Leader election by a `coordination.k8s.io` Lease: of several operators one sends at a time.
 //!
-//! Whoever wants to lead writes its name into the Lease and renews it; the others wait until it is
-//! released, or has not been renewed for its duration. Clocks are never compared: how long a Lease
-//! was not renewed is measured by the one who watches it. [`decide`] is the pure part.
+//! The leader writes its name into the Lease and renews it. The others wait until the Lease is
+//! released, or was not renewed for its duration. Clocks are never compared: each operator measures
+//! for itself how long the Lease was not renewed. [`decide`] is the pure part.
 
 use std::future::Future;
 use std::time::Duration;
 
 use chrono::Utc;
-use futures::TryStreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{PostParams, WatchEvent, WatchParams};
-use kube::{Api, Client};
+use kube::Api;
+use kube::api::PostParams;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::client::{describe, explain};
-use super::watch::TELLS_ALL;
+use super::client;
+use super::list::ListError;
+use super::watch::{ObjectState, TELLS_ALL, WatchKind, Watches};
 use crate::log_throttle::LogThrottle;
 
-/// How long a Lease holds after it was renewed. These three are client-go's usual times.
+/// A Lease holds for this time after it was renewed. This and the next two are client-go's usual
+/// times.
 const DURATION: Duration = Duration::from_secs(15);
-/// How long the leader goes on without having renewed it. The rest is for requests on their way and
-/// for clocks that run at different speeds.
-const TENURE: Duration = Duration::from_secs(10);
-/// How often it is renewed, or tried.
+/// The leader goes on for this time after it has renewed the Lease. The rest is for requests on
+/// their way and for clocks that run at different speeds.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// The leader renews the Lease in this interval, and failed requests are repeated in it.
 const RETRY: Duration = Duration::from_secs(2);
-/// How long a request may take.
+/// One request may take this time.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Who writes, in the Lease's managed fields.
+/// The name of this program in the Lease's managed fields.
 const FIELD_MANAGER: &str = "fedora-message-operator";
 
-/// Whether this process may send.
+/// The leadership of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leadership {
-    /// Nobody knows yet.
+    /// It is not known yet who leads.
     Unknown,
-    /// Another one leads, or nobody.
+    /// Another process leads, or none.
     Follower,
-    /// It leads, for the `term`th time, and may send until then.
+    /// This process leads.
     Leader {
         /// Counts how often this process began to lead.
         term: u64,
-        /// When it has to stop, unless the Lease is renewed before.
+        /// It may send until then, unless it renews the Lease before.
         until: Instant,
     },
-    /// It need not ask: there is only one.
+    /// There is only one process, so it need not ask.
     Always,
 }
 
 impl Leadership {
-    /// Whether this process may send at this time.
+    /// Returns true if this process may send at this time.
     #[must_use]
     pub fn holds(self, now: Instant) -> bool {
         match self {
@@ -63,13 +64,13 @@ impl Leadership {
         }
     }
 
-    /// Whether it may send in the term that is `begun` at this time.
+    /// Returns true if this process may send at this time, in the term that it began.
     #[must_use]
     pub fn admits(self, begun: Option<u64>, now: Instant) -> bool {
         self.holds(now) && self.term() == begun
     }
 
-    /// The term, while this process leads.
+    /// Returns the term, while this process leads.
     #[must_use]
     pub fn term(self) -> Option<u64> {
         match self {
@@ -80,27 +81,27 @@ impl Leadership {
     }
 }
 
-/// What is known about the Lease.
+/// The last known state of the Lease.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// The Lease; `None` if there is none.
+    /// The Lease, or `None` if there is none.
     pub lease: Option<Lease>,
-    /// When it was first seen like this. `None` if it was never read.
+    /// When it was first seen in this version. `None` if it was never read.
     pub since: Option<Instant>,
 }
 
-/// What to do about a Lease.
+/// The next step with a Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read it: nothing is known.
+    /// Read it, because nothing is known.
     Read,
-    /// Write one's own name into it.
+    /// Write the own name into it.
     Take,
     /// Look again at this time, or when it changes.
     WaitUntil(Instant),
 }
 
-/// Decides what `me` does about a Lease; `renewed` is when `me` last wrote it.
+/// Decides what `me` does about a Lease, which it last wrote at the time `renewed`.
 #[must_use]
 pub fn decide(observed: &Observed, me: &str, renewed: Option<Instant>, now: Instant) -> Step {
     let Some(since) = observed.since else { return Step::Read };
@@ -121,7 +122,7 @@ fn duration(spec: Option<&LeaseSpec>) -> Duration {
     seconds.map_or(DURATION, Duration::from_secs)
 }
 
-/// The Lease with `me` as its holder.
+/// Returns the Lease with `me` as its holder.
 #[must_use]
 pub fn taken(lease: Option<&Lease>, name: &str, me: &str, now: MicroTime) -> Lease {
     let before = lease.and_then(|lease| lease.spec.clone()).unwrap_or_default();
@@ -144,7 +145,7 @@ pub fn taken(lease: Option<&Lease>, name: &str, me: &str, now: MicroTime) -> Lea
     }
 }
 
-/// The Lease without a holder.
+/// Returns the Lease without a holder.
 #[must_use]
 pub fn released(lease: &Lease, now: MicroTime) -> Lease {
     let before = lease.spec.clone().unwrap_or_default();
@@ -152,40 +153,53 @@ pub fn released(lease: &Lease, now: MicroTime) -> Lease {
     Lease { metadata: lease.metadata.clone(), spec: Some(spec) }
 }
 
-/// One who wants to lead.
+/// Takes part in the election.
 pub struct Elector {
+    watches: Watches,
     api: Api<Lease>,
+    namespace: String,
     name: String,
     me: String,
     observed: Observed,
     /// When the Lease was last written, measured before the request was sent.
     renewed: Option<Instant>,
     term: u64,
-    tells: ElectorReports,
+    reports: ElectorReports,
     log_throttle: LogThrottle,
 }
 
-/// Whom a candidate tells how it does.
+/// The reports of an elector.
 pub struct ElectorReports {
-    /// Whether it leads.
+    /// Its leadership.
     pub leadership: watch::Sender<Leadership>,
-    /// What keeps it from taking part at all.
+    /// Why it can't take part at all.
     pub not_ready_reason: watch::Sender<Option<String>>,
 }
 
 impl Elector {
-    /// One who calls itself `me`.
+    /// Creates an elector of this name, `me`, for a Lease.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: String, me: String, tells: ElectorReports) -> Self {
-        let (api, log_throttle) = (Api::namespaced(client, namespace), LogThrottle::default());
-        Self { api, name, me, observed: Observed::default(), renewed: None, term: 0, tells, log_throttle }
+    pub fn new(watches: Watches, namespace: &str, name: String, me: String, reports: ElectorReports) -> Self {
+        Self {
+            api: Api::namespaced(watches.client().clone(), namespace),
+            watches,
+            namespace: namespace.to_owned(),
+            name,
+            me,
+            observed: Observed::default(),
+            renewed: None,
+            term: 0,
+            reports,
+            log_throttle: LogThrottle::default(),
+        }
     }
 
-    /// Takes the Lease when it can be had, and renews it, until `quit` ends; then releases it.
+    /// Takes the Lease when it is free, and renews it, until `quit` ends. Then it releases the
+    /// Lease.
     pub async fn run(mut self, quit: impl Future<Output = ()>) {
         let mut quit = std::pin::pin!(quit);
         loop {
-            let turn = async {
+            let step = async {
                 match decide(&self.observed, &self.me, self.renewed, Instant::now()) {
                     Step::Read => self.read().await,
                     Step::Take => self.take().await,
@@ -194,17 +208,16 @@ impl Elector {
             };
             tokio::select! {
                 () = &mut quit => break,
-                () = turn => {}
+                () = step => {}
             }
         }
         self.release().await;
     }
 
     async fn read(&mut self) {
-        match timeout(TIMEOUT, self.api.get_opt(&self.name)).await {
-            Ok(Ok(lease)) => self.see(lease),
-            Ok(Err(error)) => self.failed("read", Some(&error)).await,
-            Err(_) => self.failed("read", None).await,
+        match answer(self.api.get_opt(&self.name)).await {
+            Ok(lease) => self.observe(lease),
+            Err(error) => self.failed("read", &error).await,
         }
     }
 
@@ -218,46 +231,47 @@ impl Elector {
                 None => self.api.create(&parameters, &lease).await,
             }
         };
-        match timeout(TIMEOUT, write).await {
-            Ok(Ok(lease)) => {
+        match answer(write).await {
+            Ok(lease) => {
                 self.renewed = Some(before);
-                self.see(Some(lease));
+                self.observe(Some(lease));
             }
-            // Somebody else was faster.
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => self.observed.since = None,
-            Ok(Err(error)) => self.failed("written", Some(&error)).await,
-            Err(_) => self.failed("written", None).await,
+            // Another process was faster.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => self.observed.since = None,
+            Err(error) => self.failed("written", &error).await,
         }
     }
 
-    /// Waits, but no longer than until the Lease can be taken: a released one is taken at once.
+    /// Waits until the Lease can be taken. A Lease that is released can be taken at once.
     async fn wait(&mut self, until: Instant) {
         if self.leads() {
             return sleep_until(until).await;
         }
         if let Err(error) = self.follow().await {
-            debug!(error = describe(&error), "the Lease can't be watched, and is read every now and then");
+            debug!(%error, "the Lease can't be watched, and is read every now and then");
             sleep(RETRY).await;
             self.read().await;
         }
     }
 
-    /// Watches the Lease until it can be taken, or the watch ends.
-    async fn follow(&mut self) -> Result<(), kube::Error> {
+    /// Watches the Lease until it can be taken.
+    ///
+    /// A silent watch does no harm: when the Lease seems to be free, the write shows that it is
+    /// not.
+    async fn follow(&mut self) -> Result<(), ListError> {
         let version = self.observed.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
-        let parameters = WatchParams::default().fields(&format!("metadata.name={}", self.name));
-        let mut events = std::pin::pin!(self.api.watch(&parameters, version.as_deref().unwrap_or_default()).await?);
+        let (kind, namespace, name) = (WatchKind::Lease, &self.namespace, &self.name);
+        let mut changes = match version {
+            Some(version) => self.watches.object_since(kind, namespace, name, version),
+            None => self.watches.object(kind, namespace, name),
+        };
         while let Step::WaitUntil(at) = decide(&self.observed, &self.me, self.renewed, Instant::now()) {
-            let Ok(event) = timeout_at(at, events.try_next()).await else { continue };
-            match event? {
-                Some(WatchEvent::Added(lease) | WatchEvent::Modified(lease)) => self.see(Some(lease)),
-                Some(WatchEvent::Deleted(_)) => self.see(None),
-                Some(WatchEvent::Bookmark(_)) => {}
-                Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status)),
-                None => {
-                    sleep(RETRY).await;
-                    break;
-                }
+            match timeout_at(at, changes.next()).await {
+                Ok(Ok(ObjectState::Present(lease))) => self.observe(Some(*lease)),
+                Ok(Ok(ObjectState::Absent(_))) => self.observe(None),
+                // The watch connects again by itself.
+                Ok(Err(ListError::Silent)) | Err(_) => {}
+                Ok(Err(error)) => return Err(error),
             }
         }
         Ok(())
@@ -272,19 +286,19 @@ impl Elector {
         spec.and_then(|spec| spec.holder_identity.as_deref()).filter(|holder| !holder.is_empty())
     }
 
-    fn see(&mut self, lease: Option<Lease>) {
+    fn observe(&mut self, lease: Option<Lease>) {
         let version = |lease: &Option<Lease>| lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         if self.observed.since.is_none() || version(&self.observed.lease) != version(&lease) {
             self.observed.since = Some(Instant::now());
         }
         self.observed.lease = lease;
-        self.tells.not_ready_reason.send_replace(None);
-        self.tell(self.renewed.filter(|_| self.leads()).map(|renewed| renewed + TENURE));
+        self.reports.not_ready_reason.send_replace(None);
+        self.report(self.renewed.filter(|_| self.leads()).map(|renewed| renewed + RENEW_DEADLINE));
     }
 
-    /// Tells until when this process leads, if it does.
-    fn tell(&mut self, until: Option<Instant>) {
-        let before = *self.tells.leadership.borrow();
+    /// Reports until when this process leads, if it does.
+    fn report(&mut self, until: Option<Instant>) {
+        let before = *self.reports.leadership.borrow();
         let (lease, me) = (&self.name, &self.me);
         match (before.term(), until) {
             (None, Some(_)) => {
@@ -299,45 +313,44 @@ impl Elector {
             _ => {}
         }
         let term = self.term;
-        self.tells
-            .leadership
-            .send_replace(until.map_or(Leadership::Follower, |until| Leadership::Leader { term, until }));
+        let now = until.map_or(Leadership::Follower, |until| Leadership::Leader { term, until });
+        self.reports.leadership.send_replace(now);
     }
 
-    /// The Lease could not be read or written. It is tried again soon; what was granted goes on until
-    /// its end.
-    async fn failed(&mut self, what: &str, error: Option<&kube::Error>) {
-        let detail = error.map_or_else(|| "the API server does not answer".to_owned(), why);
-        let detail = format!("the Lease {} could not be {what}: {detail}", self.name);
+    /// Handles a request that failed. It is repeated soon. The current term holds until its end.
+    async fn failed(&mut self, what: &str, error: &ListError) {
+        let detail = format!("the Lease {} could not be {what}: {}", self.name, explain(error));
         if self.log_throttle.is_due(&detail, Instant::now().into_std()) {
             warn!("{detail}");
         }
-        // An API server that is away for a while is none, once it is known who leads.
-        let forbidden = matches!(error, Some(kube::Error::Api(status)) if status.code == 403);
-        if forbidden || *self.tells.leadership.borrow() == Leadership::Unknown {
-            self.tells.not_ready_reason.send_replace(Some(detail));
+        // Once it is known who leads, an API server that is out of reach for a while does not make
+        // this process unready.
+        if error.code() == Some(403) || *self.reports.leadership.borrow() == Leadership::Unknown {
+            self.reports.not_ready_reason.send_replace(Some(detail));
         }
-        let again = Instant::now() + RETRY;
-        let leadership = *self.tells.leadership.borrow();
+        // A request without an answer took long enough. The next one uses another connection.
+        let pause = if matches!(error, ListError::Silent) { Duration::ZERO } else { RETRY };
+        let again = Instant::now() + pause;
+        let leadership = *self.reports.leadership.borrow();
         match leadership {
-            Leadership::Leader { until, .. } if until < again => {
+            Leadership::Leader { until, .. } if until <= again => {
                 sleep_until(until).await;
-                self.tell(None);
+                self.report(None);
             }
             _ => sleep_until(again).await,
         }
     }
 
-    /// Lets go of the Lease, if it is one's own, so that the next one need not wait for its end.
+    /// Releases the Lease, if this process holds it, so that the next leader need not wait for its
+    /// end.
     async fn release(&mut self) {
-        self.tell(None);
+        self.report(None);
         // It may have been written since it was last seen.
-        let Ok(Ok(Some(lease))) = timeout(TIMEOUT, self.api.get_opt(&self.name)).await else { return };
+        let Ok(Some(lease)) = answer(self.api.get_opt(&self.name)).await else { return };
         self.observed.lease = Some(lease);
         let Some(lease) = self.observed.lease.as_ref().filter(|_| self.leads()) else { return };
         let lease = released(lease, now());
-        let written = timeout(TIMEOUT, self.api.replace(&self.name, &PostParams::default(), &lease)).await;
-        if matches!(written, Ok(Ok(_))) {
+        if answer(self.api.replace(&self.name, &PostParams::default(), &lease)).await.is_ok() {
             info!(lease = self.name, "released");
         } else {
             warn!(lease = self.name, "the Lease could not be released: it ends by itself");
@@ -345,13 +358,19 @@ impl Elector {
     }
 }
 
-fn why(error: &kube::Error) -> String {
+/// Returns the API server's answer to one request.
+async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ListError> {
+    Ok(timeout(TIMEOUT, request).await.map_err(|_| ListError::Silent)??)
+}
+
+fn explain(error: &ListError) -> String {
     match error {
-        kube::Error::Api(status) if status.code == 403 => format!(
-            "the operator has no right to: bind its ServiceAccount to the Role fedora-message-operator-leader-election there, or set --lease-namespace; {TELLS_ALL} ({})",
+        ListError::Failed(kube::Error::Api(status)) if status.code == 403 => format!(
+            "the operator is not allowed to do that: bind its ServiceAccount to the Role fedora-message-operator-leader-election there, or set --lease-namespace; {TELLS_ALL} ({})",
             status.message
         ),
-        other => explain(other),
+        ListError::Failed(cause) => client::explain(cause),
+        ListError::Silent | ListError::NoVersion => error.to_string(),
     }
 }
 

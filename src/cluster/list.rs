@@ -1,12 +1,13 @@
-//! Reads lists page by page, and each page object by object: no more is in memory at a time than one object and what
-//! the connection has read ahead, however large they are and however many.
+//! Reads single objects, and lists page by page and object by object. Memory holds one object of a
+//! list at a time and what the connection has read ahead, however large and however many the
+//! objects are.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{AsyncBufRead, AsyncBufReadExt};
-use kube::api::ListParams;
+use kube::api::{GetParams, ListParams};
 use kube::core::Request;
 use kube::{Client, Error, Resource};
 use serde::Deserialize;
@@ -15,46 +16,67 @@ use tokio::time::timeout;
 
 use super::client::describe;
 
-/// How many objects a page has. For each page an API server looks at all objects that are still to come: with few on
-/// a page a long list costs it many times what the objects do.
+/// The number of objects on a page. For each page an API server looks at all objects that are still
+/// to come. A long list with short pages costs it many times the price of the objects.
 const PAGE: u32 = 500;
-/// How long the API server may be silent.
+/// The API server may be silent for this time.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What was read.
+/// The numbers of pages and objects that were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListCounts {
-    /// How many pages: requests.
+    /// The number of pages, which are requests.
     pub pages: usize,
-    /// How many objects.
+    /// The number of objects.
     pub objects: usize,
 }
 
-/// Why a list could not be read.
+/// Why a list, an object or a watch could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The API server refuses it, or can't be asked, or its answer is not a list.
+    /// The API server refuses the request or is out of reach, or its answer is not what was asked
+    /// for.
     #[error("{}", describe(.0))]
     Failed(#[from] Error),
-    /// It does not answer.
+    /// The API server does not answer, or its connection has died silently.
     #[error("the API server does not answer")]
     Silent,
+    /// The answer has no resource version, from which a watch could begin.
+    #[error("the API server's answer has no resource version")]
+    NoVersion,
 }
 
-/// A list that is read. What can't be decoded is left out. It tells what is up to date: API servers serve that from
-/// memory where they can, and else a page at a time.
+impl ListError {
+    /// The HTTP status code with which the API server refused the request.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Failed(Error::Api(status)) => Some(status.code),
+            Self::Failed(_) | Self::Silent | Self::NoVersion => None,
+        }
+    }
+
+    /// Returns true if an object of this name exists already.
+    #[must_use]
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::Failed(Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists")
+    }
+}
+
+/// Reads one list. Objects that can't be decoded are left out. The list is up to date: API servers
+/// serve it from memory where they can, and otherwise page by page from etcd.
 pub struct ListReader<K> {
     client: Client,
     path: String,
     parameters: ListParams,
     position: Position,
-    /// What has come, and was not taken yet.
+    /// Objects that have arrived and were not taken yet.
     objects: VecDeque<K>,
     read: ListCounts,
     version: String,
 }
 
-/// How far a list is read.
+/// The position in a list.
 enum Position {
     BeforePage,
     InPage(Pin<Box<dyn AsyncBufRead + Send>>, ItemSplitter),
@@ -62,7 +84,7 @@ enum Position {
 }
 
 impl<K: DeserializeOwned> ListReader<K> {
-    /// The list at `path` of all objects that the field selector matches.
+    /// Creates a reader of the list at `path`, of all objects that the field selector matches.
     #[must_use]
     pub fn new(client: Client, path: String, fields: &str) -> Self {
         Self {
@@ -76,7 +98,7 @@ impl<K: DeserializeOwned> ListReader<K> {
         }
     }
 
-    /// The next object, if there is one.
+    /// Returns the next object, or nothing at the end.
     pub async fn next(&mut self) -> Result<Option<K>, ListError> {
         loop {
             if let Some(object) = self.objects.pop_front() {
@@ -85,12 +107,12 @@ impl<K: DeserializeOwned> ListReader<K> {
             match &mut self.position {
                 Position::BeforePage => {
                     let request = Request::new(&self.path).list(&self.parameters).map_err(Error::BuildRequest)?;
-                    let page = patient(self.client.request_stream(request)).await??;
+                    let page = answer(self.client.request_stream(request)).await?;
                     self.position = Position::InPage(Box::pin(page), ItemSplitter::default());
                 }
                 Position::InPage(page, splitter) => {
-                    let piece = patient(page.fill_buf()).await?.map_err(Error::ReadEvents)?;
-                    if piece.is_empty() {
+                    let chunk = within_timeout(page.fill_buf()).await?.map_err(Error::ReadEvents)?;
+                    if chunk.is_empty() {
                         let List { metadata } = serde_json::from_slice(splitter.rest()).map_err(Error::SerdeError)?;
                         self.read.pages += 1;
                         self.version = metadata.resource_version;
@@ -99,11 +121,11 @@ impl<K: DeserializeOwned> ListReader<K> {
                         self.position = if more { Position::BeforePage } else { Position::End };
                         continue;
                     }
-                    splitter.feed(piece, |json| {
+                    splitter.feed(chunk, |json| {
                         self.read.objects += 1;
                         self.objects.extend(serde_json::from_slice(json));
                     });
-                    let length = piece.len();
+                    let length = chunk.len();
                     page.consume_unpin(length);
                 }
                 Position::End => return Ok(None),
@@ -111,20 +133,22 @@ impl<K: DeserializeOwned> ListReader<K> {
         }
     }
 
-    /// How much of it was read.
+    /// Returns how much was read.
     #[must_use]
     pub fn read(&self) -> ListCounts {
         self.read
     }
 
-    /// The version of what it told, once all of it was read: a watch tells what has changed since.
+    /// Returns the list's resource version, once the whole list was read. A watch from this version
+    /// reports what has changed since.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 }
 
-/// The path of the list of these objects in each of the given namespaces, or of the one in all if there are none.
+/// Returns the paths of the lists of these objects: one for each namespace, or one for all
+/// namespaces if none is given.
 pub(crate) fn paths<K: Resource<DynamicType = ()>>(namespaces: &[String]) -> Vec<String> {
     match namespaces {
         [] => vec![K::url_path(&(), None)],
@@ -132,26 +156,39 @@ pub(crate) fn paths<K: Resource<DynamicType = ()>>(namespaces: &[String]) -> Vec
     }
 }
 
-/// The object of this name, if there is one. It is listed: whoever reads pages needs no other right.
-pub async fn find<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ListError>
+/// Returns the object of this name, or nothing if there is none.
+pub async fn get<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ListError>
 where
     K: DeserializeOwned + Resource<DynamicType = ()>,
 {
-    let path = K::url_path(&(), Some(namespace));
-    let mut listing = ListReader::new(client.clone(), path, &format!("metadata.name={name}"));
-    let mut found = None;
-    while let Some(object) = listing.next().await? {
-        found = Some(object);
-    }
-    Ok(found)
+    get_at(client, &K::url_path(&(), Some(namespace)), name).await
 }
 
-/// What comes of it, unless the API server is silent for too long.
-pub(crate) async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, ListError> {
+/// Returns the object of this name in the list at `path`, or nothing if there is none.
+pub(super) async fn get_at<K: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    name: &str,
+) -> Result<Option<K>, ListError> {
+    let request = Request::new(path).get(name, &GetParams::default()).map_err(Error::BuildRequest)?;
+    match answer(client.request(request)).await {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.code() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the API server's answer to one request. An answer that does not come in time is an
+/// error.
+pub(crate) async fn answer<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, ListError> {
+    Ok(within_timeout(request).await??)
+}
+
+async fn within_timeout<T>(answer: impl Future<Output = T>) -> Result<T, ListError> {
     timeout(TIMEOUT, answer).await.map_err(|_| ListError::Silent)
 }
 
-/// What a list is beside its items.
+/// A list without its items.
 #[derive(Deserialize)]
 struct List {
     metadata: ListMetadata,
@@ -166,26 +203,26 @@ struct ListMetadata {
     next: Option<String>,
 }
 
-/// Cuts the JSON of a list into its items, in whatever pieces it comes. Nothing is decoded, so that no depth of
-/// nesting matters.
+/// Cuts the JSON of a list into its items, in whatever chunks it arrives. It decodes nothing, so no
+/// depth of nesting matters.
 #[derive(Debug, Default)]
 pub struct ItemSplitter {
-    /// How many objects and lists are open.
+    /// The number of open objects and arrays.
     depth: usize,
-    /// Whether the one at depth 2 is a list: that of the items.
+    /// True if the one at depth 2 is an array: the array of the items.
     in_list: bool,
     in_text: bool,
     escaped: bool,
     /// The item that has begun.
     item: Vec<u8>,
-    /// All but the items, with a 0 in place of each.
+    /// Everything except the items, with a 0 in place of each.
     rest: Vec<u8>,
 }
 
 impl ItemSplitter {
-    /// Takes the next piece, and gives `each` the items that end in it.
-    pub fn feed(&mut self, piece: &[u8], mut each: impl FnMut(&[u8])) {
-        for &byte in piece {
+    /// Takes the next chunk, and calls `each` with the items that end in it.
+    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
+        for &byte in chunk {
             let before = self.depth;
             self.follow(byte);
             if !self.in_list || before.max(self.depth) < 3 {
@@ -201,7 +238,7 @@ impl ItemSplitter {
         }
     }
 
-    /// The list without its items, once all has come.
+    /// Returns the list without its items, once the whole list has arrived.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.rest

@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod events;
+#[cfg(test)]
+pub(crate) mod fake_api;
 pub mod inspect;
 pub mod leader_election;
 pub mod list;

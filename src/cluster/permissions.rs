@@ -55,15 +55,14 @@ pub struct Rule {
 }
 
 /// All rules, as in the manifests.
-pub const RULES: [Rule; 8] = [
-    rule(Need::Always, GROUP, "fedoramessages", &["list", "watch", "delete"]),
+pub const RULES: [Rule; 7] = [
+    rule(Need::Always, GROUP, "fedoramessages", &["get", "list", "watch", "delete"]),
     rule(Need::Always, GROUP, "fedoramessages/status", &["update", "patch"]),
     rule(Need::Always, "", "secrets", &["get", "watch"]),
     rule(Need::Always, "events.k8s.io", "events", &["create"]),
     rule(Need::LeaderElection, "coordination.k8s.io", "leases", &["get", "create", "update", "watch"]),
-    rule(Need::Pods, "", "pods", &["list", "create", "watch", "delete"]),
+    rule(Need::Pods, "", "pods", &["get", "list", "create", "watch", "delete"]),
     rule(Need::Pods, "", "configmaps", &["list", "create", "patch", "delete"]),
-    rule(Need::Pods, GROUP, "fedoramessages", &["get"]),
 ];
 
 const fn rule(need: Need, group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Rule {

@@ -1,160 +1,444 @@
-//! The watch on what is still to do: messages whose `status.status` is not true. What was sent is
-//! neither listed nor held (docs/decisions/0004).
+//! One watch for everything that the operator follows: pending messages, Secrets, the Lease and
+//! Pods.
+//!
+//! A watch reads what is there, follows the changes, and never ends. It repeats what fails, with a
+//! pause that grows. The API server ends each watch request after an agreed time, and a request
+//! that lasts longer has a dead connection. TCP alone does not tell: who only listens does not
+//! notice that the other side is gone. The other watches then connect again too, because their
+//! connections probably died at the same moment. Now and then each watch reads everything again, so
+//! that no lost event stays lost (docs/decisions/0031).
 
+mod monitor;
+mod object;
+mod progress;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::policy::backoff;
 use futures::stream::{self, BoxStream, SelectAll, select_all};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::WatchParams;
 use kube::core::{Request, WatchEvent};
-use kube::{Client, Error};
-use tokio::time::sleep;
+use kube::{Client, Error, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
+use self::monitor::Heartbeat;
+pub use self::monitor::{WatchKind, WatchMonitor};
+pub use self::object::{ObjectState, ObjectWatch};
+use self::progress::{End, Knowledge, Next};
 use super::client;
-use super::list::{ListError, ListReader, paths, patient};
-use crate::controller::queue::Scope;
-use fedora_message::api::object::FedoraMessage;
-use fedora_message::policy::backoff;
+use super::list::{ListError, ListReader, answer, get_at, paths};
 
-/// Selects what is not sent, also what has no status at all.
+/// Selects messages that are not sent, with or without a status. Sent messages are neither listed
+/// nor held (docs/decisions/0004).
 pub const PENDING: &str = "status.status!=true";
-/// After so many attempts in vain the pauses grow no more: they are half a minute at most.
-const MOST_IN_VAIN: u32 = 6;
 
-/// How the CRD is installed.
+/// How to install the CRD.
 pub const INSTALL: &str = "fedora-message-operator crd | kubectl apply --server-side -f -";
-/// Where to go on looking when a right is missing.
-pub const TELLS_ALL: &str = "fedora-message-operator check --cluster tells which rights are missing";
+/// Where to look for missing permissions.
+pub const TELLS_ALL: &str = "fedora-message-operator check --cluster lists missing permissions";
 
-/// What a watch tells.
+/// The API server ends a watch request after so many seconds. Each request has a time of its own,
+/// so that many watches don't come back together.
+const REQUEST_SECONDS: RangeInclusive<u32> = 50..=80;
+/// A request that lasts longer than agreed by this time has a dead connection.
+const SLACK: Duration = Duration::from_secs(10);
+/// An end that comes before the agreed time by no more than this is on time: clocks are not exact.
+const TOLERANCE: Duration = Duration::from_secs(2);
+/// Everything is read again after so many seconds, each time after another.
+const READ_AGAIN_SECONDS: RangeInclusive<u64> = 600..=1200;
+/// Everything is read again after so many times the duration of the last read, at the earliest:
+/// long lists are read more rarely.
+const READ_SHARE: u32 = 100;
+/// The pauses stop growing after so many failures in a row, at half a minute.
+const MAX_FAILURES: u32 = 6;
+
+/// An event of a watch.
 #[derive(Debug)]
-pub enum Event {
-    /// It begins to list anew.
+pub enum Event<K> {
+    /// The watch begins to read everything.
     Begin,
-    /// This message is there, new or changed.
-    Seen(Box<FedoraMessage>),
-    /// The message of this uid is sent or deleted.
-    Gone(String),
-    /// It has listed all there is.
+    /// The object is there: it is new or changed, or was read.
+    Seen(Box<K>),
+    /// The object is deleted, or no longer selected. This is its last state.
+    Gone(Box<K>),
+    /// Everything that is there has been reported since the beginning.
     Complete,
-    /// It failed, for this reason, and will begin anew.
-    Failed(String),
+    /// A request failed. The watch goes on by itself.
+    Failed(ListError),
 }
 
-/// Watches the given namespaces, or all if there are none. What fails is tried again, with a pause that grows.
-pub fn pending(client: &Client, namespaces: &[String]) -> SelectAll<BoxStream<'static, (Scope, Event)>> {
-    select_all(paths::<FedoraMessage>(namespaces).into_iter().enumerate().map(|(scope, path)| {
-        let watch = Watch { client: client.clone(), path, position: Position::Unlisted, in_vain: 0 };
-        stream::unfold(watch, move |mut watch| async move { Some(((scope, watch.next().await), watch)) }).boxed()
-    }))
-}
-
-/// Lists what is pending, and then watches what changes.
-struct Watch {
+/// Begins watches.
+#[derive(Clone)]
+pub struct Watches {
     client: Client,
-    path: String,
-    position: Position,
-    /// How many lists and watches in a row were begun, of which nothing has come yet.
-    in_vain: u32,
+    monitor: WatchMonitor,
 }
 
-/// How far it is.
-enum Position {
-    Unlisted,
-    ListReader(Box<ListReader<FedoraMessage>>),
-    /// All is known up to this version.
-    Listed(String),
-    /// The same, and what comes after it.
-    Watching(String, BoxStream<'static, kube::Result<WatchEvent<FedoraMessage>>>),
+impl Watches {
+    /// Creates the beginning of watches with this client.
+    #[must_use]
+    pub fn new(client: Client, monitor: WatchMonitor) -> Self {
+        Self { client, monitor }
+    }
+
+    /// Returns the client of these watches.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns the monitor of these watches.
+    #[must_use]
+    pub fn monitor(&self) -> &WatchMonitor {
+        &self.monitor
+    }
+
+    /// Watches pending messages in the given namespaces, or in all if none is given. Each event
+    /// comes with the number of its namespace.
+    pub fn pending(&self, namespaces: &[String]) -> SelectAll<BoxStream<'static, (usize, Event<FedoraMessage>)>> {
+        select_all(paths::<FedoraMessage>(namespaces).into_iter().enumerate().map(|(number, path)| {
+            let source = Source::List { path, fields: PENDING };
+            let watch = Watch::new(self, WatchKind::Messages, source, Position::Unread);
+            stream::unfold(watch, move |mut watch| async move { Some(((number, watch.next().await), watch)) }).boxed()
+        }))
+    }
+
+    /// Watches one object by its name.
+    #[must_use]
+    pub fn object<K: Watched>(&self, kind: WatchKind, namespace: &str, name: &str) -> ObjectWatch<K> {
+        self.begin_object(kind, namespace, name, Position::Unread)
+    }
+
+    /// Watches the changes of one object after this version.
+    #[must_use]
+    pub fn object_since<K: Watched>(
+        &self,
+        kind: WatchKind,
+        namespace: &str,
+        name: &str,
+        version: String,
+    ) -> ObjectWatch<K> {
+        self.begin_object(kind, namespace, name, Position::Known(version))
+    }
+
+    fn begin_object<K: Watched>(
+        &self,
+        kind: WatchKind,
+        namespace: &str,
+        name: &str,
+        position: Position<K>,
+    ) -> ObjectWatch<K> {
+        let source = Source::Object { path: K::url_path(&(), Some(namespace)), name: name.to_owned() };
+        ObjectWatch::new(Watch::new(self, kind, source, position))
+    }
 }
 
-impl Watch {
-    /// What it tells next.
-    async fn next(&mut self) -> Event {
+/// An object that can be watched.
+pub trait Watched: Clone + DeserializeOwned + Resource<DynamicType = ()> + Send + 'static {}
+
+impl<K: Clone + DeserializeOwned + Resource<DynamicType = ()> + Send + 'static> Watched for K {}
+
+/// The source of one watch.
+enum Source {
+    /// All objects that the field selector matches.
+    List { path: String, fields: &'static str },
+    /// One object.
+    Object { path: String, name: String },
+}
+
+impl Source {
+    fn path(&self) -> &str {
+        match self {
+            Self::List { path, .. } | Self::Object { path, .. } => path,
+        }
+    }
+
+    fn parameters(&self, seconds: u32) -> WatchParams {
+        let parameters = WatchParams::default().timeout(seconds);
+        match self {
+            Self::List { fields, .. } => parameters.fields(fields),
+            Self::Object { name, .. } => parameters.fields(&format!("metadata.name={name}")),
+        }
+    }
+}
+
+/// Reads what is there, and then follows the changes.
+struct Watch<K> {
+    client: Client,
+    source: Source,
+    position: Position<K>,
+    monitor: WatchMonitor,
+    heartbeat: Heartbeat,
+    /// Counts silent connections.
+    silences: watch::Receiver<u64>,
+    /// The count when the last read began.
+    silences_at_read: u64,
+    /// The failures in a row.
+    failures: u32,
+    /// The next request waits, because the last one failed.
+    must_pause: bool,
+    /// The API server may not have the version from which the watch goes on.
+    in_doubt: bool,
+    read_again_at: Instant,
+}
+
+/// The progress of a watch.
+enum Position<K> {
+    /// Nothing is known.
+    Unread,
+    /// The list is being read since then.
+    Listing(Box<ListReader<K>>, Instant),
+    /// The object is to be read.
+    Getting,
+    /// The object of this version was read and reported.
+    Got(String),
+    /// Everything is known up to this version. An empty one stands for an absent object.
+    Known(String),
+    /// The changes after this version arrive.
+    Watching(Box<OpenRequest<K>>),
+}
+
+/// A watch request that the API server has accepted.
+struct OpenRequest<K> {
+    events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+    /// Everything is known up to this version.
+    version: String,
+    /// The request has reported a later version than the one from which it began.
+    heard: bool,
+    /// The agreed end.
+    end: Instant,
+}
+
+impl<K: Watched> Watch<K> {
+    fn new(watches: &Watches, kind: WatchKind, source: Source, position: Position<K>) -> Self {
+        Self {
+            client: watches.client.clone(),
+            source,
+            position,
+            heartbeat: watches.monitor.register(kind),
+            silences: watches.monitor.subscribe(),
+            silences_at_read: watches.monitor.silences(),
+            monitor: watches.monitor.clone(),
+            failures: 0,
+            must_pause: false,
+            in_doubt: false,
+            read_again_at: read_again_at(Duration::ZERO),
+        }
+    }
+
+    /// Returns the next event.
+    async fn next(&mut self) -> Event<K> {
         loop {
             match self.step().await {
                 Ok(Some(event)) => return event,
                 Ok(None) => {}
                 Err(error) => {
-                    self.fall_back(&error);
-                    return Event::Failed(explain(&error));
+                    self.fail(&error);
+                    return Event::Failed(error);
                 }
             }
         }
     }
 
-    /// Goes one step further, which may tell something.
-    async fn step(&mut self) -> Result<Option<Event>, ListError> {
+    /// Goes one step further, which may yield an event.
+    async fn step(&mut self) -> Result<Option<Event<K>>, ListError> {
         match &mut self.position {
-            Position::Unlisted => {
+            Position::Unread => {
                 self.pause().await;
-                let listing = ListReader::new(self.client.clone(), self.path.clone(), PENDING);
-                self.position = Position::ListReader(listing.into());
+                self.silences_at_read = *self.silences.borrow_and_update();
+                self.position = match &self.source {
+                    Source::List { path, fields } => {
+                        let list = ListReader::new(self.client.clone(), path.clone(), fields);
+                        Position::Listing(list.into(), Instant::now())
+                    }
+                    Source::Object { .. } => Position::Getting,
+                };
                 Ok(Some(Event::Begin))
             }
-            Position::ListReader(listing) => {
-                if let Some(message) = listing.next().await? {
-                    return Ok(Some(Event::Seen(message.into())));
+            Position::Listing(list, begin) => {
+                let object = list.next().await?;
+                self.heartbeat.beat();
+                if let Some(object) = object {
+                    return Ok(Some(Event::Seen(object.into())));
                 }
-                self.position = Position::Listed(listing.version().to_owned());
-                self.in_vain = 0;
-                Ok(Some(Event::Complete))
+                let version = Some(list.version()).filter(|version| !version.is_empty());
+                let version = version.ok_or(ListError::NoVersion)?.to_owned();
+                let took = begin.elapsed();
+                self.failures = 0;
+                Ok(Some(self.complete(version, took)))
             }
-            Position::Listed(version) => {
+            Position::Getting => {
+                let object: Option<K> = match &self.source {
+                    Source::Object { path, name } => get_at(&self.client, path, name).await?,
+                    Source::List { .. } => None,
+                };
+                self.heartbeat.beat();
+                let Some(object) = object else {
+                    return Ok(Some(self.complete(String::new(), Duration::ZERO)));
+                };
+                self.position = Position::Got(version_of(&object)?);
+                Ok(Some(Event::Seen(object.into())))
+            }
+            Position::Got(version) => {
+                let version = std::mem::take(version);
+                Ok(Some(self.complete(version, Duration::ZERO)))
+            }
+            Position::Known(version) => {
                 let version = version.clone();
-                self.pause().await;
-                let parameters = WatchParams::default().fields(PENDING);
-                let request = Request::new(&self.path).watch(&parameters, &version).map_err(Error::BuildRequest)?;
-                let events = patient(self.client.request_events::<FedoraMessage>(request)).await??;
-                self.position = Position::Watching(version, events.boxed());
+                self.open(version).await?;
                 Ok(None)
             }
-            Position::Watching(version, events) => {
-                let Some(event) = events.try_next().await? else {
-                    self.position = Position::Listed(std::mem::take(version));
-                    return Ok(None);
-                };
-                let (now, event) = match event {
-                    WatchEvent::Added(message) | WatchEvent::Modified(message) => {
-                        (message.metadata.resource_version.clone(), Some(Event::Seen(message.into())))
-                    }
-                    WatchEvent::Deleted(message) => {
-                        (message.metadata.resource_version, Some(Event::Gone(message.metadata.uid.unwrap_or_default())))
-                    }
-                    WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
-                    WatchEvent::Error(status) => return Err(Error::Api(status).into()),
-                };
-                *version = now.unwrap_or_default();
-                self.in_vain = 0;
-                Ok(event)
+            Position::Watching(_) => self.follow().await,
+        }
+    }
+
+    /// Everything was read.
+    fn complete(&mut self, version: String, took: Duration) -> Event<K> {
+        self.position = Position::Known(version);
+        self.in_doubt = false;
+        self.read_again_at = read_again_at(took);
+        Event::Complete
+    }
+
+    /// Begins to follow the changes after a version.
+    async fn open(&mut self, version: String) -> Result<(), ListError> {
+        self.pause().await;
+        if self.silences.has_changed().unwrap_or_default() {
+            if self.is_single() {
+                // The last read may be out of date by now.
+                self.position = Position::Unread;
+                return Ok(());
             }
+            self.silences.mark_unchanged();
         }
+        let seconds = fastrand::u32(REQUEST_SECONDS);
+        let end = Instant::now() + Duration::from_secs(seconds.into());
+        let request = Request::new(self.source.path()).watch(&self.source.parameters(seconds), &version);
+        let request = request.map_err(Error::BuildRequest)?;
+        let events = answer(self.client.request_events::<K>(request)).await?.boxed();
+        self.heartbeat.beat();
+        self.position = Position::Watching(OpenRequest { events, version, heard: false, end }.into());
+        Ok(())
     }
 
-    /// Waits before a list or a watch, unless something has come of the last one.
-    async fn pause(&mut self) {
-        if self.in_vain > 0 {
-            let delay = backoff::delay(self.in_vain.min(MOST_IN_VAIN), fastrand::f64());
-            sleep(delay.to_std().unwrap_or_default()).await;
-        }
-        self.in_vain += 1;
-    }
-
-    /// A watch is begun again where it was, unless the API server does not know what was there any more; a list from
-    /// its beginning.
-    fn fall_back(&mut self, error: &ListError) {
-        let expired = matches!(error, ListError::Failed(Error::Api(status)) if status.code == 410);
-        self.position = match std::mem::replace(&mut self.position, Position::Unlisted) {
-            Position::Listed(version) | Position::Watching(version, _) if !expired => Position::Listed(version),
-            _ => Position::Unlisted,
+    /// Waits for the next change, or for the end of the request.
+    async fn follow(&mut self) -> Result<Option<Event<K>>, ListError> {
+        let Position::Watching(request) = &mut self.position else { return Ok(None) };
+        let next = tokio::select! {
+            // Events that have arrived go first.
+            biased;
+            next = timeout_at(request.end + SLACK, request.events.try_next()) => next,
+            // It fails only where no monitor is left.
+            Ok(()) = self.silences.changed() => return Err(ListError::Silent),
         };
+        let Ok(next) = next else {
+            warn!(
+                watch = self.heartbeat.kind().name(),
+                "a connection to the API server has died silently: all watches connect again"
+            );
+            self.monitor.report_silence();
+            return Err(ListError::Silent);
+        };
+        let event = next?;
+        self.heartbeat.beat();
+        let Some(event) = event else {
+            let on_time = Instant::now() + TOLERANCE >= request.end;
+            let (version, heard) = (std::mem::take(&mut request.version), request.heard);
+            if on_time || heard {
+                self.failures = 0;
+            } else {
+                self.count_failure();
+            }
+            self.go_on(&if on_time { End::OnTime } else { End::Early }, heard, version);
+            return Ok(None);
+        };
+        let (version, event) = interpret(event)?;
+        (request.version, request.heard) = (version, true);
+        self.failures = 0;
+        Ok(event)
+    }
+
+    /// A request failed.
+    fn fail(&mut self, error: &ListError) {
+        if error.code().is_some() {
+            // A refusal is an answer.
+            self.heartbeat.beat();
+        }
+        self.count_failure();
+        match std::mem::replace(&mut self.position, Position::Unread) {
+            Position::Known(version) => self.go_on(&End::Failed(error), false, version),
+            Position::Watching(request) => self.go_on(&End::Failed(error), request.heard, request.version),
+            Position::Unread | Position::Listing(..) | Position::Getting | Position::Got(_) => {}
+        }
+    }
+
+    fn count_failure(&mut self) {
+        self.failures += 1;
+        self.must_pause = true;
+    }
+
+    /// A request has ended.
+    fn go_on(&mut self, end: &End<'_>, heard: bool, version: String) {
+        let read_due = Instant::now() >= self.read_again_at;
+        let known = Knowledge { single: self.is_single(), heard, in_doubt: self.in_doubt };
+        self.position = match progress::next(end, known, read_due) {
+            Next::Read => Position::Unread,
+            Next::Resume { in_doubt } => {
+                self.in_doubt = in_doubt;
+                Position::Known(version)
+            }
+        };
+    }
+
+    /// Waits before a request, if the last one failed.
+    async fn pause(&mut self) {
+        if self.must_pause {
+            let delay = backoff::delay(self.failures.clamp(1, MAX_FAILURES), fastrand::f64());
+            sleep(delay.to_std().unwrap_or_default()).await;
+            self.must_pause = false;
+        }
+    }
+
+    fn is_single(&self) -> bool {
+        matches!(self.source, Source::Object { .. })
     }
 }
 
-/// What is wrong with a list or a watch, and what to do. It is tried again, so whoever mends it need not restart
-/// anything.
-fn explain(error: &ListError) -> String {
+/// Returns the time of the next read, after one that took this time.
+fn read_again_at(took: Duration) -> Instant {
+    Instant::now() + Duration::from_secs(fastrand::u64(READ_AGAIN_SECONDS)).max(took * READ_SHARE)
+}
+
+/// Splits an answer of the API server into the version up to which everything is known then, and
+/// the event.
+fn interpret<K: Watched>(event: WatchEvent<K>) -> Result<(String, Option<Event<K>>), ListError> {
+    match event {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+            Ok((version_of(&object)?, Some(Event::Seen(object.into()))))
+        }
+        WatchEvent::Deleted(object) => Ok((version_of(&object)?, Some(Event::Gone(object.into())))),
+        WatchEvent::Bookmark(bookmark) => Ok((bookmark.metadata.resource_version, None)),
+        WatchEvent::Error(status) => Err(Error::Api(status).into()),
+    }
+}
+
+fn version_of<K: Resource>(object: &K) -> Result<String, ListError> {
+    object.meta().resource_version.clone().filter(|version| !version.is_empty()).ok_or(ListError::NoVersion)
+}
+
+/// Explains why pending messages can't be listed or watched, and what to do. The watch goes on by
+/// itself, so nobody has to restart anything.
+#[must_use]
+pub fn explain(error: &ListError) -> String {
     let cause = match error {
         ListError::Failed(cause) => cause,
-        ListError::Silent => return error.to_string(),
+        ListError::Silent | ListError::NoVersion => return error.to_string(),
     };
     match cause {
         Error::Api(status) if status.code == 404 => {
@@ -162,7 +446,7 @@ fn explain(error: &ListError) -> String {
         }
         Error::Api(status) if status.code == 403 => {
             format!(
-                "the operator has no right to watch FedoraMessages: bind its ServiceAccount to its role; {TELLS_ALL} ({})",
+                "the operator is not allowed to watch FedoraMessages: bind its ServiceAccount to its role; {TELLS_ALL} ({})",
                 status.message
             )
         }
@@ -179,3 +463,6 @@ fn explain(error: &ListError) -> String {
         _ => client::explain(cause),
     }
 }
+
+#[cfg(test)]
+mod tests;

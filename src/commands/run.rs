@@ -31,7 +31,7 @@ use crate::cluster::pods::Pods;
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::{StatusWriter, at_a_time};
-use crate::cluster::watch::{INSTALL, pending};
+use crate::cluster::watch::{INSTALL, WatchMonitor, Watches};
 use crate::controller::queue::{PodLimits, Queue};
 use crate::controller::{self, Inputs, NOT_LISTED, Wake};
 use crate::delivery::{Delivery, Fallback, PodDelivery};
@@ -71,13 +71,14 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     if let Ok(address) = listener.local_addr() {
         info!(%address, version = env!("CARGO_PKG_VERSION"), "serving /metrics, /livez and /readyz");
     }
-    let client = client().await?;
+    let (client, discard_idle_connections) = client().await?;
+    let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));
     let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
     let (asker, questions) = mpsc::channel(QUESTIONS);
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(watches.monitor().clone()));
     let traces = traces(&arguments)?;
     let mut terminated = pin!(terminated()?.fuse());
-    let (mut election, unelected) = Election::begin(&client, &arguments);
+    let (mut election, unelected) = Election::begin(&watches, &arguments);
     let admin = Admin { unlisted, unelected, operator: asker, metrics: metrics.clone() };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     tokio::spawn(look_at_crd(client.clone()));
@@ -98,7 +99,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let wake = move |event| drop(wake.send(event));
     let wake_secret = wake.clone();
     let reconciler = Reconciler {
-        secrets: Secrets::new(client.clone(), move |secret| wake_secret(Wake::Secret(secret))),
+        secrets: Secrets::new(watches.clone(), move |secret| wake_secret(Wake::Secret(secret))),
         events: Events::new(client.clone(), election.me.clone()),
         statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into())),
         refetcher: Refetcher::new(client.clone()),
@@ -106,13 +107,13 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         routing: arguments.broker.routing(),
         credential_cache: CredentialCache::default(),
         certificates: CertificateTracker::default(),
-        delivery: delivery(&client, &arguments, election.leadership.clone(), begun.subscribe(), wake),
+        delivery: delivery(&watches, &arguments, election.leadership.clone(), begun.subscribe(), wake),
         metrics,
         schemas,
         traces: traces.clone(),
     };
     let inputs = Inputs {
-        watch: || pending(&client, &arguments.scope.watch_namespaces),
+        watch: || watches.pending(&arguments.scope.watch_namespaces),
         scopes: arguments.scope.watch_namespaces.len().max(1),
         wakes,
         requests: questions,
@@ -149,7 +150,7 @@ struct Election {
 
 impl Election {
     /// Starts an elector, if leader election is on. Also returns the reason why it can't take part.
-    fn begin(client: &Client, arguments: &RunArgs) -> (Self, watch::Receiver<Option<String>>) {
+    fn begin(watches: &Watches, arguments: &RunArgs) -> (Self, watch::Receiver<Option<String>>) {
         let me = identity();
         let (not_ready_reason, unelected) = watch::channel(None);
         if !arguments.scope.leader_elect {
@@ -157,8 +158,9 @@ impl Election {
         }
         let (sender, leadership) = watch::channel(Leadership::Unknown);
         let reports = ElectorReports { leadership: sender, not_ready_reason };
-        let namespace = arguments.scope.lease_namespace.as_deref().unwrap_or_else(|| client.default_namespace());
-        let elector = Elector::new(client.clone(), namespace, arguments.scope.lease_name.clone(), me.clone(), reports);
+        let namespace =
+            arguments.scope.lease_namespace.as_deref().unwrap_or_else(|| watches.client().default_namespace());
+        let elector = Elector::new(watches.clone(), namespace, arguments.scope.lease_name.clone(), me.clone(), reports);
         let (quit, last_reported) = oneshot::channel();
         let task = tokio::spawn(elector.run(async move { drop(last_reported.await) }));
         (Self { me, leadership, elector_task: Some((quit, task)) }, unelected)
@@ -197,7 +199,7 @@ fn by_pods(arguments: &RunArgs) -> PodLimits {
 
 /// Creates the configured delivery, whose fence is open during this process's term.
 fn delivery(
-    client: &Client,
+    watches: &Watches,
     arguments: &RunArgs,
     leadership: watch::Receiver<Leadership>,
     begun: watch::Receiver<Option<u64>>,
@@ -211,7 +213,7 @@ fn delivery(
     };
     let pods = || {
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
-        let (pods, settings) = (Pods::new(client.clone(), keep_failed), arguments.pods.settings());
+        let (pods, settings) = (Pods::new(watches.clone(), keep_failed), arguments.pods.settings());
         PodDelivery::new(pods, settings, brokers.clone(), fence.clone(), arguments.scope.watch_namespaces.clone())
     };
     match arguments.scope.delivery_mode {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::authentication::SecretName;
 use futures::{Stream, StreamExt};
@@ -17,11 +18,11 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::queue::{Job, Next, Queue, Scope, Uid};
 use crate::cluster::leader_election::Leadership;
-use crate::cluster::watch::Event;
+use crate::cluster::watch::{self as cluster_watch, Event};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{AGES, Report};
 use crate::reconciler::Reconciler;
@@ -75,7 +76,7 @@ pub async fn run<W, E>(
 ) -> Result<(), JoinError>
 where
     W: Fn() -> E,
-    E: Stream<Item = (Scope, Event)> + Unpin,
+    E: Stream<Item = (Scope, Event<FedoraMessage>)> + Unpin,
 {
     let Inputs { watch, scopes, mut wakes, mut requests, mut leadership, term, not_ready_reason } = inputs;
     let (events, unsynced) = (watch(), (0..scopes).collect());
@@ -207,15 +208,20 @@ impl<W: Fn() -> E, E> Pending<W, E> {
     }
 
     /// Passes a watch event to the queue.
-    fn observe(&mut self, scope: Scope, event: Event) {
+    fn observe(&mut self, scope: Scope, event: Event<FedoraMessage>) {
         match event {
             Event::Begin => self.queue.begin_sync(scope),
             Event::Seen(message) => self.queue.observe(scope, *message),
-            Event::Gone(uid) => self.queue.forget(&uid),
-            Event::Failed(error) => self.report_failure(error),
+            Event::Gone(message) => self.queue.forget(message.uid()),
+            Event::Failed(error) => self.report_failure(cluster_watch::explain(&error)),
             Event::Complete => {
                 self.queue.end_sync(scope);
-                info!(pending = self.queue.pending(), "watching");
+                let pending = self.queue.pending();
+                if self.unsynced.contains(&scope) {
+                    info!(pending, "watching");
+                } else {
+                    debug!(pending, "pending messages were read again");
+                }
                 self.unsynced.retain(|other| *other != scope);
                 self.log_throttle.clear();
                 self.not_ready_reason.send_replace((!self.unsynced.is_empty()).then(|| NOT_LISTED.to_owned()));

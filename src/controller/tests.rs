@@ -14,7 +14,7 @@ use crate::cluster::leader_election::Leadership;
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::StatusWriter;
-use crate::cluster::watch::Event;
+use crate::cluster::watch::{Event, WatchMonitor, Watches};
 use crate::controller::queue::{PodLimits, Queue};
 use crate::controller::{self, Inputs};
 use crate::delivery::Delivery;
@@ -47,12 +47,12 @@ fn reconciler(client: Client) -> Reconciler {
         refetcher: Refetcher::new(client.clone()),
         events: Events::new(client.clone(), "me".to_owned()),
         routing: plain_routing(),
-        secrets: Secrets::new(client, drop),
+        secrets: Secrets::new(Watches::new(client, WatchMonitor::default()), drop),
         credential_cache: CredentialCache::default(),
         certificates: CertificateTracker::default(),
         schemas: Arc::default(),
         traces: None,
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::new(Metrics::new(WatchMonitor::default())),
         delivery: Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop)),
     }
 }

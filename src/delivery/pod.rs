@@ -12,7 +12,7 @@ use tracing::debug;
 use super::DeliveryRequest;
 use crate::broker::fence::Fence;
 use crate::broker::pool::Brokers;
-use crate::cluster::pods::{Limits, PodResult, Pods};
+use crate::cluster::pods::{Limits, PodResult, Pods, explain};
 
 /// Sends messages by Pods.
 pub struct PodDelivery {
@@ -75,11 +75,11 @@ impl PodDelivery {
     pub async fn clean_up(&self, is_pending: impl Fn(&str) -> bool) {
         let is_mine = |namespace: &str| self.watched.is_empty() || self.watched.iter().any(|it| it == namespace);
         let Err(error) = self.pods.tidy(None, &is_pending, is_mine).await else { return };
-        debug!("can't clean up the Pods of all namespaces: {error}");
+        debug!("can't clean up the Pods of all namespaces: {}", explain(&error));
         let namespaces: HashSet<String> = self.watched.iter().chain(self.used.lock().iter()).cloned().collect();
         for namespace in namespaces {
             if let Err(error) = self.pods.tidy(Some(&namespace), &is_pending, is_mine).await {
-                debug!("can't clean up the Pods of namespace {namespace}: {error}");
+                debug!("can't clean up the Pods of namespace {namespace}: {}", explain(&error));
             }
         }
     }

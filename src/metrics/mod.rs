@@ -3,6 +3,7 @@
 //! Labels come from closed lists, except those of certificates, of which there are at most a thousand. So the
 //! content of messages never creates a series.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,9 +14,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 use strum::VariantArray;
+use tokio::time::Instant;
 
 use crate::broker::pool::Usage;
 use crate::cluster::status::Written;
+use crate::cluster::watch::WatchMonitor;
 use crate::ttl::schedule::Deletion;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::authentication::SecretName;
@@ -83,6 +86,15 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct WatchLabels {
+    watch: &'static str,
+}
+
+/// The description of the age of watches.
+const WATCH_AGE: &str = "Time since a watch on the API server last heard something, of the most silent watch of each \
+    kind. Below 90 s is normal";
+
 /// A histogram for each set of labels.
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -104,6 +116,8 @@ pub struct Metrics {
     channels: Family<EnvLabels, Gauge>,
     blocked: Family<EnvLabels, Gauge>,
     certificates: Family<SecretLabels, Gauge>,
+    watches: WatchMonitor,
+    watch_age: Family<WatchLabels, Gauge<f64, AtomicU64>>,
 }
 
 /// The operator's state at one moment.
@@ -140,9 +154,10 @@ pub struct AttemptRecord {
 }
 
 impl Metrics {
-    /// Registers all metrics, each with its description. They stand in `docs/metrics.md` in this order.
+    /// Registers all metrics, each with its description. They stand in `docs/metrics.md` in this order. The age of
+    /// watches comes from this monitor.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(watches: WatchMonitor) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let r = &mut registry;
         let attempts = registered(r, "attempts", "Attempts to send a message, by result", Family::default());
@@ -154,18 +169,17 @@ impl Metrics {
              that sends has them",
             Family::default(),
         );
-        let broker = || Histogram::new(BROKER_SECONDS);
         let publish = registered_in_seconds(
             r,
             "publish_duration",
             "Time until a sent message was handed to the connection: the wait for a channel, and for space in it",
-            Histograms::new_with_constructor(broker),
+            Histograms::new_with_constructor(broker_histogram),
         );
         let confirm = registered_in_seconds(
             r,
             "confirm_duration",
             "Time that the broker then took to confirm the message",
-            Histograms::new_with_constructor(broker),
+            Histograms::new_with_constructor(broker_histogram),
         );
         let delivery = registered_in_seconds(
             r,
@@ -193,6 +207,7 @@ impl Metrics {
              messages named in the last day",
             Family::default(),
         );
+        let watch_age = registered_in_seconds(r, "watch_last_event_age", WATCH_AGE, Family::default());
         let status_writes = registered(
             r,
             "status_writes",
@@ -220,9 +235,7 @@ impl Metrics {
             Gauge::default(),
         );
         let leader = registered(r, "leader", "1 if this replica sends messages, 0 if it stands by", Gauge::default());
-        let build: Family<BuildLabels, Gauge> =
-            registered(r, "build_info", "Always 1: the labels name the program's version", Family::default());
-        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit: env!("COMMIT") }).set(1);
+        register_build_info(r);
         let metrics = Self {
             registry,
             attempts,
@@ -240,6 +253,8 @@ impl Metrics {
             channels,
             blocked,
             certificates,
+            watches,
+            watch_age,
         };
         metrics.begin_at_zero();
         metrics
@@ -327,13 +342,21 @@ impl Metrics {
             let labels = SecretLabels { namespace: secret.namespace.clone(), secret: secret.name.clone() };
             self.certificates.get_or_create(&labels).set(not_after.timestamp());
         }
+        self.watch_age.clear();
+        for (kind, age) in self.watches.ages(Instant::now()) {
+            self.watch_age.get_or_create(&WatchLabels { watch: kind.name() }).set(age.as_secs_f64());
+        }
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
+fn broker_histogram() -> Histogram {
+    Histogram::new(BROKER_SECONDS)
+}
+
+fn register_build_info(registry: &mut Registry) {
+    let description = "Always 1: the labels name the program's version";
+    let build: Family<BuildLabels, Gauge> = registered(registry, "build_info", description, Family::default());
+    build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit: env!("COMMIT") }).set(1);
 }
 
 fn label(environment: Option<Environment>) -> &'static str {

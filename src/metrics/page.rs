@@ -9,6 +9,7 @@ use strum::VariantArray;
 
 use super::{AGES, AttemptRecord, Metrics, Report, UNKNOWN};
 use crate::broker::pool::Usage;
+use crate::cluster::watch::{WatchKind, WatchMonitor};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::authentication::SecretName;
 use fedora_message::policy::outcome::{Mode, Reason, Timing};
@@ -28,7 +29,9 @@ fn page_of_metrics_is_up_to_date() {
 
 /// Returns all metrics, each with at least one series.
 fn example() -> String {
-    let metrics = Metrics::new();
+    let watches = WatchMonitor::default();
+    let _watch = watches.register(WatchKind::Messages);
+    let metrics = Metrics::new(watches);
     metrics.count_attempt(&AttemptRecord {
         environment: Some(Environment::Prod),
         mode: Mode::Direct,
@@ -50,6 +53,7 @@ fn example() -> String {
 fn page(metrics: &str) -> String {
     let rows: String = metrics.split("# HELP ").skip(1).map(row).collect();
     let reasons: Vec<_> = Reason::VARIANTS.iter().map(|reason| format!("`{reason}`")).collect();
+    let watches: Vec<_> = WatchKind::VARIANTS.iter().map(|kind| format!("`{}`", kind.name())).collect();
     let ages: Vec<_> = AGES.iter().map(|(age, _)| format!("`{age}`")).collect();
     format!(
         "# Metrics\n\n\
@@ -59,10 +63,12 @@ fn page(metrics: &str) -> String {
         - `env`: `prod`, `stg`, or `{UNKNOWN}` if a message can't be read.\n\
         - `mode`: `direct`, or `pod` if a Pod sent or tried to send the message.\n\
         - `reason`: the value of `status.reason`: {}.\n\
+        - `watch`: {}; `lease` only if another replica leads, and each only while such a watch exists.\n\
         - `older_than`: {}. Each counts the older ones too, so `0s` is all of them.\n\n\
         Labels come from these lists, so messages can't create new series. There are at most 1,000 series of\n\
         certificates. A replica that stands by reports no pending messages.\n",
         reasons.join(", "),
+        watches.join(", "),
         ages.join(", "),
     )
 }

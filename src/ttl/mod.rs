@@ -245,7 +245,7 @@ impl TtlWorker {
 
     /// Reads a message that was given up. Returns its version if it is to be deleted, or the result of not deleting it.
     async fn look(&self, expired: &Expired) -> Result<String, Deletion> {
-        let found: Option<FedoraMessage> = list::find(&self.client, &expired.namespace, &expired.name)
+        let found: Option<FedoraMessage> = list::get(&self.client, &expired.namespace, &expired.name)
             .await
             .map_err(|error| Deletion::Failed(explain(&error)))?;
         let message = found.filter(|message| message.uid() == expired.uid).ok_or(Deletion::Gone)?;
@@ -289,12 +289,12 @@ impl TtlWorker {
 fn explain(error: &ListError) -> String {
     match error {
         ListError::Failed(Error::Api(status)) if status.code == 403 => format!(
-            "the operator is not allowed to list FedoraMessages: bind its ServiceAccount to its role ({})",
+            "the operator is not allowed to read FedoraMessages: bind its ServiceAccount to its role ({})",
             status.message
         ),
         ListError::Failed(Error::Api(status)) if status.code == 400 => {
             format!("the CRD is older than the operator: install the operator's ({})", status.message)
         }
-        ListError::Failed(_) | ListError::Silent => error.to_string(),
+        ListError::Failed(_) | ListError::Silent | ListError::NoVersion => error.to_string(),
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     guard::{Guard, Signal},
     pki::Pki,
     port::Port,
+    proxy::Proxy,
     wait::wait_until,
 };
 
@@ -121,6 +122,15 @@ impl Kube {
         Ok(self.files.kubeconfig(user))
     }
 
+    /// Returns the path of the administrator's kubeconfig that connects through a proxy in front of
+    /// [`Kube::port`].
+    pub fn kubeconfig_through(&self, proxy: &Proxy) -> Result<PathBuf> {
+        let direct = fs::read_to_string(self.kubeconfig())?;
+        let path = self.guard.scratch().join(format!("admin-through-{}.kubeconfig", proxy.port()));
+        fs::write(&path, direct.replace(&self.url(), &format!("https://127.0.0.1:{}", proxy.port())))?;
+        Ok(path)
+    }
+
     /// Returns the path of the CA of the API server's certificate.
     #[must_use]
     pub(crate) fn ca(&self) -> &Path {
@@ -136,6 +146,12 @@ impl Kube {
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.api_port.number())
+    }
+
+    /// Returns the API server's port on loopback.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.api_port.number()
     }
 
     /// Returns the path of the audit log. It has one JSON object per finished request, level
@@ -253,6 +269,28 @@ impl Kube {
         self.launch(process)
     }
 
+    /// Keeps a copy of everything that is stored now, for [`Kube::restore`].
+    pub fn back_up(&self) -> Result<()> {
+        self.stop(Process::Etcd)?;
+        copy_folder(&self.etcd_data(), &self.guard.scratch().join("etcd-backup"))?;
+        self.restart(Process::Etcd)
+    }
+
+    /// Stops both processes, and starts them again with the copy of [`Kube::back_up`]. All later
+    /// writes are lost, and resource versions continue from there.
+    pub fn restore(&self) -> Result<()> {
+        self.kill(Process::ApiServer)?;
+        self.kill(Process::Etcd)?;
+        fs::remove_dir_all(self.etcd_data())?;
+        copy_folder(&self.guard.scratch().join("etcd-backup"), &self.etcd_data())?;
+        self.launch(Process::Etcd)?;
+        self.restart(Process::ApiServer)
+    }
+
+    fn etcd_data(&self) -> PathBuf {
+        self.guard.scratch().join("etcd")
+    }
+
     /// Waits until the API server is ready.
     pub fn wait_ready(&self) -> Result<()> {
         self.guard.wait_ready("kube-apiserver", START_WITHIN, || self.api_port.answers())?;
@@ -308,7 +346,7 @@ impl Kube {
     fn etcd_flags(&self) -> Vec<String> {
         let client = format!("http://127.0.0.1:{}", self.etcd_port.number());
         let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port.number());
-        let data = self.guard.scratch().join("etcd");
+        let data = self.etcd_data();
         vec![
             format!("--data-dir={}", data.display()),
             format!("--listen-client-urls={client}"),
@@ -322,9 +360,13 @@ impl Kube {
     }
 }
 
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    output(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
+}
+
 /// Runs a command. Returns its standard output, or its standard error as error.
 fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().context("kubectl does not start")?;
+    let output = command.output().with_context(|| format!("{} does not start", command.get_program().display()))?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -1,6 +1,6 @@
 //! A network that fails: a TCP proxy in front of a server on loopback.
 //!
-//! It delays bytes, cuts connections, stalls in one or both directions, and answers instead of the
+//! It delays or loses bytes, cuts connections, stalls in one or both directions, and answers instead of the
 //! server. It does so for all clients, or for one of them. Its port, connections and threads end
 //! with the value.
 
@@ -76,6 +76,19 @@ struct Pair {
     number: usize,
     client: TcpStream,
     server: Option<TcpStream>,
+    /// True if its bytes are lost.
+    lost: bool,
+}
+
+/// The fate of bytes that have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The proxy forwards them.
+    Forwarded,
+    /// They are lost, and so is the connection's end.
+    Lost,
+    /// The proxy has ended.
+    Ended,
 }
 
 impl Proxy {
@@ -141,6 +154,16 @@ impl Proxy {
         }
     }
 
+    /// Loses all bytes of the open connections, in both directions. Neither end notices, not even
+    /// when the other one closes the connection. Later connections work. So does a router that has
+    /// lost its table.
+    pub fn lose_open_connections(&self) {
+        for pair in &mut self.inner.lock().open {
+            pair.lost = true;
+        }
+        self.inner.changed.notify_all();
+    }
+
     /// Returns the number of accepted connections.
     #[must_use]
     pub fn accepted(&self) -> usize {
@@ -168,20 +191,24 @@ impl ProxyInner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a connection's bytes may be forwarded. Returns false if the proxy ends first.
-    fn delay_bytes(&self, direction: Direction) -> bool {
+    /// Waits until the fate of a connection's bytes is decided.
+    fn delay_bytes(&self, number: usize, direction: Direction) -> Fate {
         let mut state = self.lock();
         let arrival = Instant::now() + state.delay;
         loop {
+            let lost = state.open.iter().any(|pair| pair.number == number && pair.lost);
             let stalled = if direction == Direction::Up { state.stalled.0 } else { state.stalled.1 };
             let early = arrival.saturating_duration_since(Instant::now());
             if state.ended {
-                return false;
+                return Fate::Ended;
+            }
+            if lost {
+                return Fate::Lost;
             }
             state = if stalled {
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else if early.is_zero() {
-                return true;
+                return Fate::Forwarded;
             } else {
                 self.changed.wait_timeout(state, early).unwrap_or_else(PoisonError::into_inner).0
             };
@@ -210,7 +237,7 @@ fn accept(listener: &TcpListener, inner: &ProxyInner) {
             if inner.victim.is_some_and(|victim| victim != peer.ip()) {
                 drop(state);
                 // The thread ends with its client or its server.
-                scope.spawn(move || connect(inner.server).map(|server| join(&client, &server, |_| true)));
+                scope.spawn(move || connect(inner.server).map(|server| join(&client, &server, |_| Fate::Forwarded)));
                 continue;
             }
             state.accepted += 1;
@@ -238,7 +265,7 @@ fn serve(inner: &ProxyInner, number: usize, mut client: TcpStream, answer: &Answ
         return Ok(());
     }
     let kept = server.as_ref().map(TcpStream::try_clone).transpose()?;
-    state.open.push(Pair { number, client: client.try_clone()?, server: kept });
+    state.open.push(Pair { number, client: client.try_clone()?, server: kept, lost: false });
     drop(state);
     if let Answer::Say(bytes) = answer {
         client.write_all(bytes)?;
@@ -247,15 +274,15 @@ fn serve(inner: &ProxyInner, number: usize, mut client: TcpStream, answer: &Answ
         std::io::copy(&mut client, &mut std::io::sink())?;
         return Ok(());
     };
-    join(&client, &server, |direction| inner.delay_bytes(direction));
+    join(&client, &server, |direction| inner.delay_bytes(number, direction));
     Ok(())
 }
 
-/// Forwards bytes in both directions, after `may_forward` allows it.
-fn join(client: &TcpStream, server: &TcpStream, may_forward: impl Fn(Direction) -> bool + Sync) {
+/// Forwards bytes in both directions, if `fate` says so.
+fn join(client: &TcpStream, server: &TcpStream, fate: impl Fn(Direction) -> Fate + Sync) {
     thread::scope(|scope| {
-        scope.spawn(|| pump(server, client, || may_forward(Direction::Down)));
-        pump(client, server, || may_forward(Direction::Up));
+        scope.spawn(|| pump(server, client, || fate(Direction::Down)));
+        pump(client, server, || fate(Direction::Up));
     });
 }
 
@@ -266,15 +293,73 @@ fn connect(port: u16) -> Result<TcpStream> {
     Ok(server)
 }
 
-/// Forwards bytes in one direction until one side closes, then closes the other side.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, may_forward: impl Fn() -> bool) {
+/// Forwards bytes in one direction until one side closes, then closes the other side, unless the
+/// connection is lost.
+fn pump(mut from: &TcpStream, mut to: &TcpStream, fate: impl Fn() -> Fate) {
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut bytes).unwrap_or_default();
-        if !may_forward() || length == 0 || to.write_all(&bytes[..length]).is_err() {
-            break;
+        match fate() {
+            Fate::Forwarded if length > 0 && to.write_all(&bytes[..length]).is_ok() => {}
+            Fate::Lost if length > 0 => {}
+            Fate::Lost => return,
+            Fate::Forwarded | Fate::Ended => break,
         }
     }
     let _ = from.shutdown(Shutdown::Read);
     let _ = to.shutdown(Shutdown::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::*;
+
+    /// Longer than a byte takes on loopback.
+    const SILENCE: Duration = Duration::from_millis(200);
+
+    /// A server that sends back each byte, and reports each connection that has ended.
+    fn echo_server() -> Result<(u16, Receiver<()>)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        let (ended, ends) = mpsc::channel();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let ended = ended.clone();
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut &stream, &mut &stream);
+                    let _ = ended.send(());
+                });
+            }
+        });
+        Ok((port, ends))
+    }
+
+    fn echo(stream: &mut TcpStream, byte: u8) -> std::io::Result<u8> {
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.write_all(&[byte])?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer).map(|()| answer[0])
+    }
+
+    #[test]
+    fn loses_open_connections_silently() -> Result<()> {
+        let (server, ends) = echo_server()?;
+        let proxy = Proxy::start(server)?;
+        let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port()));
+        let mut lost = connect()?;
+        assert_eq!(echo(&mut lost, 1)?, 1);
+        proxy.lose_open_connections();
+        let mut later = connect()?;
+        assert_eq!(echo(&mut later, 2)?, 2, "a new connection works");
+        let silence = echo(&mut lost, 3).map_err(|error| error.kind());
+        assert_eq!(silence, Err(ErrorKind::WouldBlock), "the client hears nothing, not even an end");
+        drop(lost);
+        assert!(ends.recv_timeout(SILENCE).is_err(), "the server is not told that the client is gone");
+        drop(proxy);
+        ends.recv_timeout(CONNECT_WITHIN)?;
+        Ok(())
+    }
 }

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use rig::Kube;
 use rig::kube::Process;
+use rig::{Kube, wait_until};
 use serde_json::{Value, json};
 
 use crate::ledger::{IN_FLIGHT, Ledger};
-use e2e::{Operator, install, let_fault_last, project, shared};
+use e2e::{Operator, TestNamespace, install, let_fault_last, message, numbered, project, shared};
+
+/// The operator detects within this time that the API server has lost the recent past.
+const RECOVERY: Duration = Duration::from_mins(3);
 
 /// Starts an API server for one test.
 fn start() -> Kube {
@@ -112,6 +115,23 @@ fn compacted() {
     kube.restart(Process::ApiServer).expect("the API server starts again");
     operator.thaw();
     ledger.close(&shared().broker, 0);
+}
+
+/// The last version that the operator knows is then in the API server's future.
+#[test]
+fn restored_from_backup() {
+    let kube = start();
+    let namespace = TestNamespace::on(&kube, "api-restored");
+    namespace.store_certificate(&shared().broker, "publisher");
+    kube.back_up().expect("a backup");
+    let operator = Operator::start(&namespace, &[]);
+    // Every write moves the version further from that of the backup.
+    namespace.apply(&numbered(200, "lost-", |_| "api-restored.lost".to_owned()));
+    namespace.wait_for_all_sent();
+    kube.restore().expect("the backup is restored");
+    namespace.apply(&message("after", "api-restored.after", ""));
+    let sent = || namespace.get("after")["status"]["reason"] == "Sent";
+    wait_until(RECOVERY, "the message is sent", sent).unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
 }
 
 /// Gives the user `operator` the operator's permissions in the ledger's namespace.

@@ -2,6 +2,7 @@
 //! operator keeps its promises.
 
 mod amqp;
+mod api_connection;
 mod connections;
 mod credentials;
 mod hostile;

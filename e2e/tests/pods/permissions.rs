@@ -56,6 +56,22 @@ fn pod_permissions_suffice() {
     messages.apply(&elsewhere);
     wait_until(SOON, "a Pod", || pods(&secrets).len() == 1).expect("a Pod");
     operator.kill();
+
+    // The Pod has lost its label. The next operator finds it by its name.
+    let pod = pods(&secrets)[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+    let label = "apps.fedoraproject.org/message-uid";
+    let uid = messages.get("elsewhere")["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    secrets.kubectl(&["label", "pod", &pod, &format!("{label}-")]);
+    let operator = launch(&["--pod-node-selector", "disk=fast", "--pod-start-timeout", "600"]);
+    let found_by_name = || {
+        let events = kube.audit_events().expect("the audit log is read");
+        let mut gets = events.iter().filter(|event| event["user"]["username"] == USER && event["verb"] == "get");
+        gets.any(|event| event["objectRef"]["resource"] == "pods" && event["objectRef"]["name"] == pod.as_str())
+    };
+    wait_until(SOON, "the Pod is found by its name", found_by_name)
+        .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+    operator.kill();
+    secrets.kubectl(&["label", "pod", &pod, &format!("{label}={uid}")]);
     messages.kubectl(&["delete", "fmsg", "elsewhere"]);
 
     let operator = launch(&[]);

@@ -19,17 +19,18 @@ const USER: &str = "operator";
 const EXPIRES: &str = "ttlSecondsAfterFinished: 0";
 
 /// The log text for each missing verb.
-const LOG_TEXTS: [(&str, &str, &str); 12] = [
-    ("fedoramessages", "list", "no right to watch FedoraMessages"),
-    ("fedoramessages", "watch", "no right to watch FedoraMessages"),
+const LOG_TEXTS: [(&str, &str, &str); 13] = [
+    ("fedoramessages", "get", "is not allowed to read FedoraMessages"),
+    ("fedoramessages", "list", "is not allowed to watch FedoraMessages"),
+    ("fedoramessages", "watch", "is not allowed to watch FedoraMessages"),
     ("fedoramessages", "delete", "is not allowed to delete FedoraMessages"),
     ("fedoramessages/status", "update", "the status could not be written"),
     ("fedoramessages/status", "patch", "the status could not be written"),
-    ("secrets", "get", "no right to read and watch Secrets"),
-    ("secrets", "watch", "no right to read and watch Secrets"),
+    ("secrets", "get", "is not allowed to read and watch Secrets"),
+    ("secrets", "watch", "is not allowed to read and watch Secrets"),
     ("events", "create", "an Event could not be written"),
-    ("leases", "get", "could not be read: the operator has no right to"),
-    ("leases", "create", "could not be written: the operator has no right to"),
+    ("leases", "get", "could not be read: the operator is not allowed to do that"),
+    ("leases", "create", "could not be written: the operator is not allowed to do that"),
     ("leases", "update", "not leading any more"),
     ("leases", "watch", "the Lease can't be watched"),
 ];
@@ -85,6 +86,12 @@ fn assert_needed(rules: &[Value], resource: &str, verb: &str, expected: &str) {
     namespace.grant(USER, "operator", &json!(without(rules, resource, verb)));
     let operator = launch(&namespace);
     namespace.apply(&with_spec(&message("warned", "permissions.warned", ""), EXPIRES));
+    if (resource, verb) == ("fedoramessages", "get") {
+        // The operator reads a message that was given up before it deletes the message.
+        let late = with_spec(&message("late", "permissions.late", ""), EXPIRES);
+        namespace.apply(&with_spec(&late, "activeDeadlineSeconds: 1"));
+        return operator.wait_for_log(expected);
+    }
     if (resource, verb) == ("leases", "watch") {
         operator.wait_for_log("leading: messages are sent from here");
         return launch(&namespace).wait_for_log(expected);

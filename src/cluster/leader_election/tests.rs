@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use crate::cluster::leader_election::{Leadership, Observed, Step, decide, released, taken};
+use crate::cluster::fake_api::{self, Reply};
+use crate::cluster::leader_election::{Elector, ElectorReports, Leadership, Observed, Step, decide, released, taken};
+use crate::cluster::watch::{WatchMonitor, Watches};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use tokio::time::Instant;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 const ME: &str = "me";
 
@@ -40,7 +44,7 @@ fn a_lease_that_is_absent_or_released_is_taken_at_once() {
 }
 
 #[test]
-fn anothers_lease_is_taken_only_when_it_was_not_renewed_for_its_duration() {
+fn foreign_lease_is_taken_only_after_its_duration() {
     let start = Instant::now();
     let observed = observed(held_by("other"), start);
     assert_eq!(decide(&observed, ME, None, after(start, 14)), Step::WaitUntil(after(start, 15)));
@@ -81,4 +85,24 @@ fn a_leader_may_send_only_in_the_term_that_it_has_begun() {
     assert_eq!(begun.map(|begun| leadership.admits(begun, after(start, 9))), [false, false, true]);
     assert!(!leadership.admits(Some(2), after(start, 10)));
     assert!(Leadership::Always.admits(Some(0), start) && !Leadership::Follower.admits(None, start));
+}
+
+/// The API server accepts the request for a watch, and never answers it.
+#[tokio::test(start_paused = true)]
+async fn takes_a_free_lease_although_its_watch_is_silent() {
+    let held = json!({
+        "metadata": {"name": "lease", "resourceVersion": "5"},
+        "spec": {"holderIdentity": "other", "leaseDurationSeconds": 15},
+    });
+    let own = json!({"metadata": {"name": "lease", "resourceVersion": "6"}, "spec": {"holderIdentity": ME}});
+    let (client, requests) = fake_api::client([Reply::Json(held), Reply::Silence, Reply::Json(own)]);
+    let (leadership, mut led) = watch::channel(Leadership::Unknown);
+    let reports = ElectorReports { leadership, not_ready_reason: watch::channel(None).0 };
+    let watches = Watches::new(client, WatchMonitor::default());
+    let elector = Elector::new(watches, "default", "lease".to_owned(), ME.to_owned(), reports);
+    let election = tokio::spawn(elector.run(std::future::pending()));
+    let leads = led.wait_for(|leadership| leadership.term() == Some(1));
+    timeout(Duration::from_secs(20), leads).await.expect("it leads soon after the Lease is free").expect("it reports");
+    assert_eq!(requests.take(), ["GET", "watch 5", "PUT"]);
+    election.abort();
 }

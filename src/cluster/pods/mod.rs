@@ -1,41 +1,40 @@
-//! Runs Pods that send a message each: finds the one that is there, or makes one, and waits for its
-//! verdict.
+//! Runs Pods that send a message each: finds the Pod of a message or creates one, and waits for its
+//! result.
 //!
-//! What is there is asked of the API server, not remembered: so who comes after a killed operator takes
-//! up the Pod that it left, and there are never two for one message (docs/decisions/0013).
+//! The API server is asked what is there, and nothing is remembered. So the next operator takes
+//! over the Pod that a killed operator left, and there are never two for one message
+//! (docs/decisions/0013).
 
 mod cleanup;
 
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
+use fedora_message::pod::manifest::{PodPlan, UID_LABEL};
+use fedora_message::pod::status::{self, PodState, attempt, look, place};
+use fedora_message::policy::outcome::Outcome;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Error, ResourceExt};
 use serde_json::json;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::client::describe;
-use fedora_message::pod::manifest::{PodPlan, UID_LABEL};
-use fedora_message::pod::status::{self, PodState, attempt, look, place};
-use fedora_message::policy::outcome::Outcome;
+use super::list::{self, ListError, answer};
+use super::watch::{ObjectState, WatchKind, Watches};
 
-/// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(20);
-/// How long a Pod that was told to end may take to be gone, beyond its own grace period.
+/// A Pod that was deleted may take this time to be gone, beyond its own grace period.
 const GONE: Duration = Duration::from_mins(1);
-/// How much longer than its own deadline a Pod is waited for.
+/// The operator waits for a Pod so many seconds beyond the Pod's own deadline.
 const SLACK: u32 = 30;
 
 /// Pods that send messages.
 pub struct Pods {
-    client: Client,
-    /// How long a failed one is kept.
+    watches: Watches,
+    /// A failed Pod is kept for this time.
     keep_failed: Duration,
 }
 
-/// How long a Pod may take.
+/// The time limits of a Pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Seconds until it runs.
@@ -53,7 +52,22 @@ pub enum PodResult {
     Failed(Outcome),
 }
 
-/// What is to be done about the Pods that a message has.
+/// Why it is not known how a Pod ended.
+#[derive(Debug, thiserror::Error)]
+enum PodError {
+    #[error("the Pods of namespace {namespace} can't be listed: {}", explain(cause))]
+    List { namespace: String, cause: ListError },
+    #[error("this operator does not lead any more: another one sends the message")]
+    NotLeading,
+    #[error("Pod {place} can't be made: {}", explain(cause))]
+    Create { place: String, cause: ListError },
+    #[error("Pod {place} can't be made: it was there, and is gone")]
+    Gone { place: String },
+    #[error("Pod {place} can't be watched: {}", explain(cause))]
+    Watch { place: String, cause: ListError },
+}
+
+/// The next step with the Pods of a message.
 enum Step<'a> {
     Return(PodResult),
     Await(&'a Pod),
@@ -61,18 +75,22 @@ enum Step<'a> {
 }
 
 impl Pods {
-    /// Pods of this client's cluster; one that failed is kept for that long.
+    /// Creates Pods in the cluster of these watches. A failed Pod is kept for the given time.
     #[must_use]
-    pub fn new(client: Client, keep_failed: Duration) -> Self {
-        Self { client, keep_failed }
+    pub fn new(watches: Watches, keep_failed: Duration) -> Self {
+        Self { watches, keep_failed }
     }
 
-    /// Sends a message by the planned Pod, or by the one that is there already. `recorded` attempts have
-    /// been recorded; `may_send` has the last word before a Pod is made.
+    fn client(&self) -> Client {
+        self.watches.client().clone()
+    }
+
+    /// Sends a message by the planned Pod, or by the Pod that is there already. `recorded` attempts
+    /// were recorded. `may_send` decides right before a Pod is created.
     pub async fn send(&self, plan: &PodPlan, recorded: u32, limits: Limits, may_send: impl Fn() -> bool) -> PodResult {
         match self.try_to_send(plan, recorded, limits, may_send).await {
-            Ok(ended) => ended,
-            Err(detail) => PodResult::Failed(status::failed(detail)),
+            Ok(result) => result,
+            Err(error) => PodResult::Failed(status::failed(error.to_string())),
         }
     }
 
@@ -82,20 +100,18 @@ impl Pods {
         recorded: u32,
         limits: Limits,
         may_send: impl Fn() -> bool,
-    ) -> Result<PodResult, String> {
+    ) -> Result<PodResult, PodError> {
         let namespace = plan.pod.namespace().unwrap_or_default();
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        let api: Api<Pod> = Api::namespaced(self.client(), &namespace);
         let uid = plan.pod.labels().get(UID_LABEL).cloned().unwrap_or_default();
-        let mine = ListParams::default().labels(&format!("{UID_LABEL}={uid}"));
-        let list = answer(api.list(&mine))
-            .await
-            .map_err(|detail| format!("the Pods of namespace {namespace} can't be listed: {detail}"))?;
+        let with_uid = ListParams::default().labels(&format!("{UID_LABEL}={uid}"));
+        let list = answer(api.list(&with_uid)).await.map_err(|cause| PodError::List { namespace, cause })?;
         let pod = match next_step(&list.items, recorded) {
-            Step::Return(ended) => return Ok(ended),
+            Step::Return(result) => return Ok(result),
             Step::Await(pod) => pod.clone(),
             Step::Create => {
                 if !may_send() {
-                    return Err("this operator does not lead any more: another one sends the message".to_owned());
+                    return Err(PodError::NotLeading);
                 }
                 for old in &list.items {
                     self.delete(&api, old).await;
@@ -106,32 +122,31 @@ impl Pods {
         self.wait(&api, pod, limits).await
     }
 
-    async fn create(&self, api: &Api<Pod>, plan: &PodPlan) -> Result<Pod, String> {
-        let configs: Api<ConfigMap> = Api::namespaced(self.client.clone(), &plan.pod.namespace().unwrap_or_default());
-        match create_in_order(api, &configs, plan).await {
-            Ok(pod) => {
-                debug!("Pod {} is made", place(&pod));
-                give_parts(&configs, plan, &pod).await;
-                Ok(pod)
-            }
-            Err(detail) => {
-                for part in &plan.parts {
-                    delete_part(&configs, part).await;
-                }
-                Err(format!("Pod {} can't be made: {detail}", place(&plan.pod)))
+    async fn create(&self, api: &Api<Pod>, plan: &PodPlan) -> Result<Pod, PodError> {
+        let configs: Api<ConfigMap> = Api::namespaced(self.client(), &plan.pod.namespace().unwrap_or_default());
+        let created = create_in_order(&self.client(), api, &configs, plan).await;
+        if let Ok(pod) = &created {
+            debug!("Pod {} is made", place(pod));
+            give_parts(&configs, plan, pod).await;
+        } else {
+            for part in &plan.parts {
+                delete_part(&configs, part).await;
             }
         }
+        created
     }
 
-    /// Waits until a Pod has ended, or its time has.
-    async fn wait(&self, api: &Api<Pod>, mut pod: Pod, limits: Limits) -> Result<PodResult, String> {
+    /// Waits until a Pod has ended, or its time is over.
+    async fn wait(&self, api: &Api<Pod>, mut pod: Pod, limits: Limits) -> Result<PodResult, PodError> {
         let begin = Instant::now();
         let to_start = Duration::from_secs(limits.start.into());
         let to_end_by_itself = Duration::from_secs((limits.start + limits.run + SLACK).into());
         let mut given_up: Option<(Instant, Outcome)> = None;
+        let (namespace, version) = (pod.namespace().unwrap_or_default(), pod.resource_version().unwrap_or_default());
+        let mut changes = self.watches.object_since(WatchKind::Pods, &namespace, &pod.name_any(), version);
         loop {
-            let sight = look(&pod);
-            let deadline = match (&sight, &given_up) {
+            let state = look(&pod);
+            let deadline = match (&state, &given_up) {
                 (PodState::Sent, _) => return Ok(PodResult::Sent(place(&pod))),
                 (PodState::Failed(outcome), None) => return Ok(PodResult::Failed(outcome.clone())),
                 (_, Some((since, _))) => *since + GONE,
@@ -139,21 +154,25 @@ impl Pods {
                 (PodState::Running, None) => begin + to_end_by_itself,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            let gone = match timeout(left, next_change(api, &pod)).await {
-                Ok(Ok(Some(changed))) => {
-                    pod = changed;
-                    continue;
-                }
-                // The Pod goes on by itself; the next attempt takes it up.
-                Ok(Err(detail)) => return Err(format!("Pod {} can't be watched: {detail}", place(&pod))),
-                Ok(Ok(None)) => true,
+            let gone = match timeout(left, changes.next()).await {
+                Ok(Ok(change)) => match same_pod(change, &pod) {
+                    Some(now) => {
+                        pod = now;
+                        continue;
+                    }
+                    None => true,
+                },
+                // The watch connects again by itself.
+                Ok(Err(ListError::Silent)) => continue,
+                // The Pod goes on by itself, and the next attempt finds it.
+                Ok(Err(cause)) => return Err(PodError::Watch { place: place(&pod), cause }),
                 Err(_) => false,
             };
             match given_up {
                 Some((_, outcome)) => return Ok(PodResult::Failed(outcome)),
                 None if gone => return Ok(PodResult::Failed(status::vanished(&pod))),
                 None => {
-                    given_up = Some((Instant::now(), status::late(&pod, begin.elapsed().as_secs(), &sight)));
+                    given_up = Some((Instant::now(), status::late(&pod, begin.elapsed().as_secs(), &state)));
                     self.delete(api, &pod).await;
                 }
             }
@@ -168,36 +187,55 @@ impl Pods {
     }
 }
 
-/// What a Pod mounts has to be there before it: else it waits for a minute.
-async fn create_in_order(api: &Api<Pod>, configs: &Api<ConfigMap>, plan: &PodPlan) -> Result<Pod, String> {
+/// Returns the Pod after a change, or nothing if it is gone. The last state of a deleted Pod may be
+/// its result.
+fn same_pod(change: ObjectState<Pod>, pod: &Pod) -> Option<Pod> {
+    match change {
+        ObjectState::Present(now) if now.uid() == pod.uid() => Some(*now),
+        ObjectState::Absent(Some(last)) if last.uid() == pod.uid() => {
+            let state = look(&last);
+            (matches!(state, PodState::Sent | PodState::Failed(_)) && state != look(pod)).then_some(*last)
+        }
+        ObjectState::Present(_) | ObjectState::Absent(_) => None,
+    }
+}
+
+/// Creates a Pod after what it mounts. Otherwise it would wait for a minute.
+async fn create_in_order(
+    client: &Client,
+    api: &Api<Pod>,
+    configs: &Api<ConfigMap>,
+    plan: &PodPlan,
+) -> Result<Pod, PodError> {
     let parameters = PostParams::default();
+    let place = || place(&plan.pod);
     for part in &plan.parts {
         match answer(configs.create(&parameters, part)).await {
-            Err(detail) if !exists_already(&detail) => return Err(detail),
+            Err(cause) if !cause.is_already_exists() => return Err(PodError::Create { place: place(), cause }),
             Ok(_) | Err(_) => {}
         }
     }
     match answer(api.create(&parameters, &plan.pod)).await {
-        Err(detail) if exists_already(&detail) => {
-            find(api, &plan.pod.name_any()).await?.ok_or_else(|| "it was there, and is gone".to_owned())
+        Ok(pod) => Ok(pod),
+        Err(cause) if cause.is_already_exists() => {
+            let namespace = plan.pod.namespace().unwrap_or_default();
+            let found = list::get(client, &namespace, &plan.pod.name_any()).await;
+            let found = found.map_err(|cause| PodError::Create { place: place(), cause })?;
+            found.ok_or_else(|| PodError::Gone { place: place() })
         }
-        answer => answer,
+        Err(cause) => Err(PodError::Create { place: place(), cause }),
     }
 }
 
-fn exists_already(detail: &str) -> bool {
-    detail.contains("already exists")
-}
-
-/// The parts of a message go with its Pod.
+/// Makes the Pod the owner of the message's parts, so that they are deleted with it.
 async fn give_parts(configs: &Api<ConfigMap>, plan: &PodPlan, pod: &Pod) {
     let owner = json!({"metadata": {"ownerReferences": [{
         "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid().unwrap_or_default(),
     }]}});
     for part in &plan.parts {
         let (name, parameters, patch) = (part.name_any(), PatchParams::default(), Patch::Merge(&owner));
-        if let Err(detail) = answer(configs.patch(&name, &parameters, &patch)).await {
-            debug!("ConfigMap {name} could not be given to its Pod: {detail}");
+        if let Err(error) = answer(configs.patch(&name, &parameters, &patch)).await {
+            debug!("ConfigMap {name} could not be given to its Pod: {}", explain(&error));
         }
     }
 }
@@ -207,14 +245,14 @@ async fn delete_part(configs: &Api<ConfigMap>, part: &ConfigMap) {
     log(&format!("ConfigMap {name}"), answer(configs.delete(&name, &DeleteParams::default())).await.map(drop));
 }
 
-fn log(place: &str, deleted: Result<(), String>) {
+fn log(place: &str, deleted: Result<(), ListError>) {
     match deleted {
         Ok(()) => debug!("{place} is deleted"),
-        Err(detail) => debug!("{place} can't be deleted: {detail}"),
+        Err(error) => debug!("{place} can't be deleted: {}", explain(&error)),
     }
 }
 
-/// What the Pods of a message tell, of which `recorded` attempts have been recorded.
+/// Decides what to do about the Pods of a message, of which `recorded` attempts were recorded.
 fn next_step(pods: &[Pod], recorded: u32) -> Step<'_> {
     let mut step = Step::Create;
     for pod in pods {
@@ -228,50 +266,15 @@ fn next_step(pods: &[Pod], recorded: u32) -> Step<'_> {
     step
 }
 
-/// The Pod after its next change; nothing if it is gone.
-async fn next_change(api: &Api<Pod>, pod: &Pod) -> Result<Option<Pod>, String> {
-    let parameters = WatchParams::default().fields(&format!("metadata.name={}", pod.name_any()));
-    let version = pod.resource_version().unwrap_or_default();
-    let mut events = std::pin::pin!(api.watch(&parameters, &version).await.map_err(|error| explain(&error))?);
-    while let Some(event) = events.try_next().await.map_err(|error| explain(&error))? {
-        match event {
-            WatchEvent::Added(now) | WatchEvent::Modified(now) if now.uid() == pod.uid() => return Ok(Some(now)),
-            WatchEvent::Deleted(now) if now.uid() == pod.uid() => {
-                // Its last state may be the verdict.
-                let last = look(&now);
-                return Ok((matches!(last, PodState::Sent | PodState::Failed(_)) && last != look(pod)).then_some(now));
-            }
-            WatchEvent::Error(status) if status.code == 410 => break,
-            WatchEvent::Error(status) => return Err(explain(&kube::Error::Api(status))),
-            _ => {}
-        }
-    }
-    // The watch has ended: look anew.
-    find(api, &pod.name_any()).await.map(|now| now.filter(|now| now.uid() == pod.uid()))
-}
-
-/// The Pod of this name. Listed, since Pods are listed anyway: one right less.
-async fn find(api: &Api<Pod>, name: &str) -> Result<Option<Pod>, String> {
-    let parameters = ListParams::default().fields(&format!("metadata.name={name}"));
-    answer(api.list(&parameters)).await.map(|list| list.items.into_iter().next())
-}
-
-/// The API server's answer, or words that say what is wrong.
-async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
-    match timeout(REQUEST, request).await {
-        Ok(answer) => answer.map_err(|error| explain(&error)),
-        Err(_) => Err("the API server does not answer".to_owned()),
-    }
-}
-
-fn explain(error: &kube::Error) -> String {
+/// Explains an error, and what to do.
+pub(crate) fn explain(error: &ListError) -> String {
     match error {
-        kube::Error::Api(status) if status.code == 403 && status.message.contains("cannot") => {
+        ListError::Failed(Error::Api(status)) if status.code == 403 && status.message.contains("cannot") => {
             format!(
-                "the operator has no right to: bind its ServiceAccount to its role for Pods there ({})",
+                "the operator is not allowed to do that: bind its ServiceAccount to its role for Pods there ({})",
                 status.message
             )
         }
-        other => describe(other),
+        other => other.to_string(),
     }
 }
