@@ -121,7 +121,7 @@ fn check_cluster(cluster: &Cluster) {
     let program = ["--", "/fedora-message-operator", "check", "--cluster"];
     let exec = [&["-n", NAMESPACE, "exec", "deploy/fedora-message-operator"][..], &program].concat();
     let output = cluster.kube.run(&exec).expect("the check succeeds");
-    assert!(output.contains("CRD           is this program's") && output.contains("rights "), "{output}");
+    assert!(output.contains("CRD           is this program's") && output.contains("permissions "), "{output}");
 }
 
 /// With the component and its `ConfigMap`, the operator refuses a message that violates its schema.

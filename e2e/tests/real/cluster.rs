@@ -64,7 +64,7 @@ fn describes_complete_cluster() {
     assert_eq!(found(&output, "policy"), ["is this program's"]);
     assert_eq!(found(&output, "binding"), ["denies what the policy refuses"]);
     assert_eq!(
-        found(&output, "rights"),
+        found(&output, "permissions"),
         [
             "get, list, watch, delete fedoramessages (apps.fedoraproject.org) in all namespaces",
             "update, patch fedoramessages/status (apps.fedoraproject.org) in all namespaces",
@@ -135,7 +135,7 @@ fn manifests_grant_all_permissions() {
         let mut last = None;
         let granted = || last.insert(check(&kube.kubeconfig(), &arguments)).code == 0;
         wait_until(SOON, overlay, granted).unwrap_or_else(|error| panic!("{error}: {last:?}"));
-        assert_eq!(found(&last.expect("an output"), "rights").len(), 5);
+        assert_eq!(found(&last.expect("an output"), "permissions").len(), 5);
     }
 }
 
@@ -146,7 +146,7 @@ fn checks_crd_without_permission() {
     grant(&namespace, "bob", RULES, "ClusterRole", "fedora-message-operator");
     let bob = shared().kube.kubeconfig_for("bob").expect("a user");
     let output = check(&bob, &["--watch-namespaces", &namespace.name]);
-    output.expect(0, &["policy        not looked at", "user          bob"]);
+    output.expect(0, &["policy        skipped: you are not allowed", "user          bob"]);
     assert_eq!(found(&output, "CRD"), ["is this program's"]);
     check(&bob, &["--as", "admin"]).expect(1, &["permissions failed: the API server says: ", "cannot impersonate"]);
 }
@@ -241,7 +241,7 @@ fn waits_for_crd() {
             "binding failed: fedoramessages.apps.fedoraproject.org is not installed: kubectl apply",
         ],
     );
-    assert_eq!(found(&output, "rights").len(), 4, "{output:?}");
+    assert_eq!(found(&output, "permissions").len(), 4, "{output:?}");
 
     kube.apply_text(&older_crd()).expect("it is accepted");
     wait_unready(&operator, "can't select pending FedoraMessages: its CRD is older than the operator");
