@@ -1,4 +1,4 @@
-//! What hostile input did before; the inputs themselves are among fuzz/seeds.
+//! Hostile inputs that found a fault; the inputs themselves are among fuzz/seeds.
 
 use crate::broker::credentials::{Credentials, fingerprint};
 use crate::commands::manifests::Manifests;

@@ -134,11 +134,11 @@ fn open(config: Config) -> Result<(Client, Discard), kube::Error> {
 #[derive(Clone)]
 struct Connections<C> {
     connector: C,
-    pool: Arc<Mutex<Arc<Pool<C>>>>,
+    pool: Arc<Mutex<Arc<HyperPool<C>>>>,
 }
 
 /// Connections that are used again.
-type Pool<C> = HyperClient<C, Body>;
+type HyperPool<C> = HyperClient<C, Body>;
 
 impl<C: Connect + Clone + Send + Sync + 'static> Connections<C> {
     fn new(connector: C) -> Self {
@@ -146,13 +146,13 @@ impl<C: Connect + Clone + Send + Sync + 'static> Connections<C> {
         Self { connector, pool }
     }
 
-    fn pool(&self) -> Arc<Pool<C>> {
+    fn pool(&self) -> Arc<HyperPool<C>> {
         self.pool.lock().clone()
     }
 
     /// Discards the idle connections of this pool, unless that has happened. Requests in flight are
     /// not disturbed.
-    fn discard(&self, pool: &Arc<Pool<C>>) {
+    fn discard(&self, pool: &Arc<HyperPool<C>>) {
         let mut current = self.pool.lock();
         if Arc::ptr_eq(&current, pool) {
             *current = new_pool(self.connector.clone());
@@ -160,7 +160,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Connections<C> {
     }
 }
 
-fn new_pool<C: Connect + Clone + Send + Sync + 'static>(connector: C) -> Arc<Pool<C>> {
+fn new_pool<C: Connect + Clone + Send + Sync + 'static>(connector: C) -> Arc<HyperPool<C>> {
     Arc::new(HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector))
 }
 
@@ -189,7 +189,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Service<Request<Body>> for Conn
 /// A request without an answer. If the caller gives it up, the idle connections are discarded.
 struct Unanswered<C: Connect + Clone + Send + Sync + 'static> {
     connections: Connections<C>,
-    pool: Arc<Pool<C>>,
+    pool: Arc<HyperPool<C>>,
     since: Option<Instant>,
 }
 

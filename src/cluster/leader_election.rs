@@ -92,7 +92,7 @@ pub struct Observed {
 
 /// The next step with a Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LeaseStep {
     /// Read it, because nothing is known.
     Read,
     /// Write the own name into it.
@@ -103,17 +103,17 @@ pub enum Step {
 
 /// Decides what `me` does about a Lease, which it last wrote at the time `renewed`.
 #[must_use]
-pub fn decide(observed: &Observed, me: &str, renewed: Option<Instant>, now: Instant) -> Step {
-    let Some(since) = observed.since else { return Step::Read };
+pub fn decide(observed: &Observed, me: &str, renewed: Option<Instant>, now: Instant) -> LeaseStep {
+    let Some(since) = observed.since else { return LeaseStep::Read };
     let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
     let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
     if holder.is_empty() {
-        return Step::Take;
+        return LeaseStep::Take;
     }
     let free_at = if holder == me { renewed.map(|at| at + RETRY) } else { Some(since + duration(spec)) };
     match free_at {
-        Some(at) if now < at => Step::WaitUntil(at),
-        _ => Step::Take,
+        Some(at) if now < at => LeaseStep::WaitUntil(at),
+        _ => LeaseStep::Take,
     }
 }
 
@@ -201,9 +201,9 @@ impl Elector {
         loop {
             let step = async {
                 match decide(&self.observed, &self.me, self.renewed, Instant::now()) {
-                    Step::Read => self.read().await,
-                    Step::Take => self.take().await,
-                    Step::WaitUntil(at) => self.wait(at).await,
+                    LeaseStep::Read => self.read().await,
+                    LeaseStep::Take => self.take().await,
+                    LeaseStep::WaitUntil(at) => self.wait(at).await,
                 }
             };
             tokio::select! {
@@ -265,7 +265,7 @@ impl Elector {
             Some(version) => self.watches.object_since(kind, namespace, name, version),
             None => self.watches.object(kind, namespace, name),
         };
-        while let Step::WaitUntil(at) = decide(&self.observed, &self.me, self.renewed, Instant::now()) {
+        while let LeaseStep::WaitUntil(at) = decide(&self.observed, &self.me, self.renewed, Instant::now()) {
             match timeout_at(at, changes.next()).await {
                 Ok(Ok(ObjectState::Present(lease))) => self.observe(Some(*lease)),
                 Ok(Ok(ObjectState::Absent(_))) => self.observe(None),

@@ -69,7 +69,7 @@ pub struct ListReader<K> {
     client: Client,
     path: String,
     parameters: ListParams,
-    position: Position,
+    position: ReadPosition,
     /// Objects that have arrived and were not taken yet.
     objects: VecDeque<K>,
     read: ListCounts,
@@ -77,7 +77,7 @@ pub struct ListReader<K> {
 }
 
 /// The position in a list.
-enum Position {
+enum ReadPosition {
     BeforePage,
     InPage(Pin<Box<dyn AsyncBufRead + Send>>, ItemSplitter),
     End,
@@ -91,7 +91,7 @@ impl<K: DeserializeOwned> ListReader<K> {
             client,
             path,
             parameters: ListParams::default().fields(fields).limit(PAGE),
-            position: Position::BeforePage,
+            position: ReadPosition::BeforePage,
             objects: VecDeque::new(),
             read: ListCounts::default(),
             version: String::new(),
@@ -105,12 +105,12 @@ impl<K: DeserializeOwned> ListReader<K> {
                 return Ok(Some(object));
             }
             match &mut self.position {
-                Position::BeforePage => {
+                ReadPosition::BeforePage => {
                     let request = Request::new(&self.path).list(&self.parameters).map_err(Error::BuildRequest)?;
                     let page = answer(self.client.request_stream(request)).await?;
-                    self.position = Position::InPage(Box::pin(page), ItemSplitter::default());
+                    self.position = ReadPosition::InPage(Box::pin(page), ItemSplitter::default());
                 }
-                Position::InPage(page, splitter) => {
+                ReadPosition::InPage(page, splitter) => {
                     let chunk = within_timeout(page.fill_buf()).await?.map_err(Error::ReadEvents)?;
                     if chunk.is_empty() {
                         let List { metadata } = serde_json::from_slice(splitter.rest()).map_err(Error::SerdeError)?;
@@ -118,7 +118,7 @@ impl<K: DeserializeOwned> ListReader<K> {
                         self.version = metadata.resource_version;
                         self.parameters.continue_token = metadata.next.filter(|token| !token.is_empty());
                         let more = self.parameters.continue_token.is_some();
-                        self.position = if more { Position::BeforePage } else { Position::End };
+                        self.position = if more { ReadPosition::BeforePage } else { ReadPosition::End };
                         continue;
                     }
                     splitter.feed(chunk, |json| {
@@ -128,7 +128,7 @@ impl<K: DeserializeOwned> ListReader<K> {
                     let length = chunk.len();
                     page.consume_unpin(length);
                 }
-                Position::End => return Ok(None),
+                ReadPosition::End => return Ok(None),
             }
         }
     }

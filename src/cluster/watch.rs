@@ -30,7 +30,7 @@ use tracing::warn;
 use self::monitor::Heartbeat;
 pub use self::monitor::{WatchKind, WatchMonitor};
 pub use self::object::{ObjectState, ObjectWatch};
-use self::progress::{End, Knowledge, Next};
+use self::progress::{Continuation, End, Knowledge};
 use super::client;
 use super::list::{ListError, ListReader, answer, get_at, paths};
 
@@ -388,8 +388,8 @@ impl<K: Watched> Watch<K> {
         let read_due = Instant::now() >= self.read_again_at;
         let known = Knowledge { single: self.is_single(), heard, in_doubt: self.in_doubt };
         self.position = match progress::next(end, known, read_due) {
-            Next::Read => Position::Unread,
-            Next::Resume { in_doubt } => {
+            Continuation::Read => Position::Unread,
+            Continuation::Resume { in_doubt } => {
                 self.in_doubt = in_doubt;
                 Position::Known(version)
             }

@@ -245,7 +245,7 @@ fn receive(operator: &mut OperatorState, event: WatchedChange) {
     match event {
         WatchedChange::Gone(uid) => operator.entries[uid] = None,
         WatchedChange::Complete => {
-            operator.entries.iter_mut().for_each(|entry_slot| *entry_slot = entry_slot.filter(|entry| entry.listed))
+            operator.entries.iter_mut().for_each(|entry_slot| *entry_slot = entry_slot.filter(|entry| entry.listed));
         }
         WatchedChange::Seen(object) => observe(&mut operator.entries[object.uid], object),
     }

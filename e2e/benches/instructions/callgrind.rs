@@ -11,7 +11,7 @@ pub const RUN: &str = "--run";
 /// The output file of callgrind.
 const COUNTS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/callgrind.out");
 
-/// The name of a case, and the count_case of one of its calls.
+/// The name of a case, and the instructions of one of its calls.
 pub type InstructionCount = (String, u32);
 
 /// Does the counted work. Callgrind finds this function by its name.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::cluster::fake_api::{self, Reply};
-use crate::cluster::leader_election::{Elector, ElectorReports, Leadership, Observed, Step, decide, released, taken};
+use crate::cluster::leader_election::{
+    Elector, ElectorReports, Leadership, LeaseStep, Observed, decide, released, taken,
+};
 use crate::cluster::watch::{WatchMonitor, Watches};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -33,31 +35,31 @@ fn after(start: Instant, seconds: u64) -> Instant {
 
 #[test]
 fn what_was_never_read_is_read_first() {
-    assert_eq!(decide(&Observed::default(), ME, None, Instant::now()), Step::Read);
+    assert_eq!(decide(&Observed::default(), ME, None, Instant::now()), LeaseStep::Read);
 }
 
 #[test]
 fn a_lease_that_is_absent_or_released_is_taken_at_once() {
     let now = Instant::now();
-    assert_eq!(decide(&Observed { lease: None, since: Some(now) }, ME, None, now), Step::Take);
-    assert_eq!(decide(&observed(released(&held_by("other"), time()), now), ME, None, now), Step::Take);
+    assert_eq!(decide(&Observed { lease: None, since: Some(now) }, ME, None, now), LeaseStep::Take);
+    assert_eq!(decide(&observed(released(&held_by("other"), time()), now), ME, None, now), LeaseStep::Take);
 }
 
 #[test]
 fn foreign_lease_is_taken_only_after_its_duration() {
     let start = Instant::now();
     let observed = observed(held_by("other"), start);
-    assert_eq!(decide(&observed, ME, None, after(start, 14)), Step::WaitUntil(after(start, 15)));
-    assert_eq!(decide(&observed, ME, None, after(start, 15)), Step::Take);
+    assert_eq!(decide(&observed, ME, None, after(start, 14)), LeaseStep::WaitUntil(after(start, 15)));
+    assert_eq!(decide(&observed, ME, None, after(start, 15)), LeaseStep::Take);
 }
 
 #[test]
 fn ones_own_lease_is_renewed_every_two_seconds() {
     let start = Instant::now();
     let observed = observed(held_by(ME), start);
-    assert_eq!(decide(&observed, ME, Some(start), after(start, 1)), Step::WaitUntil(after(start, 2)));
-    assert_eq!(decide(&observed, ME, Some(start), after(start, 2)), Step::Take);
-    assert_eq!(decide(&observed, ME, None, start), Step::Take, "its answer was lost");
+    assert_eq!(decide(&observed, ME, Some(start), after(start, 1)), LeaseStep::WaitUntil(after(start, 2)));
+    assert_eq!(decide(&observed, ME, Some(start), after(start, 2)), LeaseStep::Take);
+    assert_eq!(decide(&observed, ME, None, start), LeaseStep::Take, "its answer was lost");
 }
 
 #[test]

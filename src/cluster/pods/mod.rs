@@ -68,7 +68,7 @@ enum PodError {
 }
 
 /// The next step with the Pods of a message.
-enum Step<'a> {
+enum PodStep<'a> {
     Return(PodResult),
     Await(&'a Pod),
     Create,
@@ -107,9 +107,9 @@ impl Pods {
         let with_uid = ListParams::default().labels(&format!("{UID_LABEL}={uid}"));
         let list = answer(api.list(&with_uid)).await.map_err(|cause| PodError::List { namespace, cause })?;
         let pod = match next_step(&list.items, recorded) {
-            Step::Return(result) => return Ok(result),
-            Step::Await(pod) => pod.clone(),
-            Step::Create => {
+            PodStep::Return(result) => return Ok(result),
+            PodStep::Await(pod) => pod.clone(),
+            PodStep::Create => {
                 if !may_send() {
                     return Err(PodError::NotLeading);
                 }
@@ -253,14 +253,14 @@ fn log(place: &str, deleted: Result<(), ListError>) {
 }
 
 /// Decides what to do about the Pods of a message, of which `recorded` attempts were recorded.
-fn next_step(pods: &[Pod], recorded: u32) -> Step<'_> {
-    let mut step = Step::Create;
+fn next_step(pods: &[Pod], recorded: u32) -> PodStep<'_> {
+    let mut step = PodStep::Create;
     for pod in pods {
         match look(pod) {
-            PodState::Sent => return Step::Return(PodResult::Sent(place(pod))),
-            PodState::Failed(outcome) if attempt(pod) > recorded => step = Step::Return(PodResult::Failed(outcome)),
+            PodState::Sent => return PodStep::Return(PodResult::Sent(place(pod))),
+            PodState::Failed(outcome) if attempt(pod) > recorded => step = PodStep::Return(PodResult::Failed(outcome)),
             PodState::Failed(_) => {}
-            PodState::Starting(_) | PodState::Running => return Step::Await(pod),
+            PodState::Starting(_) | PodState::Running => return PodStep::Await(pod),
         }
     }
     step

@@ -33,9 +33,9 @@ impl WatchKind {
 
 /// Knows all watches of this process.
 #[derive(Clone)]
-pub struct WatchMonitor(Arc<Inner>);
+pub struct WatchMonitor(Arc<MonitorState>);
 
-struct Inner {
+struct MonitorState {
     watches: Mutex<Registry>,
     /// Counts the connections that died silently.
     silences: watch::Sender<u64>,
@@ -54,7 +54,7 @@ impl WatchMonitor {
     #[must_use]
     pub fn new(on_silence: impl Fn() + Send + Sync + 'static) -> Self {
         let on_silence = Box::new(on_silence);
-        Self(Arc::new(Inner { watches: Mutex::default(), silences: watch::Sender::new(0), on_silence }))
+        Self(Arc::new(MonitorState { watches: Mutex::default(), silences: watch::Sender::new(0), on_silence }))
     }
 
     /// Returns for each kind how long ago the most silent watch heard something. A kind without a

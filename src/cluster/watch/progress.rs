@@ -30,7 +30,7 @@ pub(super) struct Knowledge {
 
 /// Where a watch goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Continuation {
     /// It reads again what is there.
     Read,
     /// It resumes from the last known version.
@@ -46,13 +46,13 @@ pub(super) enum Next {
 /// until it has reached that version. It must have been restarted for that. So after each early end
 /// the version is in doubt, until the next request reports something. If a request is silent to its
 /// regular end while the version is in doubt, everything is read again.
-pub(super) fn next(end: &End<'_>, known: Knowledge, read_due: bool) -> Next {
+pub(super) fn next(end: &End<'_>, known: Knowledge, read_due: bool) -> Continuation {
     match end {
-        _ if read_due => Next::Read,
-        End::OnTime if known.in_doubt && !known.heard => Next::Read,
-        End::OnTime => Next::Resume { in_doubt: false },
-        End::Failed(error) if known.single || must_read(error) => Next::Read,
-        End::Early | End::Failed(_) => Next::Resume { in_doubt: true },
+        _ if read_due => Continuation::Read,
+        End::OnTime if known.in_doubt && !known.heard => Continuation::Read,
+        End::OnTime => Continuation::Resume { in_doubt: false },
+        End::Failed(error) if known.single || must_read(error) => Continuation::Read,
+        End::Early | End::Failed(_) => Continuation::Resume { in_doubt: true },
     }
 }
 
@@ -73,8 +73,8 @@ fn must_read(error: &ListError) -> bool {
 mod tests {
     use super::*;
 
-    const RESUME: Next = Next::Resume { in_doubt: false };
-    const RESUME_IN_DOUBT: Next = Next::Resume { in_doubt: true };
+    const RESUME: Continuation = Continuation::Resume { in_doubt: false };
+    const RESUME_IN_DOUBT: Continuation = Continuation::Resume { in_doubt: true };
 
     fn refusal(json: &str) -> ListError {
         Error::Api(serde_json::from_str(json).expect("a Status")).into()
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn reads_again_if_a_doubtful_version_is_silent() {
-        assert_eq!(next(&End::OnTime, known(true, false), false), Next::Read);
+        assert_eq!(next(&End::OnTime, known(true, false), false), Continuation::Read);
         assert_eq!(next(&End::OnTime, known(true, true), false), RESUME, "the API server has reported a later version");
         assert_eq!(next(&End::Early, known(true, false), false), RESUME_IN_DOUBT, "the request was too short to tell");
     }
@@ -116,7 +116,7 @@ mod tests {
             Error::SerdeError(unreadable).into(),
         ];
         for error in errors {
-            assert_eq!(next(&End::Failed(&error), known(false, true), false), Next::Read, "{error:?}");
+            assert_eq!(next(&End::Failed(&error), known(false, true), false), Continuation::Read, "{error:?}");
         }
     }
 
@@ -132,14 +132,14 @@ mod tests {
     #[test]
     fn reads_a_single_object_again_after_each_failure() {
         let known = Knowledge { single: true, ..known(false, true) };
-        assert_eq!(next(&End::Failed(&ListError::Silent), known, false), Next::Read);
+        assert_eq!(next(&End::Failed(&ListError::Silent), known, false), Continuation::Read);
         assert_eq!(next(&End::OnTime, known, false), RESUME);
     }
 
     #[test]
     fn reads_again_now_and_then() {
         for end in [End::OnTime, End::Early, End::Failed(&ListError::Silent)] {
-            assert_eq!(next(&end, known(false, true), true), Next::Read);
+            assert_eq!(next(&end, known(false, true), true), Continuation::Read);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio_rustls::rustls::ProtocolVersion;
 
-use super::Report;
+use super::CheckReport;
 use crate::broker::connection::BrokerConnection;
 use crate::broker::errors::{BrokerError, ErrorContext};
 use crate::broker::fence::Fence;
@@ -28,7 +28,12 @@ impl Failed {
 }
 
 /// Checks one environment's broker with the CA, certificate and key in these files.
-pub(crate) async fn check(arguments: &BrokerArgs, environment: Environment, files: [&Path; 3], report: &mut Report) {
+pub(crate) async fn check(
+    arguments: &BrokerArgs,
+    environment: Environment,
+    files: [&Path; 3],
+    report: &mut CheckReport,
+) {
     match go(arguments, environment, files, report).await {
         Ok(()) => {}
         Err(Failed { step: CERTIFICATE, detail }) => report.misused(CERTIFICATE, &detail),
@@ -40,7 +45,7 @@ async fn go(
     arguments: &BrokerArgs,
     environment: Environment,
     [ca, cert, key]: [&Path; 3],
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> Result<(), Failed> {
     let brokers = arguments.brokers();
     let broker = brokers.of(environment);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use kube::Client;
 
-use super::Report;
+use super::CheckReport;
 use crate::cli::{CheckArgs, DeliveryMode, ScopeArgs};
 use crate::cluster::inspect::{Cluster, Lookup, installed_crd};
 use crate::cluster::permissions::{Need, RULES, Rule};
@@ -19,7 +19,7 @@ const OLDEST: [u32; 2] = [1, 32];
 const APPLY: &str = "kubectl apply --server-side -f manifests/base/admission-policy.yaml";
 
 /// Runs all checks. After a failure the others still run, unless the API server does not answer.
-pub(crate) async fn check(arguments: &CheckArgs, report: &mut Report) {
+pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
     let cluster = match Cluster::open(arguments.as_user.as_deref()).await {
         Ok(cluster) => cluster,
         Err(detail) => return report.failed("kubeconfig", &detail),
@@ -35,7 +35,7 @@ pub(crate) async fn check(arguments: &CheckArgs, report: &mut Report) {
     }
 }
 
-async fn api_server(cluster: &Cluster, report: &mut Report) -> Result<(), String> {
+async fn api_server(cluster: &Cluster, report: &mut CheckReport) -> Result<(), String> {
     let url = &cluster.url;
     let (name, version) = cluster.version().await.map_err(|detail| format!("{url}: {detail}"))?;
     if version < OLDEST {
@@ -47,7 +47,7 @@ async fn api_server(cluster: &Cluster, report: &mut Report) -> Result<(), String
     Ok(())
 }
 
-async fn crd(client: &Client, report: &mut Report) {
+async fn crd(client: &Client, report: &mut CheckReport) {
     match installed_crd(client).await {
         Ok(InstalledCrd::Same) => report.found("CRD", "is this program's"),
         Ok(InstalledCrd::Other) => {
@@ -67,7 +67,7 @@ async fn crd(client: &Client, report: &mut Report) {
 }
 
 /// Checks the policy and its binding. Without them the operator refuses invalid messages, but later.
-async fn policy(cluster: &Cluster, report: &mut Report) {
+async fn policy(cluster: &Cluster, report: &mut CheckReport) {
     let hidden = "skipped: you are not allowed to read admission policies, and the operator does not need to";
     match cluster.policy().await {
         Ok(Lookup::Is(policy)) if is_same_policy(&policy) => report.found("policy", "is this program's"),
@@ -89,7 +89,7 @@ async fn policy(cluster: &Cluster, report: &mut Report) {
 }
 
 /// Checks that the watched namespaces exist. Nothing else would show such a mistake.
-async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) {
+async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut CheckReport) {
     for name in &scope.watch_namespaces {
         if matches!(cluster.namespace(name).await, Ok(Lookup::Absent)) {
             report.failed("namespace", &format!("{name} does not exist: correct --watch-namespaces, or create it"));
@@ -97,7 +97,7 @@ async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) {
     }
 }
 
-async fn permissions(cluster: &Cluster, scope: &ScopeArgs, report: &mut Report) -> Result<(), String> {
+async fn permissions(cluster: &Cluster, scope: &ScopeArgs, report: &mut CheckReport) -> Result<(), String> {
     let user = cluster.user().await?;
     report.found("user", &user);
     let lease = scope.lease_namespace.as_deref().unwrap_or_else(|| cluster.client.default_namespace());

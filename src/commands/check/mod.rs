@@ -22,8 +22,8 @@ pub fn main(arguments: &CheckArgs) -> ExitCode {
     }
 }
 
-async fn check(arguments: &CheckArgs) -> Report {
-    let mut report = Report { code: 0 };
+async fn check(arguments: &CheckArgs) -> CheckReport {
+    let mut report = CheckReport { code: 0 };
     if arguments.cluster {
         cluster::check(arguments, &mut report).await;
     }
@@ -34,11 +34,11 @@ async fn check(arguments: &CheckArgs) -> Report {
 }
 
 /// Prints findings and failures, and keeps the exit code.
-struct Report {
+struct CheckReport {
     code: u8,
 }
 
-impl Report {
+impl CheckReport {
     #[expect(clippy::unused_self, reason = "findings and failures are reported in the same way")]
     fn found(&mut self, what: &str, detail: &str) {
         print(format!("{what:<14}{detail}\n"));

@@ -113,7 +113,7 @@ fn denied_namespace_blocks_no_other() {
     let denied = Deletion::Denied("no".to_owned());
     let a = schedule.take(after(0)).unwrap();
     assert!(schedule.finish(a, &denied, after(0), LONG));
-    assert_eq!(schedule.take(after(0)), None, "its neighbour is not tried");
+    assert_eq!(schedule.take(after(0)), None, "its neighbor is not tried");
     schedule.add(expired("apps", "c"), after(0));
     schedule.add(expired("apps", "d"), after(0));
     assert_eq!(take_all(&mut schedule, after(0)), ["c", "d"], "of too many, those that can go are held");

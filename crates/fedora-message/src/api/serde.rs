@@ -28,11 +28,11 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserialize
 pub(crate) fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    struct Inner<T>(T);
-    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Inner<T> {
+    struct Wrapped<T>(T);
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Wrapped<T> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             object(deserializer).map(Self)
         }
     }
-    Ok(Option::deserialize(deserializer)?.map(|Inner(value)| value))
+    Ok(Option::deserialize(deserializer)?.map(|Wrapped(value)| value))
 }
