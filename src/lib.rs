@@ -5,7 +5,7 @@
 //! Kubernetes and RabbitMQ; see docs/architecture.md:
 //!
 //! - `broker`: publishes to RabbitMQ; the only module that uses AMQP and TLS.
-//! - `cluster`: reads and writes Kubernetes objects; the only module that uses a `kube::Client`.
+//! - `cluster`: reads and writes Kubernetes objects; the only module that creates a `kube::Client`.
 //! - `delivery`: makes one attempt to send a message, directly or by a Pod.
 //! - `reconciler`: handles one message. `controller`: the loop and the work queue around it.
 //! - `ttl`: deletes finished resources.

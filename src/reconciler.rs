@@ -1,4 +1,4 @@
-//! The story of one message: prepare, identify, send, settle.
+//! The story of one message: prepare, identify, send, settle, record.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::ttl::TtlController;
 
 /// The shortest time before a failed request to the API server is made again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Stands for a time that no clock here can tell, such as a deadline in 300 years.
+/// Replaces a time beyond the range of `Instant`, such as a deadline in 300 years.
 const FAR_FUTURE: Duration = Duration::from_hours(24 * 365);
 /// The reason of the Event that a certificate expires soon. It is no message's reason, because
 /// messages are sent all the same.
@@ -74,6 +74,7 @@ impl Reconciler {
     pub async fn reconcile(&self, job: &Job) -> Next {
         let started = Instant::now();
         let attempt = match &job.decision {
+            // Only the status is left to be written.
             Decision::Rest => return self.record(job, job.state.clone(), job.due).await,
             Decision::Report(outcome) => outcome.clone().into(),
             Decision::Attempt => match self.attempt(job).await {

@@ -1,4 +1,4 @@
-//! How the operator lives in Kubernetes: the only module that uses a `kube::Client`.
+//! Reads, watches and writes Kubernetes objects: the only module that creates a `kube::Client`.
 
 pub mod client;
 pub mod events;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Status;
 use kube::{Client, Error};
@@ -132,7 +132,10 @@ impl StatusWriter {
                 Written::Changed
             }
             Ok(Err(Error::Api(status))) => {
-                failed(message, &format!("the API server answers {}: {}", status.code, status.message))
+                // With its name, such as "403 Forbidden".
+                let code =
+                    StatusCode::from_u16(status.code).map_or_else(|_| status.code.to_string(), |code| code.to_string());
+                failed(message, &format!("the API server answers {code}: {}", status.message))
             }
             Ok(Err(error)) => failed(message, &error.to_string()),
             Err(_) => failed(message, "the API server does not answer in time"),

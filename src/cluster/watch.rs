@@ -3,8 +3,8 @@
 //!
 //! A watch reads what is there, follows the changes, and never ends. It repeats what fails, with a
 //! pause that grows. The API server ends each watch request after an agreed time, and a request
-//! that lasts longer has a dead connection. TCP alone does not tell: who only listens does not
-//! notice that the other side is gone. The other watches then connect again too, because their
+//! that lasts longer has a dead connection. TCP does not detect that: a side that only receives
+//! does not notice that the peer is gone. The other watches then connect again too, because their
 //! connections probably died at the same moment. Now and then each watch reads everything again, so
 //! that no lost event stays lost (docs/decisions/0031).
 
@@ -81,7 +81,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Creates the beginning of watches with this client.
+    /// Creates a factory of watches.
     #[must_use]
     pub fn new(client: Client, monitor: WatchMonitor) -> Self {
         Self { client, monitor }
@@ -175,13 +175,13 @@ struct Watch<K> {
     position: Position<K>,
     monitor: WatchMonitor,
     heartbeat: Heartbeat,
-    /// Counts silent connections.
+    /// Changes when a connection has died silently.
     silences: watch::Receiver<u64>,
     /// The count when the last read began.
     silences_at_read: u64,
     /// The failures in a row.
     failures: u32,
-    /// The next request waits, because the last one failed.
+    /// True if the next request waits, because the last one failed.
     must_pause: bool,
     /// The API server may not have the version from which the watch goes on.
     in_doubt: bool,

@@ -27,7 +27,8 @@ use crate::log_throttle::LogThrottle;
 use crate::metrics::{AGES, Report};
 use crate::reconciler::Reconciler;
 
-/// The interval at which unused connections and watches are closed.
+/// The interval of maintenance: idle connections and watches are closed, and Pods that no message
+/// needs any more are deleted.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 /// The time that jobs in flight may take after the signal to stop.
 const GRACE_PERIOD: Duration = Duration::from_secs(25);
@@ -35,7 +36,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(25);
 /// Why the operator is not ready at first.
 pub const NOT_LISTED: &str = "pending messages have not been listed yet";
 
-/// Something that waiting messages wait for.
+/// An event that ends the wait of messages.
 #[derive(Clone, Debug)]
 pub enum Wake {
     /// The environment's broker is back.
@@ -59,7 +60,7 @@ pub struct Inputs<W> {
     pub requests: Receiver<ReportRequest>,
     /// Tells if messages may be sent.
     pub leadership: watch::Receiver<Leadership>,
-    /// Gets the term that has begun here. In no other term may anything leave.
+    /// Receives the current term. The fence is open only in this term.
     pub term: watch::Sender<Option<u64>>,
     /// Gets the reason why the operator is not ready. There is none once every watch has listed
     /// what is pending.

@@ -77,7 +77,7 @@ impl Delivery {
         }
         let mut attempt = match self {
             Self::Direct(pool) => direct(pool, request).await?,
-            // Boxed, so that the futures of direct deliveries are no larger for it.
+            // Boxed, to keep the future of a direct delivery small.
             Self::Pod(pods) => Box::pin(pods.send(request, None)).await,
             Self::Fallback(fallback) => Box::pin(fallback.send(request)).await?,
         };

@@ -48,7 +48,7 @@ pub struct MessageState {
     pub phase: Phase,
     /// When the condition `FedoraMessageSent` last turned true or false.
     pub sent_changed: Option<DateTime<Utc>>,
-    /// The generation of the resource that this was found of.
+    /// The generation of the resource that this state describes.
     pub observed_generation: Option<i64>,
     /// The value of the retry annotation that was last acted on.
     pub observed_retry: Option<Box<str>>,
@@ -98,7 +98,7 @@ impl MessageState {
         self.is_sent() || self.is_stalled()
     }
 
-    /// Returns true if what follows the message's reason is `then`.
+    /// Returns true if the consequence of the message's reason is `then`.
     #[must_use]
     pub fn awaits(&self, then: Then) -> bool {
         self.reason.is_some_and(|reason| reason.then() == then)
@@ -196,7 +196,7 @@ impl MessageState {
         std::iter::once(sent).chain(follows).collect()
     }
 
-    /// Says when the message is tried again, or how to send it all the same.
+    /// Describes the next attempt, or how to send the message although it was given up.
     fn what_follows(&self, reason: Reason) -> String {
         match reason.then() {
             Then::Done => String::new(),

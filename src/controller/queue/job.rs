@@ -1,4 +1,4 @@
-//! The unit of work that the queue hands to a worker, and its result.
+//! One job of the queue, and its result.
 
 use std::sync::Weak;
 

@@ -98,15 +98,15 @@ impl Queue {
         !self.queues.iter().any(sends) && !self.entries.values().any(|entry| reports_failure(entry))
     }
 
-    /// Starts to send messages. All but jobs in flight and unrecorded messages is dropped, because
-    /// a new list follows.
+    /// Starts sending messages. Drops all entries except jobs in flight and unrecorded messages,
+    /// because a new list follows.
     pub fn lead(&mut self) {
         self.leading = true;
         self.entries.retain(|_, entry| entry.is_in_flight() || entry.is_unrecorded());
         self.due.retain(|(_, uid)| self.entries.contains_key(uid));
     }
 
-    /// Stops to send messages. Sent messages are still recorded.
+    /// Stops sending messages. Sent messages are still recorded.
     pub fn follow(&mut self) {
         self.leading = false;
     }

@@ -91,7 +91,7 @@ fn one_job_per_message() {
     assert_eq!(names(&jobs), ["a"]);
     assert_eq!(jobs[0].decision, Decision::Attempt);
     observe(&mut queue, &named("a"));
-    assert!(take(&mut queue, now()).is_none(), "the watch tells of it again while it is under way");
+    assert!(take(&mut queue, now()).is_none(), "the watch reports it again while its job is in flight");
 }
 
 #[test]
