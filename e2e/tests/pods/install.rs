@@ -137,7 +137,7 @@ fn check_schemas(cluster: &Cluster, namespace: &TestNamespace, catalog: &Path) {
     namespace.apply(&with_body(&invalid, "{build_id: seven}"));
     let status = namespace.wait_for_reason("invalid", "InvalidMessage");
     let text = status["message"].as_str().expect("a message");
-    assert!(text.contains("does not fit schema koji_fedoramessaging.tag.TagV1"), "{text}");
+    assert!(text.contains("does not match schema koji_fedoramessaging.tag.TagV1"), "{text}");
 }
 
 /// Returns the number of messages of the test that are sent.
