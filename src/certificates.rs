@@ -41,7 +41,7 @@ impl CertificateTracker {
     }
 
     /// Returns true if a warning that this certificate expires soon is due: once a day.
-    pub fn is_to_tell(&self, secret: &SecretName, now: DateTime<Utc>) -> bool {
+    pub fn is_warning_due(&self, secret: &SecretName, now: DateTime<Utc>) -> bool {
         let mut known = self.0.lock();
         let due = known
             .get_mut(secret)
@@ -66,13 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_once_a_day() {
+    fn warns_once_a_day() {
         let (certificates, now) = (CertificateTracker::default(), Utc::now());
-        assert!(!certificates.is_to_tell(&secret(1), now), "no message has named it");
+        assert!(!certificates.is_warning_due(&secret(1), now), "no message has named it");
         certificates.note(&secret(1), now, now);
-        assert!(certificates.is_to_tell(&secret(1), now));
-        assert!(!certificates.is_to_tell(&secret(1), now + TimeDelta::hours(23)));
-        assert!(certificates.is_to_tell(&secret(1), now + TimeDelta::hours(24)));
+        assert!(certificates.is_warning_due(&secret(1), now));
+        assert!(!certificates.is_warning_due(&secret(1), now + TimeDelta::hours(23)));
+        assert!(certificates.is_warning_due(&secret(1), now + TimeDelta::hours(24)));
     }
 
     #[test]

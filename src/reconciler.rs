@@ -102,7 +102,7 @@ impl Reconciler {
             exchange: &self.routing.exchange,
             identity: &identity,
             attempts: job.state.attempts,
-            route: job.route(),
+            mode: job.mode(),
             is_cancelled: &|| job.is_cancelled(),
         };
         self.delivery.send(&request).await
@@ -128,7 +128,7 @@ impl Reconciler {
         })?;
         self.certificates.note(secret, credentials.not_after, now);
         let warning = credentials.warning(now, &material.cert.place);
-        if let Some(text) = warning.as_deref().filter(|_| self.certificates.is_to_tell(secret, now)) {
+        if let Some(text) = warning.as_deref().filter(|_| self.certificates.is_warning_due(secret, now)) {
             self.events.warn(object, CERTIFICATE_EXPIRES, text);
         }
         Ok(Identity { credentials, secrets, warning })

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const USERS: [(&str, &[&str]); 4] = [
     ("lapin", &["broker"]),
     ("tokio_rustls", &["broker", "commands", "main.rs"]),
-    ("kube", &["cluster", "controller", "commands", "reconciler", "ttl"]),
+    ("kube", &["cluster", "commands", "ttl"]),
     ("hyper", &["admin.rs", "cluster"]),
 ];
 /// A module, and those that it must not use.

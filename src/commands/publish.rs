@@ -181,7 +181,7 @@ impl Publisher {
             exchange: &self.routing.exchange,
             identity: &identity,
             attempts: 0,
-            route: Mode::Direct,
+            mode: Mode::Direct,
             is_cancelled: &|| false,
         };
         self.delivery.send(&request).await.ok()

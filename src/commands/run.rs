@@ -47,7 +47,7 @@ use fedora_message::api::compare::InstalledCrd;
 const LOG: &str = "info,kube_client=off,lapin=off";
 
 /// The maximum number of waiting requests for a report.
-const QUESTIONS: usize = 16;
+const MAX_REPORT_REQUESTS: usize = 16;
 
 /// Runs the operator until a signal stops it.
 #[must_use]
@@ -74,12 +74,12 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let (client, discard_idle_connections) = client().await?;
     let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));
     let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
-    let (asker, questions) = mpsc::channel(QUESTIONS);
+    let (report_requester, report_requests) = mpsc::channel(MAX_REPORT_REQUESTS);
     let metrics = Arc::new(Metrics::new(watches.monitor().clone()));
     let traces = traces(&arguments)?;
     let mut terminated = pin!(terminated()?.fuse());
     let (mut election, unelected) = Election::begin(&watches, &arguments);
-    let admin = Admin { unlisted, unelected, operator: asker, metrics: metrics.clone() };
+    let admin = Admin { unlisted, unelected, operator: report_requester, metrics: metrics.clone() };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     tokio::spawn(look_at_crd(client.clone()));
     tokio::select! {
@@ -116,7 +116,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         watch: || watches.pending(&arguments.scope.watch_namespaces),
         scopes: arguments.scope.watch_namespaces.len().max(1),
         wakes,
-        requests: questions,
+        requests: report_requests,
         leadership: election.leadership.clone(),
         term: begun,
         not_ready_reason,

@@ -80,7 +80,7 @@ impl Fallback {
         if !may_help(failed.outcome.reason) {
             return Ok(failed);
         }
-        if request.route != Mode::Pod {
+        if request.mode != Mode::Pod {
             // A message that no Pod can send waits for the broker.
             return if self.pods.plan(request).is_ok() { Err(NotTried::SendByPod) } else { Ok(failed) };
         }

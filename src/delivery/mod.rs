@@ -52,7 +52,7 @@ pub struct DeliveryRequest<'a> {
     /// The number of recorded attempts.
     pub attempts: u32,
     /// How it is sent this time, if there is a choice.
-    pub route: Mode,
+    pub mode: Mode,
     /// Returns true once the message must not be sent any more. Its resource may be deleted at any
     /// time.
     pub is_cancelled: &'a (dyn Fn() -> bool + Sync),

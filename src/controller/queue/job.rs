@@ -36,7 +36,7 @@ pub struct Job {
 impl Job {
     /// Returns how the message is sent this time.
     #[must_use]
-    pub fn route(&self) -> Mode {
+    pub fn mode(&self) -> Mode {
         if self.key == QueueKey::Pods { Mode::Pod } else { Mode::Direct }
     }
 
