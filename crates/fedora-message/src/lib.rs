@@ -5,6 +5,7 @@
 //! environment.
 //!
 //! - [`api`]: the custom resource, its CRD and its decoder.
+//! - [`bounds`]: the limits on what users can make the operator hold.
 //! - [`message`]: from the resource to an [`OutgoingMessage`](message::outgoing::OutgoingMessage)
 //!   and its [`Envelope`](message::envelope::Envelope).
 //! - [`schema`]: the check of a message against the schema that its sender names.
@@ -16,6 +17,7 @@
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 pub mod api;
+pub mod bounds;
 pub mod compact;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
