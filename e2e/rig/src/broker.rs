@@ -19,9 +19,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
+    command::output,
     guard::{Guard, Signal},
     pki::{ClientCert, Pki, Request},
     port::Port,
@@ -136,11 +137,7 @@ impl Broker {
 
     /// Runs `rabbitmqctl` and returns its output. Takes about a second.
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
-        let output = self.script("rabbitmqctl").arg("-q").args(args).output()?;
-        if !output.status.success() {
-            bail!("rabbitmqctl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        output(self.script("rabbitmqctl").arg("-q").args(args)).with_context(|| args.join(" "))
     }
 
     /// Stops it cleanly, as `systemctl stop` does: it closes the connections of its clients.

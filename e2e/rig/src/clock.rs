@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::guard::Guard;
+use crate::{command::output, guard::Guard};
 
 const LIBRARY: &str = include_str!("clock.c");
 
@@ -32,8 +32,7 @@ impl Clock {
         fs::write(&source, LIBRARY)?;
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(clock.path("clock.so")).arg(&source);
-        let output = compiler.output().context("cc does not start: apt-get install gcc libc6-dev")?;
-        ensure!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
+        output(&mut compiler).context("the clock needs gcc: apt-get install gcc libc6-dev")?;
         fs::write(clock.path("ahead"), 0_i64.to_ne_bytes())?;
         Ok(clock)
     }

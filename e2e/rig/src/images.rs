@@ -4,12 +4,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{cache, testdata};
+use crate::{cache, command::output, testdata};
 
 /// The sources of the images. A change of any of them makes a new cache entry.
 const SOURCES: [&str; 4] =
@@ -46,11 +46,6 @@ pub fn operator(archive: &Path) -> Result<()> {
 }
 
 fn build(image: &str, archive: &Path) -> Result<()> {
-    let built = Command::new(testdata("../images/build")).arg(image).arg(archive).stdin(Stdio::null()).output()?;
-    ensure!(
-        built.status.success(),
-        "images/build {image} failed: is mmdebstrap installed?\n{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
-    Ok(())
+    let mut command = Command::new(testdata("../images/build"));
+    output(command.arg(image).arg(archive)).context("is mmdebstrap installed?").map(drop)
 }

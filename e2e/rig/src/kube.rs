@@ -7,19 +7,18 @@ mod config;
 use std::{
     ffi::OsStr,
     fs,
-    io::{Read, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-pub use self::binaries::{Binaries, NodeBinaries, version};
+pub use self::binaries::{binaries, node_binaries, version};
 use self::config::{Files, Tokens};
 use crate::{
+    command::output,
     guard::{Guard, Signal},
     pki::Pki,
     port::Port,
@@ -39,7 +38,8 @@ pub const USERS: [&str; 3] = ["operator", "alice", "bob"];
 pub struct Kube {
     // The first field is dropped first, so the processes end before the ports are released.
     guard: Guard,
-    binaries: Binaries,
+    /// The folder of the programs.
+    binaries: PathBuf,
     api_port: Port,
     etcd_port: Port,
     etcd_peer_port: Port,
@@ -85,7 +85,7 @@ impl Kube {
     }
 
     fn start_servers(flags: &[&str], node: bool) -> Result<Self> {
-        let binaries = Binaries::get()?;
+        let binaries = binaries()?;
         let guard = Guard::new("kube")?;
         let tokens = Tokens::new(&[&USERS[..], &["node"]].concat())?;
         let api_port = Port::reserve()?;
@@ -172,7 +172,7 @@ impl Kube {
     /// Returns the path of the `kubectl` that [`Kube::kubectl`] runs.
     #[must_use]
     pub fn kubectl_path(&self) -> PathBuf {
-        self.binaries.path("kubectl")
+        self.binaries.join("kubectl")
     }
 
     /// Returns a kubectl command as administrator, without arguments.
@@ -304,19 +304,10 @@ impl Kube {
     /// Sends a request to etcd through its JSON gateway. etcd's clients use gRPC for the same
     /// requests.
     pub fn etcd(&self, path: &str, json: &str) -> Result<Value> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.etcd_port.number()))?;
-        let length = json.len();
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{json}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("etcd's response has no body")?;
-        ensure!(head.starts_with("HTTP/1.1 200"), "etcd responded {answer}");
-        // The body has one piece, or one chunk.
-        let object = body.find('{').zip(body.rfind('}')).and_then(|(start, end)| body.get(start..=end));
-        serde_json::from_str(object.unwrap_or("{}")).context("etcd's response is not JSON")
+        let url = format!("http://127.0.0.1:{}{path}", self.etcd_port.number());
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail-with-body", "--data", json, &url]);
+        serde_json::from_str(&output(&mut curl)?).context("etcd's response is not JSON")
     }
 
     /// Raises or clears etcd's alarm for used-up disk space. While it is on, etcd stores nothing.
@@ -333,7 +324,7 @@ impl Kube {
     }
 
     fn launch(&self, process: Process) -> Result<()> {
-        let mut command = Command::new(self.binaries.path(process.name()));
+        let mut command = Command::new(self.binaries.join(process.name()));
         match process {
             Process::Etcd => command.args(self.etcd_flags()),
             Process::ApiServer => command
@@ -362,13 +353,4 @@ impl Kube {
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     output(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
-}
-
-/// Runs a command. Returns its standard output, or its standard error as error.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("{} does not start", command.get_program().display()))?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -25,6 +25,7 @@ mod acceptor;
 pub mod broker;
 pub mod cache;
 pub mod clock;
+mod command;
 pub mod consumer;
 pub mod cores;
 pub mod guard;

@@ -18,9 +18,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::{
     Broker, Kube, Rig,
     broker::Options,
+    command::output,
     guard::Guard,
     images,
-    kube::{Binaries, NodeBinaries},
+    kube::{binaries, node_binaries},
     network::{NODE, Network},
     python::Python,
     wait::wait_until,
@@ -63,8 +64,8 @@ impl Cluster {
             "a node needs Linux with control groups of version 1"
         );
         // Download first, because the network has no connection to the internet.
-        let (binaries, archives) = (NodeBinaries::get()?, images::archives()?);
-        Binaries::get()?;
+        let (programs, archives) = (node_binaries()?, images::archives()?);
+        binaries()?;
         Python::get()?;
         let network = Network::new()?;
         network.enter()?;
@@ -82,8 +83,8 @@ impl Cluster {
         let kube = kube.map_err(|_| anyhow!("the thread that started Kubernetes panicked"))??;
         let node = Guard::new(NAME)?;
         let cluster = Self { node, rig: Rig { kube, broker: broker? }, network };
-        cluster.start_node(&binaries, &archives)?;
-        cluster.start_controllers(&binaries)?;
+        cluster.start_node(&programs, &archives)?;
+        cluster.start_controllers(&programs)?;
         cluster.wait_ready()?;
         Ok(cluster)
     }
@@ -111,9 +112,7 @@ impl Cluster {
         let socket = self.node.scratch().join("containerd/containerd.sock");
         let mut ctr = Command::new("ctr");
         ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
-        let output = ctr.output().context("ctr does not start")?;
-        ensure!(output.status.success(), "ctr: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        output(&mut ctr).map(drop)
     }
 
     /// Returns the control group of all Pods, below each controller's root.
@@ -126,7 +125,7 @@ impl Cluster {
         self.node.scratch().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    fn start_node(&self, binaries: &NodeBinaries, archives: &[PathBuf]) -> Result<()> {
+    fn start_node(&self, programs: &Path, archives: &[PathBuf]) -> Result<()> {
         let scratch = self.node.scratch();
         let group = self.control_group();
         self.node.make_control_group(&group)?;
@@ -145,19 +144,19 @@ impl Cluster {
             .args(["--pid", "--mount", "--fork", "--mount-proc", "--kill-child=KILL", "--propagation", "private"])
             .args(["bash", "start.sh"])
             .env("SCRATCH", scratch)
-            .env("KUBELET", binaries.path("kubelet"))
+            .env("KUBELET", programs.join("kubelet"))
             .env("KUBECONFIG", self.kube.kubeconfig_for("node")?)
             .env("IMAGES", images.join(":"));
         self.node.start(NAME, &command).map(drop)
     }
 
-    fn start_controllers(&self, binaries: &NodeBinaries) -> Result<()> {
+    fn start_controllers(&self, programs: &Path) -> Result<()> {
         let kubeconfig = format!("--kubeconfig={}", self.kube.kubeconfig().display());
         let certificates = |name: &str| format!("--cert-dir={}", self.node.scratch().join(name).display());
         for (name, flags) in
             [("kube-controller-manager", self.kube.controller_manager_flags()), ("kube-scheduler", Vec::new())]
         {
-            let mut command = Command::new(binaries.path(name));
+            let mut command = Command::new(programs.join(name));
             command
                 .args([&kubeconfig, &certificates(name), "--leader-elect=false", "--bind-address=127.0.0.1"])
                 .args(flags);

@@ -6,7 +6,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -106,7 +106,11 @@ impl Proxy {
         let inner = Arc::new(ProxyInner { server, victim, state: Mutex::default(), changed: Condvar::new() });
         let acceptor = Acceptor::start(address, {
             let inner = inner.clone();
-            move |listener| accept(listener, &inner)
+            move |number, client| {
+                // Ignore errors: connections fail on purpose.
+                let _ = serve(&inner, number, client);
+                inner.lock().open.retain(|pair| pair.number != number);
+            }
         })?;
         Ok(Self { inner, acceptor })
     }
@@ -225,36 +229,18 @@ impl Pair {
     }
 }
 
-/// Accepts connections until the proxy ends, then waits for their threads.
-fn accept(listener: &TcpListener, inner: &ProxyInner) {
-    thread::scope(|scope| {
-        for number in 0.. {
-            let Ok((client, peer)) = listener.accept() else { continue };
-            let mut state = inner.lock();
-            if state.ended {
-                return;
-            }
-            if inner.victim.is_some_and(|victim| victim != peer.ip()) {
-                drop(state);
-                // The thread ends with its client or its server.
-                scope.spawn(move || connect(inner.server).map(|server| join(&client, &server, |_| Fate::Forwarded)));
-                continue;
-            }
-            state.accepted += 1;
-            let answer = state.answer.clone();
-            drop(state);
-            scope.spawn(move || {
-                // Ignore errors: connections fail on purpose.
-                let _ = serve(inner, number, client, &answer);
-                inner.lock().open.retain(|pair| pair.number != number);
-            });
-        }
-    });
-}
-
-fn serve(inner: &ProxyInner, number: usize, mut client: TcpStream, answer: &Answer) -> Result<()> {
+fn serve(inner: &ProxyInner, number: usize, mut client: TcpStream) -> Result<()> {
     client.set_nodelay(true)?;
-    let server = match answer {
+    let peer = client.peer_addr()?.ip();
+    if inner.victim.is_some_and(|victim| victim != peer) {
+        join(&client, &connect(inner.server)?, |_| Fate::Forwarded);
+        return Ok(());
+    }
+    let mut state = inner.lock();
+    state.accepted += 1;
+    let answer = state.answer.clone();
+    drop(state);
+    let server = match &answer {
         Answer::Forward => Some(connect(inner.server)?),
         Answer::Elsewhere(port) => Some(connect(*port)?),
         Answer::Close => return Ok(()),
@@ -267,7 +253,7 @@ fn serve(inner: &ProxyInner, number: usize, mut client: TcpStream, answer: &Answ
     let kept = server.as_ref().map(TcpStream::try_clone).transpose()?;
     state.open.push(Pair { number, client: client.try_clone()?, server: kept, lost: false });
     drop(state);
-    if let Answer::Say(bytes) = answer {
+    if let Answer::Say(bytes) = &answer {
         client.write_all(bytes)?;
     }
     let Some(server) = server else {
@@ -313,6 +299,7 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, fate: impl Fn() -> Fate) {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::net::TcpListener;
     use std::sync::mpsc::{self, Receiver};
 
     use super::*;

@@ -7,13 +7,14 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{
     cache,
+    command::output,
     pki::CertFiles,
     testdata::{schemas, testdata},
 };
@@ -89,26 +90,11 @@ pub fn config(url: &str, files: &CertFiles, topic_prefix: &str) -> String {
 fn install(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     let names = requirements.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ");
     eprintln!("Installing {names} into {}.", folder.display());
-    let venv = Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(folder)
-        .stdin(Stdio::null())
-        .output()
-        .context("python3 does not start: apt-get install python3 python3-venv")?;
-    ensure!(
-        venv.status.success(),
-        "python3 cannot create a virtual environment: apt-get install python3-venv\n{}",
-        String::from_utf8_lossy(&venv.stdout)
-    );
-    let pip = Command::new(folder.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(requirements.iter().flat_map(|file| [OsStr::new("--requirement"), file.as_os_str()]))
-        .stdin(Stdio::null())
-        .output()?;
-    ensure!(
-        pip.status.success(),
-        "pip could not install {names}: is the package index reachable?\n{}",
-        String::from_utf8_lossy(&pip.stderr)
-    );
+    output(Command::new("python3").args(["-m", "venv"]).arg(folder))
+        .context("python3 cannot create a virtual environment: apt-get install python3-venv")?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(requirements.iter().flat_map(|file| [OsStr::new("--requirement"), file.as_os_str()]));
+    output(&mut pip).with_context(|| format!("pip cannot install {names}: is the package index reachable?"))?;
     Ok(())
 }

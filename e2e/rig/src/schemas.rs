@@ -3,13 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{cache, python::Python, testdata::schemas};
+use crate::{cache, command::output, python::Python, testdata::schemas};
 
 const CATALOG: &str = "catalog.json";
 const CASES: &str = "cases.jsonl";
@@ -51,9 +51,7 @@ fn entry(title: &str, scripts: &[&str], fill: impl FnOnce(&Path) -> Result<()>) 
 
 fn run(name: &str, arguments: &[&Path]) -> Result<String> {
     let mut python = Command::new(Python::with_schemas()?.interpreter());
-    python.arg(schemas(name)).args(arguments).stdin(Stdio::null());
+    python.arg(schemas(name)).args(arguments);
     python.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
-    let ran = python.output().context("python does not start")?;
-    ensure!(ran.status.success(), "schemas/{name} failed: {}", String::from_utf8_lossy(&ran.stderr));
-    String::from_utf8(ran.stdout).with_context(|| format!("schemas/{name} prints no text"))
+    output(&mut python).with_context(|| format!("schemas/{name} failed"))
 }

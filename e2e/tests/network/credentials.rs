@@ -90,7 +90,8 @@ fn fixed_secret_sends_messages() {
         let waiting = names(name, 5);
         ledger.create(&waiting);
         for message in &waiting {
-            namespace.wait_for_reason(message, reason);
+            let status = namespace.wait_for_reason(message, reason);
+            assert_eq!(status["attempts"] == 0, reason != "TlsFailed", "{name}: {status:#}");
         }
         ledger.assert_no_false_success();
         store(&namespace, &good);

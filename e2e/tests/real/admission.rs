@@ -10,7 +10,7 @@ use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::validate;
 use serde_json::{Value, json};
 
-use e2e::{TestNamespace, message, message_json, program, project, read, run};
+use e2e::{TestNamespace, message, message_json, program, read, run};
 
 /// The API server stores them unchanged.
 #[test]
@@ -66,17 +66,6 @@ fn accepts_valid_messages() {
         let stored: Value = serde_json::from_str(&stored).expect("kubectl prints JSON");
         if stored["spec"] == message["spec"] { Ok(()) } else { Err(format!("{field}: stored as {:#}", stored["spec"])) }
     });
-}
-
-/// Each command of kubectl creates it without a warning.
-#[test]
-fn accepts_example() {
-    let namespace = TestNamespace::new("proposal");
-    let example = project("docs/examples/hello-world.yaml").display().to_string();
-    for command in [&["create"][..], &["apply"], &["apply", "--server-side"]] {
-        let rest = ["--dry-run=server", "--warnings-as-errors", "-f", &example];
-        namespace.try_kubectl(&[command, &rest].concat(), "").unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    }
 }
 
 #[test]

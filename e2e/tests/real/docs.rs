@@ -9,16 +9,23 @@ use strum::VariantArray;
 use crate::monitoring::files;
 use e2e::{TestNamespace, read};
 
+/// Each command of kubectl creates them without a warning.
 #[test]
 fn examples_are_accepted() {
     let namespace = TestNamespace::new("examples");
     let files = files("docs/examples", "yaml");
     assert!(files.len() >= 6, "{files:?}");
     for file in files {
-        let manifest = fs::read_to_string(&file).expect("a file");
-        let answer = namespace.try_kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &manifest);
-        let answer = answer.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        assert!(answer.contains("created"), "{}: {answer}", file.display());
+        let file = file.display().to_string();
+        let commands = [&["create"][..], &["apply"], &["apply", "--server-side"]];
+        // kubectl applies no generated name.
+        let number = if file.ends_with("generated-name.yaml") { 1 } else { commands.len() };
+        for command in &commands[..number] {
+            let rest = ["--dry-run=server", "--validate=strict", "--warnings-as-errors", "-f", &file];
+            let answer = namespace.try_kubectl(&[*command, &rest].concat(), "");
+            let answer = answer.unwrap_or_else(|error| panic!("{file}: {command:?}: {error}"));
+            assert!(answer.contains("created") || answer.contains("applied"), "{file}: {command:?}: {answer}");
+        }
     }
 }
 

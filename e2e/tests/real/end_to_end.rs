@@ -51,16 +51,6 @@ fn sends_example() {
     }
 }
 
-#[test]
-fn reports_unroutable_message() {
-    let namespace = TestNamespace::with_publisher("unroutable");
-    let _operator = Operator::start(&namespace, &[]);
-    namespace.apply(&message("lonely", "nobody.listens.to.this", ""));
-    let status = namespace.wait_for_reason("lonely", "Sent");
-    assert_eq!(status["status"], true);
-    assert!(status["message"].as_str().is_some_and(|text| text.contains("reached nobody")), "{status:#}");
-}
-
 /// A thousand messages arrive once each. After a restart, the operator sends none of them again.
 #[test]
 fn sends_once_across_restart() {
@@ -81,23 +71,6 @@ fn sends_once_across_restart() {
     assert_eq!(consumer.take(1, SOON).len(), 1, "the restarted operator sends only the new message");
     assert_eq!(operator.stop(), Some(0));
     assert_requests(&namespace, COUNT + 1);
-}
-
-/// After a kill, messages may arrive twice. Both copies are equal.
-#[test]
-fn loses_nothing_when_killed() {
-    const COUNT: usize = 400;
-    let namespace = TestNamespace::with_publisher("killed");
-    let consumer = RawConsumer::start(&shared().broker, "killed.#");
-    namespace.create(&numbered(COUNT, "m", |n| format!("killed.{n}")));
-    let operator = Operator::start(&namespace, &[]);
-    let mut received = consumer.take(COUNT / 8, SOON);
-    operator.kill();
-    let _operator = Operator::start(&namespace, &[]);
-    namespace.wait_for_all_sent();
-    received.extend(consumer.take(COUNT - received.len(), SOON));
-
-    assert_eq!(ids(&received), uids(&namespace));
 }
 
 /// Asserts from the API server's audit log that the operators made one write for each message, few

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rig::broker::Options;
-use rig::pki::{KeyKind, Request};
+use rig::pki::Request;
 use rig::{Broker, ClientCert, Pki};
 use serde_json::Value;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -15,7 +15,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, Stream};
 
-use e2e::cli::{Cli, Output};
+use e2e::cli::Cli;
 use e2e::{SOON, message, run, shared};
 
 fn certificate() -> ClientCert {
@@ -172,23 +172,6 @@ fn accepts_ca_bundles() {
     let (cli, url) = (Cli::new(), shared().broker.url());
     for ca in bundles {
         cli.check(&url, &ClientCert { ca, ..good.clone() }, &[]).expect(0, &["amq.topic exists"]);
-    }
-}
-
-#[test]
-fn check_accepts_all_key_kinds() {
-    let (cli, url) = (Cli::new(), shared().broker.url());
-    for (kind, label) in [
-        (KeyKind::Ec, "BEGIN PRIVATE KEY"),
-        (KeyKind::EcSec1, "BEGIN EC PRIVATE KEY"),
-        (KeyKind::Rsa, "BEGIN PRIVATE KEY"),
-        (KeyKind::RsaPkcs1, "BEGIN RSA PRIVATE KEY"),
-    ] {
-        let request = Request::client("publisher").key(kind);
-        let certificate = shared().broker.pki().issue(&request).expect("a certificate");
-        assert!(certificate.key.contains(label), "{kind:?}");
-        let output: Output = cli.check(&url, &certificate, &[]);
-        output.expect(0, &["as publisher"]);
     }
 }
 

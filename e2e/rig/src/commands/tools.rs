@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use rig::{
     images,
-    kube::{Binaries, NodeBinaries},
+    kube::{binaries, node_binaries},
     python::Python,
 };
 
@@ -13,11 +13,8 @@ use super::say;
 
 /// Gets each tool, and prints its location and the time that took.
 pub(crate) fn run() -> Result<()> {
-    timed("Kubernetes", || {
-        let kubectl = Binaries::get()?.path("kubectl");
-        Ok(kubectl.with_file_name("").display().to_string())
-    })?;
-    timed("Node", || Ok(NodeBinaries::get()?.path("kubelet").with_file_name("").display().to_string()))?;
+    timed("Kubernetes", || Ok(binaries()?.display().to_string()))?;
+    timed("Node", || Ok(node_binaries()?.display().to_string()))?;
     timed("Images", || {
         let archives = images::archives()?;
         Ok(archives.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" "))

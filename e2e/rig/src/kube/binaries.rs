@@ -4,13 +4,13 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{cache, testdata};
+use crate::{cache, command::output, testdata};
 
 /// The programs. The envtest archives use the same names.
 const NAMES: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
@@ -24,75 +24,39 @@ const NODE_NAMES: [&str; 3] = ["kubelet", "kube-controller-manager", "kube-sched
 /// The URL of the archives that `testdata/kube/envtest.sha512` names. Kubernetes publishes them.
 const ENVTEST: &str = "https://github.com/kubernetes-sigs/controller-tools/releases/download";
 
-/// The paths of the programs.
-#[derive(Debug, Clone)]
-pub struct Binaries {
-    folder: PathBuf,
-}
-
-impl Binaries {
-    /// Finds, downloads or builds the programs.
-    ///
-    /// Tries `KUBEBUILDER_ASSETS`, then the cache, then the envtest archive, then a Go build (6
-    /// minutes, once).
-    pub fn get() -> Result<Self> {
-        if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) {
-            for name in NAMES {
-                let path = folder.join(name);
-                ensure!(
-                    path.exists(),
-                    "KUBEBUILDER_ASSETS is set, but {} is missing: unset it, or complete the folder",
-                    path.display()
-                );
-            }
-            return Ok(Self { folder });
+/// Returns the folder of the programs. Finds, downloads or builds them.
+///
+/// Tries `KUBEBUILDER_ASSETS`, then the cache, then the envtest archive, then a Go build (6 minutes,
+/// once).
+pub fn binaries() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) {
+        let missing = NAMES.iter().map(|name| folder.join(name)).find(|path| !path.exists());
+        let Some(missing) = missing else { return Ok(folder) };
+        bail!("KUBEBUILDER_ASSETS is set, but {} is missing: unset it, or complete the folder", missing.display());
+    }
+    let version = version()?;
+    let built = format!("kubernetes-{version}");
+    let (archive, _) = envtest()?;
+    for name in [&built, &archive] {
+        if let Some(folder) = cache::find(name)? {
+            return Ok(folder);
         }
-        let version = version()?;
-        let built = format!("kubernetes-{version}");
-        let (archive, _) = envtest()?;
-        for name in [&built, &archive] {
-            if let Some(folder) = cache::find(name)? {
-                return Ok(Self { folder });
-            }
-        }
-        let folder = match cache::entry(&archive, |folder| download(&archive, folder)) {
-            Ok(folder) => folder,
-            Err(_) => cache::entry(&built, |folder| {
-                build(&version, &PACKAGES.map(str::to_owned), folder)?;
-                Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
-            })?,
-        };
-        Ok(Self { folder })
     }
-
-    /// Returns the path of a program.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
+    cache::entry(&archive, |folder| download(&archive, folder)).or_else(|_| {
+        cache::entry(&built, |folder| {
+            build(&version, &PACKAGES.map(str::to_owned), folder)?;
+            Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
+        })
+    })
 }
 
-/// The paths of the programs of a node and its controllers.
-#[derive(Debug, Clone)]
-pub struct NodeBinaries {
-    folder: PathBuf,
-}
-
-impl NodeBinaries {
-    /// Finds the programs in the cache, or builds them (7 minutes, once).
-    pub fn get() -> Result<Self> {
-        let version = version()?;
-        let folder = cache::entry(&format!("kubernetes-node-{version}"), |folder| {
-            build(&version, &NODE_NAMES.map(|name| format!("k8s.io/kubernetes/cmd/{name}")), folder)
-        })?;
-        Ok(Self { folder })
-    }
-
-    /// Returns the path of a program.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
+/// Returns the folder of the programs of a node and its controllers. Finds them in the cache, or builds
+/// them (7 minutes, once).
+pub fn node_binaries() -> Result<PathBuf> {
+    let version = version()?;
+    cache::entry(&format!("kubernetes-node-{version}"), |folder| {
+        build(&version, &NODE_NAMES.map(|name| format!("k8s.io/kubernetes/cmd/{name}")), folder)
+    })
 }
 
 /// Returns the version of Kubernetes that `testdata/kube/go.mod` requires, without the `v`.
@@ -123,31 +87,24 @@ fn download(archive: &str, folder: &Path) -> Result<()> {
     let (_, sum) = envtest()?;
     let release = archive.strip_suffix("-linux-amd64").unwrap_or(archive);
     let file = folder.join("archive.tar.gz");
-    run(Command::new("curl")
-        .args(["--fail", "--silent", "--location", "--connect-timeout", "5", "--max-time", "300"])
-        .arg("--output")
-        .arg(&file)
-        .arg(format!("{ENVTEST}/{release}/{archive}.tar.gz"))
-        .stderr(Stdio::null()))?;
-    let sums = Command::new("sha512sum").arg(&file).output()?;
-    if !sums.stdout.starts_with(sum.as_bytes()) {
+    let mut curl = Command::new("curl");
+    curl.args(["--fail", "--silent", "--location", "--connect-timeout", "5", "--max-time", "300", "--output"]);
+    output(curl.arg(&file).arg(format!("{ENVTEST}/{release}/{archive}.tar.gz")))?;
+    if !output(Command::new("sha512sum").arg(&file))?.starts_with(&sum) {
         eprintln!("The downloaded {archive} does not have the sum that testdata/kube pins, so it is not used.");
         bail!("wrong sum");
     }
-    run(Command::new("tar")
-        .args(["--extract", "--strip-components=2", "--file"])
-        .arg(&file)
-        .arg("--directory")
-        .arg(folder))?;
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--strip-components=2", "--file"]);
+    output(tar.arg(&file).arg("--directory").arg(folder))?;
     fs::remove_file(file)?;
     Ok(())
 }
 
 /// Builds programs from source.
 fn build(version: &str, packages: &[String], folder: &Path) -> Result<()> {
-    let go = Command::new("go").arg("version").output();
     ensure!(
-        go.is_ok_and(|output| output.status.success()),
+        output(Command::new("go").arg("version")).is_ok(),
         "Kubernetes {version} is not installed, and there is no Go to build it: install Go 1.26 or newer, or \
          set KUBEBUILDER_ASSETS to a folder with {}",
         NAMES.join(", ")
@@ -159,14 +116,11 @@ fn build(version: &str, packages: &[String], folder: &Path) -> Result<()> {
     let start = Instant::now();
     let (major, minor) = major_minor(version)?;
     let stamp = "-X k8s.io/component-base/version";
-    run(Command::new("go")
-        .current_dir(testdata("kube"))
-        .args(["build", "-trimpath", "-ldflags"])
-        .arg(format!("-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}"))
-        .arg("-o")
-        .arg(format!("{}/", folder.display()))
-        .args(packages))
-    .context("the Go build of Kubernetes failed")?;
+    let stamps = format!("-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}");
+    let to = format!("{}/", folder.display());
+    let mut go = Command::new("go");
+    go.current_dir(testdata("kube")).args(["build", "-trimpath", "-ldflags", &stamps, "-o", &to]).args(packages);
+    output(&mut go)?;
     eprintln!("Built Kubernetes {version} in {} s.", start.elapsed().as_secs());
     Ok(())
 }
@@ -177,13 +131,6 @@ fn major_minor(version: &str) -> Result<(&str, &str)> {
         (Some(major), Some(minor)) => Ok((major, minor)),
         _ => bail!("not a version: {version}"),
     }
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{program} does not start"))?;
-    ensure!(status.success(), "{program} failed: {status}");
-    Ok(())
 }
 
 #[cfg(test)]
