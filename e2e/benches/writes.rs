@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use e2e::bench::operator::{JSON_PATCH, METADATA, WRITES, create, patch, send};
-use e2e::bench::{NAMESPACE, Result, machine, manifest};
+use e2e::bench::{NAMESPACE, Result, machine, manifest, median, quantile};
 
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -110,16 +110,10 @@ fn main() -> Result<()> {
     }
     println!("{}", machine());
     println!("| method | writes a second | ratio | lowest | highest |\n|---|---|---|---|---|");
-    let ours = median(&mut rates[0].clone());
-    for (method, rates) in METHODS.iter().zip(&mut rates) {
-        let rate = median(rates);
-        println!(
-            "| {} | {rate:.0} | {:.2} | {:.0} | {:.0} |",
-            method.name,
-            rate / ours,
-            rates[0],
-            rates[rates.len() - 1]
-        );
+    let ours = median(&rates[0]);
+    for (method, rates) in METHODS.iter().zip(&rates) {
+        let [rate, lowest, highest] = [50, 0, 100].map(|per_cent| quantile(rates, per_cent));
+        println!("| {} | {rate:.0} | {:.2} | {lowest:.0} | {highest:.0} |", method.name, rate / ours);
     }
     Ok(())
 }
@@ -165,9 +159,4 @@ fn request(message: &FedoraMessage, method: WriteMethod) -> Result<Request<Body>
         request = request.header(name, value);
     }
     Ok(request.body(Body::from(serde_json::to_vec(&body)?))?)
-}
-
-fn median(rates: &mut [f64]) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }

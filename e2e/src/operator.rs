@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rig::guard::Signal;
 use rig::port::Port;
@@ -69,14 +70,18 @@ impl Operator {
 
     /// Waits until the operator is ready.
     pub fn wait_ready(&self) {
-        wait_until(SOON, "the operator is ready", || self.probe("/readyz") == Some(200))
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        self.wait_until(SOON, "the operator is ready", || self.probe("/readyz") == Some(200));
+    }
+
+    /// Waits until a condition is true. Panics with the log if it is not true in time.
+    #[track_caller]
+    pub fn wait_until(&self, within: Duration, what: &str, condition: impl FnMut() -> bool) {
+        wait_until(within, what, condition).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
     }
 
     /// Waits until the log contains this text.
     pub fn wait_for_log(&self, text: &str) {
-        wait_until(SOON, &format!("the log contains {text:?}"), || self.log().contains(text))
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        self.wait_until(SOON, &format!("the log contains {text:?}"), || self.log().contains(text));
     }
 
     /// Returns the status code of a probe, or `None` without an answer.

@@ -56,7 +56,7 @@ pub fn install(kube: &Kube) {
         kubectl.args(["create", "--dry-run=server", "--namespace", "default", "-f", "-"]);
         run(kubectl, &forbidden).is_err_and(|error| error.contains("ValidatingAdmissionPolicy"))
     };
-    wait_until(SOON, "the policy is in force", refused).expect("the policy is in force");
+    wait_soon("the policy is in force", refused);
 }
 
 /// Returns the path of a file of the project.
@@ -77,6 +77,12 @@ pub fn read(path: &str) -> String {
 /// suits CI.
 pub fn message_count(default: usize) -> usize {
     std::env::var("FAULTS_MESSAGES").ok().and_then(|number| number.parse().ok()).unwrap_or(default)
+}
+
+/// Waits until a condition is true. Panics with `what` if it is not true soon.
+#[track_caller]
+pub fn wait_soon(what: &str, condition: impl FnMut() -> bool) {
+    wait_until(SOON, what, condition).expect(what);
 }
 
 /// Lets a fault last for this time. Everything else waits for a condition.

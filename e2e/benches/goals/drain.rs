@@ -20,9 +20,9 @@ use crate::broker::{BarePublisher, CHANNELS, Inbox};
 use crate::latency::BareWatch;
 use crate::plot::{PlotLine, draw};
 use crate::setup::{BenchNamespace, MessageCount, Scaled, Setup};
-use crate::table::{Row, median, ratios};
-use e2e::bench::Result;
+use crate::table::{Row, ratios};
 use e2e::bench::operator::{JSON_PATCH, METADATA, Operator, WRITES, patch, send};
+use e2e::bench::{Result, median};
 
 /// The backlog in each round.
 const BACKLOG: MessageCount = MessageCount { variable: "BACKLOG", default: Scaled { full: 1_000, short: 300 } };

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::latency::{BareWatch, Probe};
 use crate::setup::{MessageCount, Scaled, Setup};
-use crate::table::{Row, median};
-use e2e::bench::Result;
+use crate::table::Row;
+use e2e::bench::{Result, median};
 
 /// The backlog of one namespace.
 const FLOOD: MessageCount = MessageCount { variable: "FLOOD", default: Scaled { full: 5_000, short: 1_000 } };

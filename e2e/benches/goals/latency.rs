@@ -13,8 +13,8 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use crate::broker::{BarePublisher, Inbox, Receipts};
 use crate::plot::{PlotLine, distribution, draw};
 use crate::setup::{BenchNamespace, Scaled, Setup};
-use crate::table::{Row, quantile, ratios};
-use e2e::bench::Result;
+use crate::table::{Row, ratios};
+use e2e::bench::{Result, quantile};
 
 /// The messages of each round, one after another.
 const MESSAGES: Scaled<usize> = Scaled { full: 200, short: 60 };

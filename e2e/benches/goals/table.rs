@@ -2,23 +2,18 @@
 
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
+use std::ops::RangeInclusive;
+
+use e2e::bench::median;
 
 /// A figure, measured in several rounds.
 pub struct Row {
     what: String,
     unit: &'static str,
     rounds: Vec<f64>,
-    goal: Option<Goal>,
+    goal: Option<RangeInclusive<f64>>,
     /// True if it is comparable between machines.
     portable: bool,
-}
-
-/// The goal of a figure.
-#[derive(Clone, Copy)]
-enum Goal {
-    AtLeast(f64),
-    AtMost(f64),
-    Exactly(f64),
 }
 
 /// The result of a figure with a goal.
@@ -42,26 +37,22 @@ impl Row {
     }
 
     pub fn at_least(self, goal: f64) -> Self {
-        Self { goal: Some(Goal::AtLeast(goal)), ..self }
+        Self { goal: Some(goal..=f64::INFINITY), ..self }
     }
 
     pub fn at_most(self, goal: f64) -> Self {
-        Self { goal: Some(Goal::AtMost(goal)), ..self }
+        Self { goal: Some(f64::NEG_INFINITY..=goal), ..self }
     }
 
     pub fn exactly(self, goal: f64) -> Self {
-        Self { goal: Some(Goal::Exactly(goal)), ..self }
+        Self { goal: Some(goal..=goal), ..self }
     }
 
     fn result(&self) -> Option<GoalResult> {
         let (low, high) = self.range();
         let (figure, noise) = (median(&self.rounds), (high - low) / 2.0);
-        let misses_by = match self.goal? {
-            Goal::AtLeast(goal) => goal - figure,
-            Goal::AtMost(goal) => figure - goal,
-            Goal::Exactly(goal) => (figure - goal).abs(),
-        };
-        Some(match misses_by {
+        let goal = self.goal.as_ref()?;
+        Some(match (goal.start() - figure).max(figure - goal.end()) {
             ..=0.0 => GoalResult::Met,
             by if by <= noise => GoalResult::WithinNoise,
             _ => GoalResult::Missed,
@@ -83,11 +74,11 @@ impl Display for Row {
             1 => write!(f, " |")?,
             rounds => write!(f, " {} to {} in {rounds} |", number(low), number(high))?,
         }
-        match self.goal {
+        match self.goal.as_ref().map(|goal| (*goal.start(), *goal.end())) {
             None => write!(f, " |")?,
-            Some(Goal::AtLeast(goal)) => write!(f, " at least {} |", number(goal))?,
-            Some(Goal::AtMost(goal)) => write!(f, " at most {} |", number(goal))?,
-            Some(Goal::Exactly(goal)) => write!(f, " {} |", number(goal))?,
+            Some((least, f64::INFINITY)) => write!(f, " at least {} |", number(least))?,
+            Some((f64::NEG_INFINITY, most)) => write!(f, " at most {} |", number(most))?,
+            Some((exactly, _)) => write!(f, " {} |", number(exactly))?,
         }
         match self.result() {
             None => write!(f, " |"),
@@ -139,22 +130,6 @@ impl Display for Table {
         }
         Ok(())
     }
-}
-
-/// Returns the median.
-pub fn median(values: &[f64]) -> f64 {
-    quantile(values, 50)
-}
-
-/// Returns a percentile, interpolated between two values.
-pub fn quantile(values: &[f64], per_cent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().saturating_sub(1);
-    let place = last * per_cent;
-    let at = |place: usize| sorted.get(place.min(last)).copied().unwrap_or(f64::NAN);
-    let (low, high) = (at(place / 100), at(place / 100 + 1));
-    low + (high - low) * (place % 100) as f64 / 100.0
 }
 
 /// Returns the ratio of each pair.

@@ -204,18 +204,19 @@ fn new_key(kind: KeyKind) -> Result<(KeyPair, String)> {
         KeyKind::Ec | KeyKind::EcSec1 => KeyPair::generate()?.serialize_pem(),
         // ring signs with RSA keys, but cannot generate them.
         KeyKind::Rsa | KeyKind::RsaPkcs1 => {
-            openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "")?
+            String::from_utf8(openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], b"")?)?
         }
     };
     let pem = match kind {
-        KeyKind::Ec | KeyKind::Rsa => pkcs8.clone(),
-        KeyKind::EcSec1 => openssl(&["ec"], &pkcs8)?,
-        KeyKind::RsaPkcs1 => openssl(&["rsa", "-traditional"], &pkcs8)?,
+        KeyKind::Ec | KeyKind::Rsa => pkcs8.clone().into_bytes(),
+        KeyKind::EcSec1 => openssl(&["ec"], pkcs8.as_bytes())?,
+        KeyKind::RsaPkcs1 => openssl(&["rsa", "-traditional"], pkcs8.as_bytes())?,
     };
-    Ok((KeyPair::from_pem(&pkcs8)?, pem))
+    Ok((KeyPair::from_pem(&pkcs8)?, String::from_utf8(pem)?))
 }
 
-fn openssl(args: &[&str], input: &str) -> Result<String> {
+/// Runs `openssl` with this standard input, and returns its standard output.
+pub fn openssl(args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
     let mut child = Command::new("openssl")
         .args(args)
         .stdin(Stdio::piped())
@@ -224,11 +225,11 @@ fn openssl(args: &[&str], input: &str) -> Result<String> {
         .spawn()
         .context("openssl does not start: apt-get install openssl")?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes())?;
+        stdin.write_all(input)?;
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {
         bail!("openssl {} failed: {}", args.join(" "), output.status);
     }
-    Ok(String::from_utf8(output.stdout)?)
+    Ok(output.stdout)
 }

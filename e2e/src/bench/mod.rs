@@ -62,3 +62,19 @@ pub fn manifest(name: &str, number: usize) -> Value {
         },
     })
 }
+
+/// Returns the median.
+pub fn median(values: &[f64]) -> f64 {
+    quantile(values, 50)
+}
+
+/// Returns a percentile, interpolated between two values.
+pub fn quantile(values: &[f64], per_cent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    let place = last * per_cent;
+    let at = |place: usize| sorted.get(place.min(last)).copied().unwrap_or(f64::NAN);
+    let (low, high) = (at(place / 100), at(place / 100 + 1));
+    low + (high - low) * f64::from(u8::try_from(place % 100).expect("less than 100")) / 100.0
+}

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use rig::Kube;
 use rig::kube::Process;
-use rig::{Kube, wait_until};
 use serde_json::{Value, json};
 
 use crate::ledger::{IN_FLIGHT, Ledger};
@@ -131,7 +131,7 @@ fn restored_from_backup() {
     kube.restore().expect("the backup is restored");
     namespace.apply(&message("after", "api-restored.after", ""));
     let sent = || namespace.get("after")["status"]["reason"] == "Sent";
-    wait_until(RECOVERY, "the message is sent", sent).unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+    operator.wait_until(RECOVERY, "the message is sent", sent);
 }
 
 /// Gives the user `operator` the operator's permissions in the ledger's namespace.

@@ -1,15 +1,13 @@
 //! The broker is killed, frozen, stopped or blocked, or closes connections and channels, while
 //! messages flow.
 
-use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rig::{Broker, wait_until};
+use rig::proxy::Answer;
+use rig::{Broker, Proxy};
 
 use crate::ledger::{IN_FLIGHT, Ledger};
-use e2e::{Operator, SOON, TestNamespace, let_fault_last, message_count, numbered, shared};
+use e2e::{Operator, SOON, TestNamespace, let_fault_last, message_count, numbered, shared, wait_soon};
 
 /// Starts a broker and an operator for one test, and waits until messages flow.
 fn in_flow(title: &'static str) -> (Broker, Ledger<'static>, Operator) {
@@ -95,7 +93,7 @@ fn reconnects_once() {
     broker.stop().expect("a signal");
     let operator = Operator::with_broker(&broker.url(), &ledger.namespace, &[]);
     let waiting = || operator.count_in_log("reason=\"BrokerUnreachable\"") >= ledger.count;
-    wait_until(SOON, "all messages wait for the broker", waiting).expect("all messages wait for the broker");
+    wait_soon("all messages wait for the broker", waiting);
     let connections = || broker.log().expect("the log is read").matches("accepting AMQP connection").count();
     let before = connections();
     broker.restart().expect("the broker starts again");
@@ -128,30 +126,22 @@ fn channel_closed() {
     let _operator = Operator::with_broker(&broker.url(), &ledger.namespace, &["--watch-namespaces", &namespaces]);
     ledger.close(&broker, 0);
     let refused = || evil.messages().iter().filter(|it| it["status"]["reason"] == "TopicForbidden").count();
-    wait_until(SOON, "all forbidden messages stop", || refused() == forbidden).expect("all forbidden messages stop");
+    wait_soon("all forbidden messages stop", || refused() == forbidden);
 }
 
 /// All messages that wait for a broker share its connection attempts.
 #[test]
 fn shares_connection_attempts() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let accepted = Arc::new(AtomicUsize::new(0));
-    let count = accepted.clone();
-    // The listener closes each connection. The thread ends with the process.
-    std::thread::spawn(move || {
-        for _ in listener.incoming() {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    });
+    let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
+    proxy.answer(Answer::Close);
     let namespace = TestNamespace::with_publisher("away");
     let waiting = message_count(200);
     namespace.create(&numbered(waiting, "m", |_| "away.topic".to_owned()));
-    let operator = Operator::with_broker(&format!("amqps://localhost:{port}/%2Fpubsub"), &namespace, &[]);
+    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
     let attempts =
         || operator.count_in_log("reason=\"TlsFailed\"") + operator.count_in_log("reason=\"BrokerUnreachable\"");
-    wait_until(SOON, "several attempts for each message", || attempts() > 3 * waiting).expect("the attempts");
-    let accepted = accepted.load(Ordering::Relaxed);
+    wait_soon("several attempts for each message", || attempts() > 3 * waiting);
+    let accepted = proxy.accepted();
     println!("{waiting} messages, {} attempts, {accepted} connections", attempts());
     assert!(accepted < 20, "{accepted} connections for {waiting} messages");
 }

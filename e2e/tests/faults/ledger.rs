@@ -12,7 +12,7 @@ use rig::{Broker, Kube, wait_until};
 use serde_json::Value;
 
 use e2e::raw::{DurableQueue, unique};
-use e2e::{Operator, SOON, TestNamespace, message, message_count, run_again};
+use e2e::{Operator, TestNamespace, message, message_count, run_again, wait_soon};
 
 /// The messages that an operator has in flight. At most this number is sent twice when the operator
 /// or the broker dies.
@@ -96,19 +96,17 @@ impl<'a> Ledger<'a> {
     /// to create the rest.
     pub fn wait_for_flow(&mut self, operator: &Operator, most: usize) {
         let wanted = self.random.usize(1..=most.max(1));
-        wait_until(RECOVERY, "messages flow", || operator.count_in_log("reason=\"Sent\"") >= wanted)
-            .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+        operator.wait_until(RECOVERY, "messages flow", || operator.count_in_log("reason=\"Sent\"") >= wanted);
         self.create_rest();
     }
 
     /// Waits until a message has this reason.
     pub fn wait_for_reason(&self, reason: &str) {
         self.create_last();
-        wait_until(SOON, &format!("a message has reason {reason}"), || {
+        wait_soon(&format!("a message has reason {reason}"), || {
             let reasons = self.namespace.try_kubectl(&["get", "fmsg", "-o", "jsonpath={.items[*].status.reason}"], "");
             reasons.is_ok_and(|reasons| reasons.split(' ').any(|other| other == reason))
-        })
-        .expect("a message has the reason");
+        });
     }
 
     /// Waits until all messages are marked as sent.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e::raw::RawConsumer;
 use e2e::{Operator, SOON, TestNamespace, message, shared, with_foreign_secret};
 use rig::proxy::Answer;
-use rig::{Proxy, wait_for, wait_until};
+use rig::{Proxy, wait_for};
 
 /// The operator recovers within this time.
 const RECOVERY: Duration = Duration::from_mins(2);
@@ -130,8 +130,7 @@ fn refuses_withdrawn_consent_of_a_waiting_message_after_silent_loss() {
     site.lose_connections(&operator);
     owner.allow("");
     let refused = || site.namespace.get("waiting")["status"]["reason"] == "SecretNotFound";
-    wait_until(RECOVERY, "the withdrawn consent is seen", refused)
-        .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+    operator.wait_until(RECOVERY, "the withdrawn consent is seen", refused);
     broker.answer(Answer::Forward);
     site.namespace.apply(&message("own", "api-lost-waiting.own", ""));
     site.namespace.store_certificate(&shared().broker, "publisher");
@@ -152,8 +151,9 @@ fn replaces_a_lost_leader_after_silent_loss() {
     site.lose_connections(&standby);
     leader.kill();
     site.namespace.apply(&message("orphan", "api-lost-leader.orphan", ""));
-    wait_until(LEASE + SOON, "the standby leads", || standby.log().contains("leading: messages are sent from here"))
-        .unwrap_or_else(|error| panic!("{error}\n{}", standby.log()));
+    standby.wait_until(LEASE + SOON, "the standby leads", || {
+        standby.log().contains("leading: messages are sent from here")
+    });
     site.wait_for_reason("orphan", "Sent", &standby);
     assert_eq!(site.consumer.take(1, SOON).len(), 1, "the message once");
 }

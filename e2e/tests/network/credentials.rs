@@ -9,13 +9,13 @@ use fedora_message::message::envelope::Envelope;
 use fedora_message_operator::internals::{BrokerError, Brokers, Confirmed, Credentials, Fence, IDLE_TIMEOUT, Pool};
 use rig::pki::Request;
 use rig::proxy::Answer;
-use rig::{ClientCert, Pki, Proxy, wait_until};
+use rig::{ClientCert, Pki, Proxy};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::ledger::{Ledger, names};
 use e2e::raw::{self, RawConsumer};
-use e2e::{Operator, SOON, TestNamespace, message, shared, with_foreign_secret};
+use e2e::{Operator, SOON, TestNamespace, message, shared, wait_soon, with_foreign_secret};
 
 fn publisher() -> ClientCert {
     shared().broker.client("publisher").expect("a certificate")
@@ -55,15 +55,14 @@ fn rotated_secret_opens_connection() {
     consumer.wait_for_hand_over(broker);
     store(&namespace, &publisher());
     let mut probes = 0..;
-    wait_until(SOON, "the new connection is used", || {
+    wait_soon("the new connection is used", || {
         // The operator sees the new Secret at any time, and uses it for the next message.
         let probe = format!("probe-{}", probes.next().unwrap_or_default());
         namespace.apply(&message(&probe, "rotated.probe", ""));
         namespace.wait_for_reason(&probe, "Sent");
         namespace.kubectl(&["delete", "fmsg", &probe]);
         proxy.accepted() == 2
-    })
-    .expect("the new connection is used");
+    });
     assert_eq!(proxy.open(), 2, "the old connection waits for its confirms");
     assert!(ledger.reasons().iter().all(String::is_empty), "the old messages have no result yet");
     consumer.resume(broker);
@@ -161,11 +160,11 @@ async fn closes_idle_connections() {
     pool.close_idle(between).await;
     assert_eq!(proxy.open(), 2, "both connections were used recently");
     pool.close_idle(between + IDLE_TIMEOUT).await;
-    wait_until(SOON, "the old connection ends", || proxy.open() == 1).expect("the old connection ends");
+    wait_soon("the old connection ends", || proxy.open() == 1);
     publish(&pool, &new, "idle").await.expect("a confirm");
     assert_eq!(proxy.accepted(), 2, "the new connection stays open");
     pool.close().await;
-    wait_until(SOON, "all connections end", || proxy.open() == 0).expect("all connections end");
+    wait_soon("all connections end", || proxy.open() == 0);
 }
 
 /// Publishes a message with this routing key.

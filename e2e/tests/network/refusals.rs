@@ -2,10 +2,10 @@
 
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message_operator::internals::{Brokers, Fence, Pool};
-use rig::{Proxy, wait_until};
+use rig::Proxy;
 
 use crate::credentials::{credentials, publish};
-use e2e::{SOON, shared};
+use e2e::{SOON, shared, wait_soon};
 
 /// More than twice the number of channels that the broker allows on a connection.
 const REFUSALS: usize = 300;
@@ -23,6 +23,6 @@ async fn refusals_keep_connection() {
         assert!(error.to_string().contains(&format!("'{topic}'")), "{topic}: {error}");
         publish(&pool, &nice, &format!("nice.topic{n}")).await.expect("a confirm");
     }
-    wait_until(SOON, "connections without channels end", || proxy.open() == 1).expect("the connections end");
+    wait_soon("connections without channels end", || proxy.open() == 1);
     assert!(proxy.accepted() <= 4, "{} connections", proxy.accepted());
 }

@@ -4,7 +4,7 @@
 use rig::wait_until;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_reason};
-use e2e::{Operator, SOON, TestNamespace, message, with_foreign_secret, with_secret, with_spec};
+use e2e::{Operator, TestNamespace, message, wait_soon, with_foreign_secret, with_secret, with_spec};
 
 /// Lets messages of one namespace use the certificate of another, and returns a message with it.
 fn share(secrets: &TestNamespace, with: &TestNamespace, manifest: &str) -> String {
@@ -28,7 +28,7 @@ fn pod_needs_consent() {
     let elsewhere = share(&secrets, &messages, &message("hello", "pods.elsewhere", ""));
     let operator = operator(&messages, "pod", &["--pod-node-selector", "disk=fast", "--pod-start-timeout", "600"]);
     messages.apply(&elsewhere);
-    wait_until(SOON, "a Pod", || pods(&secrets).len() == 1).expect("a Pod");
+    wait_soon("a Pod", || pods(&secrets).len() == 1);
     assert!(pods(&messages).is_empty());
     let pod = &pods(&secrets)[0];
     assert_eq!(pod["metadata"]["labels"]["apps.fedoraproject.org/message-namespace"], messages.name.as_str());
@@ -49,7 +49,7 @@ fn deletes_pods_of_deleted_messages() {
     let operator = start_stuck(&messages, &secrets);
     let elsewhere = share(&secrets, &messages, &message("elsewhere", "pods.left", ""));
     messages.apply(&(message("here", "pods.left", "") + &elsewhere));
-    wait_until(SOON, "two Pods", || pods(&messages).len() == 1 && pods(&secrets).len() == 1).expect("two Pods");
+    wait_soon("two Pods", || pods(&messages).len() == 1 && pods(&secrets).len() == 1);
     operator.kill();
     messages.kubectl(&["delete", "fmsg", "--all"]);
     // Kubernetes deletes the Pod in the message's own namespace with its owner.
@@ -96,7 +96,7 @@ fn namespace_deletion_is_not_blocked() {
         &["--pod-node-selector", "disk=fast", "--default-ttl-seconds-after-finished", "600"],
     );
     namespace.apply(&message("in-flight", "nice.vanishing", ""));
-    wait_until(SOON, "another Pod", || pods(&namespace).len() == 2).expect("another Pod");
+    wait_soon("another Pod", || pods(&namespace).len() == 2);
     // Running Pods have 30 s to end. No Pod runs here.
     cluster().kube.run(&["delete", "namespace", &namespace.name, "--timeout=60s"]).expect("the namespace is deleted");
     assert!(cluster().kube.run(&["get", "namespace", &namespace.name]).is_err());

@@ -7,7 +7,7 @@ use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_
 use e2e::fidelity::cases::{Case, PREFIX, all};
 use e2e::fidelity::stage::{Sent, Stage};
 use e2e::raw::{RawConsumer, id};
-use e2e::{SOON, message, message_json};
+use e2e::{SOON, message, message_json, wait_soon};
 
 /// The operator deletes the Pod afterwards.
 #[test]
@@ -25,7 +25,7 @@ fn sends_by_pod() {
     assert_eq!(status["message"], expected);
     let received = consumer.take(1, SOON);
     assert_eq!(id(&received[0]), uid);
-    wait_until(SOON, "no Pod is left", || pods(&namespace).is_empty()).expect("no Pod is left");
+    wait_soon("no Pod is left", || pods(&namespace).is_empty());
 }
 
 /// Compares all messages with a schema of the CLI's image: by Pods, and by `fallback` with a direct

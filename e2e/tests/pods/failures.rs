@@ -2,11 +2,11 @@
 //! soon.
 
 use rig::broker::Options;
-use rig::{Broker, Pki, wait_until};
+use rig::{Broker, Pki};
 use serde_json::Value;
 
 use crate::cluster::{cluster, namespace, operator, operator_at, pods, wait_for_reason};
-use e2e::{SOON, TestNamespace, message, with_body, with_secret};
+use e2e::{TestNamespace, message, wait_soon, with_body, with_secret};
 
 /// Returns a message with the certificate in the Secret of its own name.
 fn with_own_secret(name: &str, topic: &str) -> String {
@@ -162,6 +162,6 @@ fn ends_slow_pod() {
     broker.thaw().expect("a signal");
     wait_for_reason(&namespace, "hello", "Sent");
     // The next Pod has replaced the failed one, and is deleted after its message is sent.
-    wait_until(SOON, "no Pod is left", || pods(&namespace).is_empty()).expect("no Pod is left");
+    wait_soon("no Pod is left", || pods(&namespace).is_empty());
     drop(operator);
 }

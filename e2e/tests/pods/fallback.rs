@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, operator_at, wait_for_all_sent, wait_for_reason};
 use e2e::raw::{RawConsumer, id};
-use e2e::{Operator, SOON, TestNamespace, message, numbered};
+use e2e::{Operator, TestNamespace, message, numbered, wait_soon};
 
 /// Starts a proxy before the broker. It fails only for the operator, because Pods have their own
 /// addresses.
@@ -67,7 +67,7 @@ fn falls_back_while_connection_is_cut() {
     }
 
     proxy.answer(Answer::Forward);
-    wait_until(SOON, "a direct connection", || proxy.open() > 0).expect("a direct connection");
+    wait_soon("a direct connection", || proxy.open() > 0);
     let after = send(&namespace, "after", TOPIC, 10);
     assert_all_by("direct", &after);
     operator.stop();

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use rig::{Cluster, images, schemas, wait_until};
+use rig::{Cluster, images, schemas};
 
 use crate::cluster::environment;
 use e2e::overlay::with_component;
 use e2e::raw::{RawConsumer, unique};
-use e2e::{SOON, TestNamespace, message, numbered, project, with_body};
+use e2e::{SOON, TestNamespace, message, numbered, project, wait_soon, with_body};
 
 /// The namespaces that the overlays name.
 const NAMESPACE: &str = "fedora-message-operator";
@@ -153,14 +153,14 @@ fn upgrade_under_load(cluster: &Cluster, namespace: &TestNamespace) {
         let creating = scope.spawn(|| namespace.try_kubectl(&["create", "-f", "-"], &manifests));
         for round in 1..=2 {
             let some = || sent(namespace) > round * MESSAGES / 10;
-            wait_until(SOON, "some messages are sent", some).expect("some messages are sent");
+            wait_soon("some messages are sent", some);
             let restart = ["-n", NAMESPACE, "rollout", "restart", "deployment/fedora-message-operator"];
             cluster.kube.run(&restart).expect("kubectl restarts it");
             wait_for_rollout(cluster, NAMESPACE);
         }
         creating.join().expect("the thread ends").expect("all are accepted");
     });
-    wait_until(SOON, "all messages are sent", || sent(namespace) >= MESSAGES).expect("all messages are sent");
+    wait_soon("all messages are sent", || sent(namespace) >= MESSAGES);
     let received = consumer.take(MESSAGES, SOON);
     assert_eq!((received.len(), unique(&received).len()), (MESSAGES, MESSAGES), "each message once");
 }
@@ -175,7 +175,7 @@ fn check_user_roles(cluster: &Cluster, namespace: &TestNamespace) {
             cluster.kube.run(&["auth", "can-i", verb, "fedoramessages", &user, "-n", namespace]).is_ok()
         };
         for verb in verbs {
-            wait_until(SOON, &format!("{role} may {verb}"), || may(verb)).expect("the role has it");
+            wait_soon(&format!("{role} may {verb}"), || may(verb));
         }
         assert!(role == "edit" || !may("create"), "the role view creates nothing");
     }

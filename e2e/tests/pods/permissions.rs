@@ -7,7 +7,7 @@ use rig::wait_until;
 use serde_json::Value;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, pods, wait_for_reason};
-use e2e::{Operator, SOON, message, permissions, project, read, with_body, with_foreign_secret};
+use e2e::{Operator, SOON, message, permissions, project, read, wait_soon, with_body, with_foreign_secret};
 
 /// The user who has only these permissions.
 const USER: &str = "operator";
@@ -46,7 +46,7 @@ fn pod_permissions_suffice() {
     wait_for_reason(&messages, "refused", "PodFailed");
     let parts =
         || messages.try_kubectl(&["get", "configmaps", "-l", "apps.fedoraproject.org/message-uid", "-o", "name"], "");
-    wait_until(SOON, "no part is left", || parts().is_ok_and(|names| names.is_empty())).expect("no part is left");
+    wait_soon("no part is left", || parts().is_ok_and(|names| names.is_empty()));
     operator.stop();
     messages.kubectl(&["delete", "fmsg", "refused"]);
 
@@ -54,7 +54,7 @@ fn pod_permissions_suffice() {
     let elsewhere = with_foreign_secret(&message("elsewhere", "permissions.elsewhere", ""), "certs", &secrets);
     let operator = launch(&["--pod-node-selector", "disk=fast", "--pod-start-timeout", "600"]);
     messages.apply(&elsewhere);
-    wait_until(SOON, "a Pod", || pods(&secrets).len() == 1).expect("a Pod");
+    wait_soon("a Pod", || pods(&secrets).len() == 1);
     operator.kill();
 
     // The Pod has lost its label. The next operator finds it by its name.
@@ -68,8 +68,7 @@ fn pod_permissions_suffice() {
         let mut gets = events.iter().filter(|event| event["user"]["username"] == USER && event["verb"] == "get");
         gets.any(|event| event["objectRef"]["resource"] == "pods" && event["objectRef"]["name"] == pod.as_str())
     };
-    wait_until(SOON, "the Pod is found by its name", found_by_name)
-        .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+    operator.wait_until(SOON, "the Pod is found by its name", found_by_name);
     operator.kill();
     secrets.kubectl(&["label", "pod", &pod, &format!("{label}={uid}")]);
     messages.kubectl(&["delete", "fmsg", "elsewhere"]);

@@ -7,7 +7,7 @@ use rig::wait_until;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_all_sent, wait_for_reason};
 use e2e::raw::RawConsumer;
-use e2e::{SOON, TestNamespace, message, numbered};
+use e2e::{SOON, TestNamespace, message, numbered, wait_soon};
 
 /// Returns the number of Pods for each message of a namespace, from the audit log.
 fn created_pods(namespace: &TestNamespace) -> BTreeMap<String, usize> {
@@ -59,7 +59,7 @@ fn replaces_deleted_pod() {
     // The first Pod fits no node, so that there is time to delete it.
     let operator = operator(&namespace, "pod", &["--pod-node-selector", "disk=fast"]);
     namespace.apply(&message("hello", "pods.vanished", ""));
-    wait_until(SOON, "a Pod", || pods(&namespace).len() == 1).expect("a Pod");
+    wait_soon("a Pod", || pods(&namespace).len() == 1);
     namespace.kubectl(&["delete", "pods", "--all", "--wait=false"]);
     let status = wait_for_reason(&namespace, "hello", "PodFailed");
     let text = status["message"].as_str().expect("a message");

@@ -10,57 +10,17 @@ use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::validate;
 use serde_json::{Value, json};
 
+use crate::catalog::text::expand;
 use e2e::{TestNamespace, message, message_json, program, read, run};
 
 /// The API server stores them unchanged.
 #[test]
 fn accepts_valid_messages() {
-    let many = |count: usize| -> Value { (0..count).map(|n| (format!("h{n}"), json!(n))).collect() };
-    let filters: Value = ["user_me", "group_x", "rpm_bash", "container_c", "module_m:1", "flatpak_org.gnome.Maps"]
-        .map(|filter| (format!("fedora_messaging_{filter}"), json!(true)))
-        .into_iter()
-        .collect();
-    let reference = json!({"name": "certs.example", "namespace": "apps-1"});
-    let key = json!({"name": "certs", "key": "Ca_1.crt"});
-    let cases = [
-        ("spec.env", json!("stg")),
-        ("spec.message.topic", json!("a")),
-        ("spec.message.topic", json!("a".repeat(255))),
-        ("spec.message.topic", json!("é".repeat(127) + "a")),
-        ("spec.message.topic", json!("日本.語-_/:🦀.UPPER")),
-        ("spec.message.headers", json!({})),
-        ("spec.message.headers", json!({"text": "é", "empty": "", "yes": true, "no": false, "zero": 0})),
-        ("spec.message.headers", json!({"largest": i64::MAX, "smallest": i64::MIN})),
-        ("spec.message.headers", json!({"n".repeat(255): 1, "Ünïcode 🦀": 1, "cc": 1, "Sent-At": 1, "fedora": 1})),
-        ("spec.message.headers", filters),
-        ("spec.message.headers", many(200)),
-        ("spec.message.headers", many(1000)),
-        ("spec.message.headers", json!({"long": "x".repeat(130_038)})),
-        ("spec.message.body", json!({})),
-        ("spec.message.body", json!({"null": null, "nulls": [null, {"a": null}], "text": "é 🦀 \u{0} \u{2028}"})),
-        ("spec.message.body", json!({"numbers": [i64::MAX, i64::MIN, 1.5, -0.25, 1e300], "sent-at": [], "CC": "x"})),
-        ("spec.message.body", json!({"long": "x".repeat(1_000_000)})),
-        ("spec.message.severity", json!("Debug")),
-        ("spec.message.severity", json!("Info")),
-        ("spec.message.severity", json!("Warning")),
-        ("spec.message.severity", json!("Error")),
-        ("spec.message.priority", json!(0)),
-        ("spec.message.priority", json!(255)),
-        ("spec.message.schema", json!("bodhi.update.request-Stable_2.v1")),
-        ("spec.message.schemaPackage", json!("bodhi_messages")),
-        ("spec.authentication", json!({"secret_ref": reference})),
-        ("spec.authentication", json!({"secretRef": reference})),
-        ("spec.authentication", json!({"caSecretRef": key, "certSecretRef": key, "keySecretRef": key})),
-        ("spec.activeDeadlineSeconds", json!(1)),
-        ("spec.activeDeadlineSeconds", json!(i64::MAX)),
-        ("spec.backoffLimit", json!(0)),
-        ("spec.backoffLimit", json!(i32::MAX)),
-        ("spec.ttlSecondsAfterFinished", json!(0)),
-        ("spec.suspend", json!(true)),
-    ];
+    let cases: Vec<(String, Value)> =
+        serde_saphyr::from_str(&expand(&read("testdata/valid-messages.yaml"))).expect("YAML");
     let namespace = TestNamespace::new("accepted");
     all(cases, |(field, value)| {
-        let message = with(field, value);
+        let message = with(&field, value);
         operator(&message).map_err(|error| format!("{field}: the operator refuses: {error}"))?;
         let stored = create(&namespace, &message.to_string()).map_err(|error| format!("{field}: {error}"))?;
         let stored: Value = serde_json::from_str(&stored).expect("kubectl prints JSON");

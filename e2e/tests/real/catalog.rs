@@ -12,7 +12,7 @@ mod messages;
 mod outcomes;
 mod pem;
 mod secrets;
-mod text;
+pub mod text;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -65,7 +65,6 @@ enum RefusedBy {
 }
 
 /// The result of an input.
-
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Outcome {
     reason: Option<String>,
@@ -99,21 +98,21 @@ fn assert_expected<Input>(entries: &[Entry<Input>], outcomes: impl IntoIterator<
     for (index, outcome) in outcomes {
         seen += 1;
         if outcome != entries[index].expected() {
-            describe(&mut wrong, &entries[index].name, "message", &outcome);
+            describe(&mut wrong, &entries[index].name, &outcome);
         }
     }
     assert!(wrong.is_empty(), "the catalog differs:\n{wrong}");
     assert_eq!(seen, entries.len(), "each entry has an outcome");
 }
 
-fn describe(wrong: &mut String, name: &str, field: &str, outcome: &Outcome) {
+fn describe(wrong: &mut String, name: &str, outcome: &Outcome) {
     // Writing to a String can't fail.
     let _ = writeln!(wrong, "- name: {name}");
     if let Some(reason) = &outcome.reason {
         let _ = writeln!(wrong, "  reason: {reason}");
     }
     // A JSON string is also a YAML string.
-    let _ = writeln!(wrong, "  {field}: {}", serde_json::Value::from(outcome.message.as_str()));
+    let _ = writeln!(wrong, "  message: {}", serde_json::Value::from(outcome.message.as_str()));
 }
 
 /// Returns all entries with any kind of input.

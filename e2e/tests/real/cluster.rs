@@ -9,7 +9,7 @@ use rig::{Kube, wait_until};
 use serde_json::{Value, json};
 
 use e2e::cli::{Cli, Output};
-use e2e::{DEBUG, Operator, SOON, TestNamespace, install, project, read, shared};
+use e2e::{DEBUG, Operator, SOON, TestNamespace, install, project, read, shared, wait_soon};
 
 /// A user without permissions. The administrator can impersonate every user.
 const USER: &str = "checked";
@@ -249,14 +249,14 @@ fn waits_for_crd() {
     let lacks = "lacks the field status.startTime, the selectable field spec.ttlSecondsAfterFinished, the selectable field status.status, the selectable field status.reason";
     let older =
         || check(&admin, &[]).err.contains(&format!("CRD failed: older than this program, it {lacks}: install"));
-    wait_until(SOON, "the check finds the older CRD", older).expect("the check finds it");
+    wait_soon("the check finds the older CRD", older);
     let second = Operator::launch(&admin, &shared().broker.url(), &[], DEBUG);
     second.wait_for_log(&format!("the CRD is older than the operator and {lacks}"));
     second.stop();
 
     install(&kube);
     operator.wait_ready();
-    wait_until(SOON, "the check succeeds", || check(&admin, &[]).code == 0).expect("the check succeeds");
+    wait_soon("the check succeeds", || check(&admin, &[]).code == 0);
 
     let name = "fedoramessages.apps.fedoraproject.org";
     for (kind, patch, expected) in [

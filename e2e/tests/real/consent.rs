@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rig::wait_until;
 use serde_json::{Value, json};
 
-use e2e::{Operator, SOON, TestNamespace, message, shared, with_foreign_secret, with_spec};
+use e2e::{Operator, TestNamespace, message, shared, wait_soon, with_foreign_secret, with_spec};
 
 /// Creates a namespace for a guest, one for an owner with a certificate, and an operator for the
 /// guest.
@@ -24,7 +23,7 @@ fn naming(owner: &TestNamespace, name: &str, secret: &str) -> String {
 
 /// Returns the status and the Event of a message, without its name, its Secret and all times.
 fn visible(guest: &TestNamespace, name: &str, secret: &str) -> String {
-    wait_until(SOON, "one Event", || guest.events(name).len() == 1).expect("one Event");
+    wait_soon("one Event", || guest.events(name).len() == 1);
     let mut status = guest.get(name)["status"].take();
     status["messageId"].take();
     status["conditions"].as_array_mut().expect("conditions").iter_mut().for_each(|condition| {
@@ -74,15 +73,14 @@ fn withdrawn_consent_stops_messages() {
     owner.allow("");
     // The operator has seen the change as soon as it refuses a new message.
     let mut number = 0;
-    wait_until(SOON, "the operator sees the change", || {
+    wait_soon("the operator sees the change", || {
         number += 1;
         let name = format!("probe{number}");
         guest.apply(&naming(&owner, &name, "certs"));
         let decided = || guest.get(&name)["status"]["reason"].as_str().map(str::to_owned);
-        wait_until(SOON, "a reason", || decided().is_some()).expect("a reason");
+        wait_soon("a reason", || decided().is_some());
         decided().as_deref() == Some("SecretNotFound")
-    })
-    .expect("the operator sees the change");
+    });
     guest.patch("late", r#"{"spec": {"suspend": false}}"#);
     guest.wait_for_reason("late", "SecretNotFound");
     owner.allow(&guest.name);

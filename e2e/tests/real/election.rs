@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rig::wait_until;
-
 use e2e::raw::{RawConsumer, unique};
-use e2e::{Operator, SOON, TestNamespace, message, numbered, shared};
+use e2e::{Operator, SOON, TestNamespace, message, numbered, shared, wait_soon};
 
 const COUNT: usize = 300;
 /// A Lease holds for this time after it was last renewed.
@@ -22,7 +20,7 @@ fn pair(title: &str) -> (TestNamespace<'static>, RawConsumer, Operator, Operator
     let namespace = TestNamespace::with_publisher(title);
     let consumer = RawConsumer::start(&shared().broker, &format!("{title}.#"));
     let leader = start(&namespace);
-    wait_until(SOON, "the first operator leads", || leads(&leader)).expect("the first operator leads");
+    wait_soon("the first operator leads", || leads(&leader));
     let standby = start(&namespace);
     assert_eq!((leads(&standby), standby.probe("/readyz")), (false, Some(200)));
     (namespace, consumer, leader, standby)
@@ -35,8 +33,7 @@ fn leads(operator: &Operator) -> bool {
 
 /// Waits until the standby leads, and returns the time since `since`.
 fn takeover(standby: &Operator, since: Instant, within: Duration) -> Duration {
-    wait_until(within, "the standby leads", || leads(standby))
-        .unwrap_or_else(|error| panic!("{error}\n{}", standby.log()));
+    standby.wait_until(within, "the standby leads", || leads(standby));
     since.elapsed()
 }
 
@@ -89,7 +86,7 @@ fn frozen_leader_is_fenced() {
     // The new leader is still sending, and the broker still keeps the old connection.
     leader.thaw();
     namespace.wait_for_all_sent();
-    wait_until(SOON, "the old leader stops leading", || !leads(&leader)).expect("it stops leading");
+    wait_soon("the old leader stops leading", || !leads(&leader));
     assert_each_once(&consumer, COUNT + 1);
 
     assert_eq!(standby.stop(), Some(0));

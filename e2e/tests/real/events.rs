@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rig::wait_until;
 use serde_json::Value;
 
-use e2e::{Operator, SOON, TestNamespace, message, shared};
+use e2e::{Operator, SOON, TestNamespace, message, shared, wait_soon};
 
 /// Returns type, reason and message of each Event, as `kubectl describe` shows them.
 pub fn events(namespace: &TestNamespace, name: &str) -> Vec<(String, String, String)> {
@@ -25,8 +25,7 @@ fn writes_one_event_per_reason() {
     let status = namespace.wait_for_reason("troubled", "SecretInvalid");
     // The same reason with another message.
     namespace.kubectl(&["patch", "secret", "certs", "-p", r#"{"stringData": {"ca": "none"}}"#]);
-    wait_until(SOON, "the message changes", || namespace.get("troubled")["status"]["message"] != status["message"])
-        .expect("the message changes");
+    wait_soon("the message changes", || namespace.get("troubled")["status"]["message"] != status["message"]);
     namespace.kubectl(&["delete", "secret", "certs"]);
     namespace.store_certificate(&shared().broker, "publisher");
     namespace.wait_for_reason("troubled", "Sent");
@@ -36,8 +35,7 @@ fn writes_one_event_per_reason() {
     namespace.kubectl(&["delete", "secret", "certs"]);
     namespace.apply(&message("last", "events.last", ""));
     // The operator writes Events in order, so all earlier ones exist once this one does.
-    wait_until(SOON, "the last Event", || !events(&namespace, "last").is_empty())
-        .unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+    operator.wait_until(SOON, "the last Event", || !events(&namespace, "last").is_empty());
     let reported = events(&namespace, "troubled");
     let count = |reason: &str| reported.iter().filter(|(kind, other, _)| kind == "Warning" && other == reason).count();
     assert_eq!(count("SecretInvalid"), 1, "{reported:#?}");

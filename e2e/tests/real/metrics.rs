@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use rig::pki::{DAY, Request};
-use rig::wait_until;
 use serde_json::Value;
 
 use crate::events::events;
-use e2e::{Operator, SOON, TestNamespace, message, numbered, read, shared, with_secret};
+use e2e::{Operator, SOON, TestNamespace, message, numbered, read, shared, wait_soon, with_secret};
 
 /// Returns the samples of `/metrics` by name and labels, without the common prefix.
 fn scrape(operator: &Operator) -> BTreeMap<String, f64> {
@@ -96,7 +95,7 @@ fn topics_add_no_series() {
     namespace.create(&(0..1000).map(|n| forbidden(&format!("bad{n}"))).collect::<String>());
     let finished = r#"messages_finished_total{env="prod",mode="direct",reason="TopicForbidden"}"#;
     let refused = || scrape(&operator)[finished] >= 1001.0;
-    wait_until(SOON, "all messages are refused", refused).unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
+    operator.wait_until(SOON, "all messages are refused", refused);
     assert!(scrape(&operator).keys().eq(before.keys()), "{:#?}", scrape(&operator));
 }
 
@@ -145,7 +144,7 @@ fn warns_of_expiring_certificate() {
     );
     assert!(text.starts_with("Message was sent successfully") && text.contains(&expected), "{text}");
     assert!(text.ends_with(" UTC, in 10 days: renew it"), "{text}");
-    wait_until(SOON, "an Event", || !events(&namespace, "first").is_empty()).expect("an Event");
+    wait_soon("an Event", || !events(&namespace, "first").is_empty());
     let [(kind, reason, note)] = &events(&namespace, "first")[..] else { panic!("{:?}", events(&namespace, "first")) };
     assert_eq!((kind.as_str(), reason.as_str()), ("Warning", "CertificateExpires"));
     assert!(text.ends_with(note.as_str()), "{note}");
@@ -155,7 +154,7 @@ fn warns_of_expiring_certificate() {
     namespace.apply(&message("second", "expiry.second", ""));
     namespace.wait_for_reason("second", "Sent");
     namespace.apply(&with_secret(&message("last", "expiry.last", ""), "absent"));
-    wait_until(SOON, "the last Event", || !events(&namespace, "last").is_empty()).expect("the last Event");
+    wait_soon("the last Event", || !events(&namespace, "last").is_empty());
     assert!(events(&namespace, "second").is_empty());
 }
 

@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use rig::{Kube, wait_until};
+use rig::Kube;
 use serde_json::{Value, json};
 
 use e2e::raw::RawConsumer;
 use e2e::{
-    DEBUG, Operator, SOON, TestNamespace, install, message, numbered, permissions, project, read, shared,
+    DEBUG, Operator, SOON, TestNamespace, install, message, numbered, permissions, project, read, shared, wait_soon,
     with_foreign_secret, with_spec,
 };
 
@@ -155,13 +155,11 @@ fn permissions_suffice_for_all_namespaces() {
         namespace.wait_for_reason(name, "Sent");
     }
     assert_eq!(consumer.take(2, SOON).len(), 2);
-    wait_until(SOON, "both Events", || {
+    wait_soon("both Events", || {
         namespace.try_kubectl(&["get", "events", "-o", "name"], "").is_ok_and(|names| names.lines().count() == 2)
-    })
-    .expect("both Events");
+    });
     namespace.apply(&with_spec(&message("expiring", "whole.expiring", ""), EXPIRES));
-    wait_until(SOON, "the message is deleted", || namespace.try_kubectl(&["get", "fmsg", "expiring"], "").is_err())
-        .expect("the message is deleted");
+    wait_soon("the message is deleted", || namespace.try_kubectl(&["get", "fmsg", "expiring"], "").is_err());
     assert_eq!(operator.stop(), Some(0));
 
     let events = kube.audit_events().expect("the audit log is read");

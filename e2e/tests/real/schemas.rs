@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use fedora_message::schema::catalog::{Catalog, Schema, SchemaError, SchemaLookup};
 use fedora_message::schema::validator::value;
 use rig::python::Python;
-use rig::{Consumer, schemas, wait_until};
+use rig::{Consumer, schemas};
 use serde_json::{Value, json};
 
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, message_json, read, shared};
+use e2e::{Operator, SOON, TestNamespace, message_json, read, shared, wait_soon};
 
 /// The minimum number of bodies, and of headers, for each class and result.
 const ENOUGH: usize = 20;
@@ -113,7 +113,7 @@ fn checks_messages_of_real_schemas() {
         let what = format!("{name} is {reason}");
         let text =
             || namespace.try_kubectl(&["get", "fmsg", name, "-o", "jsonpath={.status.reason}: {.status.message}"], "");
-        wait_until(SOON, &what, || text().is_ok_and(|text| text.starts_with(reason))).expect("the status");
+        wait_soon(&what, || text().is_ok_and(|text| text.starts_with(reason)));
         text().expect("the status")
     };
     assert_eq!(status("good", "Sent"), "Sent: Message was sent successfully");

@@ -1,19 +1,15 @@
 //! `amqps://` is TLS, and the program trusts only the given CA.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
 use rig::broker::Options;
 use rig::pki::Request;
-use rig::{Broker, ClientCert, Pki};
+use rig::{Broker, ClientCert, Pki, TlsServer};
 use serde_json::Value;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, Stream};
 
 use e2e::cli::Cli;
 use e2e::{SOON, message, run, shared};
@@ -115,10 +111,11 @@ fn offers_tls_1_3_or_1_2() {
 fn reports_expired_broker_certificate() {
     let pki = shared().broker.pki();
     let expired = pki.issue(&Request::server(&["localhost"]).expired()).expect("a certificate");
-    let (url, server) = listen_in_tls(expired.cert, expired.key);
-    let output = Cli::new().check(&url, &certificate(), &[]);
+    let (server, received) = listen_in_tls(&expired);
+    let output = Cli::new().check(&server.url(), &certificate(), &[]);
     output.expect(1, &["TLS failed: ", "the broker's own certificate has expired; tell its administrators"]);
-    assert_eq!(server.join().expect("the server ends"), b"", "the client sends nothing");
+    drop(server);
+    assert_eq!(received.iter().next(), None, "the client sends nothing");
 }
 
 /// Fedora's CAs have basic constraints that are not critical. Strict X.509 checks refuse such a CA.
@@ -138,11 +135,12 @@ fn trusts_ca_without_critical_constraints() {
     }
     let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"]
         .map(|name| std::fs::read_to_string(folder.join(name)).expect("openssl wrote it"));
-    let (url, server) = listen_in_tls(cert, key);
-    let output = cli.check(&url, &ClientCert { ca, ..certificate() }, &[]);
+    let (server, received) = listen_in_tls(&ClientCert { ca: ca.clone(), cert, key });
+    let output = cli.check(&server.url(), &ClientCert { ca, ..certificate() }, &[]);
     output.expect(1, &["TLS 1.3 with localhost", "login failed: ", "the broker closed the connection"]);
     assert!(!output.err.contains("https://docs.rs"), "advice for programmers: {}", output.err);
-    assert_eq!(server.join().expect("the server ends"), b"AMQP\x00\x00\x09\x01");
+    drop(server);
+    assert_eq!(received.iter().next(), Some(b"AMQP\x00\x00\x09\x01".to_vec()));
 }
 
 #[test]
@@ -175,24 +173,15 @@ fn accepts_ca_bundles() {
     }
 }
 
-/// Starts a TLS server with this certificate, which returns the first bytes that it receives.
-fn listen_in_tls(cert: String, key: String) -> (String, JoinHandle<Vec<u8>>) {
-    listen(move |mut stream| {
-        let chain = CertificateDer::pem_slice_iter(cert.as_bytes()).collect::<Result<_, _>>().expect("PEM");
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a configuration");
-        let mut server = ServerConnection::new(Arc::new(config)).expect("a server");
-        let mut received = vec![0; 8];
-        // This fails if the client refuses the certificate.
-        let length = Stream::new(&mut server, &mut stream).read(&mut received).unwrap_or(0);
-        received.truncate(length);
-        received
-    })
+/// Starts a TLS server with this certificate, and returns it with the first bytes that it receives.
+fn listen_in_tls(certificate: &ClientCert) -> (TlsServer, Receiver<Vec<u8>>) {
+    let (sender, received) = mpsc::channel();
+    let server = TlsServer::start(certificate, move |client| {
+        let mut bytes = [0; 8];
+        let length = client.read(&mut bytes)?;
+        sender.send(bytes[..length].to_vec()).map_err(io::Error::other)
+    });
+    (server.expect("a server"), received)
 }
 
 /// Listens for one connection and passes it to `serve`. Returns the URL and the result of `serve`.

@@ -7,7 +7,7 @@ use rig::proxy::{Answer, Direction};
 use rig::{Broker, Proxy, wait_until};
 
 use e2e::raw::RawConsumer;
-use e2e::{Operator, SOON, TestNamespace, message, requests, shared, with_body, with_secret, with_spec};
+use e2e::{Operator, SOON, TestNamespace, message, requests, shared, wait_soon, with_body, with_secret, with_spec};
 
 /// Returns a message with this time to live, in seconds.
 fn with_ttl(seconds: u32, manifest: &str) -> String {
@@ -239,7 +239,7 @@ fn never_sends_deleted_message() {
     // While the operator opens a connection.
     proxy.stall(&[Direction::Up, Direction::Down]);
     namespace.apply(&message("connecting", "withdrawn.connecting", ""));
-    wait_until(SOON, "a connection begins", || proxy.accepted() > 0).expect("a connection begins");
+    wait_soon("a connection begins", || proxy.accepted() > 0);
     delete(&namespace, "connecting");
     await_watch(&namespace);
     proxy.stall(&[]);

@@ -3,11 +3,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rig::broker::Options;
-use rig::wait_until;
 use rig::{Broker, SeparateCores};
 use serde_json::Value;
 
-use e2e::{Operator, SOON, TestNamespace, audited, message, message_count, shared, unused_broker_url, with_secret};
+use e2e::{
+    Operator, TestNamespace, audited, message, message_count, shared, unused_broker_url, wait_soon, with_secret,
+};
 
 /// The share of their rate that good messages must keep.
 const SHARE: f64 = 0.8;
@@ -65,7 +66,7 @@ fn drain(broker: &Broker, good: usize, among_bad: bool) -> f64 {
         sent += lines.matches("reason=\"Sent\"").count();
         sent >= good
     };
-    wait_until(SOON, "all good messages are sent", all_sent).expect("all good messages are sent");
+    wait_soon("all good messages are sent", all_sent);
     namespace.wait_until_sent("good");
     took(&namespace)
 }

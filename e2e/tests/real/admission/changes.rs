@@ -1,10 +1,12 @@
 //! Changes of a stored message.
 
+use std::collections::BTreeMap;
+
 use rig::Kube;
 use serde_json::{Value, json};
 
 use super::{all, hello, refused, with};
-use e2e::{TestNamespace, install, message, project, run};
+use e2e::{TestNamespace, install, message, project, read, run};
 
 /// The error for a change, and its advice.
 const CANT_CHANGE: &str = "can't be changed";
@@ -17,10 +19,11 @@ fn suspends_deep_message() {
     let body = r#"{"a":"#.repeat(9000) + "1" + &"}".repeat(9000);
     let manifest = with("spec.message.body", json!("BODY")).to_string().replace(r#""BODY""#, &body);
     namespace.create(&manifest);
-    patch(&namespace, r#"[{"op": "add", "path": "/spec/suspend", "value": true}]"#).expect("it is suspended");
+    let suspend = json!([{"op": "add", "path": "/spec/suspend", "value": true}]);
+    patch(&namespace, "hello", &suspend).expect("it is suspended");
     let deepest = "/a".repeat(9000);
-    let edit = format!(r#"[{{"op": "replace", "path": "/spec/message/body{deepest}", "value": 2}}]"#);
-    let error = patch(&namespace, &edit).expect_err("its deepest value can't be changed");
+    let edit = json!([{"op": "replace", "path": format!("/spec/message/body{deepest}"), "value": 2}]);
+    let error = patch(&namespace, "hello", &edit).expect_err("its deepest value can't be changed");
     assert!(error.contains("spec.message can't be changed"), "{error}");
 }
 
@@ -41,50 +44,14 @@ fn only_suspend_may_change() {
         namespace.create(&message.to_string());
     }
 
-    let changes = [
-        ("replace", "env", json!("stg"), "spec.env"),
-        ("replace", "message/topic", json!("other"), "spec.message"),
-        ("replace", "message/body/a/b/0/c/d/0", json!(2), "spec.message"),
-        ("replace", "message/body/a/b/0/c/d/0", json!("1"), "spec.message"),
-        ("replace", "message/body/a/b/0/c/d/0", json!(true), "spec.message"),
-        ("remove", "message/body/a/b/0/c/d/1", Value::Null, "spec.message"),
-        ("add", "message/body/a/b/0/c/new", Value::Null, "spec.message"),
-        ("replace", "message/headers/h", json!(1), "spec.message"),
-        ("add", "message/headers/new", json!("x"), "spec.message"),
-        ("remove", "message/headers", Value::Null, "spec.message"),
-        ("replace", "message/severity", json!("Error"), "spec.message"),
-        ("remove", "message/severity", Value::Null, "spec.message"),
-        ("replace", "message/schema", json!("other"), "spec.message"),
-        ("remove", "message/schemaPackage", Value::Null, "spec.message"),
-        ("replace", "message/priority", json!(2), "spec.message"),
-        ("replace", "authentication/secretRef/name", json!("other"), "spec.authentication"),
-        ("add", "authentication/secretRef/namespace", json!("other"), "spec.authentication"),
-        ("replace", "authentication", json!({"secret_ref": {"name": "certs"}}), "spec.authentication"),
-        ("replace", "activeDeadlineSeconds", json!(200), "spec.activeDeadlineSeconds"),
-        ("remove", "activeDeadlineSeconds", Value::Null, "spec.activeDeadlineSeconds"),
-        ("replace", "backoffLimit", json!(200), "spec.backoffLimit"),
-        ("remove", "backoffLimit", Value::Null, "spec.backoffLimit"),
-        ("replace", "ttlSecondsAfterFinished", json!(200), "spec.ttlSecondsAfterFinished"),
-        ("remove", "ttlSecondsAfterFinished", Value::Null, "spec.ttlSecondsAfterFinished"),
-    ];
-    all(changes, |(op, path, value, field)| {
-        let change = json!([{"op": op, "path": format!("/spec/{path}"), "value": value}]);
-        refused(patch(&namespace, &change.to_string()), &[&format!("{field} {CANT_CHANGE}"), ADVICE])
-            .map_err(|error| format!("{change}: {error}"))
-    });
-
-    let additions = [
-        ("message/severity", json!("Info"), "spec.message"),
-        ("message/headers", json!({}), "spec.message"),
-        ("activeDeadlineSeconds", json!(1), "spec.activeDeadlineSeconds"),
-        ("backoffLimit", json!(0), "spec.backoffLimit"),
-        ("ttlSecondsAfterFinished", json!(0), "spec.ttlSecondsAfterFinished"),
-    ];
-    all(additions, |(path, value, field)| {
-        let change = json!([{"op": "add", "path": format!("/spec/{path}"), "value": value}]).to_string();
-        let patched = namespace.try_kubectl(&["patch", "fmsg", "bare", "--type=json", "-p", &change], "");
-        refused(patched, &[&format!("{field} {CANT_CHANGE}"), ADVICE]).map_err(|error| format!("{change}: {error}"))
-    });
+    let changes: BTreeMap<String, Vec<(Value, String)>> =
+        serde_saphyr::from_str(&read("testdata/refused-changes.yaml")).expect("YAML");
+    for (name, kind) in [("hello", "replaced_or_removed"), ("bare", "added")] {
+        all(&changes[kind], |(change, field)| {
+            refused(patch(&namespace, name, &json!([change])), &[&format!("{field} {CANT_CHANGE}"), ADVICE])
+                .map_err(|error| format!("{change}: {error}"))
+        });
+    }
 
     for suspend in [r#"{"suspend": true}"#, r#"{"suspend": false}"#, r#"{"suspend": null}"#] {
         namespace.patch("hello", &format!(r#"{{"spec": {suspend}}}"#));
@@ -103,9 +70,10 @@ fn status_update_keeps_spec() {
         let change = json!([
             {"op": "add", "path": "/status", "value": {"status": status}},
             {"op": "replace", "path": "/spec/env", "value": "stg"},
-        ])
-        .to_string();
-        refused(patch(&namespace, &change), &["spec.env can't be changed", ADVICE]).expect("a patch of the resource");
+        ]);
+        let answer = patch(&namespace, "hello", &change);
+        refused(answer, &["spec.env can't be changed", ADVICE]).expect("a patch of the resource");
+        let change = change.to_string();
         namespace.kubectl(&["patch", "fmsg", "hello", "--subresource=status", "--type=json", "-p", &change]);
         let stored = namespace.get("hello");
         assert_eq!((&stored["spec"], &stored["status"]["status"]), (&spec, &json!(status)));
@@ -150,6 +118,6 @@ fn accepts_updates_of_older_messages() {
     kubectl(&["delete", "fmsg", "hello"], "").expect("it is deleted");
 }
 
-fn patch(namespace: &TestNamespace, change: &str) -> Result<String, String> {
-    namespace.try_kubectl(&["patch", "fmsg", "hello", "--type=json", "-p", change], "")
+fn patch(namespace: &TestNamespace, name: &str, change: &Value) -> Result<String, String> {
+    namespace.try_kubectl(&["patch", "fmsg", name, "--type=json", "-p", &change.to_string()], "")
 }

@@ -2,13 +2,12 @@
 //! flag.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::thread;
 
-use rig::Broker;
 use rig::broker::Options;
 use rig::port::Port;
+use rig::proxy::Answer;
+use rig::{Broker, Proxy};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -50,22 +49,6 @@ fn odd_broker() -> Broker {
     Broker::start_with(&options).expect("a broker")
 }
 
-/// Accepts connections until the tests end, sends `answer` to each, and waits for its end.
-fn listener(answer: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("localhost:{}", listener.local_addr().expect("an address").port());
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                // The client may close the connection at any time.
-                let _ = stream.write_all(answer.as_bytes());
-                let _ = stream.read_to_end(&mut Vec::new());
-            });
-        }
-    });
-    address
-}
-
 fn name(index: usize) -> String {
     format!("d{index:03}")
 }
@@ -74,12 +57,17 @@ fn name(index: usize) -> String {
 fn reports_failed_deliveries() {
     let entries: Vec<Entry<Input>> = DELIVERIES.into_iter().flat_map(load).collect();
     let (usual, odd, nobody) = (&shared().broker, odd_broker(), Port::reserve().expect("a free port"));
+    let [silent, web] = [Answer::Silence, Answer::Say(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())].map(|answer| {
+        let proxy = Proxy::start(usual.port()).expect("a proxy");
+        proxy.answer(answer);
+        proxy
+    });
     let places = [
         ("{broker}", format!("localhost:{}", usual.port())),
         ("{odd}", odd.port().to_string()),
         ("{nobody}", format!("localhost:{}", nobody.number())),
-        ("{silent}", listener("")),
-        ("{web}", listener("HTTP/1.1 400 Bad Request\r\n\r\n")),
+        ("{silent}", format!("localhost:{}", silent.port())),
+        ("{web}", format!("localhost:{}", web.port())),
     ];
     let _heard = RawConsumer::start(usual, "heard.#");
     let full = [("x-max-length", json!(0)), ("x-overflow", json!("reject-publish"))];
@@ -136,7 +124,6 @@ fn deliver(
     let outcomes = outcomes::wait(
         &namespace,
         &here,
-        Entry::expected,
         |position| name(group[position]),
         |position, message| {
             let name = name(group[position]);

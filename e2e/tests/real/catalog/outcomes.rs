@@ -6,7 +6,7 @@ use fedora_message::policy::outcome::{Reason, Then};
 use rig::wait_until;
 use strum::VariantArray;
 
-use super::{Entry, Outcome};
+use super::{Entry, Outcome, assert_expected};
 use e2e::{SOON, TestNamespace};
 
 /// The separator of columns. No message contains a control character.
@@ -18,7 +18,6 @@ const COLUMN: char = '\t';
 pub fn wait<Input>(
     namespace: &TestNamespace,
     entries: &[&Entry<Input>],
-    expected: impl Fn(&Entry<Input>) -> Outcome,
     name: impl Fn(usize) -> String,
     with_placeholders: impl Fn(usize, &str) -> String,
 ) -> Vec<Outcome> {
@@ -32,12 +31,23 @@ pub fn wait<Input>(
                 Outcome { reason, message: with_placeholders(index, &message) }
             })
             .collect();
-        entries.iter().zip(&outcomes).all(|(entry, outcome)| *outcome == expected(entry))
+        entries.iter().zip(&outcomes).all(|(entry, outcome)| *outcome == entry.expected())
     };
     // The caller reports differences.
     let _ = wait_until(SOON, "every status is as expected", as_expected);
 
     outcomes
+}
+
+/// Waits until each message has the expected status, and asserts this. See [`wait`].
+pub fn assert_all<Input>(
+    namespace: &TestNamespace,
+    entries: &[Entry<Input>],
+    name: impl Fn(usize) -> String,
+    with_placeholders: impl Fn(usize, &str) -> String,
+) {
+    let all: Vec<_> = entries.iter().collect();
+    assert_expected(entries, wait(namespace, &all, name, with_placeholders).into_iter().enumerate());
 }
 
 /// Returns reason and text of each message, and asserts the conditions that follow from the reason.

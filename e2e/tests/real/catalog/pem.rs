@@ -1,10 +1,8 @@
 //! Good and broken certificates and keys, by short names: `{cert:expired}`, `{key|encrypted}`.
 
 use std::collections::HashMap;
-use std::fs;
-use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::SystemTime;
-use std::{io::Write, sync::Mutex};
 
 use rig::pki::{DAY, KeyKind, Request};
 use rig::{ClientCert, Pki};
@@ -83,15 +81,10 @@ impl<'a> Pems<'a> {
 
 /// Makes a certificate with a key that the rig's library does not support.
 fn self_signed(key: &[&str]) -> ClientCert {
-    let file =
-        std::env::temp_dir().join(format!("catalog-{}-{}.pem", std::process::id(), key.concat().replace(':', "-")));
-    let name = file.display().to_string();
-    let arguments = ["req", "-x509", "-nodes", "-subj", "/CN=publisher", "-days", "9", "-keyout", &name];
-    let cert = openssl(&[&arguments, key].concat(), b"");
-    let key = fs::read_to_string(&file).expect("a key");
-    fs::remove_file(file).expect("the file is removed");
-    let cert = String::from_utf8(cert).expect("PEM");
-    ClientCert { ca: cert.clone(), cert, key }
+    let arguments = ["req", "-x509", "-nodes", "-subj", "/CN=publisher", "-days", "9", "-keyout", "/dev/stdout"];
+    let both = String::from_utf8(openssl(&[&arguments, key].concat(), b"")).expect("PEM");
+    let (key, cert) = both.split_at(both.find("-----BEGIN CERTIFICATE").expect("a certificate"));
+    ClientCert { ca: cert.to_owned(), cert: cert.to_owned(), key: key.to_owned() }
 }
 
 /// Changes a PEM file as people and programs do.
@@ -117,11 +110,5 @@ fn changed(pem: &[u8], change: &str) -> Vec<u8> {
 }
 
 fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut command = Command::new("openssl");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("openssl starts");
-    child.stdin.take().expect("a pipe").write_all(input).expect("openssl reads its input");
-    let output = child.wait_with_output().expect("openssl ends");
-    assert!(output.status.success(), "openssl {arguments:?}");
-    output.stdout
+    rig::pki::openssl(arguments, input).unwrap_or_else(|error| panic!("{error:#}"))
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::manifest::{Fields, manifest_with};
 use super::pem::Pems;
 use super::text::{expand, with_placeholders};
-use super::{CONSENT, Entry, RefusedBy, SECRETS, assert_expected, load, outcomes};
+use super::{CONSENT, Entry, RefusedBy, SECRETS, load, outcomes};
 use e2e::{Operator, TestNamespace, shared};
 
 /// A Secret with the name `{secret}`, and the reference of a message to it.
@@ -69,7 +69,6 @@ fn reports_bad_secrets() {
     namespace.create(&secrets);
     namespace.create(&messages);
     let _operator = Operator::start(&namespace, &[]);
-    let all: Vec<_> = entries.iter().collect();
     let placeholders = |index: usize, message: &str| {
         let address = format!("localhost:{}", shared().broker.port());
         let place = format!("{}/{}", namespace.name, name(index));
@@ -84,8 +83,7 @@ fn reports_bad_secrets() {
             ],
         )
     };
-    let outcomes = outcomes::wait(&namespace, &all, Entry::expected, name, placeholders);
-    assert_expected(&entries, outcomes.into_iter().enumerate());
+    outcomes::assert_all(&namespace, &entries, name, placeholders);
 }
 
 /// A Secret without consent looks absent.
@@ -114,13 +112,11 @@ fn reports_missing_consent() {
     owner.create(&secrets);
     guest.create(&messages);
     let _operator = Operator::start(&guest, &[]);
-    let all: Vec<_> = entries.iter().collect();
     let placeholders = |index: usize, message: &str| {
         let place = format!("{}/{}", owner.name, name(index));
         with_placeholders(message, &[(&place, "{owner}/{secret}"), (&guest.name, "{namespace}")])
     };
-    let outcomes = outcomes::wait(&guest, &all, Entry::expected, name, placeholders);
-    assert_expected(&entries, outcomes.into_iter().enumerate());
+    outcomes::assert_all(&guest, &entries, name, placeholders);
 
     let refused = entries.iter().filter(|entry| entry.refused_by != RefusedBy::Nobody);
     let messages: BTreeSet<_> = refused.map(|entry| &entry.message).collect();
