@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use fedora_message::api::v1alpha1::FedoraMessageDefinition;
 use futures::TryStreamExt;
-use kube::api::{PostParams, WatchParams};
+use kube::api::WatchParams;
 use kube::core::WatchEvent;
 use kube::{Api, Client};
 use rig::{Cluster, wait_until};
 use tokio::runtime::Runtime;
 
-use e2e::bench::operator::{self, Operator, create, is_done, mebibytes};
+use e2e::bench::operator::{self, Operator, create, create_one, is_done, mebibytes};
 use e2e::bench::{NAMESPACE, Result, TIMEOUT, machine, manifest, prepare, quantile};
 
 /// Messages of each round, one after another, in each mode.
@@ -136,16 +136,15 @@ impl Bench {
     /// Returns the milliseconds from a message's creation until its status is "sent".
     async fn send(&self, name: &str, number: usize) -> Result<f64> {
         let api: Api<FedoraMessageDefinition> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let object = serde_json::from_value(manifest(name, number))?;
         let start = Instant::now();
-        let name = api.create(&PostParams::default(), &object).await?.metadata.name.unwrap_or_default();
-        tokio::time::timeout(TIMEOUT, until_sent(&api, &name)).await??;
+        let message = create_one(&self.client, &manifest(name, number)).await?;
+        tokio::time::timeout(TIMEOUT, until_sent(&api, message.name())).await??;
         Ok(start.elapsed().as_secs_f64() * 1000.0)
     }
 
     /// Returns the messages per minute that an operator sends from a backlog.
     fn drain(&self, name: &str, arguments: &[&str], count: usize) -> Result<f64> {
-        self.runtime.block_on(create(&self.client, count, |number| manifest(name, number)))?;
+        self.runtime.block_on(create(&self.client, (0..count).map(|number| manifest(name, number))))?;
         let operator = self.operator(arguments);
         let start = Instant::now();
         wait_until(TIMEOUT, "all are sent", || self.runtime.block_on(is_done(&self.client, "")))?;

@@ -120,7 +120,7 @@ fn main() -> Result<()> {
 
 /// Returns the writes per second, on new messages of this name.
 fn measure(runtime: &Runtime, client: &Client, method: WriteMethod, name: &str) -> Result<f64> {
-    let messages = runtime.block_on(create(client, COUNT, |number| manifest(name, number)))?;
+    let messages = runtime.block_on(create(client, (0..COUNT).map(|number| manifest(name, number))))?;
     let start = Instant::now();
     runtime.block_on(async {
         let write = |message: FedoraMessage| async move { send(client, request(&message, method)?).await };

@@ -3,9 +3,6 @@
 use std::cell::Cell;
 
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::{GROUP, PLURAL, VERSION};
-use futures::{StreamExt, TryStreamExt, stream};
-use http::Request;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use rig::Rig;
@@ -13,7 +10,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::audit::AuditLog;
-use e2e::bench::operator::{self, CONCURRENCY, Operator};
+use e2e::bench::operator::{self, Operator};
 use e2e::bench::{Result, manifest, prepare};
 
 /// The real parts and a client.
@@ -123,8 +120,7 @@ impl BenchNamespace<'_> {
 
     /// Creates these messages asynchronously.
     pub async fn create_each(&self, messages: impl IntoIterator<Item = Value>) -> Result<Vec<FedoraMessage>> {
-        let creations = messages.into_iter().map(async |message| self.create_one(&message).await);
-        stream::iter(creations).buffer_unordered(CONCURRENCY).try_collect().await
+        operator::create(&self.setup.client, messages).await
     }
 
     /// Deletes its sent messages.
@@ -137,9 +133,6 @@ impl BenchNamespace<'_> {
 
     /// Creates one message.
     pub async fn create_one(&self, message: &Value) -> Result<FedoraMessage> {
-        let path = format!("/apis/{GROUP}/{VERSION}/namespaces/{}/{PLURAL}", self.name);
-        let request =
-            Request::post(path).header("Content-Type", "application/json").body(message.to_string().into())?;
-        Ok(self.setup.client.request(request).await?)
+        operator::create_one(&self.setup.client, message).await
     }
 }

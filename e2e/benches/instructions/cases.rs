@@ -15,7 +15,7 @@ use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy, check_schema};
 use fedora_message::state::{Facts, MessageState};
 use fedora_message_operator::internals::{Job, Next, PodLimits, Queue, Write};
 use kube::core::WatchEvent;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::callgrind::counted;
@@ -165,74 +165,18 @@ fn decode(line: &str) -> Result<FedoraMessage> {
     }
 }
 
-/// Returns a watch's line for a new message.
+/// Returns a watch's line for a new message. The body has this number of updates, of about 180 bytes each.
 fn line(number: u32, updates: usize) -> String {
-    let body = json!({"updates": vec![update(); updates]});
-    let fields = json!({"f:spec": {"f:env": {}, "f:authentication": {}, "f:message": {"f:body": {"f:updates": {}}}}});
-    let object = json!({
-        "apiVersion": "apps.fedoraproject.org/v1alpha1",
-        "kind": "FedoraMessage",
-        "metadata": {
-            "name": format!("update-{number}"), "namespace": "bodhi", "generation": 1, "resourceVersion": "77",
-            "uid": format!("{number:08x}-5e6f-4a7b-8c9d-0e1f2a3b4c5d"), "creationTimestamp": "2026-01-01T11:59:59Z",
-            "managedFields": [{
-                "apiVersion": "apps.fedoraproject.org/v1alpha1", "fieldsType": "FieldsV1", "fieldsV1": fields,
-                "manager": "kubectl-create", "operation": "Update", "time": "2026-01-01T11:59:59Z",
-            }],
-        },
-        "spec": {
-            "env": "prod",
-            "message": {
-                "topic": "bodhi.update", "schema": "app.update", "severity": "Info", "body": body,
-                "headers": {"fedora_messaging_user_lmacken": true, "niceness": "very"},
-            },
-            "authentication": {"secretRef": {"name": "fedora-messaging-certs"}},
-        },
-    });
+    let mut object: Value = serde_json::from_str(include_str!("message.json")).expect("JSON");
+    object["metadata"]["name"] = format!("update-{number}").into();
+    object["metadata"]["uid"] = format!("{number:08x}-5e6f-4a7b-8c9d-0e1f2a3b4c5d").into();
+    let all = &mut object["spec"]["message"]["body"]["updates"];
+    *all = vec![all[0].take(); updates].into();
     format!(r#"{{"type":"ADDED","object":{object}}}"#)
-}
-
-/// Returns about 180 bytes of a body.
-fn update() -> Value {
-    json!({
-        "alias": "FEDORA-2026-5e6f4a7b8c", "title": "kernel-6.17.4-300.fc43", "status": "stable", "karma": 3,
-        "user": {"name": "lmacken", "groups": ["packager", "sysadmin"]}, "notes": "It\u{2019}s \"better\" now",
-    })
 }
 
 /// Returns a catalog with the schema of these bodies.
 fn schemas() -> Result<Schemas> {
-    let draft4 = "http://json-schema.org/draft-04/schema#";
-    let text = json!({"type": "string"});
-    let user = json!({
-        "type": "object",
-        "properties": {"name": text, "groups": {"type": "array", "items": text}},
-        "required": ["name"],
-    });
-    let update = json!({
-        "type": "object",
-        "properties": {
-            "alias": text, "title": text, "notes": text, "user": {"$ref": "#/definitions/user"},
-            "status": {"enum": ["pending", "testing", "stable"]}, "karma": {"type": ["integer", "null"], "minimum": -3},
-        },
-        "required": ["alias", "title", "user"],
-        "additionalProperties": false,
-    });
-    let body = json!({
-        "$schema": draft4,
-        "type": "object",
-        "properties": {"updates": {"type": "array", "items": update}},
-        "required": ["updates"],
-        "definitions": {"user": user},
-    });
-    let headers = json!({"$schema": draft4, "type": "object", "properties": {"sent-at": text}});
-    let catalog = json!({
-        "format": 1, "library": "3.9.1", "base": {"headers": headers, "body": {"$schema": draft4, "type": "object"}},
-        "schemas": [{
-            "name": "app.update", "package": "app_messages", "distribution": "app-messages", "version": "1.2",
-            "severity": 20, "headers": null, "body": body,
-        }],
-    });
-    let catalog = Catalog::read(catalog.to_string().as_bytes())?;
+    let catalog = Catalog::read(include_bytes!("catalog.json"))?;
     Ok(Schemas { catalog: Some(Arc::new(catalog)), unknown: UnknownSchemaPolicy::Refuse })
 }

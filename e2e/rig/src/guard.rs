@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fs,
     io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -25,12 +25,13 @@ use crate::{cores::confine, wait::wait_for};
 const KEEPER: &str = include_str!("keeper.py");
 
 /// Owns processes and their scratch folder. Its drop kills the processes and removes the folder.
+#[derive(Debug)]
 pub struct Guard {
-    name: String,
     scratch: PathBuf,
     keeper: Mutex<Keeper>,
 }
 
+#[derive(Debug)]
 struct Keeper {
     process: Child,
     /// `None` only during the drop of the guard.
@@ -66,7 +67,7 @@ impl Guard {
         let mut keeper = Keeper { process, requests, answers: BufReader::new(answers) };
         let scratch = keeper.answer().context("no scratch folder")?;
         let scratch = scratch.as_str().context("no scratch folder")?.into();
-        Ok(Self { name: name.to_owned(), scratch, keeper: Mutex::new(keeper) })
+        Ok(Self { scratch, keeper: Mutex::new(keeper) })
     }
 
     /// Returns the scratch folder.
@@ -206,12 +207,6 @@ impl Drop for Guard {
         drop(keeper.requests.take());
         // Ignore an error: the keeper ends by itself.
         let _ = keeper.process.wait();
-    }
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("name", &self.name).field("scratch", &self.scratch).finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,13 @@
 //! Starts operators, and creates messages for them.
 
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageDefinition;
+use fedora_message::api::v1alpha1::{API_VERSION, PLURAL};
 use fedora_message_operator::internals::describe;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
+use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use kube::client::Body;
 use kube::{Api, Client};
 use rig::{Broker, Kube};
@@ -37,16 +38,18 @@ pub fn mebibytes(bytes: usize) -> f64 {
     f64::from(u32::try_from(bytes / 1024).expect("less than 4 TiB")) / 1024.0
 }
 
-/// Creates `count` messages, and lists the pending ones.
-pub async fn create(client: &Client, count: usize, manifest: impl Fn(usize) -> Value) -> Result<Vec<FedoraMessage>> {
-    let api: Api<FedoraMessageDefinition> = Api::namespaced(client.clone(), NAMESPACE);
-    let create = async |number| {
-        let object = serde_json::from_value(manifest(number)).map_err(kube::Error::SerdeError)?;
-        api.create(&PostParams::default(), &object).await
-    };
-    stream::iter(0..count).map(create).buffer_unordered(CONCURRENCY).try_for_each(|_| async { Ok(()) }).await?;
-    let api: Api<FedoraMessage> = Api::namespaced(client.clone(), NAMESPACE);
-    Ok(api.list(&ListParams::default().fields(PENDING)).await?.items)
+/// Creates messages.
+pub async fn create(client: &Client, messages: impl IntoIterator<Item = Value>) -> Result<Vec<FedoraMessage>> {
+    let creations = messages.into_iter().map(async |message| create_one(client, &message).await);
+    stream::iter(creations).buffer_unordered(CONCURRENCY).try_collect().await
+}
+
+/// Creates one message.
+pub async fn create_one(client: &Client, message: &Value) -> Result<FedoraMessage> {
+    let namespace = message["metadata"]["namespace"].as_str().unwrap_or_default();
+    let path = format!("/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}");
+    let request = Request::post(path).header(CONTENT_TYPE, "application/json").body(message.to_string().into())?;
+    Ok(client.request(request).await?)
 }
 
 /// Returns true if no pending message matches the field selector.

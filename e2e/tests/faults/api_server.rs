@@ -1,6 +1,7 @@
 //! The API server is killed, frozen, full, compacted or refusing while messages flow. Each time,
 //! the operator sends no message twice, because it remembers confirmed messages.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use rig::Kube;
@@ -28,35 +29,37 @@ fn in_flow<'a>(kube: &'a Kube, title: &'static str, arguments: &[&str]) -> (Ledg
     (ledger, operator)
 }
 
+/// Breaks and repairs the API server while messages flow.
+fn survives(title: &'static str, arguments: &[&str], outage: impl FnOnce(&Kube, &Operator)) {
+    let kube = start();
+    let (ledger, operator) = in_flow(&kube, title, arguments);
+    outage(&kube, &operator);
+    ledger.close(&shared().broker, 0);
+}
+
+/// Ends a process until a status could not be written. The API server answers with errors while it
+/// starts.
+fn survives_end<E: Debug>(title: &'static str, process: Process, end: fn(&Kube, Process) -> Result<(), E>) {
+    survives(title, &[], |kube, operator| {
+        end(kube, process).expect("a signal");
+        operator.wait_for_log("the status could not be written");
+        kube.restart(process).expect("it starts again");
+    });
+}
+
 #[test]
 fn killed() {
-    let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-killed", &[]);
-    kube.kill(Process::ApiServer).expect("a signal");
-    operator.wait_for_log("the status could not be written");
-    // The API server answers with errors while it starts.
-    kube.restart(Process::ApiServer).expect("the API server starts again");
-    ledger.close(&shared().broker, 0);
+    survives_end("api-killed", Process::ApiServer, Kube::kill);
 }
 
 #[test]
 fn stopped() {
-    let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-stopped", &[]);
-    kube.stop(Process::ApiServer).expect("a signal");
-    operator.wait_for_log("the status could not be written");
-    kube.restart(Process::ApiServer).expect("the API server starts again");
-    ledger.close(&shared().broker, 0);
+    survives_end("api-stopped", Process::ApiServer, Kube::stop);
 }
 
 #[test]
 fn without_etcd() {
-    let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-alone", &[]);
-    kube.kill(Process::Etcd).expect("a signal");
-    operator.wait_for_log("the status could not be written");
-    kube.restart(Process::Etcd).expect("etcd starts again");
-    ledger.close(&shared().broker, 0);
+    survives_end("api-alone", Process::Etcd, Kube::kill);
 }
 
 #[test]
@@ -72,49 +75,45 @@ fn frozen_while_operator_stops() {
 
 #[test]
 fn frozen() {
-    let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-frozen", &[]);
-    kube.freeze(Process::ApiServer).expect("a signal");
-    operator.wait_for_log("the API server does not answer in time");
-    kube.thaw(Process::ApiServer).expect("a signal");
-    ledger.close(&shared().broker, 0);
+    survives("api-frozen", &[], |kube, operator| {
+        kube.freeze(Process::ApiServer).expect("a signal");
+        operator.wait_for_log("the API server does not answer in time");
+        kube.thaw(Process::ApiServer).expect("a signal");
+    });
 }
 
 #[test]
 fn frozen_longer_than_lease() {
-    let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-leased", &["--leader-elect", "--lease-namespace", "default"]);
-    kube.freeze(Process::ApiServer).expect("a signal");
-    operator.wait_for_log("not leading any more");
-    let_fault_last(Duration::from_secs(5));
-    kube.thaw(Process::ApiServer).expect("a signal");
-    ledger.close(&shared().broker, 0);
+    survives("api-leased", &["--leader-elect", "--lease-namespace", "default"], |kube, operator| {
+        kube.freeze(Process::ApiServer).expect("a signal");
+        operator.wait_for_log("not leading any more");
+        let_fault_last(Duration::from_secs(5));
+        kube.thaw(Process::ApiServer).expect("a signal");
+    });
 }
 
 #[test]
 fn out_of_space() {
-    let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-full", &[]);
-    kube.set_space_alarm(true).expect("the alarm is raised");
-    operator.wait_for_log("space exceeded");
-    let_fault_last(Duration::from_secs(3));
-    kube.set_space_alarm(false).expect("the alarm is cleared");
-    ledger.close(&shared().broker, 0);
+    survives("api-full", &[], |kube, operator| {
+        kube.set_space_alarm(true).expect("the alarm is raised");
+        operator.wait_for_log("space exceeded");
+        let_fault_last(Duration::from_secs(3));
+        kube.set_space_alarm(false).expect("the alarm is cleared");
+    });
 }
 
 #[test]
 fn compacted() {
-    let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-forgetful", &[]);
-    operator.freeze();
-    // The compaction removes the last version that the operator has seen, so its watch expires.
-    let list = kube.run(&["get", "--raw", "/apis/apps.fedoraproject.org/v1alpha1/fedoramessages?limit=1"]);
-    let list: Value = serde_json::from_str(&list.expect("a list")).expect("JSON");
-    let compaction = json!({"revision": list["metadata"]["resourceVersion"], "physical": true});
-    kube.etcd("/v3/kv/compaction", &compaction.to_string()).expect("etcd compacts its history");
-    kube.restart(Process::ApiServer).expect("the API server starts again");
-    operator.thaw();
-    ledger.close(&shared().broker, 0);
+    survives("api-forgetful", &[], |kube, operator| {
+        operator.freeze();
+        // The compaction removes the last version that the operator has seen, so its watch expires.
+        let list = kube.run(&["get", "--raw", "/apis/apps.fedoraproject.org/v1alpha1/fedoramessages?limit=1"]);
+        let list: Value = serde_json::from_str(&list.expect("a list")).expect("JSON");
+        let compaction = json!({"revision": list["metadata"]["resourceVersion"], "physical": true});
+        kube.etcd("/v3/kv/compaction", &compaction.to_string()).expect("etcd compacts its history");
+        kube.restart(Process::ApiServer).expect("the API server starts again");
+        operator.thaw();
+    });
 }
 
 /// The last version that the operator knows is then in the API server's future.

@@ -1,6 +1,7 @@
 //! The broker is killed, frozen, stopped or blocked, or closes connections and channels, while
 //! messages flow.
 
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use rig::proxy::Answer;
@@ -18,33 +19,30 @@ fn in_flow(title: &'static str) -> (Broker, Ledger<'static>, Operator) {
     (broker, ledger, operator)
 }
 
+/// Breaks and repairs the broker while messages flow.
+fn survives<E: Debug>(title: &'static str, fault: fn(&Broker) -> Result<(), E>, repair: fn(&Broker) -> Result<(), E>) {
+    let (broker, ledger, _operator) = in_flow(title);
+    fault(&broker).expect("a signal");
+    ledger.wait_for_reason("BrokerUnreachable");
+    repair(&broker).expect("the broker is back");
+    ledger.close(&broker, IN_FLIGHT);
+}
+
 /// The queue survives.
 #[test]
 fn killed() {
-    let (broker, ledger, _operator) = in_flow("broker-killed");
-    broker.kill().expect("a signal");
-    ledger.wait_for_reason("BrokerUnreachable");
-    broker.restart().expect("the broker starts again");
-    ledger.close(&broker, IN_FLIGHT);
+    survives("broker-killed", Broker::kill, Broker::restart);
 }
 
 #[test]
 fn stopped() {
-    let (broker, ledger, _operator) = in_flow("broker-stopped");
-    broker.stop().expect("a signal");
-    ledger.wait_for_reason("BrokerUnreachable");
-    broker.restart().expect("the broker starts again");
-    ledger.close(&broker, IN_FLIGHT);
+    survives("broker-stopped", Broker::stop, Broker::restart);
 }
 
 /// The broker is frozen for longer than its heartbeat.
 #[test]
 fn frozen() {
-    let (broker, ledger, _operator) = in_flow("broker-frozen");
-    broker.freeze().expect("a signal");
-    ledger.wait_for_reason("BrokerUnreachable");
-    broker.thaw().expect("a signal");
-    ledger.close(&broker, IN_FLIGHT);
+    survives("broker-frozen", Broker::freeze, Broker::thaw);
 }
 
 /// The broker raises its memory alarm. It receives no message twice.

@@ -10,31 +10,27 @@ use e2e::{Operator, let_fault_last, shared};
 /// Kubernetes kills a container after this grace period.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-#[test]
-fn killed() {
-    const KILLS: usize = 3;
-    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "killed");
-    for _ in 0..KILLS {
+/// Ends three operators, one after another, while messages flow.
+fn survives_ends(title: &'static str, end: fn(&Operator), copies: usize) {
+    let mut ledger = Ledger::open(&shared().kube, &shared().broker, title);
+    for _ in 0..3 {
         let operator = Operator::start(&ledger.namespace, &[]);
         ledger.wait_for_flow(&operator, ledger.count / 8);
-        operator.kill();
+        end(&operator);
     }
     let _operator = Operator::start(&ledger.namespace, &[]);
-    ledger.close(&shared().broker, KILLS * IN_FLIGHT);
+    ledger.close(&shared().broker, copies);
+}
+
+#[test]
+fn killed() {
+    survives_ends("killed", Operator::kill, 3 * IN_FLIGHT);
 }
 
 /// The next operator sends no message again.
 #[test]
 fn stopped() {
-    const STOPS: usize = 3;
-    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "stopped");
-    for _ in 0..STOPS {
-        let operator = Operator::start(&ledger.namespace, &[]);
-        ledger.wait_for_flow(&operator, ledger.count / 8);
-        assert_eq!(operator.stop(), Some(0), "{}", operator.log());
-    }
-    let _operator = Operator::start(&ledger.namespace, &[]);
-    ledger.close(&shared().broker, 0);
+    survives_ends("stopped", |operator| assert_eq!(operator.stop(), Some(0), "{}", operator.log()), 0);
 }
 
 /// The operator ends within the grace period of Kubernetes.
@@ -55,26 +51,25 @@ fn stopped_while_broker_is_frozen() {
     ledger.close(&broker, IN_FLIGHT);
 }
 
-#[test]
-fn frozen() {
-    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "paused");
+/// Freezes an operator for this time while messages flow.
+fn survives_freeze(title: &'static str, time: Duration, copies: usize) {
+    let mut ledger = Ledger::open(&shared().kube, &shared().broker, title);
     let operator = Operator::start(&ledger.namespace, &[]);
     ledger.wait_for_flow(&operator, ledger.count / 4);
     operator.freeze();
-    let_fault_last(Duration::from_secs(5));
+    let_fault_last(time);
     operator.thaw();
-    ledger.close(&shared().broker, 0);
+    ledger.close(&shared().broker, copies);
 }
 
-/// The operator sends the messages in flight again.
+#[test]
+fn frozen() {
+    survives_freeze("paused", Duration::from_secs(5), 0);
+}
+
+/// The broker closes the connection after two heartbeats of ten seconds. The operator sends the messages
+/// in flight again.
 #[test]
 fn frozen_until_connection_is_closed() {
-    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "forgotten");
-    let operator = Operator::start(&ledger.namespace, &[]);
-    ledger.wait_for_flow(&operator, ledger.count / 4);
-    operator.freeze();
-    // The broker closes the connection after two heartbeats of ten seconds.
-    let_fault_last(Duration::from_secs(25));
-    operator.thaw();
-    ledger.close(&shared().broker, IN_FLIGHT);
+    survives_freeze("forgotten", Duration::from_secs(25), IN_FLIGHT);
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fedora_message::policy::outcome::Reason;
+use regex::Regex;
 use rig::{cache, wait_until};
 use serde_json::Value;
 use strum::VariantArray;
@@ -15,10 +16,6 @@ use e2e::{SOON, TestNamespace, project, read, shared};
 
 const RULES: &str = "manifests/components/monitoring/prometheus-rule.yaml";
 const DASHBOARD: &str = "manifests/components/monitoring/dashboard.json";
-/// The prefix of each metric's name.
-const PREFIX: &str = "fedora_message_operator_";
-/// The suffixes of a histogram's series.
-const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
 /// The Go module with the CRDs of the Prometheus operator, and its version.
 const PROMETHEUS_OPERATOR: (&str, &str) = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0");
 
@@ -132,12 +129,9 @@ fn exported() -> BTreeSet<String> {
 
 /// Returns the metrics that a text names, without the suffixes of histograms.
 fn metrics(text: &str) -> BTreeSet<String> {
-    let names = text.match_indices(PREFIX).map(|(start, _)| {
-        let rest = &text[start..];
-        let end = rest.find(|letter: char| !(letter.is_ascii_lowercase() || letter == '_')).unwrap_or(rest.len());
-        &rest[..end]
-    });
-    names.map(|name| SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name).to_owned()).collect()
+    let names =
+        Regex::new("(fedora_message_operator_[a-z_]+?)(_bucket|_sum|_count)?\\b").expect("a regular expression");
+    names.captures_iter(text).map(|name| name[1].to_owned()).collect()
 }
 
 fn alerts() -> BTreeSet<String> {

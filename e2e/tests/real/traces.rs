@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use e2e::{Operator, SOON, TestNamespace, message_json, shared, wait_soon};
 
-const TOPIC: &str = "traced";
 const SENDERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// Accepts OTLP requests over HTTP, and keeps their bodies.
@@ -61,9 +60,9 @@ fn serve(mut client: &TcpStream, kept: &Mutex<Vec<u8>>) -> Option<()> {
     client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n").ok()
 }
 
-/// Creates a message, waits until it is sent, and returns its uid.
+/// Creates a message with the topic of its namespace, waits until it is sent, and returns its uid.
 fn create(namespace: &TestNamespace, name: &str, headers: &Value) -> String {
-    let message = json!({"topic": TOPIC, "body": {"name": name}, "headers": headers});
+    let message = json!({"topic": namespace.name, "body": {"name": name}, "headers": headers});
     namespace.create(&message_json(name, &message).to_string());
     namespace.wait_for_reason(name, "Sent");
     namespace.get(name)["metadata"]["uid"].as_str().expect("a uid").to_owned()
@@ -71,8 +70,8 @@ fn create(namespace: &TestNamespace, name: &str, headers: &Value) -> String {
 
 #[test]
 fn passes_traces_on() {
-    let consumer = Consumer::start(&shared().broker, TOPIC).expect("a consumer");
     let namespace = TestNamespace::with_publisher("traces");
+    let consumer = Consumer::start(&shared().broker, &namespace.name).expect("a consumer");
     let collector = Collector::start();
     let operator = Operator::start(&namespace, &["--trace-context", "--otlp-endpoint", &collector.url]);
     let alone = create(&namespace, "alone", &json!({})).replace('-', "");

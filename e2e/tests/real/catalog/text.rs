@@ -1,5 +1,7 @@
 //! Expands the catalog's abbreviations: long texts, and JSON that YAML can't express.
 
+use regex::Regex;
+
 /// Expands `{repeat:TEXT:COUNT}` anywhere, and `{nested:LEVELS}`, `{headers:COUNT}` and
 /// `{raw:JSON}` in place of a whole JSON string.
 pub fn expand(text: &str) -> String {
@@ -38,26 +40,9 @@ fn repeated(argument: &str) -> String {
     text.repeat(number(count))
 }
 
-/// Replaces each date in a message with a placeholder.
-fn undated(message: &str) -> String {
-    const DATE: &str = "0000-00-00 00:00:00 UTC";
-    let mut message = message.to_owned();
-    let mut start = 0;
-    while let Some(window) = message.get(start..).and_then(|rest| rest.get(..DATE.len())) {
-        let digits: String = window.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-        if digits == DATE {
-            message.replace_range(start..start + DATE.len(), "{date}");
-        }
-        start += 1;
-        while !message.is_char_boundary(start) {
-            start += 1;
-        }
-    }
-
-    message
-}
-
 /// Replaces these texts and each date in a message with placeholders.
 pub fn with_placeholders(message: &str, texts: &[(&str, &str)]) -> String {
-    undated(&texts.iter().fold(message.to_owned(), |message, (text, placeholder)| message.replace(text, placeholder)))
+    let date = Regex::new(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC").expect("a regular expression");
+    let message = texts.iter().fold(message.to_owned(), |message, (text, name)| message.replace(text, name));
+    date.replace_all(&message, "{date}").into_owned()
 }
