@@ -45,20 +45,11 @@ impl Consumer {
     /// Starts a consumer as user `consumer` with its own queue, and waits until the queue is bound
     /// to `amq.topic` by `routing_key` (`#` for all messages).
     pub fn start(broker: &Broker, routing_key: &str) -> Result<Self> {
-        Self::start_with(broker, routing_key, Format::Json)
+        Self::start_with(&Python::get()?, broker, routing_key, Format::Json)
     }
 
-    /// Starts a consumer in a Python environment with other packages.
-    pub fn start_on(python: &Python, broker: &Broker, routing_key: &str) -> Result<Self> {
-        Self::launch(python, broker, routing_key, Format::Json)
-    }
-
-    /// Starts a consumer with an output format.
-    pub fn start_with(broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
-        Self::launch(&Python::get()?, broker, routing_key, format)
-    }
-
-    fn launch(python: &Python, broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
+    /// Starts a consumer in a Python environment, which may have other packages, with an output format.
+    pub fn start_with(python: &Python, broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
         let guard = Guard::new(NAME)?;
         let files = broker.client("consumer")?.write(guard.scratch(), NAME)?;
         let config = guard.scratch().join("config.toml");

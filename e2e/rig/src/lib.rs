@@ -59,6 +59,8 @@ pub use wait::{wait_for, wait_until};
 
 use anyhow::{Context, Result, anyhow};
 
+use broker::Options;
+
 /// An API server and a broker.
 #[derive(Debug)]
 pub struct Rig {
@@ -71,9 +73,13 @@ pub struct Rig {
 impl Rig {
     /// Starts both in parallel, and waits until both answer.
     pub fn start() -> Result<Self> {
+        Self::start_with(Kube::start, &Options::default())
+    }
+
+    fn start_with(kube: fn() -> Result<Kube>, options: &Options) -> Result<Self> {
         let (kube, broker) = std::thread::scope(|scope| {
-            let kube = scope.spawn(Kube::start);
-            let broker = Broker::start();
+            let kube = scope.spawn(kube);
+            let broker = Broker::start_with(options);
             (kube.join(), broker)
         });
         let kube = kube

@@ -9,14 +9,13 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     process::Command,
-    thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
-    Broker, Kube, Rig,
+    Kube, Rig,
     broker::Options,
     command::output,
     guard::Guard,
@@ -69,20 +68,14 @@ impl Cluster {
         Python::get()?;
         let network = Network::new()?;
         network.enter()?;
-        let (kube, broker) = thread::scope(|scope| {
-            let kube = scope.spawn(Kube::start_with_node);
-            let address = NODE.to_string();
-            let options = Options {
-                server_names: vec![address, "localhost".into(), "127.0.0.1".into()],
-                address: "0.0.0.0".into(),
-                ..Options::default()
-            };
-            let broker = Broker::start_with(&options);
-            (kube.join(), broker)
-        });
-        let kube = kube.map_err(|_| anyhow!("the thread that started Kubernetes panicked"))??;
+        let options = Options {
+            server_names: vec![NODE.to_string(), "localhost".into(), "127.0.0.1".into()],
+            address: "0.0.0.0".into(),
+            ..Options::default()
+        };
+        let rig = Rig::start_with(Kube::start_with_node, &options)?;
         let node = Guard::new(NAME)?;
-        let cluster = Self { node, rig: Rig { kube, broker: broker? }, network };
+        let cluster = Self { node, rig, network };
         cluster.start_node(&programs, &archives)?;
         cluster.start_controllers(&programs)?;
         cluster.wait_ready()?;

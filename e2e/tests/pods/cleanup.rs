@@ -16,9 +16,7 @@ fn share(secrets: &TestNamespace, with: &TestNamespace, manifest: &str) -> Strin
 fn start_stuck(of: &TestNamespace, and: &TestNamespace) -> Operator {
     let both = format!("{},{}", of.name, and.name);
     let arguments = ["--watch-namespaces", &both, "--pod-node-selector", "disk=fast", "--delivery-mode", "pod"];
-    let operator = Operator::launch(&cluster().kube.kubeconfig(), &cluster().broker.url(), &arguments, e2e::DEBUG);
-    operator.wait_ready();
-    operator
+    Operator::launch_ready(&cluster().kube.kubeconfig(), &cluster().broker.url(), &arguments)
 }
 
 /// The Pod is in the namespace of the Secret.

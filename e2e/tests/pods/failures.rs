@@ -1,12 +1,15 @@
 //! The status of a message when its Pod can't send it: each cause has its own text, and appears
 //! soon.
 
+use std::collections::HashMap;
+
 use rig::broker::Options;
 use rig::{Broker, Pki};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{cluster, namespace, operator, operator_at, pods, wait_for_reason};
-use e2e::{TestNamespace, message, wait_soon, with_body, with_secret};
+use e2e::{TestNamespace, message, read, wait_soon, with_body, with_secret};
 
 /// Returns a message with the certificate in the Secret of its own name.
 fn with_own_secret(name: &str, topic: &str) -> String {
@@ -25,6 +28,24 @@ fn assert_message(namespace: &TestNamespace, name: &str, reason: &str, expected:
     let pod = format!("Pod {}/fedora-message-{}-{attempts}", namespace.name, uid(namespace, name));
     assert_eq!(text, expected.replace("POD", &pod), "{name}");
     assert_eq!(status["deliveryMode"], "pod", "{name}");
+}
+
+/// The expected statuses.
+#[derive(Deserialize)]
+struct Failures {
+    refused: Vec<Refusal>,
+    stuck: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    name: String,
+    reason: String,
+    message: String,
+}
+
+fn failures() -> Failures {
+    serde_saphyr::from_str(&read("testdata/pod-failures.yaml")).expect("YAML")
 }
 
 /// The reasons are those of direct delivery.
@@ -50,30 +71,9 @@ fn reports_broker_refusals() {
     let body = format!("{{text: {}}}", "a".repeat(1_100_000));
     namespace.apply(&with_body(&message("large", "nice.topic", ""), &body));
     let _operator = operator(&namespace, "pod", &["--max-pods", "6"]);
-    assert_message(
-        &namespace,
-        "forbidden",
-        "TopicForbidden",
-        "POD ended with exit code 121 ((403): \"ACCESS_REFUSED - access to topic 'evil.topic' in exchange 'amq.topic' in vhost '/pubsub' refused for user 'nice-app'\"): choose a topic the user may publish to, or ask the broker's administrators for permission",
-    );
-    assert_message(
-        &namespace,
-        "unknown",
-        "AuthenticationFailed",
-        "POD ended with exit code 1 (ConnectionClosedByBroker: (403) 'ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL. For details see the broker logfile.'): ask the broker's administrators to create the certificate's user, or use another certificate",
-    );
-    assert_message(
-        &namespace,
-        "no-vhost",
-        "VhostRefused",
-        "POD ended with exit code 1 (ConnectionClosedByBroker: (530) \"NOT_ALLOWED - access to vhost '/pubsub' refused for user 'no-vhost'\"): check the path of the broker's URL, or ask its administrators for access",
-    );
-    assert_message(
-        &namespace,
-        "mistrusting",
-        "TlsFailed",
-        "POD ended with exit code 1 (Error([('SSL routines', '', 'certificate verify failed')])): check the CA and the certificate, and the name in the broker's URL",
-    );
+    for Refusal { name, reason, message } in failures().refused {
+        assert_message(&namespace, &name, &reason, &message);
+    }
     let status = wait_for_reason(&namespace, "large", "MessageTooLarge");
     let expected = "(406): 'PRECONDITION_FAILED - message size 1100012 is larger than configured max size 1048576'): send a reference to the data instead";
     assert!(status["message"].as_str().is_some_and(|text| text.ends_with(expected)), "{status:#}");
@@ -102,28 +102,25 @@ fn reports_stuck_pods() {
         let namespace = namespace(title, "publisher");
         namespace.apply(&message("hello", "pods.stuck", ""));
         let operator = operator(&namespace, "pod", arguments);
-        (namespace, operator)
+        (title.to_owned(), namespace, operator)
     };
     let cases = [
-        (
-            start("image", &["--pod-start-timeout", "6", "--cli-image", "localhost/absent:1"]),
-            "POD did not run within 6 s: its image localhost/absent:1 can't be pulled (ErrImageNeverPull: Container image \"localhost/absent:1\" is not present with pull policy of Never): check the operator's --cli-image and its pull flags",
-        ),
-        (
-            start("node", &["--pod-start-timeout", "6", "--pod-node-selector", "disk=fast"]),
-            "POD did not run within 6 s: it can't be scheduled (0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
-        ),
-        (
-            start("memory", &["--pod-resources", r#"{"limits": {"memory": "12Mi"}}"#]),
-            "POD needed more memory than its limit and was ended: raise the limit in the operator's --pod-resources",
-        ),
+        start("image", &["--pod-start-timeout", "6", "--cli-image", "localhost/absent:1"]),
+        start("node", &["--pod-start-timeout", "6", "--pod-node-selector", "disk=fast"]),
+        start("memory", &["--pod-resources", r#"{"limits": {"memory": "12Mi"}}"#]),
     ];
-    for ((namespace, operator), expected) in &cases {
+    let expected = failures().stuck;
+    for (title, namespace, operator) in &cases {
         let status = wait_for_reason(namespace, "hello", "PodFailed");
         let attempts = status["attempts"].as_u64().expect("a number");
         let pod = format!("Pod {}/fedora-message-{}-{attempts}", namespace.name, uid(namespace, "hello"));
         let text = status["message"].as_str().expect("a message");
-        assert!(text.starts_with(&expected.replace("POD", &pod)), "{}: {text}\n{}", namespace.name, operator.log());
+        assert!(
+            text.starts_with(&expected[title].replace("POD", &pod)),
+            "{}: {text}\n{}",
+            namespace.name,
+            operator.log()
+        );
         assert_eq!(status["conditions"][1]["type"], "Reconciling", "the operator tries again");
     }
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use fedora_message::schema::catalog::{Catalog, Schema, SchemaError, SchemaLookup};
 use fedora_message::schema::validator::value;
+use rig::consumer::Format;
 use rig::python::Python;
 use rig::{Consumer, schemas};
 use serde_json::{Value, json};
 
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, message_json, read, shared, wait_soon};
+use e2e::{Operator, SOON, TestNamespace, message, message_json, read, shared, wait_soon, with_body};
 
 /// The minimum number of bodies, and of headers, for each class and result.
 const ENOUGH: usize = 20;
@@ -91,7 +92,7 @@ fn valid_body(name: &str) -> String {
 fn checks_messages_of_real_schemas() {
     let python = Python::with_schemas().expect("the packages are installed");
     let (topic, wrong) = ("schemas.real", r#"{"build_id": "seven"}"#);
-    let consumer = Consumer::start_on(&python, &shared().broker, topic).expect("a consumer");
+    let consumer = Consumer::start_with(&python, &shared().broker, topic, Format::Json).expect("a consumer");
     let namespace = TestNamespace::with_publisher("schemas");
     let create = |name: &str, schema: &str, body: &str| {
         let body: Value = serde_json::from_str(body).expect("JSON");
@@ -149,18 +150,12 @@ fn checks_schemas_without_broker() {
         "{}",
         output.out
     );
-    let manifest = |body: &str| {
-        format!(
-            "apiVersion: apps.fedoraproject.org/v1alpha1\nkind: FedoraMessage\nmetadata: {{name: one}}\nspec:\n  env: stg\n  \
-             message: {{topic: a.b, body: {body}}}\n  authentication: {{secretRef: {{name: certs}}}}\n"
-        )
-    };
     let name = "koji_fedoramessaging.tag.TagV1";
     for (body, code, expected) in [
         (valid_body(name), 0, "one fits koji_fedoramessaging.tag.TagV1"),
         ("{build_id: seven}".to_owned(), 1, "spec.message.body.build_id is \"seven\", but must be an integer"),
     ] {
-        let file = cli.file("message.yaml", &manifest(&body)).display().to_string();
+        let file = cli.file("message.yaml", &with_body(&message("one", "a.b", ""), &body)).display().to_string();
         let output = cli.run(&["check", "--schema", name, "-f", &file, "--schema-catalog", &catalog], &[]);
         assert_eq!(output.code, code, "{}", output.err);
         assert!(output.all().contains(expected));

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use rig::{Consumer, Guard, Rig, consumer::Format, wait_until};
+use rig::{Consumer, Guard, Rig, consumer::Format, python::Python, wait_until};
 
 use super::{Parts, StopSignal, say, shell_hint, start};
 
@@ -39,7 +39,7 @@ impl Demo {
     /// Starts everything, shows one message, and waits for Ctrl-C.
     pub(crate) fn run(&self) -> Result<()> {
         let rig = start(&self.apply, self.pods)?;
-        let consumer = Consumer::start_with(&rig.broker, "#", Format::Text)?;
+        let consumer = Consumer::start_with(&Python::get()?, &rig.broker, "#", Format::Text)?;
         say::part("consumer", "fedora-messaging, bound to every topic");
         let operator = self.start_operator(&rig)?;
         say::part("operator", &self.operator.display().to_string());
