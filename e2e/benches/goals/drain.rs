@@ -8,10 +8,11 @@ use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, PLURAL};
 use fedora_message::policy::outcome::Outcome;
 use fedora_message::state::{Facts, MessageState};
-use fedora_message_operator::internals::StatusWriter;
+use fedora_message_operator::internals::{PENDING, StatusWriter};
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::header::{ACCEPT, CONTENT_TYPE};
+use kube::api::WatchParams;
 use kube::client::Body;
 use rig::SeparateCores;
 
@@ -195,7 +196,7 @@ fn work_bare(setup: &Setup, namespace: &BenchNamespace, messages: Vec<FedoraMess
     let statuses_of = StatusWriter::new(setup.client.clone(), WRITES);
     let topic = namespace.topic();
     setup.runtime.block_on(async {
-        let mut events = BareWatch::pending(setup, namespace).await?;
+        let mut events = BareWatch::watch(setup, namespace, WatchParams::default().fields(PENDING)).await?;
         let publisher = BarePublisher::open(&setup.rig.broker, CHANNELS).await?;
         let publish = async |message: FedoraMessage| {
             let spec = message.spec()?;
@@ -210,7 +211,7 @@ fn work_bare(setup: &Setup, namespace: &BenchNamespace, messages: Vec<FedoraMess
         let work = confirmed.map(write).buffer_unordered(WRITES).try_collect::<()>();
         let watch = async {
             for _ in 0..count {
-                events.gone().await?;
+                events.next(true).await?;
             }
             Result::Ok(())
         };

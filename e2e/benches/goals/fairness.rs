@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+use kube::api::WatchParams;
+
 use crate::latency::{BareWatch, Probe};
 use crate::setup::{MessageCount, Scaled, Setup};
 use crate::table::Row;
@@ -31,16 +33,16 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     flood.create(count)?;
     let mut audit = setup.audit()?;
     let operator = setup.operator(&[], &[]);
-    let mut events = setup.runtime.block_on(BareWatch::watch(setup, &probe.namespace))?;
+    let mut events = setup.runtime.block_on(BareWatch::watch(setup, &probe.namespace, WatchParams::default()))?;
     // The first message makes the operator read the Secret and connect.
-    setup.runtime.block_on(async { tokio::try_join!(probe.send(), events.next()) })?;
+    setup.runtime.block_on(async { tokio::try_join!(probe.send(), events.next(false)) })?;
     let mut sent = 0;
     let (mut created, mut seen, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     let started = Instant::now();
     while sent + LEFT < count {
         let start = Instant::now();
         let ((create, receive), event) =
-            setup.runtime.block_on(async { tokio::try_join!(probe.send(), events.next()) })?;
+            setup.runtime.block_on(async { tokio::try_join!(probe.send(), events.next(false)) })?;
         created.push(create * 1000.0);
         seen.push(event.duration_since(start).as_secs_f64() * 1000.0);
         beside.push(receive * 1000.0);

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use fedora_message::api::object::FedoraMessage;
-use fedora_message_operator::internals::PENDING;
 use futures::{Stream, StreamExt, future};
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
@@ -107,19 +106,20 @@ impl<'a> Probe<'a> {
 
     /// Creates a message. Returns the seconds until the response, and until the consumer has the message.
     pub async fn send(&mut self) -> Result<(f64, f64)> {
-        let sent = self.create().await?;
-        Ok((sent.created, sent.received))
+        let (_, created, received) = self.create().await?;
+        Ok((created, received))
     }
 
     /// Creates a message, and waits until the consumer has it and its status is written. Returns the
     /// seconds until the consumer has the message.
     pub async fn send_and_settle(&mut self) -> Result<f64> {
-        let sent = self.create().await?;
-        while self.api.get(sent.message.name()).await?.status.is_none() {}
-        Ok(sent.received)
+        let (message, _, received) = self.create().await?;
+        while self.api.get(message.name()).await?.status.is_none() {}
+        Ok(received)
     }
 
-    async fn create(&mut self) -> Result<SentMessage> {
+    /// Returns a single message, with the seconds until it was created and received.
+    async fn create(&mut self) -> Result<(FedoraMessage, f64, f64)> {
         self.number += 1;
         let (message, start) = (self.namespace.message(self.number), Instant::now());
         let create = async {
@@ -135,52 +135,28 @@ impl<'a> Probe<'a> {
         if id.as_deref() != Some(message.uid()) {
             return Err(format!("expected message {}, received {id:?}", message.uid()).into());
         }
-        Ok(SentMessage { message, created, received })
+        Ok((message, created, received))
     }
-}
-
-/// A single message, with the seconds until it was created and received.
-struct SentMessage {
-    message: FedoraMessage,
-    created: f64,
-    received: f64,
 }
 
 /// A bare watch on the messages of a namespace.
 pub struct BareWatch(Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<FedoraMessage>>> + Send>>);
 
 impl BareWatch {
-    /// Watches all new events.
-    pub async fn watch(setup: &Setup, namespace: &BenchNamespace<'_>) -> Result<Self> {
-        Self::selected(setup, namespace, WatchParams::default()).await
-    }
-
-    /// Watches pending messages, as the operator does.
-    pub async fn pending(setup: &Setup, namespace: &BenchNamespace<'_>) -> Result<Self> {
-        Self::selected(setup, namespace, WatchParams::default().fields(PENDING)).await
-    }
-
-    async fn selected(setup: &Setup, namespace: &BenchNamespace<'_>, selected: WatchParams) -> Result<Self> {
+    /// Watches new events of these messages.
+    pub async fn watch(setup: &Setup, namespace: &BenchNamespace<'_>, selected: WatchParams) -> Result<Self> {
         let api: Api<FedoraMessage> = Api::namespaced(setup.client.clone(), &namespace.name);
         let version = api.list(&ListParams::default().limit(1)).await?.metadata.resource_version.unwrap_or_default();
         Ok(Self(api.watch(&selected.disable_bookmarks(), &version).await?.boxed()))
     }
 
-    /// Returns the time of the next event for a new message.
-    pub async fn next(&mut self) -> Result<Instant> {
-        self.next_matching(|event| matches!(event, WatchEvent::Added(_))).await
-    }
-
-    /// Returns the time of the next event for a removed message.
-    pub async fn gone(&mut self) -> Result<Instant> {
-        self.next_matching(|event| matches!(event, WatchEvent::Deleted(_))).await
-    }
-
-    async fn next_matching(&mut self, awaited: impl Fn(&WatchEvent<FedoraMessage>) -> bool) -> Result<Instant> {
+    /// Returns the time of the next event for a new message, or for a removed one.
+    pub async fn next(&mut self, removed: bool) -> Result<Instant> {
         loop {
             match self.0.next().await.ok_or("the watch has ended")?? {
                 WatchEvent::Error(status) => return Err(status.message.into()),
-                event if awaited(&event) => return Ok(Instant::now()),
+                WatchEvent::Added(_) if !removed => return Ok(Instant::now()),
+                WatchEvent::Deleted(_) if removed => return Ok(Instant::now()),
                 _ => {}
             }
         }
@@ -201,7 +177,7 @@ impl<'a> BareClient<'a> {
     async fn start(setup: &Setup, namespace: BenchNamespace<'a>) -> Result<Self> {
         let topic = namespace.topic();
         Ok(Self {
-            events: BareWatch::watch(setup, &namespace).await?,
+            events: BareWatch::watch(setup, &namespace, WatchParams::default()).await?,
             publisher: BarePublisher::open(&setup.rig.broker, 1).await?,
             _inbox: Inbox::bind(&setup.rig.broker, &topic).await?,
             topic,
@@ -214,7 +190,7 @@ impl<'a> BareClient<'a> {
     async fn measure(&mut self) -> Result<(f64, f64)> {
         self.number += 1;
         let (message, start) = (self.namespace.message(self.number), Instant::now());
-        let (_, seen) = future::try_join(self.namespace.create_one(&message), self.events.next()).await?;
+        let (_, seen) = future::try_join(self.namespace.create_one(&message), self.events.next(false)).await?;
         let watch = (seen - start).as_secs_f64();
         let (body, start) = (message["spec"]["message"]["body"].to_string(), Instant::now());
         self.publisher.publish(&self.topic, body.as_bytes()).await?;

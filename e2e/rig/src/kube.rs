@@ -12,15 +12,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 pub use self::binaries::{binaries, node_binaries, version};
-use self::config::{Files, Tokens};
 use crate::{
     command::output,
     guard::{Guard, Signal},
-    pki::Pki,
+    network::NODE,
     port::Port,
     proxy::Proxy,
     wait::wait_until,
@@ -43,8 +42,6 @@ pub struct Kube {
     api_port: Port,
     etcd_port: Port,
     etcd_peer_port: Port,
-    files: Files,
-    tokens: Tokens,
     flags: Vec<String>,
     /// True if a node can join it.
     node: bool,
@@ -87,16 +84,13 @@ impl Kube {
     fn start_servers(flags: &[&str], node: bool) -> Result<Self> {
         let binaries = binaries()?;
         let guard = Guard::new("kube")?;
-        let tokens = Tokens::new(&[&USERS[..], &["node"]].concat())?;
         let api_port = Port::reserve()?;
-        let files = Files::write(guard.scratch(), &Pki::new("kube-ca")?, &tokens, api_port.number())?;
+        config::write(guard.scratch(), &[&USERS[..], &["admin", "node"]].concat(), api_port.number())?;
         let kube = Self {
             binaries,
             api_port,
             etcd_port: Port::reserve()?,
             etcd_peer_port: Port::reserve()?,
-            files,
-            tokens,
             flags: flags.iter().map(ToString::to_string).collect(),
             node,
             guard,
@@ -111,15 +105,14 @@ impl Kube {
     /// Returns the path of the administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
-        self.files.kubeconfig("admin")
+        self.guard.scratch().join("admin.kubeconfig")
     }
 
     /// Returns the path of the kubeconfig of one of [`USERS`].
     pub fn kubeconfig_for(&self, user: &str) -> Result<PathBuf> {
-        if self.tokens.of(user).is_none() {
-            bail!("no such user: {user}; there are admin, {}", USERS.join(", "));
-        }
-        Ok(self.files.kubeconfig(user))
+        let path = self.guard.scratch().join(format!("{user}.kubeconfig"));
+        ensure!(path.exists(), "no such user: {user}; there are admin, {}", USERS.join(", "));
+        Ok(path)
     }
 
     /// Returns the path of the administrator's kubeconfig that connects through a proxy in front of
@@ -133,13 +126,13 @@ impl Kube {
 
     /// Returns the path of the CA of the API server's certificate.
     #[must_use]
-    pub(crate) fn ca(&self) -> &Path {
-        self.files.ca()
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.guard.scratch().join("server-ca.pem")
     }
 
     /// Returns additional flags for a kube-controller-manager.
     pub(crate) fn controller_manager_flags(&self) -> Vec<String> {
-        self.files.controller_manager_flags()
+        self.flags_of(config::CONTROLLER_MANAGER)
     }
 
     /// Returns the API server's URL.
@@ -158,7 +151,7 @@ impl Kube {
     /// Metadata.
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
-        self.files.audit_log()
+        self.guard.scratch().join("audit.log")
     }
 
     /// Returns the entries of the audit log.
@@ -325,29 +318,26 @@ impl Kube {
 
     fn launch(&self, process: Process) -> Result<()> {
         let mut command = Command::new(self.binaries.join(process.name()));
+        let node = if self.node { config::WITH_NODE } else { config::WITHOUT_NODE };
         match process {
-            Process::Etcd => command.args(self.etcd_flags()),
-            Process::ApiServer => command
-                .args(self.files.api_server_flags(self.api_port.number(), self.etcd_port.number(), self.node))
-                .args(&self.flags),
+            Process::Etcd => command.args(self.flags_of(config::ETCD)),
+            Process::ApiServer => {
+                command.args(self.flags_of(config::API_SERVER)).args(self.flags_of(node)).args(&self.flags)
+            }
         };
         self.guard.start(process.name(), &command).map(drop)
     }
 
-    fn etcd_flags(&self) -> Vec<String> {
-        let client = format!("http://127.0.0.1:{}", self.etcd_port.number());
-        let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port.number());
-        let data = self.etcd_data();
-        vec![
-            format!("--data-dir={}", data.display()),
-            format!("--listen-client-urls={client}"),
-            format!("--advertise-client-urls={client}"),
-            format!("--listen-peer-urls={peer}"),
-            format!("--initial-advertise-peer-urls={peer}"),
-            format!("--initial-cluster=default={peer}"),
-            "--unsafe-no-fsync".into(),
-            "--log-level=warn".into(),
-        ]
+    fn flags_of(&self, template: &str) -> Vec<String> {
+        let port = |port: &Port| port.number().to_string();
+        let values = [
+            ("API_PORT", port(&self.api_port)),
+            ("ETCD_PORT", port(&self.etcd_port)),
+            ("PEER_PORT", port(&self.etcd_peer_port)),
+            ("NODE", NODE.to_string()),
+            ("SCRATCH", self.guard.scratch().display().to_string()),
+        ];
+        config::flags(template, &values)
     }
 }
 

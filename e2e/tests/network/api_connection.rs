@@ -77,26 +77,26 @@ fn sends_new_messages_after_silent_loss() {
 
 #[test]
 fn uses_new_secrets_after_silent_loss() {
-    let site = Site::new("api-lost-secret");
-    let operator = site.operator(&broker_url(), &[]);
-    site.namespace.apply(&message("waiting", "api-lost-secret.waiting", ""));
-    site.namespace.wait_for_reason("waiting", "SecretNotFound");
-    site.lose_connections(&operator);
-    site.namespace.store_certificate(&shared().broker, "publisher");
-    site.wait_for_reason("waiting", "Sent", &operator);
-    assert_eq!(site.consumer.take(1, SOON).len(), 1, "the message once");
+    send_after_loss("api-lost-secret", None, "SecretNotFound");
 }
 
 #[test]
 fn uses_renewed_secrets_after_silent_loss() {
-    let site = Site::new("api-lost-renewal");
-    site.namespace.store_certificate(&shared().broker, "nobody");
+    send_after_loss("api-lost-renewal", Some("nobody"), "AuthenticationFailed");
+}
+
+/// Stores the right Secret after the connections were lost. Before, the message has this reason.
+fn send_after_loss(title: &str, user: Option<&str>, reason: &str) {
+    let site = Site::new(title);
+    if let Some(user) = user {
+        site.namespace.store_certificate(&shared().broker, user);
+    }
     let operator = site.operator(&broker_url(), &[]);
-    site.namespace.apply(&message("refused", "api-lost-renewal.refused", ""));
-    site.namespace.wait_for_reason("refused", "AuthenticationFailed");
+    site.namespace.apply(&message("waiting", &format!("{title}.waiting"), ""));
+    site.namespace.wait_for_reason("waiting", reason);
     site.lose_connections(&operator);
     site.namespace.store_certificate(&shared().broker, "publisher");
-    site.wait_for_reason("refused", "Sent", &operator);
+    site.wait_for_reason("waiting", "Sent", &operator);
     assert_eq!(site.consumer.take(1, SOON).len(), 1, "the message once");
 }
 
@@ -129,8 +129,7 @@ fn refuses_withdrawn_consent_of_a_waiting_message_after_silent_loss() {
     site.namespace.wait_for_reason("waiting", "BrokerUnreachable");
     site.lose_connections(&operator);
     owner.allow("");
-    let refused = || site.namespace.get("waiting")["status"]["reason"] == "SecretNotFound";
-    operator.wait_until(RECOVERY, "the withdrawn consent is seen", refused);
+    site.wait_for_reason("waiting", "SecretNotFound", &operator);
     broker.answer(Answer::Forward);
     site.namespace.apply(&message("own", "api-lost-waiting.own", ""));
     site.namespace.store_certificate(&shared().broker, "publisher");

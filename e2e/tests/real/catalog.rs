@@ -170,51 +170,24 @@ const ADVICE: &str = "add|ask|change|check|choose|correct|create|delete|do|flatt
                       store|supported values|take|tell|there are|tip|use|wait|write";
 
 /// Texts from which a reader can infer the fix.
-const NEEDS_NO_ADVICE: &[&str] = &[
-    " must be ",
-    " must name ",
-    " must not contain ",
-    " must have at most ",
-    " allows at most ",
-    " needs all three of ",
-    " is missing",
-    " lacks the key ",
-    ": expected ",
-];
+const NEEDS_NO_ADVICE: &str = " must be | must name | must not contain | must have at most | allows at most | needs \
+                               all three of | is missing| lacks the key |: expected ";
 
 /// Texts of other programs that name the field and its rule.
-const OTHERS: &[&str] = &[
-    "Required value",
-    "in body must be of type",
-    "in body should be",
-    "unknown field",
-    "Too many",
-    "Too long",
-    "is not in 0..",
-    "is not in 1..",
-    "invalid digit found in string",
-    "[possible values: ",
-    "required arguments were not provided",
-    "unexpected argument",
-    "unrecognized subcommand",
-    "must be no more than",
-    "cannot unmarshal number",
-    "too large",
-];
+const OTHERS: &str = "Required value|in body must be of type|in body should be|unknown field|Too many|Too long|\
+                      is not in 0..|is not in 1..|invalid digit found in string|[possible values: |\
+                      required arguments were not provided|unexpected argument|unrecognized subcommand|\
+                      must be no more than|cannot unmarshal number|too large";
 
 /// Returns true if a message gives advice, or at least the rule for the input.
 fn advises(message: &str) -> bool {
     let mut parts = message.split([':', ';', '.', ',', '(']).map(str::trim_start);
     let advice = parts.any(|part| {
         let part = part.trim_start_matches("or ").trim_start_matches("and ").to_lowercase();
-        ADVICE
-            .split('|')
-            .filter_map(|advice| part.strip_prefix(advice))
-            .any(|rest| !rest.starts_with(char::is_alphanumeric))
+        let mut rests = ADVICE.split('|').filter_map(|advice| part.strip_prefix(advice));
+        rests.any(|rest| !rest.starts_with(char::is_alphanumeric))
     });
-    advice
-        || NEEDS_NO_ADVICE.iter().any(|text| message.contains(text))
-        || OTHERS.iter().any(|others| message.contains(others))
+    advice || [NEEDS_NO_ADVICE, OTHERS].iter().any(|texts| texts.split('|').any(|text| message.contains(text)))
 }
 
 #[test]

@@ -3,15 +3,19 @@
 use std::{
     fs::{self, File},
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, Result};
 
-use crate::{
-    network::NODE,
-    pki::{CertFiles, Pki},
-};
+use crate::{network::NODE, pki::Pki};
+
+/// The flags of the servers, one a line. [`flags`] fills in what differs between rigs.
+pub(super) const ETCD: &str = include_str!("etcd.flags");
+pub(super) const API_SERVER: &str = include_str!("kube-apiserver.flags");
+pub(super) const WITH_NODE: &str = include_str!("with-node.flags");
+pub(super) const WITHOUT_NODE: &str = include_str!("without-node.flags");
+pub(super) const CONTROLLER_MANAGER: &str = include_str!("kube-controller-manager.flags");
 
 /// Logs one line per request, when it is finished.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
@@ -20,31 +24,10 @@ omitStages: [RequestReceived, ResponseStarted]
 rules: [{level: Metadata}]
 ";
 
-/// A token for each user. It cannot be guessed, because every user of this machine can reach the
-/// port.
-#[derive(Debug)]
-pub(super) struct Tokens(Vec<(String, String)>);
-
-impl Tokens {
-    pub(super) fn new(users: &[&str]) -> Result<Self> {
-        let all = std::iter::once(&"admin").chain(users);
-        all.map(|user| Ok(((*user).to_owned(), token()?))).collect::<Result<_>>().map(Self)
-    }
-
-    pub(super) fn of(&self, user: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(name, _)| name == user);
-        found.map(|(_, token)| token.as_str())
-    }
-
-    /// Formats the file for `--token-auth-file`: token, user, user id, groups.
-    fn file(&self) -> String {
-        let line = |(user, token): &(String, String)| match user.as_str() {
-            "admin" => format!("{token},admin,admin,\"system:masters\"\n"),
-            "node" => format!("{token},system:node:node,node,\"system:nodes\"\n"),
-            _ => format!("{token},{user},{user}\n"),
-        };
-        self.0.iter().map(line).collect()
-    }
+/// Returns the flags of a template with these values in place of its upper-case placeholders.
+pub(super) fn flags(template: &str, values: &[(&str, String)]) -> Vec<String> {
+    let filled = values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
+    filled.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 /// Returns 128 random bits in hexadecimal.
@@ -56,105 +39,30 @@ pub(super) fn token() -> Result<String> {
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
-/// The files, in one folder.
-#[derive(Debug)]
-pub(super) struct Files {
-    folder: PathBuf,
-    server: CertFiles,
-    kubelet_client: CertFiles,
-    service_account: CertFiles,
-}
-
-impl Files {
-    pub(super) fn write(folder: &Path, pki: &Pki, tokens: &Tokens, port: u16) -> Result<Self> {
-        let node = NODE.to_string();
-        let server = pki.server(&["localhost", "127.0.0.1", &node, "10.0.0.1", "kubernetes.default.svc"])?;
-        let service_account = pki.client("service-account")?;
-        let files = Self {
-            folder: folder.to_owned(),
-            server: server.write(folder, "server")?,
-            kubelet_client: pki.client("kubelet-client")?.write(folder, "kubelet-client")?,
-            service_account: service_account.write(folder, "service-account")?,
-        };
-        fs::write(folder.join("tokens.csv"), tokens.file())?;
-        fs::write(folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
-        for (user, token) in &tokens.0 {
-            let ca = files.server.ca.display();
-            fs::write(files.kubeconfig(user), kubeconfig(user, token, &ca.to_string(), port))?;
-        }
-        Ok(files)
+/// Writes all files into a folder. Each user gets a token that cannot be guessed, because every user of
+/// this machine can reach the port.
+pub(super) fn write(folder: &Path, users: &[&str], port: u16) -> Result<()> {
+    let pki = Pki::new("kube-ca")?;
+    let node = NODE.to_string();
+    let server = pki.server(&["localhost", "127.0.0.1", &node, "10.0.0.1", "kubernetes.default.svc"])?;
+    let ca = server.write(folder, "server")?.ca.display().to_string();
+    for client in ["kubelet-client", "service-account"] {
+        pki.client(client)?.write(folder, client)?;
     }
-
-    pub(super) fn kubeconfig(&self, user: &str) -> PathBuf {
-        self.folder.join(format!("{user}.kubeconfig"))
+    fs::write(folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
+    let mut tokens = Vec::new();
+    for user in users {
+        let token = token()?;
+        fs::write(folder.join(format!("{user}.kubeconfig")), kubeconfig(user, &token, &ca, port))?;
+        // Token, user, user id, groups.
+        tokens.push(match *user {
+            "admin" => format!("{token},admin,admin,\"system:masters\"\n"),
+            "node" => format!("{token},system:node:node,node,\"system:nodes\"\n"),
+            _ => format!("{token},{user},{user}\n"),
+        });
     }
-
-    pub(super) fn audit_log(&self) -> PathBuf {
-        self.folder.join("audit.log")
-    }
-
-    pub(super) fn ca(&self) -> &Path {
-        &self.server.ca
-    }
-
-    /// Returns the controllers' flags for service account tokens and for their speed.
-    pub(super) fn controller_manager_flags(&self) -> Vec<String> {
-        vec![
-            format!("--service-account-private-key-file={}", self.service_account.key.display()),
-            format!("--root-ca-file={}", self.server.ca.display()),
-            // The API server runs on the same machine.
-            "--kube-api-qps=200".into(),
-            "--kube-api-burst=400".into(),
-            "--controller-start-interval=0".into(),
-        ]
-    }
-
-    /// Returns the flags that depend on a node. With a node, Pods connect to the API server, the
-    /// API server connects to the kubelet, and each Pod needs a service account.
-    fn node_flags(&self, node: bool) -> Vec<String> {
-        if !node {
-            return vec![
-                "--bind-address=127.0.0.1".into(),
-                // The endpoint of the Service `kubernetes` must not be a loopback address. Nothing
-                // uses it.
-                "--advertise-address=192.0.2.1".into(),
-                "--authorization-mode=RBAC".into(),
-                "--disable-admission-plugins=ServiceAccount".into(),
-            ];
-        }
-        vec![
-            "--bind-address=0.0.0.0".into(),
-            format!("--advertise-address={NODE}"),
-            "--authorization-mode=Node,RBAC".into(),
-            "--enable-admission-plugins=NodeRestriction".into(),
-            format!("--kubelet-client-certificate={}", self.kubelet_client.cert.display()),
-            format!("--kubelet-client-key={}", self.kubelet_client.key.display()),
-            "--kubelet-preferred-address-types=InternalIP".into(),
-        ]
-    }
-
-    pub(super) fn api_server_flags(&self, port: u16, etcd_port: u16, node: bool) -> Vec<String> {
-        let file = |name: &str| self.folder.join(name).display().to_string();
-        let mut flags = vec![
-            format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
-            format!("--secure-port={port}"),
-            "--endpoint-reconciler-type=none".into(),
-            format!("--tls-cert-file={}", self.server.cert.display()),
-            format!("--tls-private-key-file={}", self.server.key.display()),
-            format!("--cert-dir={}", file("certs")),
-            "--service-account-issuer=https://kubernetes.default.svc".into(),
-            format!("--service-account-key-file={}", self.service_account.cert.display()),
-            format!("--service-account-signing-key-file={}", self.service_account.key.display()),
-            "--service-cluster-ip-range=10.0.0.0/24".into(),
-            format!("--token-auth-file={}", file("tokens.csv")),
-            format!("--audit-policy-file={}", file("audit-policy.yaml")),
-            format!("--audit-log-path={}", file("audit.log")),
-            "--audit-log-maxsize=4096".into(),
-            "--delete-collection-workers=8".into(),
-        ];
-        flags.extend(self.node_flags(node));
-        flags
-    }
+    fs::write(folder.join("tokens.csv"), tokens.concat())?;
+    Ok(())
 }
 
 fn kubeconfig(user: &str, token: &str, ca: &str, port: u16) -> String {
