@@ -10,7 +10,9 @@ use fedora_message::schema::validator::value;
 use rig::schemas;
 use serde_json::{Value, json};
 
-use e2e::bench::{Result, machine, memory};
+use e2e::bench::operator::mebibytes;
+use e2e::bench::{Result, machine};
+use e2e::process_status;
 
 /// The number of checks of each body here, and by the library.
 const ROUNDS: u32 = 20;
@@ -19,17 +21,17 @@ const LIBRARY_ROUNDS: u32 = 2;
 fn main() -> Result<()> {
     let bytes = fs::read(schemas::catalog()?)?;
     let cases = fs::read_to_string(schemas::cases()?)?;
-    let before = memory(std::process::id(), "VmRSS")?;
+    let before = memory();
     let started = Instant::now();
     let catalog = Catalog::read(&bytes)?;
     let read = started.elapsed();
-    let idle = memory(std::process::id(), "VmRSS")? - before;
+    let idle = memory() - before;
     let started = Instant::now();
     for schema in &catalog.schemas {
         catalog.test(schema)?;
     }
     let compiled = started.elapsed();
-    let all = memory(std::process::id(), "VmRSS")? - before;
+    let all = memory() - before;
 
     let messages = cases.lines().map(|line| case(&catalog, line)).collect::<Result<Vec<_>>>()?;
     let messages: Vec<_> = messages.into_iter().flatten().collect();
@@ -48,6 +50,10 @@ fn main() -> Result<()> {
     println!("| the catalog read, {} KiB | {read:.1?} | {idle:.1} MiB resident |", bytes.len() / 1024);
     println!("| with all schemas compiled | {compiled:.1?} | {all:.1} MiB resident |");
     Ok(())
+}
+
+fn memory() -> f64 {
+    mebibytes(process_status(std::process::id(), "VmRSS:") * 1024)
 }
 
 /// Returns a valid body as text, and its schema.

@@ -69,9 +69,7 @@ impl<'a> TestNamespace<'a> {
     /// Runs kubectl in the namespace with this standard input. The error is the text that a user
     /// reads.
     pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let mut command = self.kubectl_command();
-        command.args(arguments);
-        run(command, input)
+        run(self.kubectl_command().args(arguments), input)
     }
 
     /// Returns the command kubectl in the namespace, without arguments.

@@ -126,19 +126,12 @@ impl Operator {
 
     /// Returns the resident memory, in bytes.
     pub fn resident(&self) -> usize {
-        self.process_status("VmRSS:") * 1024
+        process_status(self.pid, "VmRSS:") * 1024
     }
 
     /// Returns the peak of the resident memory, in bytes.
     pub fn peak(&self) -> usize {
-        self.process_status("VmHWM:") * 1024
-    }
-
-    /// Returns a number of `/proc/PID/status`.
-    pub fn process_status(&self, field: &str) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the operator runs");
-        let value = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of /proc/PID/status");
-        value.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+        process_status(self.pid, "VmHWM:") * 1024
     }
 
     /// Freezes the operator (SIGSTOP).
@@ -155,6 +148,13 @@ impl Operator {
     pub fn kill(&self) {
         self.guard.kill("operator").expect("a signal");
     }
+}
+
+/// Returns a number of `/proc/PID/status`.
+pub fn process_status(pid: u32, field: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let value = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of /proc/PID/status");
+    value.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// Returns the command `run` as a user of an API server.

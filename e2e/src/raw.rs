@@ -12,7 +12,6 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
 use rig::{Broker, ClientCert, wait_until};
-use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// The deadline for a message to reach the broker.
@@ -35,10 +34,11 @@ impl DurableQueue {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let name = format!("durable {binding}");
         // Declared from the start: a limit alone would drop the messages that are in the queue.
-        let arguments = [("x-overflow", json!("reject-publish"))];
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
         Runtime::new().expect("a runtime").block_on(async {
             let (_connection, channel) = connect(broker, "admin").await.expect("the broker takes a connection");
-            declare(&channel, &name, binding, options, &arguments).await.expect("the queue is declared")
+            declare(&channel, &name, binding, options, arguments).await.expect("the queue is declared")
         });
         Self(name)
     }
@@ -61,10 +61,7 @@ impl DurableQueue {
         Runtime::new().expect("a runtime").block_on(async {
             let (_connection, channel) = connect(broker, "admin").await.expect("the broker takes a connection");
             let mut messages = Vec::new();
-            let options = BasicGetOptions { no_ack: true };
-            while let Some(message) =
-                channel.basic_get(self.0.as_str().into(), options).await.expect("the queue is there")
-            {
+            while let Some(message) = get(&channel, &self.0).await {
                 messages.push(message);
             }
             messages
@@ -75,11 +72,11 @@ impl DurableQueue {
 impl RawConsumer {
     /// Binds a new queue to `amq.topic` with this key.
     pub fn start(broker: &Broker, binding: &str) -> Self {
-        Self::start_with(broker, binding, &[])
+        Self::start_with(broker, binding, FieldTable::default())
     }
 
     /// Like [`RawConsumer::start`], with these arguments of the queue.
-    pub fn start_with(broker: &Broker, binding: &str, arguments: &[(&str, Value)]) -> Self {
+    pub fn start_with(broker: &Broker, binding: &str, arguments: FieldTable) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let opened = runtime.block_on(open(broker, binding, arguments));
         let (connection, channel, queue) = opened.expect("the broker takes a consumer");
@@ -91,7 +88,7 @@ impl RawConsumer {
         let start = Instant::now();
         let mut messages = Vec::new();
         loop {
-            match self.runtime.block_on(self.get()) {
+            match self.runtime.block_on(get(&self.channel, &self.queue)) {
                 Some(message) => messages.push(message),
                 None if messages.len() >= count => return messages,
                 None => assert!(start.elapsed() < within, "{} of {count} messages after {within:?}", messages.len()),
@@ -129,18 +126,17 @@ impl RawConsumer {
         );
         broker.ctl(&["eval", &format!("{find}{code}.")]).expect("the broker evaluates")
     }
+}
 
-    async fn get(&self) -> Option<BasicGetMessage> {
-        let options = BasicGetOptions { no_ack: true };
-        self.channel.basic_get(self.queue.as_str().into(), options).await.expect("the queue is there")
-    }
+async fn get(channel: &Channel, queue: &str) -> Option<BasicGetMessage> {
+    channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.expect("the queue is there")
 }
 
 /// Declares an exclusive queue, bound to `amq.topic`. Returns its connection, channel and name.
 pub async fn open(
     broker: &Broker,
     binding: &str,
-    arguments: &[(&str, Value)],
+    arguments: FieldTable,
 ) -> lapin::Result<(Connection, Channel, String)> {
     let (connection, channel) = connect(broker, "admin").await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
@@ -202,9 +198,9 @@ async fn declare(
     name: &str,
     binding: &str,
     options: QueueDeclareOptions,
-    arguments: &[(&str, Value)],
+    arguments: FieldTable,
 ) -> lapin::Result<String> {
-    let queue = channel.queue_declare(name.into(), options, table(arguments)).await?.name().to_string();
+    let queue = channel.queue_declare(name.into(), options, arguments).await?.name().to_string();
     channel
         .queue_bind(
             queue.as_str().into(),
@@ -215,17 +211,4 @@ async fn declare(
         )
         .await?;
     Ok(queue)
-}
-
-fn table(arguments: &[(&str, Value)]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in arguments {
-        let value = match value {
-            Value::Number(number) => AMQPValue::LongLongInt(number.as_i64().expect("an integer")),
-            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
-            other => panic!("no argument of this type: {other}"),
-        };
-        table.insert((*key).into(), value);
-    }
-    table
 }

@@ -54,7 +54,7 @@ pub fn install(kube: &Kube) {
     let refused = || {
         let mut kubectl = kube.kubectl();
         kubectl.args(["create", "--dry-run=server", "--namespace", "default", "-f", "-"]);
-        run(kubectl, &forbidden).is_err_and(|error| error.contains("ValidatingAdmissionPolicy"))
+        run(&mut kubectl, &forbidden).is_err_and(|error| error.contains("ValidatingAdmissionPolicy"))
     };
     wait_soon("the policy is in force", refused);
 }
@@ -92,12 +92,7 @@ pub fn let_fault_last(time: Duration) {
 
 /// Runs a command with this standard input. Returns its standard output, or all its output if it
 /// fails.
-pub fn run(mut command: Command, input: &str) -> Result<String, String> {
-    run_again(&mut command, input)
-}
-
-/// Like [`run`], for a command that runs more than once.
-pub fn run_again(command: &mut Command, input: &str) -> Result<String, String> {
+pub fn run(command: &mut Command, input: &str) -> Result<String, String> {
     let mut process = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

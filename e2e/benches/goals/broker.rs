@@ -105,7 +105,7 @@ pub struct Inbox {
 
 impl Inbox {
     pub async fn bind(broker: &Broker, topic: &str) -> Result<Self> {
-        let (connection, channel, queue) = open(broker, topic, &[]).await?;
+        let (connection, channel, queue) = open(broker, topic, FieldTable::default()).await?;
         Ok(Self { channel, queue, _connection: connection })
     }
 

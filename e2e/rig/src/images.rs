@@ -25,7 +25,7 @@ pub const OPERATOR: &str = "localhost/fedora-message-operator:dev";
 
 /// Returns the archives of all images except the operator's. Builds them if they are not in the
 /// cache (half a minute).
-pub fn archives() -> Result<Vec<PathBuf>> {
+pub fn archives() -> Result<[PathBuf; 2]> {
     let mut sources = String::new();
     for source in SOURCES {
         let path = testdata(source);
@@ -36,7 +36,7 @@ pub fn archives() -> Result<Vec<PathBuf>> {
         eprintln!("Building container images into {}.", folder.display());
         ["pause", "cli"].iter().try_for_each(|image| build(image, &folder.join(format!("{image}.tar"))))
     })?;
-    Ok(["pause.tar", "cli.tar"].iter().map(|file| folder.join(file)).collect())
+    Ok(["pause.tar", "cli.tar"].map(|file| folder.join(file)))
 }
 
 /// Builds the archive of the operator's image from the current sources. This takes some minutes if

@@ -76,12 +76,8 @@ impl Kube {
         Self::start_servers(flags, false)
     }
 
-    /// Starts both for a [`Cluster`](crate::Cluster), so a node can join it.
-    pub(crate) fn start_with_node() -> Result<Self> {
-        Self::start_servers(&[], true)
-    }
-
-    fn start_servers(flags: &[&str], node: bool) -> Result<Self> {
+    /// Starts both. If `node` is true, a node can join them.
+    pub(crate) fn start_servers(flags: &[&str], node: bool) -> Result<Self> {
         let binaries = binaries()?;
         let guard = Guard::new("kube")?;
         let api_port = Port::reserve()?;

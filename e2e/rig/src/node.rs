@@ -73,7 +73,7 @@ impl Cluster {
             address: "0.0.0.0".into(),
             ..Options::default()
         };
-        let rig = Rig::start_with(Kube::start_with_node, &options)?;
+        let rig = Rig::start_with(|| Kube::start_servers(&[], true), &options)?;
         let node = Guard::new(NAME)?;
         let cluster = Self { node, rig, network };
         cluster.start_node(&programs, &archives)?;

@@ -3,13 +3,6 @@
 /// The result of a benchmark, which ends with any error.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Returns the memory of a process in MiB: `VmRSS` for resident memory, or `VmHWM` for its peak.
-pub fn memory(pid: u32, field: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).ok_or("no such field")?;
-    Ok(value.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-}
-
 /// Describes the machine and the measured software.
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

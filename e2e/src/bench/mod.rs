@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::project;
 
-pub use self::machine::{Result, machine, memory};
+pub use self::machine::{Result, machine};
 
 /// The time limit of each step.
 pub const TIMEOUT: Duration = Duration::from_mins(10);

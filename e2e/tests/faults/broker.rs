@@ -51,9 +51,9 @@ fn blocked() {
     let (broker, ledger, operator) = in_flow("broker-blocked");
     broker.set_memory_alarm(true).expect("the alarm is raised");
     ledger.wait_for_reason("BrokerBlocked");
-    let sent = ledger.sent();
+    let sent = ledger.namespace.sent();
     let_fault_last(Duration::from_secs(3));
-    assert_eq!(ledger.sent(), sent, "no message is marked as sent meanwhile");
+    assert_eq!(ledger.namespace.sent(), sent, "no message is marked as sent meanwhile");
     assert!(operator.resident() < 64 << 20, "no backlog in memory: {} bytes", operator.resident());
     broker.set_memory_alarm(false).expect("the alarm is cleared");
     ledger.close(&broker, 0);

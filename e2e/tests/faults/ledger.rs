@@ -12,7 +12,7 @@ use rig::{Broker, Kube, wait_until};
 use serde_json::Value;
 
 use e2e::raw::{DurableQueue, unique};
-use e2e::{Operator, TestNamespace, message, message_count, run_again, wait_soon};
+use e2e::{Operator, TestNamespace, message, message_count, run, wait_soon};
 
 /// The messages that an operator has in flight. At most this number is sent twice when the operator
 /// or the broker dies.
@@ -111,8 +111,10 @@ impl<'a> Ledger<'a> {
 
     /// Waits until all messages are marked as sent.
     pub fn wait_until_sent(&self) {
-        wait_until(RECOVERY, "all messages are sent", || self.pending() == Some(0))
-            .unwrap_or_else(|error| panic!("{error}: {:?} are pending", self.pending()));
+        wait_until(RECOVERY, "all messages are sent", || {
+            self.namespace.pending().is_some_and(|names| names.is_empty())
+        })
+        .unwrap_or_else(|error| panic!("{error}: {:?} are pending", self.namespace.pending()));
     }
 
     /// Waits until all messages are sent, and compares. At most `most` messages arrive twice, with
@@ -142,18 +144,6 @@ impl<'a> Ledger<'a> {
         assert!(duplicates <= most, "{duplicates} duplicates, more than {most}");
     }
 
-    /// Returns the number of messages that are not sent, or `None` if the API server does not
-    /// answer.
-    pub fn pending(&self) -> Option<usize> {
-        Some(self.namespace.pending()?.len())
-    }
-
-    /// Returns the number of messages that are marked as sent, or `None` if the API server does not
-    /// answer.
-    pub fn sent(&self) -> Option<usize> {
-        Some(self.namespace.sent()?.len())
-    }
-
     /// Returns the status of each message, by uid.
     fn stored(&self) -> HashMap<String, Value> {
         let uid = |item: &Value| item["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
@@ -167,7 +157,7 @@ fn create(mut kubectl: Command, manifests: &[String]) {
     for part in manifests.chunks(manifests.len().div_ceil(PARTS).max(1)) {
         let part = part.concat();
         let mut error = String::new();
-        let mut created = || match run_again(&mut kubectl, &part) {
+        let mut created = || match run(&mut kubectl, &part) {
             Ok(_) => true,
             Err(output) => {
                 error = output;

@@ -54,10 +54,6 @@ impl Site {
     }
 }
 
-fn broker_url() -> String {
-    shared().broker.url()
-}
-
 fn foreign_secret(name: &str, topic: &str, owner: &TestNamespace) -> String {
     with_foreign_secret(&message(name, topic, ""), "certs", owner)
 }
@@ -66,7 +62,7 @@ fn foreign_secret(name: &str, topic: &str, owner: &TestNamespace) -> String {
 fn sends_new_messages_after_silent_loss() {
     let site = Site::new("api-lost-messages");
     site.namespace.store_certificate(&shared().broker, "publisher");
-    let operator = site.operator(&broker_url(), &[]);
+    let operator = site.operator(&shared().broker.url(), &[]);
     site.namespace.apply(&message("before", "api-lost-messages.before", ""));
     site.namespace.wait_for_reason("before", "Sent");
     site.lose_connections(&operator);
@@ -91,7 +87,7 @@ fn send_after_loss(title: &str, user: Option<&str>, reason: &str) {
     if let Some(user) = user {
         site.namespace.store_certificate(&shared().broker, user);
     }
-    let operator = site.operator(&broker_url(), &[]);
+    let operator = site.operator(&shared().broker.url(), &[]);
     site.namespace.apply(&message("waiting", &format!("{title}.waiting"), ""));
     site.namespace.wait_for_reason("waiting", reason);
     site.lose_connections(&operator);
@@ -106,7 +102,7 @@ fn refuses_withdrawn_consent_after_silent_loss() {
     let (site, owner) = (Site::new("api-lost-consent"), TestNamespace::new("api-lost-owner"));
     owner.store_certificate(&shared().broker, "publisher");
     owner.allow(&site.namespace.name);
-    let operator = site.operator(&broker_url(), &[]);
+    let operator = site.operator(&shared().broker.url(), &[]);
     site.namespace.apply(&foreign_secret("allowed", "api-lost-consent.allowed", &owner));
     site.namespace.wait_for_reason("allowed", "Sent");
     site.lose_connections(&operator);
@@ -144,9 +140,9 @@ fn replaces_a_lost_leader_after_silent_loss() {
     let site = Site::new("api-lost-leader");
     site.namespace.store_certificate(&shared().broker, "publisher");
     let elect = ["--leader-elect", "--lease-namespace", &site.namespace.name];
-    let leader = site.operator(&broker_url(), &elect);
+    let leader = site.operator(&shared().broker.url(), &elect);
     leader.wait_for_log("leading: messages are sent from here");
-    let standby = site.operator(&broker_url(), &elect);
+    let standby = site.operator(&shared().broker.url(), &elect);
     site.lose_connections(&standby);
     leader.kill();
     site.namespace.apply(&message("orphan", "api-lost-leader.orphan", ""));

@@ -88,3 +88,9 @@ pub fn wait_for_all_sent(namespace: &TestNamespace) {
     })
     .expect("all messages are sent");
 }
+
+/// Returns true if no `ConfigMap` with a part of a message is left.
+pub fn no_part_is_left(namespace: &TestNamespace) -> bool {
+    let parts = ["get", "configmaps", "-l", "apps.fedoraproject.org/message-uid", "-o", "name"];
+    namespace.try_kubectl(&parts, "").is_ok_and(|names| names.is_empty())
+}

@@ -3,7 +3,9 @@
 use rig::wait_until;
 use serde_json::{Value, json};
 
-use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_all_sent, wait_for_reason};
+use crate::cluster::{
+    POD_DEADLINE, cluster, namespace, no_part_is_left, operator, pods, wait_for_all_sent, wait_for_reason,
+};
 use e2e::fidelity::cases::{Case, PREFIX, all};
 use e2e::fidelity::stage::{Sent, Stage};
 use e2e::raw::{RawConsumer, id};
@@ -79,8 +81,6 @@ fn sends_large_message() {
     let received = consumer.take(1, SOON);
     let body: Value = serde_json::from_slice(&received[0].data).expect("JSON");
     assert!(body["text"] == text.as_str(), "the text differs");
-    let parts =
-        || namespace.try_kubectl(&["get", "configmaps", "-l", "apps.fedoraproject.org/message-uid", "-o", "name"], "");
-    wait_until(POD_DEADLINE, "no part is left", || parts().is_ok_and(|names| names.is_empty()))
+    wait_until(POD_DEADLINE, "no part is left", || no_part_is_left(&namespace))
         .expect("the parts are deleted with the Pod");
 }

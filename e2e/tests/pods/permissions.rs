@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rig::wait_until;
 use serde_json::Value;
 
-use crate::cluster::{POD_DEADLINE, cluster, namespace, pods, wait_for_reason};
+use crate::cluster::{POD_DEADLINE, cluster, namespace, no_part_is_left, pods, wait_for_reason};
 use e2e::{Operator, SOON, message, permissions, project, read, wait_soon, with_body, with_foreign_secret};
 
 /// The user who has only these permissions.
@@ -44,9 +44,7 @@ fn pod_permissions_suffice() {
     messages.apply(&large("refused"));
     let operator = launch(&["--pod-priority-class", "absent"]);
     wait_for_reason(&messages, "refused", "PodFailed");
-    let parts =
-        || messages.try_kubectl(&["get", "configmaps", "-l", "apps.fedoraproject.org/message-uid", "-o", "name"], "");
-    wait_soon("no part is left", || parts().is_ok_and(|names| names.is_empty()));
+    wait_soon("no part is left", || no_part_is_left(&messages));
     operator.stop();
     messages.kubectl(&["delete", "fmsg", "refused"]);
 

@@ -98,9 +98,7 @@ fn names_five_wrong_headers() {
 
 #[test]
 fn crd_is_current() {
-    let mut print = Command::new(program());
-    print.arg("crd");
-    let printed = run(print, "").expect("the program prints the CRD");
+    let printed = run(Command::new(program()).arg("crd"), "").expect("the program prints the CRD");
     assert!(read("crds/fedoramessages.yaml") == printed, "crds/fedoramessages.yaml is not up to date: run `just crds`");
 }
 

@@ -9,7 +9,7 @@ mod commands;
 mod deliveries;
 mod manifest;
 mod messages;
-mod outcomes;
+pub mod outcomes;
 mod pem;
 mod secrets;
 pub mod text;
@@ -22,7 +22,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use strum::VariantArray;
 
-use e2e::project;
+use crate::monitoring::files;
+use e2e::{project, read};
 
 /// An input and its expected result.
 #[derive(Debug, Deserialize)]
@@ -134,11 +135,9 @@ fn names_are_unique() {
 /// The README describes each file.
 #[test]
 fn files_are_used() {
-    let folder = project("testdata/bad-inputs");
-    let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
+    let readme = read("testdata/bad-inputs/README.md");
     let tried = [&MESSAGES[..], &[SECRETS, CONSENT], &DELIVERIES, &COMMANDS].concat();
-    let files = std::fs::read_dir(folder).expect("a folder").flatten().map(|file| file.path());
-    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+    for file in files("testdata/bad-inputs", "yaml") {
         let name = file.file_stem().and_then(|name| name.to_str()).expect("a name");
         assert!(tried.contains(&name), "{name}");
         assert!(readme.contains(&format!("`{name}.yaml`")), "{name}");

@@ -81,7 +81,7 @@ fn all_senders_publish_equal_messages() {
         .replace("/etc/fedora-messaging/app-key.pem", &files.key.display().to_string());
     let mut library = python(&project("docs/examples/package-built.py"));
     library.env("FEDORA_MESSAGING_CONF", cli.file("config.toml", &config));
-    run(library, "").expect("the library sends the message");
+    run(&mut library, "").expect("the library sends the message");
 
     // With kubectl, and the Secret of the page.
     let argument = |name: &str, path: &Path| format!("--from-file={name}={}", path.display());
@@ -105,7 +105,7 @@ fn all_senders_publish_equal_messages() {
         let mut command = python(script);
         command.envs([("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", number)]);
         command.env("SERVICE_ACCOUNT", cli.folder());
-        run(command, "")
+        run(&mut command, "")
     };
     call(&project("docs/examples/create-message.py")).expect("the script creates the message");
     namespace.kubectl(&sent);

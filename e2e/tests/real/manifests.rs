@@ -26,7 +26,7 @@ fn folders(part: &str) -> Vec<String> {
 fn kustomize(kube: &Kube, folder: &Path) -> String {
     let mut kubectl = kube.kubectl();
     kubectl.arg("kustomize").arg(folder);
-    run(kubectl, "").unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    run(&mut kubectl, "").unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
 }
 
 /// Lets the API server check the manifests strictly, without storing them.
@@ -35,7 +35,7 @@ fn check(kube: &Kube, title: &str, manifests: &str) {
         manifests.split("\n---\n").filter(|document| !document.contains(&format!("apiVersion: {FOREIGN}"))).collect();
     let mut kubectl = kube.kubectl();
     kubectl.args(["apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-f", "-"]);
-    let output = run(kubectl, &own.join("\n---\n")).unwrap_or_else(|error| panic!("{title}: {error}"));
+    let output = run(&mut kubectl, &own.join("\n---\n")).unwrap_or_else(|error| panic!("{title}: {error}"));
     assert!(output.lines().count() >= own.len(), "{title}: {output}");
 }
 

@@ -131,7 +131,7 @@ fn trusts_ca_without_critical_constraints() {
         let mut openssl = Command::new("openssl");
         openssl.args(["req", "-x509", "-config", "req.cnf", "-newkey", "rsa:2048", "-nodes"]);
         openssl.args(arguments.split(' ')).current_dir(folder);
-        run(openssl, "").expect("a certificate is made");
+        run(&mut openssl, "").expect("a certificate is made");
     }
     let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"]
         .map(|name| std::fs::read_to_string(folder.join(name)).expect("openssl wrote it"));

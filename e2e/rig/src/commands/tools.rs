@@ -15,10 +15,7 @@ use super::say;
 pub(crate) fn run() -> Result<()> {
     timed("Kubernetes", || Ok(binaries()?.display().to_string()))?;
     timed("Node", || Ok(node_binaries()?.display().to_string()))?;
-    timed("Images", || {
-        let archives = images::archives()?;
-        Ok(archives.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" "))
-    })?;
+    timed("Images", || Ok(images::archives()?.map(|path| path.display().to_string()).join(" ")))?;
     timed("Python", || Ok(Python::get()?.interpreter().display().to_string()))?;
     timed("RabbitMQ", rig::broker::scripts)
 }

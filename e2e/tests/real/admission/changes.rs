@@ -100,11 +100,7 @@ fn accepts_updates_of_older_messages() {
     let kube = Kube::start().expect("an API server");
     kube.apply(&[project("crds/fedoramessages.yaml")]).expect("the CRD is accepted");
     let manifest = with("spec.message.headers", json!({"nothing": null})).to_string();
-    let kubectl = |arguments: &[&str], input: &str| {
-        let mut command = kube.kubectl();
-        command.args(arguments);
-        run(command, input)
-    };
+    let kubectl = |arguments: &[&str], input: &str| run(kube.kubectl().args(arguments), input);
     kubectl(&["create", "-f", "-"], &manifest).expect("the schema alone lets a null header through");
     let stored = kubectl(&["get", "fmsg", "hello", "-o", "jsonpath={.spec.message.headers}"], "");
     assert_eq!(stored.expect("it is stored"), r#"{"nothing":null}"#, "the operator must refuse it");

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::thread;
 
+use lapin::types::{AMQPValue, FieldTable};
 use rig::broker::Options;
 use rig::port::Port;
 use rig::proxy::Answer;
@@ -70,8 +71,10 @@ fn reports_failed_deliveries() {
         ("{web}", format!("localhost:{}", web.port())),
     ];
     let _heard = RawConsumer::start(usual, "heard.#");
-    let full = [("x-max-length", json!(0)), ("x-overflow", json!("reject-publish"))];
-    let _full = RawConsumer::start_with(usual, "full.#", &full);
+    let mut full = FieldTable::default();
+    full.insert("x-max-length".into(), AMQPValue::LongLongInt(0));
+    full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let _full = RawConsumer::start_with(usual, "full.#", full);
     let stuck = RawConsumer::start(usual, "stuck.#");
     stuck.suspend(usual);
 
@@ -112,11 +115,8 @@ fn deliver(
         manifests.extend(["---\n", &manifest_with(&name(*index), reference, set.clone()), "---\n"]);
     }
     let with_places = |flag: &String| places.iter().fold(flag.clone(), |flag, (name, place)| flag.replace(name, place));
-    let flags: Vec<String> = if flags.is_empty() {
-        ["--stg-amqp-url", "amqps://{nobody}/%2Fpubsub"].map(str::to_owned).iter().map(with_places).collect()
-    } else {
-        flags.iter().map(with_places).collect()
-    };
+    let usual = ["--stg-amqp-url", "amqps://{nobody}/%2Fpubsub"].map(str::to_owned);
+    let flags: Vec<String> = if flags.is_empty() { &usual } else { flags }.iter().map(with_places).collect();
     let _operator = Operator::start(&namespace, &flags.iter().map(String::as_str).collect::<Vec<_>>());
     // The operator runs already, so a deadline passes after the first attempt.
     namespace.create(&manifests);

@@ -15,7 +15,7 @@ const COLUMN: char = '\t';
 /// Waits until each message has the expected status, or until a deadline. Returns all statuses.
 ///
 /// `name` returns the message's name, `with_placeholders` puts placeholders into its text.
-pub fn wait<Input>(
+pub(super) fn wait<Input>(
     namespace: &TestNamespace,
     entries: &[&Entry<Input>],
     name: impl Fn(usize) -> String,
@@ -40,7 +40,7 @@ pub fn wait<Input>(
 }
 
 /// Waits until each message has the expected status, and asserts this. See [`wait`].
-pub fn assert_all<Input>(
+pub(super) fn assert_all<Input>(
     namespace: &TestNamespace,
     entries: &[Entry<Input>],
     name: impl Fn(usize) -> String,
@@ -71,7 +71,7 @@ fn statuses(namespace: &TestNamespace) -> BTreeMap<String, Outcome> {
 }
 
 /// Returns the condition that is true for a message with this reason.
-fn expected_condition(reason: &str) -> &'static str {
+pub fn expected_condition(reason: &str) -> &'static str {
     let reason =
         Reason::VARIANTS.iter().copied().find(|known| known.name() == reason).expect("a reason of the contract");
     match reason.then() {
