@@ -15,7 +15,7 @@ use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Then};
 use fedora_message::policy::retry::{Decision, deadline, limit};
 use fedora_message::state::{Facts, MessageState};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{Level, event};
 
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::CredentialsError;
@@ -94,7 +94,10 @@ impl Reconciler {
         };
         let identity = match self.identify(&object, &message).await {
             Ok(identity) => identity,
-            Err(outcome) => return Ok(Attempt { routing_key: Some(message.routing_key), ..outcome.into() }),
+            Err(outcome) => {
+                let outcome = self.explain_polls(&object, outcome);
+                return Ok(Attempt { routing_key: Some(message.routing_key), ..outcome.into() });
+            }
         };
         let request = DeliveryRequest {
             object: &object,
@@ -118,7 +121,7 @@ impl Reconciler {
 
     /// Reads the credentials from the Secrets that the message names.
     async fn identify(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Identity, Outcome> {
-        let secrets = self.secrets.read(&message.authentication).await?;
+        let secrets = self.secrets.read(&message.authentication, object.namespace()).await?;
         let material = select(&message.authentication, object.namespace(), &secrets)?;
         let (secret, now) = (message.authentication.certificate(), Utc::now());
         let credentials = self.credential_cache.credentials(&material, now).inspect_err(|error| {
@@ -134,6 +137,18 @@ impl Reconciler {
         Ok(Identity { credentials, secrets, warning })
     }
 
+    /// Says in the outcome that a changed Secret is noticed late, if too many Secrets are named.
+    fn explain_polls(&self, object: &FedoraMessage, outcome: Outcome) -> Outcome {
+        let waits = outcome.reason.then() == Then::AwaitSecret;
+        let bound = self.secrets.exceeded_bound(object.namespace(), &object.summary.secrets).filter(|_| waits);
+        match bound {
+            Some(bound) => {
+                outcome.with_warning(&format!("Its Secrets are only looked at now and then, because {bound}"))
+            }
+            None => outcome,
+        }
+    }
+
     /// Decides what follows from an attempt. Only a sent message's status is written at once.
     async fn settle(&self, job: &Job, attempt: Attempt, started: Instant) -> Next {
         let now = Utc::now();
@@ -141,6 +156,8 @@ impl Reconciler {
         let attempts = job.state.attempts.saturating_add(counts).min(MAX_ATTEMPTS);
         let outcome = limit(&job.message, attempts, attempt.outcome);
         let backoff = (outcome.reason.then() == Then::Backoff).then(|| backoff::delay(attempts, fastrand::f64()));
+        let poll = (outcome.reason.then() == Then::AwaitSecret)
+            .then(|| self.secrets.next_poll(job.message.namespace(), &job.message.summary.secrets));
         let facts = Facts {
             routing_key: attempt.routing_key.as_deref(),
             attempts,
@@ -148,7 +165,8 @@ impl Reconciler {
             mode: attempt.mode,
         };
         let state = job.state.next(&job.message, &outcome, &facts, now);
-        log(&job.message, &state, started.elapsed());
+        let unchanged = state == job.state && !job.unwritten;
+        log(&job.message, &state, started.elapsed(), unchanged);
         self.metrics.count_attempt(&AttemptRecord {
             environment: job.message.environment(),
             mode: attempt.mode,
@@ -163,10 +181,10 @@ impl Reconciler {
         }
         let deadline = if state.is_finished() { None } else { deadline(&job.message, &state, now) };
         let due = backoff.into_iter().chain(deadline.map(|at| at - now)).min().map(after);
+        let due = due.into_iter().chain(poll.flatten()).min();
         if state.is_sent() {
             return self.record(job, state, due).await;
         }
-        let unchanged = state == job.state && !job.unwritten;
         let write = if unchanged { Write::Done } else { Write::Queued };
         Next::Settled { state, write, due }
     }
@@ -208,18 +226,24 @@ fn after(delay: TimeDelta) -> Instant {
     now.checked_add(delay.to_std().unwrap_or_default()).unwrap_or(now + FAR_FUTURE)
 }
 
-/// Writes one line for each outcome.
-fn log(message: &FedoraMessage, state: &MessageState, took: Duration) {
-    info!(
-        namespace = message.namespace(),
-        name = message.name(),
-        uid = message.uid(),
-        env = message.environment().map_or("", |environment| environment.name()),
-        topic = state.routing_key.as_deref().unwrap_or_default(),
-        attempt = state.attempts,
-        reason = state.reason.map_or("", |reason| reason.name()),
-        milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        "{}",
-        state.message
-    );
+/// Writes one line for each outcome. One that is as before says nothing new.
+fn log(message: &FedoraMessage, state: &MessageState, took: Duration, unchanged: bool) {
+    macro_rules! log {
+        ($level:expr) => {
+            event!(
+                $level,
+                namespace = message.namespace(),
+                name = message.name(),
+                uid = message.uid(),
+                env = message.environment().map_or("", |environment| environment.name()),
+                topic = state.routing_key.as_deref().unwrap_or_default(),
+                attempt = state.attempts,
+                reason = state.reason.map_or("", |reason| reason.name()),
+                milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "{}",
+                state.message
+            )
+        };
+    }
+    if unchanged { log!(Level::DEBUG) } else { log!(Level::INFO) }
 }

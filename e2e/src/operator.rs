@@ -61,6 +61,20 @@ impl Operator {
         operator
     }
 
+    /// Starts an operator for these namespaces and the shared broker with a soft and a hard limit of
+    /// open files, and waits until it is ready.
+    pub fn with_file_limits(soft: u32, hard: u32, namespaces: &[&TestNamespace]) -> Self {
+        let names: Vec<&str> = namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
+        let arguments = ["--watch-namespaces", &names.join(",")];
+        let command = command(&shared().kube.kubeconfig(), &shared().broker.url(), &arguments, DEBUG);
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={soft}:{hard}")).arg(command.get_program()).args(command.get_args());
+        limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let operator = Self::spawn(limited);
+        operator.wait_ready();
+        operator
+    }
+
     fn spawn(mut command: Command) -> Self {
         let (guard, port) = (Guard::new("operator").expect("a guard"), Port::reserve().expect("a free port"));
         command.args(["--admin-address", &format!("127.0.0.1:{}", port.number())]);
@@ -132,6 +146,12 @@ impl Operator {
     /// Returns the peak of the resident memory, in bytes.
     pub fn peak(&self) -> usize {
         process_status(self.pid, "VmHWM:") * 1024
+    }
+
+    /// Returns the number of open files and sockets. Only root can count those of a process that
+    /// can't be debugged.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
     }
 
     /// Freezes the operator (SIGSTOP).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use http::header::ACCEPT;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -37,7 +38,7 @@ pub(crate) struct Requests(Arc<Mutex<Vec<String>>>);
 
 impl Requests {
     /// Returns the requests since the last call. Each is given as its method, or as `watch` and its
-    /// version.
+    /// version, and as `metadata` if it is only for that.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock())
     }
@@ -63,9 +64,11 @@ fn parameter<'a>(request: &'a Request<Body>, name: &str) -> Option<&'a str> {
 }
 
 fn describe(request: &Request<Body>) -> String {
+    let accepts = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let metadata = if accepts.contains("as=PartialObjectMetadata;") { " metadata" } else { "" };
     match parameter(request, "watch") {
-        Some(_) => format!("watch {}", parameter(request, "resourceVersion").unwrap_or_default()),
-        None => request.method().to_string(),
+        Some(_) => format!("watch{metadata} {}", parameter(request, "resourceVersion").unwrap_or_default()),
+        None => format!("{}{metadata}", request.method()),
     }
 }
 

@@ -165,12 +165,16 @@ where
 }
 
 /// Returns the object of this name in the list at `path`, or nothing if there is none.
-pub(super) async fn get_at<K: DeserializeOwned>(
-    client: &Client,
-    path: &str,
-    name: &str,
-) -> Result<Option<K>, ListError> {
-    let request = Request::new(path).get(name, &GetParams::default()).map_err(Error::BuildRequest)?;
+///
+/// Reads only the metadata if `K` has no more.
+pub(super) async fn get_at<K>(client: &Client, path: &str, name: &str) -> Result<Option<K>, ListError>
+where
+    K: DeserializeOwned + Resource<DynamicType = ()>,
+{
+    let (request, parameters) = (Request::new(path), GetParams::default());
+    let request =
+        if K::metadata_api() { request.get_metadata(name, &parameters) } else { request.get(name, &parameters) };
+    let request = request.map_err(Error::BuildRequest)?;
     match answer(client.request(request)).await {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.code() == Some(404) => Ok(None),

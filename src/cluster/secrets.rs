@@ -1,21 +1,37 @@
 //! Reads and watches only the Secrets that pending messages name, each by its name and never as a
 //! list. The first message that names a Secret pays for a read, the others for none.
+//!
+//! A watch brings only the metadata. The contents are read once for each version, for the first
+//! message that may use them, and only the keys that messages use are kept.
+//!
+//! The number of watches is bounded, for each namespace and in all. A message whose Secret is beyond
+//! the bound reads it at each attempt, and looks again from time to time.
 
-use std::collections::HashMap;
+mod pacer;
+mod reader;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use fedora_message::bounds::{
+    MAX_SECRET_READS, MAX_WATCHED_SECRETS, MAX_WATCHED_SECRETS_PER_NAMESPACE, MIN_SECRET_POLL, SECRET_POLL_GAP,
+};
 use fedora_message::message::authentication::{Authentication, SecretName};
-use fedora_message::message::secret::{Secret, SecretError};
+use fedora_message::message::secret::{Secret, SecretError, SecretMetadata, SecretVersion, used_keys};
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
 
-use super::list::ListError;
-use super::watch::{ObjectState, WatchKind, Watches};
+pub use self::reader::SecretChange;
+use self::reader::{Content, Known, KubeMetadata, Reader, explain};
+use super::list::{self, ListError};
+use super::watch::Watches;
+use crate::log_throttle::LogThrottle;
 
 /// The first read of a Secret may take this time, and so may a read after a connection has died
 /// silently.
@@ -23,46 +39,18 @@ const FIRST_READ: Duration = Duration::from_secs(10);
 /// A Secret is watched for this time after it was last needed, so that messages that come one by
 /// one don't read it one by one.
 const KEEP: Duration = Duration::from_mins(5);
+/// The contents of a Secret are kept with so many keys at most. More than three are used only if
+/// messages name different keys of one Secret.
+const MAX_KEYS: usize = 32;
 
-/// The last known state of a Secret.
-#[derive(Clone)]
-struct Known {
-    content: Content,
-    /// The number of silent connections that the monitor knew when the read began. If it knows more
-    /// now, the content may be out of date.
-    silences: u64,
-}
-
-#[derive(Clone)]
-enum Content {
-    NotYet,
-    Is(Option<Arc<Secret>>),
-    Failed(String),
-}
-
-impl Content {
-    /// Returns true if both are the same version of the same Secret, or both are absent.
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Is(Some(a)), Self::Is(Some(b))) => a.version == b.version,
-            (Self::Is(a), Self::Is(b)) => a.is_none() && b.is_none(),
-            (Self::Failed(a), Self::Failed(b)) => a == b,
-            _ => false,
-        }
-    }
-}
-
-impl Known {
-    /// Returns true if this can be used while the monitor knows so many silent connections.
-    fn is_current(&self, silences: u64) -> bool {
-        self.silences >= silences && !matches!(self.content, Content::NotYet)
-    }
-}
-
+/// A Secret that is watched.
 struct Watched {
     known: watch::Sender<Known>,
+    contents: Arc<CachedContents>,
     task: AbortHandle,
     used: Instant,
+    /// The namespace of the message that named it first. It counts against the bound of this one.
+    namespace: String,
 }
 
 impl Drop for Watched {
@@ -71,38 +59,162 @@ impl Drop for Watched {
     }
 }
 
+/// The contents of one Secret. The job that reads them holds the lock, and others use the result.
+#[derive(Default)]
+struct CachedContents {
+    contents: tokio::sync::Mutex<Contents>,
+    /// True if the last read failed.
+    is_unread: AtomicBool,
+}
+
+#[derive(Default)]
+struct Contents {
+    /// The version that the watch had reported before they were read. They may be newer.
+    version: Option<SecretVersion>,
+    /// The keys that were looked for.
+    keys: BTreeSet<String>,
+    secret: Option<Arc<Secret>>,
+}
+
+impl CachedContents {
+    /// Drops the contents, unless they are being read.
+    fn forget(&self) {
+        if let Ok(mut contents) = self.contents.try_lock() {
+            *contents = Contents::default();
+        }
+    }
+}
+
+impl Contents {
+    fn is_of(&self, version: &SecretVersion) -> bool {
+        let read = self.secret.as_ref().map(|secret| &secret.metadata.version);
+        self.version.as_ref() == Some(version) || read == Some(version)
+    }
+}
+
+/// Logs missing permissions.
+#[derive(Default)]
+struct Failures(Mutex<LogThrottle>);
+
+impl Failures {
+    /// Explains why a Secret can't be read. Logs it if the operator lacks a permission.
+    fn explain(&self, secret: &SecretName, error: &ListError) -> String {
+        let detail = explain(error);
+        // One line for all Secrets: users decide how many they name.
+        if let Some(code @ (401 | 403)) = error.code()
+            && self.0.lock().is_due(&code.to_string(), Instant::now().into_std())
+        {
+            warn!("Secret {secret} can't be read: {detail}");
+        }
+        detail
+    }
+}
+
 /// The Secrets that messages name.
 pub struct Secrets {
     watches: Watches,
     watched: Mutex<HashMap<SecretName, Watched>>,
-    on_change: Arc<dyn Fn(SecretName) + Send + Sync>,
+    /// The last time that was given to a message to look for its Secret, by namespace.
+    polls: Mutex<HashMap<String, Instant>>,
+    reads: Semaphore,
+    failures: Arc<Failures>,
+    on_change: Arc<dyn Fn(SecretChange) + Send + Sync>,
 }
 
 impl Secrets {
     /// Creates the Secrets, of which none is watched yet. They call `on_change` when a watched
-    /// Secret appears, changes or disappears.
-    pub fn new(watches: Watches, on_change: impl Fn(SecretName) + Send + Sync + 'static) -> Self {
-        Self { watches, watched: Mutex::default(), on_change: Arc::new(on_change) }
+    /// Secret appears, changes or disappears: at once, and then less and less often if it goes on.
+    pub fn new(watches: Watches, on_change: impl Fn(SecretChange) + Send + Sync + 'static) -> Self {
+        Self {
+            watches,
+            watched: Mutex::default(),
+            polls: Mutex::default(),
+            reads: Semaphore::new(MAX_SECRET_READS),
+            failures: Arc::default(),
+            on_change: Arc::new(on_change),
+        }
     }
 
-    /// Returns the Secrets that `authentication` names, in its order, with `None` for one that does
-    /// not exist.
-    pub async fn read(&self, authentication: &Authentication) -> Result<Vec<Option<Arc<Secret>>>, SecretError> {
+    /// Returns the Secrets that `authentication` of a message in `namespace` names, in its order.
+    /// `None` stands for one that does not exist, or that its owner does not let the message use.
+    pub async fn read(
+        &self,
+        authentication: &Authentication,
+        namespace: &str,
+    ) -> Result<Vec<Option<Arc<Secret>>>, SecretError> {
         let mut secrets = Vec::with_capacity(3);
         for name in authentication.secrets() {
-            secrets.push(self.read_one(name).await?);
+            let keys = used_keys(authentication, name);
+            let secret = self.read_one(name, namespace, &keys).await;
+            secrets.push(secret.map_err(|detail| SecretError::Unreadable { secret: name.clone(), detail })?);
         }
         Ok(secrets)
     }
 
-    /// Ends the watches on Secrets that are not needed any more.
-    pub fn release(&self, is_needed: impl Fn(&SecretName) -> bool) {
-        self.watched.lock().retain(|name, watched| watched.used.elapsed() < KEEP || is_needed(name));
+    /// Returns when a message in `namespace` that waits for one of these Secrets has to look again
+    /// by itself. Returns nothing if changes of the Secrets wake it.
+    pub fn next_poll(&self, namespace: &str, secrets: &[SecretName]) -> Option<Instant> {
+        let wakes = {
+            let watched = self.watched.lock();
+            secrets.iter().all(|name| {
+                watched.get(name).is_some_and(|watched| !watched.contents.is_unread.load(Ordering::Relaxed))
+            })
+        };
+        if wakes {
+            return None;
+        }
+        let (mut polls, earliest) = (self.polls.lock(), Instant::now() + MIN_SECRET_POLL);
+        let at = polls.get(namespace).map_or(earliest, |last| earliest.max(*last + SECRET_POLL_GAP));
+        polls.insert(namespace.to_owned(), at);
+        Some(at)
     }
 
-    async fn read_one(&self, name: &SecretName) -> Result<Option<Arc<Secret>>, SecretError> {
+    /// Returns which bound keeps one of these Secrets from being watched, for people.
+    pub fn exceeded_bound(&self, namespace: &str, secrets: &[SecretName]) -> Option<String> {
+        let watched = self.watched.lock();
+        if secrets.iter().all(|name| watched.contains_key(name)) {
+            return None;
+        }
+        Some(if is_full(&watched, namespace) {
+            format!("messages of namespace {namespace} name more than {MAX_WATCHED_SECRETS_PER_NAMESPACE} Secrets")
+        } else {
+            format!("messages name more than {MAX_WATCHED_SECRETS} Secrets in all")
+        })
+    }
+
+    /// Ends the watches on Secrets that no message has used for a while and that are not `needed`.
+    pub fn release(&self, needed: impl FnOnce() -> HashSet<SecretName>) {
+        let now = Instant::now();
+        self.polls.lock().retain(|_, last| *last > now);
+        let mut watched = self.watched.lock();
+        let is_idle = |watched: &Watched| watched.used + KEEP < now;
+        if watched.values().any(is_idle) {
+            let needed = needed();
+            watched.retain(|name, watched| !is_idle(watched) || needed.contains(name));
+        }
+    }
+
+    async fn read_one(&self, name: &SecretName, namespace: &str, keys: &[&str]) -> Result<Option<Arc<Secret>>, String> {
+        let Some((known, contents)) = self.watch(name, namespace) else {
+            let SecretName { namespace: of, name: secret } = name;
+            let metadata: Option<KubeMetadata> = self.get(name, list::get(self.watches.client(), of, secret)).await?;
+            let metadata = metadata.map(|secret| SecretMetadata::from(secret.metadata));
+            return match metadata.filter(|metadata| metadata.allows(name, namespace)) {
+                Some(_) => self.get_contents(name, &keys.iter().copied().collect()).await,
+                None => Ok(None),
+            };
+        };
+        match self.current(&known).await? {
+            Some(metadata) if metadata.allows(name, namespace) => {
+                self.contents(name, &metadata.version, &known, &contents, keys).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns what is known of a watched Secret now.
+    async fn current(&self, known: &watch::Sender<Known>) -> Result<Option<Arc<SecretMetadata>>, String> {
         let silences = self.watches.monitor().silences();
-        let known = self.watch(name);
         let mut reader = known.subscribe();
         if timeout(FIRST_READ, reader.wait_for(|known| known.is_current(silences))).await.is_err() {
             // The first answer then changes what is known, which wakes the messages that waited for
@@ -115,127 +227,93 @@ impl Secrets {
                 silent
             });
         }
-        let unread = |detail| SecretError::Unreadable { secret: name.clone(), detail };
         match known.borrow().content.clone() {
-            Content::Is(secret) => Ok(secret),
-            Content::Failed(detail) => Err(unread(detail)),
-            Content::NotYet => Err(unread("the watch has ended".to_owned())),
+            Content::Is(metadata) => Ok(metadata),
+            Content::Failed(detail) => Err(detail),
+            Content::NotYet => Err("the watch has ended".to_owned()),
         }
     }
 
-    fn watch(&self, name: &SecretName) -> watch::Sender<Known> {
-        let mut watched = self.watched.lock();
-        let entry = watched.entry(name.clone()).or_insert_with(|| {
+    /// Returns the contents of this version of a watched Secret, or newer ones.
+    async fn contents(
+        &self,
+        name: &SecretName,
+        version: &SecretVersion,
+        known: &watch::Sender<Known>,
+        cached: &CachedContents,
+        keys: &[&str],
+    ) -> Result<Option<Arc<Secret>>, String> {
+        let mut contents = cached.contents.lock().await;
+        let is_current = contents.is_of(version);
+        if is_current && keys.iter().all(|key| contents.keys.contains(*key)) {
+            return Ok(contents.secret.clone());
+        }
+        let mut wanted: BTreeSet<&str> = keys.iter().copied().collect();
+        if is_current && contents.keys.len() < MAX_KEYS {
+            wanted.extend(contents.keys.iter().map(String::as_str));
+        }
+        let read = self.get_contents(name, &wanted).await;
+        cached.is_unread.store(read.is_err(), Ordering::Relaxed);
+        let (secret, keys) = (read?, wanted.into_iter().map(str::to_owned).collect());
+        let read = Contents { version: Some(version.clone()), keys, secret: secret.clone() };
+        // If the Secret has changed since, nobody would use these contents any more.
+        let is_current = matches!(&known.borrow().content, Content::Is(Some(now)) if read.is_of(&now.version));
+        *contents = if is_current { read } else { Contents::default() };
+        Ok(secret)
+    }
+
+    async fn get_contents(&self, name: &SecretName, keys: &BTreeSet<&str>) -> Result<Option<Arc<Secret>>, String> {
+        let secret: Option<KubeSecret> =
+            self.get(name, list::get(self.watches.client(), &name.namespace, &name.name)).await?;
+        Ok(secret.map(|secret| {
+            let mut secret = Secret::from(secret);
+            secret.keep(keys);
+            Arc::new(secret)
+        }))
+    }
+
+    /// Makes a request, of which there are few at the same time.
+    async fn get<T>(
+        &self,
+        name: &SecretName,
+        request: impl Future<Output = Result<T, ListError>>,
+    ) -> Result<T, String> {
+        let answer = async {
+            let _permit = self.reads.acquire().await;
+            request.await
+        };
+        let answer = timeout(FIRST_READ, answer).await.unwrap_or(Err(ListError::Silent));
+        answer.map_err(|error| self.failures.explain(name, &error))
+    }
+
+    /// Returns what is known of a Secret that is watched from now on, unless too many are.
+    fn watch(&self, name: &SecretName, namespace: &str) -> Option<(watch::Sender<Known>, Arc<CachedContents>)> {
+        let mut all = self.watched.lock();
+        if !all.contains_key(name) && (all.len() >= MAX_WATCHED_SECRETS || is_full(&all, namespace)) {
+            return None;
+        }
+        let watched = all.entry(name.clone()).or_insert_with(|| {
             let known = watch::Sender::new(Known { content: Content::NotYet, silences: 0 });
-            let reader = Reader { name: name.clone(), known: known.clone(), on_change: self.on_change.clone() };
-            let task = tokio::spawn(reader.run(self.watches.clone())).abort_handle();
-            Watched { known, task, used: Instant::now() }
-        });
-        entry.used = Instant::now();
-        entry.known.clone()
-    }
-}
-
-/// Keeps what is known about one Secret up to date.
-struct Reader {
-    name: SecretName,
-    known: watch::Sender<Known>,
-    on_change: Arc<dyn Fn(SecretName) + Send + Sync>,
-}
-
-impl Reader {
-    /// Reads and watches the Secret until the task is aborted.
-    async fn run(self, watches: Watches) {
-        let SecretName { namespace, name } = &self.name;
-        let mut watch = watches.object::<KubeSecret>(WatchKind::Secrets, namespace, name);
-        loop {
-            let content = match watch.next().await {
-                Ok(ObjectState::Present(secret)) => Content::Is(Some(Arc::new((*secret).into()))),
-                Ok(ObjectState::Absent(_)) => Content::Is(None),
-                Err(error) => {
-                    let detail = explain(&error);
-                    debug!("Secret {} is not up to date: {detail}", self.name);
-                    // The last answer is still the best that is known.
-                    if matches!(self.known.borrow().content, Content::Is(_)) {
-                        continue;
-                    }
-                    Content::Failed(detail)
-                }
+            let contents = Arc::<CachedContents>::default();
+            let reader = Reader {
+                name: name.clone(),
+                known: known.clone(),
+                contents: contents.clone(),
+                failures: self.failures.clone(),
+                on_change: self.on_change.clone(),
             };
-            self.learn(Known { content, silences: watch.silences_at_read() });
-        }
-    }
-
-    fn learn(&self, now: Known) {
-        let before = self.known.send_replace(now).content;
-        if !matches!(before, Content::NotYet) && !before.is_same(&self.known.borrow().content) {
-            (self.on_change)(self.name.clone());
-        }
+            let task = tokio::spawn(reader.run(self.watches.clone())).abort_handle();
+            Watched { known, contents, task, used: Instant::now(), namespace: namespace.to_owned() }
+        });
+        watched.used = Instant::now();
+        Some((watched.known.clone(), watched.contents.clone()))
     }
 }
 
-fn explain(error: &ListError) -> String {
-    match error.code() {
-        Some(403) => {
-            "the operator is not allowed to read and watch Secrets of this namespace: bind its ServiceAccount to its role there"
-                .to_owned()
-        }
-        _ => error.to_string(),
-    }
+/// Returns true if as many Secrets are watched for this namespace as may be.
+fn is_full(watched: &HashMap<SecretName, Watched>, namespace: &str) -> bool {
+    watched.values().filter(|watched| watched.namespace == namespace).count() >= MAX_WATCHED_SECRETS_PER_NAMESPACE
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::cluster::fake_api::{self, Reply};
-    use crate::cluster::watch::WatchMonitor;
-
-    fn secret(version: &str) -> Value {
-        json!({"metadata": {"name": "s", "namespace": "n", "uid": "u", "resourceVersion": version}})
-    }
-
-    fn authentication() -> Authentication {
-        Authentication::One(SecretName { namespace: "n".to_owned(), name: "s".to_owned() })
-    }
-
-    fn versions(read: Result<Vec<Option<Arc<Secret>>>, SecretError>) -> Result<Vec<Option<String>>, String> {
-        let version = |secret: &Arc<Secret>| secret.version.resource_version().to_owned();
-        let read = read.map_err(|error| error.to_string())?;
-        Ok(read.iter().map(|secret| secret.as_ref().map(version)).collect())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn reads_a_secret_again_after_silence() {
-        let replies = [
-            Reply::Json(secret("1")),
-            Reply::SilentAfter(vec![]),
-            Reply::Json(secret("2")),
-            Reply::SilentAfter(vec![]),
-        ];
-        let (client, requests) = fake_api::client(replies);
-        let watches = Watches::new(client, WatchMonitor::default());
-        let secrets = Secrets::new(watches.clone(), drop);
-        for _ in 0..2 {
-            assert_eq!(versions(secrets.read(&authentication()).await), Ok(vec![Some("1".to_owned())]));
-        }
-        tokio::task::yield_now().await;
-        watches.monitor().report_silence();
-        for _ in 0..2 {
-            assert_eq!(versions(secrets.read(&authentication()).await), Ok(vec![Some("2".to_owned())]));
-        }
-        assert_eq!(requests.take()[..3], ["GET", "watch 1", "GET"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn uses_no_old_secret_while_the_api_server_is_silent() {
-        let (client, _) = fake_api::client([Reply::Json(secret("1")), Reply::SilentAfter(vec![])]);
-        let watches = Watches::new(client, WatchMonitor::default());
-        let secrets = Secrets::new(watches.clone(), drop);
-        assert_eq!(versions(secrets.read(&authentication()).await), Ok(vec![Some("1".to_owned())]));
-        watches.monitor().report_silence();
-        let error = versions(secrets.read(&authentication()).await).expect_err("it is silent");
-        assert!(error.contains("the API server does not answer"), "{error}");
-    }
-}
+mod tests;

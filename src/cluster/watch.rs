@@ -319,7 +319,12 @@ impl<K: Watched> Watch<K> {
         }
         let seconds = fastrand::u32(REQUEST_SECONDS);
         let end = Instant::now() + Duration::from_secs(seconds.into());
-        let request = Request::new(self.source.path()).watch(&self.source.parameters(seconds), &version);
+        let (request, parameters) = (Request::new(self.source.path()), self.source.parameters(seconds));
+        let request = if K::metadata_api() {
+            request.watch_metadata(&parameters, &version)
+        } else {
+            request.watch(&parameters, &version)
+        };
         let request = request.map_err(Error::BuildRequest)?;
         let events = answer(self.client.request_events::<K>(request)).await?.boxed();
         self.heartbeat.beat();
@@ -367,8 +372,7 @@ impl<K: Watched> Watch<K> {
     /// A request failed.
     fn fail(&mut self, error: &ListError) {
         if error.code().is_some() {
-            // A refusal is an answer.
-            self.heartbeat.beat();
+            self.heartbeat.beat_refused();
         }
         self.count_failure();
         match std::mem::replace(&mut self.position, Position::Unread) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kube::Client;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -53,6 +54,7 @@ const MAX_REPORT_REQUESTS: usize = 16;
 #[must_use]
 pub fn main(arguments: RunArgs) -> ExitCode {
     start_log(arguments.log_format);
+    raise_file_limit();
     let schemas = match SchemaFile::open(arguments.schemas.settings()) {
         Ok(schemas) => Arc::new(schemas),
         Err(error) => return super::misused(&error.to_string()),
@@ -99,7 +101,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let wake = move |event| drop(wake.send(event));
     let wake_secret = wake.clone();
     let reconciler = Reconciler {
-        secrets: Secrets::new(watches.clone(), move |secret| wake_secret(Wake::Secret(secret))),
+        secrets: Secrets::new(watches.clone(), move |change| wake_secret(Wake::Secret(change))),
         events: Events::new(client.clone(), election.me.clone()),
         statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into())),
         refetcher: Refetcher::new(client.clone()),
@@ -132,6 +134,15 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
     ended.map_err(|error| format!("internal error: {error}. Please report this bug"))
+}
+
+/// Lets the process open as many files as it may. Containers often begin with 1,024, and may have
+/// many times as many.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files can't be raised");
+    }
 }
 
 /// Warns if the CRD is old: the API server would drop unknown fields from statuses.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use chrono::Utc;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::Environment;
-use fedora_message::message::authentication::SecretName;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::{oneshot, watch};
@@ -22,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use self::queue::{Job, Next, Queue, Scope, Uid};
 use crate::cluster::leader_election::Leadership;
+use crate::cluster::secrets::SecretChange;
 use crate::cluster::watch::{self as cluster_watch, Event};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{AGES, Report};
@@ -42,7 +42,7 @@ pub enum Wake {
     /// The environment's broker is back.
     Environment(Environment),
     /// The Secret has appeared or changed.
-    Secret(SecretName),
+    Secret(SecretChange),
 }
 
 /// A request for a report. The answer shows that the loop runs.
@@ -117,12 +117,14 @@ where
             Ok(()) = leadership.changed(), if deadline.is_none() => {}
             Some(wake) = wakes.recv() => match wake {
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),
-                Wake::Secret(secret) => pending.queue.wake_secret(&secret),
+                Wake::Secret(change) => {
+                    pending.queue.wake_secret(&change.secret, |namespace| change.concerns(namespace));
+                }
             },
             // The requester may have timed out, so the error is ignored.
             Some(request) = requests.recv() => drop(request.send(pending.report(&reconciler))),
             _ = maintenance.tick() => {
-                reconciler.secrets.release(|secret| pending.queue.needs(secret));
+                reconciler.secrets.release(|| pending.queue.needed_secrets());
                 let unsent = reconciler.delivery.pods().and_then(|_| pending.unsent());
                 tokio::spawn(maintain(reconciler.clone(), unsent));
             }

@@ -23,11 +23,11 @@ pub const MAX_SECRET_BYTES: usize = 256 * 1024;
 pub const MAX_SECRET_READS: usize = 4;
 
 /// A message whose Secret is beyond the bound of watches looks for it again after this time at the
-/// earliest. It is short enough for a user who waits, and long beside the backoffs of API servers.
-pub const MIN_SECRET_POLL: Duration = Duration::from_mins(1);
+/// earliest. A user who has just created the Secret hardly notices.
+pub const MIN_SECRET_POLL: Duration = Duration::from_secs(10);
 
 /// The messages of one namespace that look for Secrets beyond the bound of watches do so at least
-/// this time apart: 20 times a second. A thousand messages take a minute, and an API server answers
+/// this time apart: 20 times a second. A thousand messages take 50 seconds. An API server answers
 /// some thousand such requests a second.
 pub const SECRET_POLL_GAP: Duration = Duration::from_millis(50);
 

@@ -9,7 +9,7 @@ use rig::kube::Process;
 use serde_json::{Value, json};
 
 use crate::ledger::{IN_FLIGHT, Ledger};
-use e2e::{Operator, TestNamespace, install, let_fault_last, message, numbered, project, shared};
+use e2e::{Operator, TestNamespace, install, let_fault_last, message, numbered, project, read, shared};
 
 /// The operator detects within this time that the API server has lost the recent past.
 const RECOVERY: Duration = Duration::from_mins(3);
@@ -159,6 +159,35 @@ fn overloaded() {
     ledger.create_rest();
     operator.wait_for_log("429 Too Many Requests");
     ledger.close(&shared().broker, 0);
+}
+
+/// An administrator takes the permission for the Secrets away, to stop the use of a certificate.
+#[test]
+fn secrets_forbidden() {
+    let kube = start();
+    let namespace = TestNamespace::on(&kube, "api-no-secrets");
+    namespace.store_certificate(&shared().broker, "publisher");
+    let rules: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rights.yaml")).expect("YAML");
+    let rules = rules[0]["rules"].as_array().expect("rules").iter().cloned();
+    let (secrets, others): (Vec<Value>, Vec<Value>) = rules.partition(|rule| rule["resources"][0] == "secrets");
+    namespace.grant("operator", "others", &json!(others));
+    namespace.grant("operator", "secrets", &json!(secrets));
+    let user = kube.kubeconfig_for("operator").expect("a user");
+    let operator = Operator::launch_ready(&user, &shared().broker.url(), &["--watch-namespaces", &namespace.name]);
+    let send = |name: &str, reason: &str| {
+        namespace.apply(&message(name, "api-no-secrets", ""));
+        namespace.wait_for_reason(name, reason)["message"].to_string()
+    };
+    send("before", "Sent");
+    namespace.kubectl(&["delete", "rolebinding", "secrets-operator"]);
+    // This ends the open watch.
+    kube.restart(Process::ApiServer).expect("the API server starts again");
+    operator.wait_for_log("WARN fedora_message_operator::cluster::secrets: Secret api-no-secrets");
+    let status = send("after", "SecretNotFound");
+    let expected = "could not be read: the operator is not allowed to read and watch Secrets of this namespace";
+    assert!(status.contains(expected), "{status}");
+    namespace.grant("operator", "secrets", &json!(secrets));
+    namespace.wait_for_reason("after", "Sent");
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod broker;
 mod clock;
 mod ledger;
 mod operator;
+mod tenant;

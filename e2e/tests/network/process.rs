@@ -15,7 +15,9 @@ pub struct Usage {
 
 /// Measures an operator.
 pub fn usage(operator: &Operator) -> Usage {
-    // Only root may count the files of a process that can't be debugged.
-    let files = std::fs::read_dir(format!("/proc/{}/fd", operator.pid)).map_or(0, Iterator::count);
-    Usage { threads: process_status(operator.pid, "Threads:"), files, memory: operator.resident() >> 20 }
+    Usage {
+        threads: process_status(operator.pid, "Threads:"),
+        files: operator.open_files(),
+        memory: operator.resident() >> 20,
+    }
 }

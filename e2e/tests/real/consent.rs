@@ -87,6 +87,36 @@ fn withdrawn_consent_stops_messages() {
     guest.wait_for_reason("late", "Sent");
 }
 
+/// Returns what `/metrics` and the log tell everybody about attempts without a Secret.
+fn failed_attempts(operator: &Operator) -> (Vec<String>, usize) {
+    let (_, page) = operator.http_get("/metrics").expect("metrics");
+    let counts = page.lines().filter(|line| line.contains("attempts_total") && line.contains("SecretNotFound"));
+    (counts.map(str::to_owned).collect(), operator.count_in_log("SecretNotFound"))
+}
+
+/// Many messages that name a Secret would show each of its changes in the metrics and the log.
+#[test]
+fn changes_of_denied_secret_are_invisible() {
+    let (guest, owner, operator) = set_up();
+    let names: Vec<String> = (0..17).map(|n| format!("spy{n}")).collect();
+    guest.apply(&names.iter().map(|name| naming(&owner, name, "certs")).collect::<String>());
+    for name in &names {
+        guest.wait_for_reason(name, "SecretNotFound");
+    }
+    let before = failed_attempts(&operator);
+    assert!(!before.0.is_empty(), "they are counted");
+    owner.allow("somebody");
+    owner.kubectl(&["delete", "secret", "certs"]);
+    owner.store_certificate(&shared().broker, "publisher");
+    owner.allow("somebody, else");
+    // The operator sees this change after all others.
+    owner.allow(&guest.name);
+    for name in &names {
+        guest.wait_for_reason(name, "Sent");
+    }
+    assert_eq!(failed_attempts(&operator), before);
+}
+
 #[test]
 fn denied_takes_as_long_as_absent() {
     const COUNT: usize = 20;

@@ -92,8 +92,9 @@ impl WatchMonitor {
         let mut watches = self.0.watches.lock();
         watches.last_id += 1;
         let id = watches.last_id;
-        watches.last_heard.insert(id, (kind, Instant::now()));
-        Heartbeat { monitor: self.clone(), kind, id }
+        let now = Instant::now();
+        watches.last_heard.insert(id, (kind, now));
+        Heartbeat { monitor: self.clone(), kind, id, last_success: now }
     }
 }
 
@@ -108,6 +109,7 @@ pub(crate) struct Heartbeat {
     monitor: WatchMonitor,
     kind: WatchKind,
     id: u64,
+    last_success: Instant,
 }
 
 impl Heartbeat {
@@ -116,8 +118,19 @@ impl Heartbeat {
         self.kind
     }
 
-    /// The watch has heard from the API server.
-    pub(super) fn beat(&self) {
+    /// Returns when the API server last gave the watch what it asked for.
+    pub(super) fn last_success(&self) -> Instant {
+        self.last_success
+    }
+
+    /// The API server has given the watch what it asked for.
+    pub(super) fn beat(&mut self) {
+        self.last_success = Instant::now();
+        self.beat_refused();
+    }
+
+    /// The API server has refused a request, which is an answer too.
+    pub(super) fn beat_refused(&self) {
         if let Some((_, heard)) = self.monitor.0.watches.lock().last_heard.get_mut(&self.id) {
             *heard = Instant::now();
         }
@@ -142,7 +155,7 @@ mod tests {
             ages.into_iter().map(|(kind, age)| (kind.name(), age >= Duration::from_secs(later))).collect()
         };
         assert_eq!(kinds(0), []);
-        let messages = monitor.register(WatchKind::Messages);
+        let mut messages = monitor.register(WatchKind::Messages);
         let secrets = [WatchKind::Secrets; 2].map(|kind| monitor.register(kind));
         assert_eq!(kinds(5), [("messages", true), ("secrets", true)]);
         drop(secrets);
@@ -154,7 +167,7 @@ mod tests {
     #[test]
     fn reports_the_most_silent_watch() {
         let monitor = WatchMonitor::default();
-        let watches = [WatchKind::Secrets; 2].map(|kind| monitor.register(kind));
+        let mut watches = [WatchKind::Secrets; 2].map(|kind| monitor.register(kind));
         let later = Instant::now() + Duration::from_secs(9);
         watches[0].beat();
         assert!(monitor.ages(later)[&WatchKind::Secrets] >= Duration::from_secs(9));

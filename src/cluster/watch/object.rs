@@ -1,5 +1,7 @@
 //! A watch on one object, which knows the object's state.
 
+use tokio::time::Instant;
+
 use super::super::list::ListError;
 use super::{Event, Watch, Watched};
 
@@ -45,6 +47,12 @@ impl<K: Watched> ObjectWatch<K> {
                 }
             }
         }
+    }
+
+    /// Returns when the API server last gave an answer that was no error.
+    #[must_use]
+    pub fn last_heard(&self) -> Instant {
+        self.watch.heartbeat.last_success()
     }
 
     /// Returns how many silent connections the monitor knew when the last read of the object began.

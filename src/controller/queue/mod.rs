@@ -183,15 +183,23 @@ impl Queue {
         });
     }
 
-    /// Tries all messages that name a Secret, because it has appeared or changed.
-    pub fn wake_secret(&mut self, secret: &SecretName) {
-        self.wake(|entry| entry.needs(secret));
+    /// Tries all messages that name a Secret, because it has appeared or changed. Messages of other
+    /// namespaces than those that it `concerns` don't learn of it.
+    pub fn wake_secret(&mut self, secret: &SecretName, concerns: impl Fn(&str) -> bool) {
+        self.wake(|entry| entry.needs(secret) && concerns(&entry.message.summary().namespace));
     }
 
-    /// Returns true if a message that is not finished names the Secret.
+    /// Returns the Secrets that messages name which are not finished.
     #[must_use]
-    pub fn needs(&self, secret: &SecretName) -> bool {
-        self.entries.values().any(|entry| entry.needs(secret))
+    pub fn needed_secrets(&self) -> HashSet<SecretName> {
+        let unfinished = self.entries.values().filter(|entry| !entry.state.is_finished());
+        let mut needed = HashSet::new();
+        for secret in unfinished.flat_map(|entry| &entry.message.summary().secrets) {
+            if !needed.contains(secret) {
+                needed.insert(secret.clone());
+            }
+        }
+        needed
     }
 
     /// Returns the time at which [`take`](Self::take) may find a job that it does not find now.

@@ -202,12 +202,18 @@ fn changed_secret_wakes_its_messages() {
         finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, None);
     }
     let secret = |namespace: &str, name: &str| SecretName { namespace: namespace.to_owned(), name: name.to_owned() };
-    assert!(queue.needs(&secret("apps", "certs")) && !queue.needs(&secret("keys", "certs")));
-    queue.wake_secret(&secret("keys", "certs"));
+    assert_eq!(
+        queue.needed_secrets(),
+        [("apps", "certs"), ("keys", "ca"), ("keys", "cert"), ("keys", "key")]
+            .map(|(namespace, name)| secret(namespace, name))
+            .into()
+    );
+    queue.wake_secret(&secret("keys", "key"), |namespace| namespace != "apps");
+    queue.wake_secret(&secret("keys", "certs"), |_| true);
     assert!(take(&mut queue, now()).is_none());
-    queue.wake_secret(&secret("apps", "certs"));
+    queue.wake_secret(&secret("apps", "certs"), |_| true);
     assert_eq!(names(&take_all(&mut queue, now())), ["own"]);
-    queue.wake_secret(&secret("keys", "key"));
+    queue.wake_secret(&secret("keys", "key"), |_| true);
     assert_eq!(names(&take_all(&mut queue, now())), ["three"]);
 }
 

@@ -1,12 +1,14 @@
 //! Selects the CA, the certificate and the key from Secrets, and checks that the message may use
 //! these Secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use zeroize::Zeroizing;
 
+use crate::bounds::MAX_SECRET_BYTES;
 use crate::message::authentication::{Authentication, SecretKey, SecretName};
 use crate::policy::outcome::{Failure, Reason};
 
@@ -17,14 +19,35 @@ pub const CONSENT_ANNOTATION: &str = "apps.fedoraproject.org/allowed-namespaces"
 const KNOWN_KEYS: [[&str; 3]; 3] =
     [["ca", "cert", "key"], ["ca.crt", "tls.crt", "tls.key"], ["cacert.pem", "cert.pem", "key.pem"]];
 
-/// The parts of a Secret that are used.
-///
-/// The data are wiped from memory on drop. There is no `Debug`, because it could print them.
-pub struct Secret {
+/// A Secret without its contents: its version, and who may use it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretMetadata {
     /// Identifies the object and its version.
     pub version: SecretVersion,
     allowed_namespaces: Option<String>,
-    data: BTreeMap<String, Zeroizing<Vec<u8>>>,
+}
+
+impl SecretMetadata {
+    /// Returns true if messages of `namespace` may use the Secret, which has this name.
+    #[must_use]
+    pub fn allows(&self, secret: &SecretName, namespace: &str) -> bool {
+        secret.namespace == namespace || self.consents(namespace)
+    }
+
+    /// Returns true if the Secret's owner allows messages of `namespace` to use it.
+    fn consents(&self, namespace: &str) -> bool {
+        let list = self.allowed_namespaces.as_deref().unwrap_or_default();
+        list.split(',').map(str::trim).any(|allowed| allowed == "*" || allowed == namespace)
+    }
+}
+
+impl From<ObjectMeta> for SecretMetadata {
+    fn from(metadata: ObjectMeta) -> Self {
+        Self {
+            version: SecretVersion(metadata.uid, metadata.resource_version),
+            allowed_namespaces: metadata.annotations.and_then(|mut all| all.remove(CONSENT_ANNOTATION)),
+        }
+    }
 }
 
 /// The uid and the resource version of a Secret. They change if and only if the Secret changes.
@@ -39,21 +62,63 @@ impl SecretVersion {
     }
 }
 
+/// The parts of a Secret that are used.
+///
+/// The data are wiped from memory on drop. There is no `Debug`, because it could print them.
+pub struct Secret {
+    /// Its version, and who may use it.
+    pub metadata: SecretMetadata,
+    data: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    /// The size of the data in bytes, if they were dropped because they are too large.
+    too_large: Option<usize>,
+}
+
 impl Secret {
     /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.data.get(key).map(|value| value.as_slice())
     }
+
+    /// Wipes the values of all keys except these. If these have more than [`MAX_SECRET_BYTES`]
+    /// together, wipes them too, and [`select`] says so.
+    pub fn keep(&mut self, keys: &BTreeSet<&str>) {
+        self.data.retain(|key, _| keys.contains(key.as_str()));
+        let bytes = self.data.values().map(|value| value.len()).sum();
+        if bytes > MAX_SECRET_BYTES {
+            self.too_large = Some(bytes);
+            self.data.clear();
+        }
+    }
+
+    /// Returns an error if the values of these keys are too large.
+    fn check_size(&self, name: &SecretName, keys: &[&str]) -> Result<(), SecretError> {
+        let bytes = || keys.iter().filter_map(|key| self.get(key)).map(<[u8]>::len).sum();
+        match self.too_large.unwrap_or_else(bytes) {
+            bytes if bytes > MAX_SECRET_BYTES => Err(SecretError::TooLarge { secret: name.clone(), bytes }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl From<KubeSecret> for Secret {
     fn from(secret: KubeSecret) -> Self {
-        let KubeSecret { metadata, data, .. } = secret;
+        let data = secret.data.unwrap_or_default().into_iter();
         Self {
-            version: SecretVersion(metadata.uid, metadata.resource_version),
-            allowed_namespaces: metadata.annotations.and_then(|mut all| all.remove(CONSENT_ANNOTATION)),
-            data: data.unwrap_or_default().into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect(),
+            metadata: secret.metadata.into(),
+            data: data.map(|(key, value)| (key, Zeroizing::new(value.0))).collect(),
+            too_large: None,
+        }
+    }
+}
+
+/// Returns the keys of the Secret `name` that a message may use.
+#[must_use]
+pub fn used_keys<'a>(authentication: &'a Authentication, name: &SecretName) -> Vec<&'a str> {
+    match authentication {
+        Authentication::One(_) => KNOWN_KEYS.concat(),
+        Authentication::Three { ca, cert, key } => {
+            [ca, cert, key].into_iter().filter(|key| key.secret == *name).map(|key| key.key.as_str()).collect()
         }
     }
 }
@@ -160,13 +225,23 @@ pub enum SecretError {
         /// The keys that are missing.
         missing: String,
     },
+    /// The values of the keys that are used are too large.
+    #[error(
+        "Secret {secret} has {bytes} bytes of certificates and keys, but may have at most {MAX_SECRET_BYTES}: store only the broker's CA, the client certificate and its private key"
+    )]
+    TooLarge {
+        /// The Secret.
+        secret: SecretName,
+        /// The size of the values.
+        bytes: usize,
+    },
 }
 
 impl Failure for SecretError {
     fn reason(&self) -> Reason {
         match self {
             Self::Denied { .. } | Self::Absent { .. } | Self::Unreadable { .. } => Reason::SecretNotFound,
-            Self::Incomplete { .. } => Reason::SecretInvalid,
+            Self::Incomplete { .. } | Self::TooLarge { .. } => Reason::SecretInvalid,
         }
     }
 }
@@ -203,10 +278,12 @@ fn usable<'a>(
     secret: Option<&'a Secret>,
     namespace: &str,
 ) -> Result<&'a Secret, SecretError> {
-    let own = name.namespace == namespace;
     match secret {
-        Some(secret) if own || consents(secret, namespace) => Ok(secret),
-        None if own => Err(absent(authentication, name)),
+        Some(secret) if secret.metadata.allows(name, namespace) => {
+            secret.check_size(name, &used_keys(authentication, name))?;
+            Ok(secret)
+        }
+        None if name.namespace == namespace => Err(absent(authentication, name)),
         _ => Err(SecretError::Denied { secret: name.clone(), namespace: namespace.to_owned() }),
     }
 }
@@ -222,12 +299,6 @@ fn absent(authentication: &Authentication, name: &SecretName) -> SecretError {
         }
     };
     SecretError::Absent { secret: name.clone(), files: files.join(" ") }
-}
-
-/// Returns true if the Secret's owner allows messages of `namespace` to use it.
-fn consents(secret: &Secret, namespace: &str) -> bool {
-    let list = secret.allowed_namespaces.as_deref().unwrap_or_default();
-    list.split(',').map(str::trim).any(|allowed| allowed == "*" || allowed == namespace)
 }
 
 /// Returns the first known names of which all are there, or else the ones of which most are.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fedora_message::bounds::MAX_WATCHED_SECRETS_PER_NAMESPACE;
 use k8s_openapi::ByteString;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -51,9 +52,17 @@ fn secret(name: &str, annotation: Option<&str>, data: &BTreeMap<String, Vec<u8>>
 
 #[test]
 fn reports_bad_secrets() {
-    let namespace = TestNamespace::new("certificates");
     let entries: Vec<Entry<Input>> = load(SECRETS);
     let pems = Pems::new(shared().broker.pki());
+    // Few entries name more than one Secret, so all Secrets of a namespace are watched.
+    for entries in entries.chunks(MAX_WATCHED_SECRETS_PER_NAMESPACE / 2) {
+        assert_reported(entries, &pems);
+    }
+}
+
+/// Asserts the reports about these entries in a namespace of their own.
+fn assert_reported(entries: &[Entry<Input>], pems: &Pems) {
+    let namespace = TestNamespace::new("certificates");
     let (mut secrets, mut messages) = (String::new(), String::new());
     for (index, entry) in entries.iter().enumerate() {
         let Input { data, authentication } = &entry.input;
@@ -83,7 +92,7 @@ fn reports_bad_secrets() {
             ],
         )
     };
-    outcomes::assert_all(&namespace, &entries, name, placeholders);
+    outcomes::assert_all(&namespace, entries, name, placeholders);
 }
 
 /// A Secret without consent looks absent.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::bounds::MAX_SECRET_BYTES;
 use crate::message::authentication::{Authentication, SecretKey, SecretName};
-use crate::message::secret::{CONSENT_ANNOTATION, PemFiles, Secret, SecretError, select};
+use crate::message::secret::{CONSENT_ANNOTATION, PemFiles, Secret, SecretError, select, used_keys};
 use crate::policy::outcome::{Failure, Reason};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
@@ -60,6 +61,40 @@ fn names_missing_keys() {
         assert_eq!(error.to_string(), format!("Secret apps/certs lacks {missing}"), "{keys:?}");
         assert_eq!(error.reason(), Reason::SecretInvalid);
     }
+}
+
+/// A Secret with a value of this size under each key.
+fn large(sizes: &[(&str, usize)]) -> Secret {
+    let data = sizes.iter().map(|(key, size)| ((*key).to_owned(), ByteString(vec![b'x'; *size]))).collect();
+    KubeSecret { data: Some(data), ..KubeSecret::default() }.into()
+}
+
+#[test]
+fn refuses_a_secret_that_is_too_large() {
+    let authentication = Authentication::One(name("apps", "certs"));
+    let sizes = [("ca", MAX_SECRET_BYTES - 1), ("cert", 1), ("key", 1)];
+    let whole = Some(Arc::new(large(&sizes)));
+    let mut kept = large(&sizes);
+    kept.keep(&used_keys(&authentication, &name("apps", "certs")).into_iter().collect());
+    assert_eq!(kept.get("ca"), None, "too much is not held");
+    for secret in [whole, Some(Arc::new(kept))] {
+        let error = select(&authentication, "apps", &[secret]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Secret apps/certs has 262145 bytes of certificates and keys, but may have at most 262144: store only the broker's CA, the client certificate and its private key"
+        );
+        assert_eq!(error.reason(), Reason::SecretInvalid);
+    }
+}
+
+/// A Secret may have a large value that nobody uses.
+#[test]
+fn holds_only_used_keys() {
+    let authentication = Authentication::One(name("apps", "certs"));
+    let mut secret = large(&[("ca", 1), ("cert", 1), ("key", 1), ("truststore.jks", MAX_SECRET_BYTES)]);
+    secret.keep(&used_keys(&authentication, &name("apps", "certs")).into_iter().collect());
+    assert_eq!(secret.get("truststore.jks"), None);
+    assert!(select(&authentication, "apps", &[Some(Arc::new(secret))]).is_ok());
 }
 
 #[test]

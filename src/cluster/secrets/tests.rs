@@ -1,0 +1,151 @@
+//! Reads, watches and bounds, with an API server that answers as a test says.
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::*;
+use crate::cluster::fake_api::{self, Reply, Requests};
+use crate::cluster::watch::WatchMonitor;
+
+/// The namespace of the Secret, and the namespace of messages that its owner may let use it.
+const OWNER: &str = "owner";
+const GUEST: &str = "guest";
+
+/// A Secret of this version that allows these namespaces to use it.
+fn secret(version: &str, allowed: &str) -> Value {
+    let annotations = json!({"apps.fedoraproject.org/allowed-namespaces": allowed});
+    let metadata = json!({
+        "name": "s", "namespace": OWNER, "uid": "u", "resourceVersion": version, "annotations": annotations
+    });
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"ca": "eHg=", "other": "eHg="}})
+}
+
+fn refusal(code: u16) -> Reply {
+    Reply::Refusal(json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code}))
+}
+
+fn name(name: &str) -> SecretName {
+    SecretName { namespace: OWNER.to_owned(), name: name.to_owned() }
+}
+
+fn authentication() -> Authentication {
+    Authentication::One(name("s"))
+}
+
+fn secrets(replies: impl IntoIterator<Item = Reply>) -> (Secrets, Watches, Requests) {
+    let (client, requests) = fake_api::client(replies);
+    let watches = Watches::new(client, WatchMonitor::default());
+    (Secrets::new(watches.clone(), drop), watches, requests)
+}
+
+/// Reads the Secret, and returns its version, or `none`, or the error.
+async fn version(secrets: &Secrets, namespace: &str) -> String {
+    match secrets.read(&authentication(), namespace).await {
+        Ok(read) => read[0].as_ref().map_or("none", |secret| secret.metadata.version.resource_version()).to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_a_secret_again_after_silence() {
+    let (secrets, watches, requests) = secrets([
+        Reply::Json(secret("1", "")),
+        Reply::SilentAfter(vec![]),
+        Reply::Json(secret("1", "")),
+        Reply::Json(secret("2", "")),
+        Reply::SilentAfter(vec![]),
+        Reply::Json(secret("2", "")),
+    ]);
+    for _ in 0..2 {
+        assert_eq!(version(&secrets, OWNER).await, "1");
+    }
+    tokio::task::yield_now().await;
+    watches.monitor().report_silence();
+    for _ in 0..2 {
+        assert_eq!(version(&secrets, OWNER).await, "2");
+    }
+    let read = |version| ["GET metadata".to_owned(), format!("watch metadata {version}"), "GET".to_owned()];
+    assert_eq!(requests.take(), [read(1), read(2)].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn uses_no_old_secret_while_the_api_server_is_silent() {
+    let (secrets, watches, _) =
+        secrets([Reply::Json(secret("1", "")), Reply::SilentAfter(vec![]), Reply::Json(secret("1", ""))]);
+    assert_eq!(version(&secrets, OWNER).await, "1");
+    watches.monitor().report_silence();
+    let error = version(&secrets, OWNER).await;
+    assert!(error.contains("the API server does not answer"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_no_contents_without_consent() {
+    let changes = ["guests", GUEST].map(|allowed| json!({"type": "MODIFIED", "object": secret("2", allowed)}));
+    let (secrets, _, requests) = secrets([
+        Reply::Json(secret("1", "")),
+        Reply::Events(vec![], 1.0),
+        Reply::Events(changes.into(), 1.0),
+        Reply::Json(secret("2", GUEST)),
+    ]);
+    assert_eq!(version(&secrets, GUEST).await, "none");
+    assert_eq!(requests.take(), ["GET metadata", "watch metadata 1"]);
+    sleep(Duration::from_secs(81)).await;
+    assert_eq!(version(&secrets, GUEST).await, "2");
+    assert_eq!(requests.take(), ["watch metadata 1", "GET"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_only_used_keys() {
+    let (secrets, ..) =
+        secrets([Reply::Json(secret("1", "")), Reply::SilentAfter(vec![]), Reply::Json(secret("1", ""))]);
+    let read = secrets.read(&authentication(), OWNER).await.expect("it is read");
+    let read = read.first().and_then(Option::as_ref).expect("it is there");
+    assert!(read.get("ca").is_some() && read.get("other").is_none());
+}
+
+/// The owner may have taken the operator's permission away because of a stolen certificate.
+#[tokio::test(start_paused = true)]
+async fn forbidden_secret_is_not_used() {
+    for code in [401, 403] {
+        let (secrets, ..) = secrets([Reply::Json(secret("1", "")), refusal(code)]);
+        for namespace in [OWNER, GUEST] {
+            let error = version(&secrets, namespace).await;
+            assert!(error.starts_with("Secret owner/s could not be read: "), "{error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unreadable_secret_is_used_for_two_minutes() {
+    let begin = [Reply::Json(secret("1", "")), Reply::Events(vec![], 0.0), Reply::Json(secret("1", ""))];
+    let (secrets, ..) = secrets(begin.into_iter().chain((0..100).map(|_| refusal(500))));
+    assert_eq!(version(&secrets, OWNER).await, "1");
+    sleep(Duration::from_secs(110)).await;
+    assert_eq!(version(&secrets, OWNER).await, "1");
+    sleep(Duration::from_secs(11)).await;
+    let error = version(&secrets, OWNER).await;
+    assert!(error.starts_with("Secret owner/s could not be read"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_namespace_takes_no_watch_of_others() {
+    let (secrets, ..) = secrets([]);
+    let named = |number: usize| [name(&number.to_string())];
+    for number in 0..=MAX_WATCHED_SECRETS_PER_NAMESPACE {
+        let [name] = named(number);
+        assert!(secrets.read(&Authentication::One(name), GUEST).await.is_err());
+    }
+    let (first, last) = (named(0), named(MAX_WATCHED_SECRETS_PER_NAMESPACE));
+    assert_eq!(secrets.exceeded_bound(GUEST, &first), None);
+    assert_eq!(secrets.next_poll(GUEST, &first), None);
+    assert_eq!(
+        secrets.exceeded_bound(GUEST, &last).expect("it is beyond the bound"),
+        "messages of namespace guest name more than 20 Secrets"
+    );
+    let polls = [(); 2].map(|()| secrets.next_poll(GUEST, &last).expect("nobody wakes it"));
+    assert_eq!(polls[0], Instant::now() + MIN_SECRET_POLL);
+    assert_eq!(polls[1], polls[0] + SECRET_POLL_GAP);
+
+    assert!(secrets.read(&Authentication::One(name("own")), OWNER).await.is_err());
+    assert_eq!(secrets.exceeded_bound(OWNER, &[name("own")]), None);
+}
