@@ -88,6 +88,18 @@ pub enum CredentialsError {
     },
 }
 
+impl CredentialsError {
+    /// Returns true if the same PEM has this error `now` too.
+    #[must_use]
+    pub fn holds(&self, now: DateTime<Utc>) -> bool {
+        match self {
+            Self::Invalid(_) => true,
+            Self::Expired { at, .. } => now > *at,
+            Self::NotYetValid { at, .. } => now < *at,
+        }
+    }
+}
+
 impl Failure for CredentialsError {
     fn reason(&self) -> Reason {
         match self {
@@ -179,19 +191,22 @@ fn roots(ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
 }
 
 fn certificates(pem: &PemText<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let certificate = |item| match item {
-        Item::X509Certificate(certificate) => Some(certificate),
-        // `key_of` wipes a key.
-        other => key_of(other).and(None),
+    let certificate = |part| match part {
+        PemPart::Certificate(certificate) => Some(certificate),
+        PemPart::Key(_) => None,
     };
-    Ok(items(pem)?.into_iter().filter_map(certificate).collect())
+    Ok(parts(pem)?.into_iter().filter_map(certificate).collect())
 }
 
 fn private_key(pem: &PemText<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialsError> {
     if memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some() {
         return invalid(format!("{} contains an encrypted private key: store it without a passphrase", pem.place));
     }
-    items(pem)?.into_iter().find_map(key_of).ok_or_else(|| {
+    let key = |part| match part {
+        PemPart::Key(key) => Some(key),
+        PemPart::Certificate(_) => None,
+    };
+    parts(pem)?.into_iter().find_map(key).ok_or_else(|| {
         CredentialsError::Invalid(format!(
             "{}: use the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)",
             missing(&pem.place, "usable private key", pem.bytes)
@@ -199,15 +214,23 @@ fn private_key(pem: &PemText<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, C
     })
 }
 
-/// Returns the item's key, which is wiped from memory when it is dropped.
-fn key_of(item: Item) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
-    let key = match item {
-        Item::Pkcs1Key(key) => PrivateKeyDer::Pkcs1(key),
-        Item::Pkcs8Key(key) => PrivateKeyDer::Pkcs8(key),
-        Item::Sec1Key(key) => PrivateKeyDer::Sec1(key),
-        _ => return None,
-    };
-    Some(Zeroizing::new(key))
+/// A certificate or a key of a PEM text. A key is wiped from memory when it is dropped, used or not.
+enum PemPart {
+    Certificate(CertificateDer<'static>),
+    Key(Zeroizing<PrivateKeyDer<'static>>),
+}
+
+impl PemPart {
+    fn new(item: Item) -> Option<Self> {
+        let key = match item {
+            Item::X509Certificate(certificate) => return Some(Self::Certificate(certificate)),
+            Item::Pkcs1Key(key) => PrivateKeyDer::Pkcs1(key),
+            Item::Pkcs8Key(key) => PrivateKeyDer::Pkcs8(key),
+            Item::Sec1Key(key) => PrivateKeyDer::Sec1(key),
+            _ => return None,
+        };
+        Some(Self::Key(Zeroizing::new(key)))
+    }
 }
 
 /// Combines chain and key if they match.
@@ -223,7 +246,8 @@ fn certified(
     }
 }
 
-fn items(pem: &PemText<'_>) -> Result<Vec<Item>, CredentialsError> {
+/// Reads all certificates and keys. Ignores PEM blocks of other kinds.
+fn parts(pem: &PemText<'_>) -> Result<Vec<PemPart>, CredentialsError> {
     if pem.bytes.len() > MAX_PEM {
         return invalid(format!(
             "{} has {} bytes, but must be PEM of at most {MAX_PEM} bytes",
@@ -231,7 +255,9 @@ fn items(pem: &PemText<'_>) -> Result<Vec<Item>, CredentialsError> {
             pem.bytes.len()
         ));
     }
-    rustls_pemfile::read_all(&mut Cursor::new(pem.bytes)).collect::<Result<_, _>>().map_err(|_| {
+    let mut text = Cursor::new(pem.bytes);
+    let items = rustls_pemfile::read_all(&mut text);
+    items.filter_map(|item| item.map(PemPart::new).transpose()).collect::<Result<_, _>>().map_err(|_| {
         CredentialsError::Invalid(format!(
             "{} is not valid PEM: use the unaltered text from -----BEGIN to -----END, with its line breaks",
             pem.place
@@ -292,14 +318,24 @@ fn mismatch(
 }
 
 /// Returns the fingerprint of CA, certificate and key.
-///
-/// The hash includes the length of each part, so different triples never look the same.
 #[must_use]
 pub fn fingerprint(material: &PemFiles<'_>) -> Fingerprint {
+    hash([&material.ca, &material.cert, &material.key].into_iter().map(|pem| pem.bytes))
+}
+
+/// Returns the fingerprint of credentials at these places.
+#[must_use]
+pub fn fingerprint_with_places(fingerprint: &Fingerprint, material: &PemFiles<'_>) -> Fingerprint {
+    let places = [&material.ca, &material.cert, &material.key].into_iter().map(|pem| pem.place.as_bytes());
+    hash(std::iter::once(fingerprint.as_slice()).chain(places))
+}
+
+/// The hash includes the length of each part, so different lists never look the same.
+fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Fingerprint {
     let mut context = Context::new(&SHA256);
-    for part in [&material.ca, &material.cert, &material.key] {
-        context.update(&part.bytes.len().to_le_bytes());
-        context.update(part.bytes);
+    for part in parts {
+        context.update(&part.len().to_le_bytes());
+        context.update(part);
     }
     let mut fingerprint = Fingerprint::default();
     fingerprint.copy_from_slice(context.finish().as_ref());

@@ -123,6 +123,8 @@ struct Failures {
 
 /// The pool's entry for one environment and one set of credentials.
 struct PoolEntry {
+    /// Keeps the parsed credentials until the entry is idle.
+    credentials: Arc<Credentials>,
     /// The task that connects holds the lock. The others wait for it and share the result.
     state: tokio::sync::Mutex<ConnectionState>,
     used: Mutex<Instant>,
@@ -168,7 +170,7 @@ impl Pool {
         let entry = self.entry(environment, credentials);
         let result = loop {
             // `connection` has recorded its own failures.
-            let connection = self.connection(&entry, environment, credentials, &envelope.message_id).await?;
+            let connection = self.connection(&entry, environment, &envelope.message_id).await?;
             match connection.publish(envelope, self.confirm_timeout, &is_wanted).await {
                 Ok(Published::Confirmed(confirmed)) => break Ok(confirmed),
                 Ok(Published::Withdrawn) => return Ok(None),
@@ -215,8 +217,10 @@ impl Pool {
         usage
     }
 
-    fn entry(&self, environment: Environment, credentials: &Credentials) -> Arc<PoolEntry> {
-        self.entries.lock().entry((environment, credentials.fingerprint)).or_default().clone()
+    fn entry(&self, environment: Environment, credentials: &Arc<Credentials>) -> Arc<PoolEntry> {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry((environment, credentials.fingerprint));
+        entry.or_insert_with(|| Arc::new(PoolEntry::new(credentials.clone()))).clone()
     }
 
     /// Closes the connections that are idle at `now`.
@@ -233,7 +237,6 @@ impl Pool {
         &self,
         entry: &Arc<PoolEntry>,
         environment: Environment,
-        credentials: &Arc<Credentials>,
         message_id: &Uuid,
     ) -> Result<Arc<BrokerConnection>, BrokerError> {
         *entry.used.lock() = Instant::now();
@@ -245,7 +248,7 @@ impl Pool {
         }
         let connector = Connector {
             broker: self.brokers.of(environment).clone(),
-            credentials: credentials.clone(),
+            credentials: entry.credentials.clone(),
             fence: self.fence.clone(),
             permits: self.permits.of(environment).clone(),
             on_recovery: {
@@ -285,14 +288,12 @@ impl Pool {
     }
 }
 
-impl Default for PoolEntry {
-    fn default() -> Self {
-        let state = tokio::sync::Mutex::new(ConnectionState::New);
-        Self { state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
-    }
-}
-
 impl PoolEntry {
+    fn new(credentials: Arc<Credentials>) -> Self {
+        let state = tokio::sync::Mutex::new(ConnectionState::New);
+        Self { credentials, state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
+    }
+
     fn clear_failures(&self) {
         let mut failures = self.failures.lock();
         if failures.is_some() {

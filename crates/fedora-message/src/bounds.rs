@@ -22,6 +22,10 @@ pub const MAX_SECRET_BYTES: usize = 256 * 1024;
 /// 4 MiB while it is decoded.
 pub const MAX_SECRET_READS: usize = 4;
 
+/// The number of bad certificates whose errors are remembered, so that each is parsed once. An error
+/// has some 500 bytes.
+pub const MAX_KNOWN_BAD_CREDENTIALS: usize = 1024;
+
 /// A message whose Secret is beyond the bound of watches looks for it again after this time at the
 /// earliest. A user who has just created the Secret hardly notices.
 pub const MIN_SECRET_POLL: Duration = Duration::from_secs(10);

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use fedora_message::bounds::MAX_WATCHED_SECRETS_PER_NAMESPACE;
 use rig::wait_until;
 use serde_json::json;
 
-use e2e::{Operator, SOON, TestNamespace, message, shared, with_foreign_secret, with_secret};
+use e2e::{Operator, SOON, TestNamespace, message, numbered, shared, with_foreign_secret, with_secret};
 
 /// The files that the operator may have open.
 const FILES: usize = 400;
+/// The memory that the operator may take, in bytes.
+const PEAK: usize = 160 << 20;
 /// The memory that foreign Secrets may cost, in bytes. 120 of them have 120 MiB.
 const MEMORY: usize = 24 << 20;
-/// A message that is beyond the bound of watched Secrets is sent within this time after its Secret
-/// has appeared.
+/// All messages are tried within this time.
 const LATE: Duration = Duration::from_mins(2);
 
 /// Waits until all messages of a namespace have this reason.
@@ -27,29 +29,47 @@ fn send(neighbor: &TestNamespace, name: &str) {
     neighbor.wait_for_reason(name, "Sent");
 }
 
+/// Returns a message that names a Secret of its own name.
+fn absent(number: usize) -> String {
+    let name = format!("absent{number}");
+    with_secret(&message(&name, "tenant.absent", ""), &name)
+}
+
 #[test]
 fn absent_secrets_take_no_files() {
     const COUNT: usize = 1200;
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
-    let named = |n: usize| with_secret(&message(&format!("m{n}"), "tenant.absent", ""), &format!("absent{n}"));
-    tenant.create(&(0..COUNT).map(named).collect::<String>());
+    tenant.create(&(0..COUNT).map(absent).collect::<String>());
     let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor]);
     wait_for_reasons(&tenant, "SecretNotFound");
     send(&neighbor, "good");
     assert_eq!(operator.probe("/livez"), Some(200));
-    let files = operator.open_files();
-    assert!(files < FILES, "{files} files are open");
+    let (files, peak) = (operator.open_files(), operator.peak());
+    println!("{files} files are open, the peak of memory is {} MiB", peak >> 20);
+    assert!(files < FILES && peak < PEAK, "{files} files are open, and {peak} bytes were used");
+}
 
-    // The messages beyond the bound say so, and are sent once they have their Secret.
+/// The messages beyond the bound of watched Secrets say so, and are sent once they have theirs.
+#[test]
+fn secrets_beyond_the_bound_are_found() {
+    let tenant = TestNamespace::new("tenant");
+    let count = MAX_WATCHED_SECRETS_PER_NAMESPACE + 10;
+    tenant.create(&(0..count).map(absent).collect::<String>());
+    let _operator = Operator::start(&tenant, &[]);
+    wait_for_reasons(&tenant, "SecretNotFound");
     let bound = format!("messages of namespace {} name more than 20 Secrets", tenant.name);
-    let messages = tenant.messages();
-    let late = messages.iter().filter(|message| message["status"]["message"].to_string().contains(&bound));
-    let late: Vec<&str> = late.filter_map(|message| message["metadata"]["name"].as_str()).collect();
-    assert!(late.len() >= COUNT - 20, "{}", late.len());
-    let number = late[0].trim_start_matches('m');
-    tenant.store_secret(&format!("absent{number}"), &shared().broker.client("publisher").expect("a certificate"));
-    let sent = || tenant.get(late[0])["status"]["reason"] == "Sent";
-    wait_until(LATE, "a message is sent late", sent).unwrap_or_else(|error| panic!("{error}\n{}", tenant.get(late[0])));
+    let late =
+        tenant.messages().into_iter().filter(|message| message["status"]["message"].to_string().contains(&bound));
+    let late: Vec<String> =
+        late.map(|message| message["metadata"]["name"].as_str().expect("a name").to_owned()).collect();
+    assert_eq!(late.len(), 10);
+    let certificate = shared().broker.client("publisher").expect("a certificate");
+    for name in &late {
+        tenant.store_secret(name, &certificate);
+    }
+    for name in &late {
+        tenant.wait_for_reason(name, "Sent");
+    }
 }
 
 #[test]
@@ -75,6 +95,34 @@ fn foreign_secrets_take_no_memory() {
     assert!(after < before + MEMORY, "{before} bytes before, {after} after");
     send(&owner, "after");
     wait_until(SOON, "the probe answers", || operator.probe("/livez") == Some(200)).expect("it lives");
+}
+
+/// Returns the number of attempts that ended with this reason.
+fn attempts(operator: &Operator, reason: &str) -> usize {
+    let (_, page) = operator.http_get("/metrics").expect("metrics");
+    let lines = page.lines().filter(|line| line.contains("_attempts_total") && line.contains(reason));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok()).sum()
+}
+
+/// A Secret that goes on changing does not keep all messages that name it busy.
+#[test]
+fn changes_of_a_secret_wake_rarely() {
+    const COUNT: usize = 500;
+    const CHANGES: usize = 20;
+    let tenant = TestNamespace::new("tenant");
+    tenant.kubectl(&["create", "secret", "generic", "certs", "--from-literal=ca=-", "--from-literal=cert=-"]);
+    tenant.create(&numbered(COUNT, "m", |_| "tenant.woken".to_owned()));
+    let operator = Operator::start(&tenant, &[]);
+    wait_for_reasons(&tenant, "SecretInvalid");
+    assert_eq!(attempts(&operator, "SecretInvalid"), COUNT);
+    for n in 0..CHANGES {
+        tenant.kubectl(&["annotate", "--overwrite", "secret", "certs", &format!("change={n}")]);
+    }
+    tenant.kubectl(&["delete", "secret", "certs"]);
+    tenant.store_certificate(&shared().broker, "publisher");
+    tenant.wait_for_all_sent();
+    let attempts = attempts(&operator, "SecretInvalid");
+    assert!(attempts <= COUNT * CHANGES / 2, "{attempts} attempts of {COUNT} messages for {CHANGES} changes");
 }
 
 #[test]

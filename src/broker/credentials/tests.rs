@@ -223,6 +223,14 @@ fn refuses_certificate_without_common_name() {
     );
 }
 
+/// All of them are wiped.
+#[test]
+fn uses_the_first_of_several_keys() {
+    let (ClientCert { ca, cert, key }, other) = (issued(), issued());
+    assert!(read(&ca, &cert, &format!("{key}{}", other.key)).is_ok());
+    assert!(refusal(&ca, &cert, &format!("{}{key}", other.key)).contains("is not the key of the first certificate"));
+}
+
 #[test]
 fn refuses_oversized_pem() {
     let ClientCert { ca, cert, key } = issued();
