@@ -11,7 +11,7 @@ use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
 use fedora_message::message::secret::select;
 use fedora_message::policy::backoff;
-use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Then};
+use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, deadline, limit};
 use fedora_message::state::{Facts, MessageState};
 use tokio::time::Instant;
@@ -156,8 +156,10 @@ impl Reconciler {
         let attempts = job.state.attempts.saturating_add(counts).min(MAX_ATTEMPTS);
         let outcome = limit(&job.message, attempts, attempt.outcome);
         let backoff = (outcome.reason.then() == Then::Backoff).then(|| backoff::delay(attempts, fastrand::f64()));
-        let poll = (outcome.reason.then() == Then::AwaitSecret)
-            .then(|| self.secrets.next_poll(job.message.namespace(), &job.message.summary.secrets));
+        let poll = (outcome.reason.then() == Then::AwaitSecret).then(|| {
+            let is_there = outcome.reason != Reason::SecretNotFound;
+            self.secrets.next_poll(job.message.namespace(), &job.message.summary.secrets, is_there)
+        });
         let facts = Facts {
             routing_key: attempt.routing_key.as_deref(),
             attempts,

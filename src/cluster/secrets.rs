@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fedora_message::bounds::{
-    MAX_SECRET_READS, MAX_WATCHED_SECRETS, MAX_WATCHED_SECRETS_PER_NAMESPACE, MIN_SECRET_POLL, SECRET_POLL_GAP,
+    MAX_SECRET_READS, MAX_WATCHED_SECRETS, MAX_WATCHED_SECRETS_PER_NAMESPACE, MIN_SECRET_POLL,
+    SECRET_CONTENTS_POLL_GAP, SECRET_POLL_GAP,
 };
 use fedora_message::message::authentication::{Authentication, SecretName};
 use fedora_message::message::secret::{Secret, SecretError, SecretMetadata, SecretVersion, used_keys};
@@ -152,8 +153,9 @@ impl Secrets {
     }
 
     /// Returns when a message in `namespace` that waits for one of these Secrets has to look again
-    /// by itself. Returns nothing if changes of the Secrets wake it.
-    pub fn next_poll(&self, namespace: &str, secrets: &[SecretName]) -> Option<Instant> {
+    /// by itself. Returns nothing if changes of the Secrets wake it. A poll costs more if the Secrets
+    /// are there: then `reads_contents` is true.
+    pub fn next_poll(&self, namespace: &str, secrets: &[SecretName], reads_contents: bool) -> Option<Instant> {
         let wakes = {
             let watched = self.watched.lock();
             secrets.iter().all(|name| {
@@ -164,7 +166,8 @@ impl Secrets {
             return None;
         }
         let (mut polls, earliest) = (self.polls.lock(), Instant::now() + MIN_SECRET_POLL);
-        let at = polls.get(namespace).map_or(earliest, |last| earliest.max(*last + SECRET_POLL_GAP));
+        let gap = if reads_contents { SECRET_CONTENTS_POLL_GAP } else { SECRET_POLL_GAP };
+        let at = polls.get(namespace).map_or(earliest, |last| earliest.max(*last + gap));
         polls.insert(namespace.to_owned(), at);
         Some(at)
     }

@@ -351,7 +351,11 @@ impl<K: Watched> Watch<K> {
             return Err(ListError::Silent);
         };
         let event = next?;
-        self.heartbeat.beat();
+        if matches!(&event, None | Some(WatchEvent::Bookmark(_))) {
+            self.heartbeat.beat();
+        } else {
+            self.heartbeat.beat_change();
+        }
         let Some(event) = event else {
             let on_time = Instant::now() + TOLERANCE >= request.end;
             let (version, heard) = (std::mem::take(&mut request.version), request.heard);

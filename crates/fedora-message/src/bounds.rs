@@ -35,6 +35,9 @@ pub const MIN_SECRET_POLL: Duration = Duration::from_secs(10);
 /// some thousand such requests a second.
 pub const SECRET_POLL_GAP: Duration = Duration::from_millis(50);
 
+/// The same for messages whose Secret is there, but bad. Each reads its contents, up to 1.5 MiB.
+pub const SECRET_CONTENTS_POLL_GAP: Duration = Duration::from_millis(500);
+
 /// After a change of a Secret has woken its messages, its next changes wake them after this time at
 /// the earliest. It doubles with each change up to [`MAX_SECRET_WAKE_GAP`]. A certificate that is
 /// renewed in several steps has them within a second or two.

@@ -137,14 +137,16 @@ async fn one_namespace_takes_no_watch_of_others() {
     }
     let (first, last) = (named(0), named(MAX_WATCHED_SECRETS_PER_NAMESPACE));
     assert_eq!(secrets.exceeded_bound(GUEST, &first), None);
-    assert_eq!(secrets.next_poll(GUEST, &first), None);
+    assert_eq!(secrets.next_poll(GUEST, &first, false), None);
     assert_eq!(
         secrets.exceeded_bound(GUEST, &last).expect("it is beyond the bound"),
         "messages of namespace guest name more than 20 Secrets"
     );
-    let polls = [(); 2].map(|()| secrets.next_poll(GUEST, &last).expect("nobody wakes it"));
+    let polls = [false, false, true];
+    let polls = polls.map(|contents| secrets.next_poll(GUEST, &last, contents).expect("nobody wakes it"));
     assert_eq!(polls[0], Instant::now() + MIN_SECRET_POLL);
     assert_eq!(polls[1], polls[0] + SECRET_POLL_GAP);
+    assert_eq!(polls[2], polls[1] + SECRET_CONTENTS_POLL_GAP);
 
     assert!(secrets.read(&Authentication::One(name("own")), OWNER).await.is_err());
     assert_eq!(secrets.exceeded_bound(OWNER, &[name("own")]), None);

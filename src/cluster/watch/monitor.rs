@@ -129,6 +129,17 @@ impl Heartbeat {
         self.beat_refused();
     }
 
+    /// The API server has reported a change.
+    ///
+    /// Everybody may see the ages in the metrics, but not when a Secret changes. So a change of a
+    /// Secret leaves them as they are. Bookmarks arrive once a minute, whatever changes.
+    pub(super) fn beat_change(&mut self) {
+        match self.kind {
+            WatchKind::Secrets => self.last_success = Instant::now(),
+            WatchKind::Messages | WatchKind::Lease | WatchKind::Pods => self.beat(),
+        }
+    }
+
     /// The API server has refused a request, which is an answer too.
     pub(super) fn beat_refused(&self) {
         if let Some((_, heard)) = self.monitor.0.watches.lock().last_heard.get_mut(&self.id) {
@@ -162,6 +173,19 @@ mod tests {
         assert_eq!(kinds(5), [("messages", true)]);
         messages.beat();
         assert!(monitor.ages(Instant::now())[&WatchKind::Messages] < Duration::from_secs(5));
+    }
+
+    /// Users must not learn from the metrics when a Secret of another namespace changes.
+    #[tokio::test(start_paused = true)]
+    async fn change_of_a_secret_leaves_its_age() {
+        let monitor = WatchMonitor::default();
+        let kinds = [WatchKind::Messages, WatchKind::Secrets];
+        let mut watches = kinds.map(|kind| monitor.register(kind));
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second).await;
+        watches.iter_mut().for_each(Heartbeat::beat_change);
+        assert_eq!(monitor.ages(Instant::now()), [(kinds[0], Duration::ZERO), (kinds[1], second)].into());
+        assert_eq!(watches[1].last_success(), Instant::now());
     }
 
     #[test]

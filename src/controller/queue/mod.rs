@@ -189,10 +189,11 @@ impl Queue {
         self.wake(|entry| entry.needs(secret) && concerns(&entry.message.summary().namespace));
     }
 
-    /// Returns the Secrets that messages name which are not finished.
+    /// Returns the Secrets that messages name which are not finished. None is needed while another
+    /// process sends the messages.
     #[must_use]
     pub fn needed_secrets(&self) -> HashSet<SecretName> {
-        let unfinished = self.entries.values().filter(|entry| !entry.state.is_finished());
+        let unfinished = self.entries.values().filter(|entry| self.leading && !entry.state.is_finished());
         let mut needed = HashSet::new();
         for secret in unfinished.flat_map(|entry| &entry.message.summary().secrets) {
             if !needed.contains(secret) {
