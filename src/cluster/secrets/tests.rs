@@ -151,3 +151,23 @@ async fn one_namespace_takes_no_watch_of_others() {
     assert!(secrets.read(&Authentication::One(name("own")), OWNER).await.is_err());
     assert_eq!(secrets.exceeded_bound(OWNER, &[name("own")]), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn watches_no_more_than_all_may_have() {
+    let (secrets, ..) = secrets([]);
+    for number in 0..MAX_WATCHED_SECRETS {
+        let namespace = (number / MAX_WATCHED_SECRETS_PER_NAMESPACE).to_string();
+        assert!(secrets.watch(&name(&number.to_string()), &namespace).is_some(), "{number}");
+    }
+    assert!(secrets.watch(&name("more"), GUEST).is_none());
+    assert_eq!(
+        secrets.exceeded_bound(GUEST, &[name("more")]).expect("it is beyond the bound"),
+        "messages name more than 200 Secrets in all"
+    );
+    assert!(secrets.watch(&name("0"), GUEST).is_some(), "it is watched already");
+
+    sleep(KEEP + Duration::from_secs(1)).await;
+    secrets.release(|| [name("0")].into());
+    assert!(secrets.watch(&name("more"), GUEST).is_some(), "others were not needed any more");
+    assert_eq!(secrets.watched.lock().len(), 2);
+}
