@@ -28,7 +28,7 @@ use crate::controller::queue::{Job, Next, Write};
 use crate::delivery::{Delivery, DeliveryRequest, Identity, NotTried};
 use crate::metrics::{AttemptRecord, Metrics};
 use crate::schema_file::SchemaFile;
-use crate::traces::{self, Traces};
+use crate::traces::{AttemptSpan, Traces};
 use crate::ttl::TtlController;
 
 /// The shortest time before a failed request to the API server is made again.
@@ -76,7 +76,7 @@ impl Reconciler {
         let attempt = match &job.decision {
             // Only the status is left to be written.
             Decision::Rest => return self.record(job, job.state.clone(), job.due).await,
-            Decision::Report(outcome) => outcome.clone().into(),
+            Decision::Report(outcome) => self.report(job, outcome).await,
             Decision::Attempt => match self.attempt(job).await {
                 Ok(attempt) => attempt,
                 Err(not_tried) => return Next::NotTried(not_tried),
@@ -88,19 +88,35 @@ impl Reconciler {
     /// Makes one attempt to send the message.
     async fn attempt(&self, job: &Job) -> Result<Attempt, NotTried> {
         let object = self.with_spec(job).await?;
-        let message = match prepare(&object, &self.routing, &self.schemas.current()) {
+        let trace = self.traces.as_ref().and_then(|traces| traces.trace_of(&object));
+        Ok(Attempt { trace, ..self.send(job, &object).await? })
+    }
+
+    /// Reports what was decided without an attempt. Only the spec names the sender's trace.
+    async fn report(&self, job: &Job, outcome: &Outcome) -> Attempt {
+        let mut attempt = Attempt::from(outcome.clone());
+        if let Some(traces) = self.traces.as_ref().filter(|_| outcome.reason.then().is_end()) {
+            let object = self.with_spec(job).await.unwrap_or(Cow::Borrowed(&job.message));
+            attempt.trace = traces.trace_of(&object);
+        }
+        attempt
+    }
+
+    /// Prepares the message and sends it.
+    async fn send(&self, job: &Job, object: &FedoraMessage) -> Result<Attempt, NotTried> {
+        let message = match prepare(object, &self.routing, &self.schemas.current()) {
             Ok(message) => message,
             Err(invalid) => return Ok(invalid.into()),
         };
-        let identity = match self.identify(&object, &message).await {
+        let identity = match self.identify(object, &message).await {
             Ok(identity) => identity,
-            Err(outcome) => {
-                let outcome = self.explain_polls(&object, outcome);
-                return Ok(Attempt { routing_key: Some(message.routing_key), ..outcome.into() });
+            Err(failed) => {
+                let outcome = self.explain_polls(object, failed.outcome);
+                return Ok(Attempt { outcome, routing_key: Some(message.routing_key), ..failed });
             }
         };
         let request = DeliveryRequest {
-            object: &object,
+            object,
             message: &message,
             exchange: &self.routing.exchange,
             identity: &identity,
@@ -120,7 +136,7 @@ impl Reconciler {
     }
 
     /// Reads the credentials from the Secrets that the message names.
-    async fn identify(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Identity, Outcome> {
+    async fn identify(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Identity, Attempt> {
         let secrets = self.secrets.read(&message.authentication, object.namespace()).await?;
         let material = select(&message.authentication, object.namespace(), &secrets)?;
         let (secret, now) = (message.authentication.certificate(), Utc::now());
@@ -152,37 +168,37 @@ impl Reconciler {
     /// Decides what follows from an attempt. Only a sent message's status is written at once.
     async fn settle(&self, job: &Job, attempt: Attempt, started: Instant) -> Next {
         let now = Utc::now();
-        let counts = attempt.outcome.reason.is_attempt().into();
-        let attempts = job.state.attempts.saturating_add(counts).min(MAX_ATTEMPTS);
-        let outcome = limit(&job.message, attempts, attempt.outcome);
-        let backoff = (outcome.reason.then() == Then::Backoff).then(|| backoff::delay(attempts, fastrand::f64()));
+        let tried = attempt.mode.is_some();
+        let attempts = job.state.attempts.saturating_add(tried.into()).min(MAX_ATTEMPTS);
+        let outcome = if tried { limit(&job.message, attempts, attempt.outcome) } else { attempt.outcome };
+        let next_attempt = (outcome.reason.then() == Then::Backoff)
+            .then(|| attempt.not_before.unwrap_or_else(|| now + backoff::delay(attempts, fastrand::f64())));
         let poll = (outcome.reason.then() == Then::AwaitSecret).then(|| {
             let is_there = outcome.reason != Reason::SecretNotFound;
             self.secrets.next_poll(job.message.namespace(), &job.message.summary.secrets, is_there)
         });
-        let facts = Facts {
-            routing_key: attempt.routing_key.as_deref(),
-            attempts,
-            next_attempt: backoff.map(|delay| now + delay),
-            mode: attempt.mode,
-        };
+        let facts = Facts { routing_key: attempt.routing_key.as_deref(), attempts, next_attempt, mode: attempt.mode };
         let state = job.state.next(&job.message, &outcome, &facts, now);
         let unchanged = state == job.state && !job.unwritten;
         log(&job.message, &state, started.elapsed(), unchanged);
         self.metrics.count_attempt(&AttemptRecord {
             environment: job.message.environment(),
-            mode: attempt.mode,
+            mode: state.mode.unwrap_or(Mode::Direct),
             reason: outcome.reason,
             finished: state.is_finished(),
             took: attempt.took,
             age: job.message.age(now).to_std().unwrap_or_default(),
         });
-        if let Some(traces) = &self.traces {
-            let took = started.elapsed();
-            traces.record(&job.message, &traces::AttemptSpan { outcome: &outcome, state: &state, took, now });
+        if let (Some(traces), Some(trace)) = (&self.traces, &attempt.trace) {
+            let took = tried.then(|| started.elapsed());
+            traces.record(&job.message, trace, &AttemptSpan { outcome: &outcome, state: &state, took, now });
         }
-        let deadline = if state.is_finished() { None } else { deadline(&job.message, &state, now) };
-        let due = backoff.into_iter().chain(deadline.map(|at| at - now)).min().map(after);
+        // The deadline of a suspended message counts from its resumption.
+        let waits = !state.is_finished() && !state.awaits(Then::AwaitResume);
+        let deadline = if waits { deadline(&job.message, &state, now) } else { None };
+        // The clock may be wrong, and set right before the certificate seems to be valid.
+        let next_attempt = next_attempt.map(|at| at.min(now + backoff::LONGEST));
+        let due = next_attempt.into_iter().chain(deadline).min().map(|at| after(at - now));
         let due = due.into_iter().chain(poll.flatten()).min();
         if state.is_sent() {
             return self.record(job, state, due).await;
@@ -210,7 +226,7 @@ impl Reconciler {
 
     /// Deletes the Pod of a sent message, once its status says that it was sent.
     async fn clean(&self, message: &FedoraMessage, state: &MessageState) {
-        let by_pod = state.is_sent() && state.mode == Mode::Pod;
+        let by_pod = state.is_sent() && state.mode == Some(Mode::Pod);
         if let Some(pods) = self.delivery.pods().filter(|_| by_pod) {
             pods.clean(message).await;
         }

@@ -1,7 +1,6 @@
 //! Traces for OpenTelemetry (docs/decisions/0021 and 0033): a span for each message, from its creation to its end, and
 //! one within it for each attempt. The names of attributes are those of the semantic conventions for messaging.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
@@ -37,8 +36,8 @@ pub struct AttemptSpan<'a> {
     pub outcome: &'a Outcome,
     /// The message's state after it.
     pub state: &'a MessageState,
-    /// The time that it took.
-    pub took: Duration,
+    /// The time that it took. `None` if nothing was tried.
+    pub took: Option<Duration>,
     /// The time of its end.
     pub now: DateTime<Utc>,
 }
@@ -55,24 +54,26 @@ impl Traces {
         Ok(Self { spans, exchange: exchange.to_owned(), within_senders })
     }
 
-    /// Records an attempt, the message's end, or both.
-    pub fn record(&self, message: &FedoraMessage, attempt: &AttemptSpan<'_>) {
-        let Ok(id) = Uuid::try_parse(message.uid()) else { return };
-        let none = BTreeMap::new();
+    /// Returns the trace of a message with its spec, if the trace is recorded.
+    #[must_use]
+    pub fn trace_of(&self, message: &FedoraMessage) -> Option<Trace> {
+        let id = Uuid::try_parse(message.uid()).ok()?;
         let spec = if self.within_senders { message.spec().ok() } else { None };
-        let trace = Trace::of(id, spec.as_ref().map_or(&none, |spec| &spec.message.headers));
-        if !trace.is_sampled() {
-            return;
-        }
-        let whole = self.span(message, &trace, attempt);
-        if attempt.outcome.reason.is_attempt() {
+        let headers = spec.map(|spec| spec.message.headers).unwrap_or_default();
+        Some(Trace::of(id, &headers)).filter(Trace::is_sampled)
+    }
+
+    /// Records an attempt, the message's end, or both.
+    pub fn record(&self, message: &FedoraMessage, trace: &Trace, attempt: &AttemptSpan<'_>) {
+        let whole = self.span(message, trace, attempt);
+        if let Some(took) = attempt.took {
             self.spans.on_end(SpanData {
-                span_context: context(&trace, fastrand::u64(1..)),
+                span_context: context(trace, fastrand::u64(1..)),
                 parent_span_id: whole.span_context.span_id(),
                 parent_span_is_remote: false,
                 span_kind: SpanKind::Client,
                 name: "attempt".into(),
-                start_time: whole.end_time.checked_sub(attempt.took).unwrap_or(whole.end_time),
+                start_time: whole.end_time.checked_sub(took).unwrap_or(whole.end_time),
                 ..whole.clone()
             });
         }

@@ -108,6 +108,13 @@ impl Failure for CredentialsError {
             Self::NotYetValid { .. } => Reason::TlsFailed,
         }
     }
+
+    fn not_before(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::NotYetValid { at, .. } => Some(*at),
+            Self::Invalid(_) | Self::Expired { .. } => None,
+        }
+    }
 }
 
 fn invalid<T>(detail: impl Into<String>) -> Result<T, CredentialsError> {

@@ -158,7 +158,7 @@ impl Publisher {
         let Some(attempt) = attempt else { return FedoraMessageStatus::default() };
         let facts = Facts {
             routing_key: attempt.routing_key.as_deref(),
-            attempts: attempt.outcome.reason.is_attempt().into(),
+            attempts: attempt.mode.is_some().into(),
             next_attempt: None,
             mode: attempt.mode,
         };

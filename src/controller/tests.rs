@@ -10,17 +10,19 @@ use crate::broker::fence::Fence;
 use crate::broker::pool::{Brokers, Pool};
 use crate::certificates::CertificateTracker;
 use crate::cluster::events::Events;
+use crate::cluster::fake_api;
 use crate::cluster::leader_election::Leadership;
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::{Event, WatchMonitor, Watches};
-use crate::controller::queue::{PodLimits, Queue};
+use crate::controller::queue::{Next, PodLimits, Queue};
 use crate::controller::{self, Inputs};
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::reconciler::Reconciler;
 use crate::ttl::TtlController;
+use chrono::Utc;
 use fedora_message::api::v1alpha1::Environment;
 use futures::{StreamExt, stream};
 use kube::{Client, Config};
@@ -29,7 +31,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use fedora_message::fixture::{example, message, plain_routing};
+use fedora_message::fixture::{example, message, plain_routing, set, with};
+use fedora_message::policy::outcome::Reason;
 
 /// Within this everything happens that is to happen.
 const SOON: Duration = Duration::from_secs(30);
@@ -55,6 +58,19 @@ fn reconciler(client: Client) -> Reconciler {
         metrics: Arc::new(Metrics::new(WatchMonitor::default())),
         delivery: Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop)),
     }
+}
+
+/// Its deadline counts from its resumption, which the watch reports.
+#[tokio::test]
+async fn suspended_message_is_not_looked_at_again() {
+    let (client, _) = fake_api::client([]);
+    let mut queue = Queue::new(8, PodLimits::default());
+    queue.lead();
+    let suspended = set(with("/spec/suspend", true.into()), "/spec/activeDeadlineSeconds", 60.into());
+    queue.observe(0, message(&suspended));
+    let job = queue.take(Instant::now(), Utc::now()).expect("a job");
+    let Next::Settled { state, due, .. } = reconciler(client).reconcile(&job).await else { panic!("it is settled") };
+    assert_eq!((state.reason, due), (Some(Reason::Suspended), None));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 use fedora_message::policy::outcome::{Attempt, Failure, Mode, Outcome, Reason};
 
 use super::pod::PodDelivery;
-use super::{DeliveryRequest, NotTried, direct};
+use super::{DeliveryRequest, NotTried, direct, direct_attempt};
 use crate::broker::errors::BrokerError;
 use crate::broker::pool::{Health, Pool};
 
@@ -72,7 +72,7 @@ impl Fallback {
     pub(super) async fn send(&self, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
         let health = || self.pool.health(request.message.environment, &request.identity.credentials);
         let failed = match route(health().as_ref(), self.after) {
-            Route::Pod(error) => Attempt::from(error),
+            Route::Pod(error) => direct_attempt(error),
             Route::Direct => direct(&self.pool, request).await?,
         };
         // The failure that this attempt has just met may be one too many.

@@ -135,8 +135,16 @@ async fn direct(pool: &Pool, request: &DeliveryRequest<'_>) -> Result<Attempt, N
     let DeliveryRequest { message, exchange, identity, is_cancelled, .. } = request;
     let envelope = Envelope::new(message, exchange);
     match pool.publish(message.environment, &identity.credentials, &envelope, || !is_cancelled()).await {
-        Ok(Some(confirmed)) => Ok(Attempt { took: Some(confirmed.took), ..Outcome::sent(confirmed.routed).into() }),
+        Ok(Some(confirmed)) => {
+            let sent = Outcome::sent(confirmed.routed);
+            Ok(Attempt { took: Some(confirmed.took), ..direct_attempt(sent) })
+        }
         Ok(None) => Err(NotTried::Cancelled),
-        Err(error) => Ok(error.into()),
+        Err(error) => Ok(direct_attempt(error)),
     }
+}
+
+/// Returns an attempt of direct delivery that ended like this.
+fn direct_attempt(end: impl Into<Attempt>) -> Attempt {
+    Attempt { mode: Some(Mode::Direct), ..end.into() }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::secret::KeyLocations;
 use fedora_message::pod::manifest::{PodPlan, PodPlanError, PodSettings, plan};
-use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
+use fedora_message::policy::outcome::{Attempt, Mode, Outcome};
 use parking_lot::Mutex;
 use tracing::debug;
 
@@ -36,18 +36,17 @@ impl PodDelivery {
 
     /// Sends a message by a Pod. `direct` is the outcome of direct delivery, if that was tried.
     pub(super) async fn send(&self, request: &DeliveryRequest<'_>, direct: Option<&Outcome>) -> Attempt {
-        let outcome = match self.plan(request) {
-            Ok(plan) => {
-                self.used.lock().extend(plan.pod.metadata.namespace.clone());
-                let limits = Limits { start: self.settings.start_seconds, run: self.settings.run_seconds };
-                match self.pods.send(&plan, request.attempts, limits, || self.fence.pass().is_ok()).await {
-                    PodResult::Sent(pod) => Outcome::sent_by_pod(&pod, direct),
-                    PodResult::Failed(outcome) => with_direct(outcome, direct),
-                }
-            }
-            Err(error) => with_direct(Outcome { reason: Reason::InvalidMessage, message: error.to_string() }, direct),
+        let plan = match self.plan(request) {
+            Ok(plan) => plan,
+            Err(error) => return with_direct(error.into(), direct).into(),
         };
-        Attempt { mode: Mode::Pod, ..outcome.into() }
+        self.used.lock().extend(plan.pod.metadata.namespace.clone());
+        let limits = Limits { start: self.settings.start_seconds, run: self.settings.run_seconds };
+        let outcome = match self.pods.send(&plan, request.attempts, limits, || self.fence.pass().is_ok()).await {
+            PodResult::Sent(pod) => Outcome::sent_by_pod(&pod, direct),
+            PodResult::Failed(outcome) => with_direct(outcome, direct),
+        };
+        Attempt { mode: Some(Mode::Pod), ..outcome.into() }
     }
 
     /// Returns the Pod that would send a message.

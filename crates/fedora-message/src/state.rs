@@ -56,8 +56,8 @@ pub struct MessageState {
     pub routing_key: Option<Arc<str>>,
     /// The number of attempts.
     pub attempts: u32,
-    /// How it was delivered, or tried last.
-    pub mode: Mode,
+    /// How it was delivered, or tried last. `None` if it was not tried yet.
+    pub mode: Option<Mode>,
     /// When the broker confirmed it.
     pub sent_time: Option<DateTime<Utc>>,
     /// When it is tried again, where a time decides that.
@@ -75,8 +75,8 @@ pub struct Facts<'a> {
     pub attempts: u32,
     /// When the message is tried again, where a time decides that.
     pub next_attempt: Option<DateTime<Utc>>,
-    /// How it was delivered.
-    pub mode: Mode,
+    /// How it was delivered, if it was tried.
+    pub mode: Option<Mode>,
 }
 
 impl MessageState {
@@ -146,7 +146,7 @@ impl MessageState {
                 (None, known) => known.clone(),
             },
             attempts: facts.attempts,
-            mode: facts.mode,
+            mode: facts.mode.or(self.mode),
             sent_time: sent.then_some(now_seconds),
             next_attempt: facts.next_attempt.map(|at| at.trunc_subsecs(0)),
             start_time: match outcome.reason {
@@ -172,7 +172,7 @@ impl MessageState {
             routing_key: self.routing_key.as_deref().map(str::to_owned),
             attempts: Some(self.attempts),
             next_attempt_time: self.next_attempt,
-            delivery_mode: Some(self.mode.name().to_owned()),
+            delivery_mode: self.mode.map(|mode| mode.name().to_owned()),
             start_time: self.start_time,
             observed_retry: self.observed_retry.as_deref().map(str::to_owned),
         }
@@ -240,7 +240,7 @@ impl From<FedoraMessageStatus> for MessageState {
             observed_retry: status.observed_retry.map(Into::into),
             routing_key: status.routing_key.map(Into::into),
             attempts: status.attempts.unwrap_or_default(),
-            mode: status.delivery_mode.as_deref().and_then(|name| name.parse().ok()).unwrap_or_default(),
+            mode: status.delivery_mode.as_deref().and_then(|name| name.parse().ok()),
             sent_time: status.sent_time,
             next_attempt: status.next_attempt_time,
             start_time: status.start_time,

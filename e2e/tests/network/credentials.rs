@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, Utc};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Envelope;
 use fedora_message_operator::internals::{BrokerError, Brokers, Confirmed, Credentials, Fence, IDLE_TIMEOUT, Pool};
@@ -102,6 +103,7 @@ fn fixed_secret_sends_messages() {
     ledger.wait_for_all(0);
 }
 
+/// The wait is no attempt: even a message without retries is sent.
 #[test]
 fn waits_for_valid_certificate() {
     let namespace = TestNamespace::new("early");
@@ -112,8 +114,14 @@ fn waits_for_valid_certificate() {
     request.not_before = SystemTime::now() + Duration::from_secs(15);
     store(&namespace, &shared().broker.pki().issue(&request).expect("a certificate"));
     ledger.create(&names("early", 3));
-    let status = namespace.wait_for_reason("early-0", "TlsFailed");
-    assert!(status["message"].as_str().is_some_and(|text| text.contains("is not valid before")), "{status:#}");
+    namespace.create(&message("once", "early", "").replace("  env:", "  backoffLimit: 0\n  env:"));
+    for name in ["early-0", "once"] {
+        let status = namespace.wait_for_reason(name, "TlsFailed");
+        assert!(status["message"].as_str().is_some_and(|text| text.contains("is not valid before")), "{status:#}");
+        assert_eq!(status["attempts"], 0, "{status:#}");
+        let next = status["nextAttemptTime"].as_str().expect("a time").parse::<DateTime<Utc>>().expect("a time");
+        assert_eq!(next.timestamp(), DateTime::<Utc>::from(request.not_before).timestamp(), "{status:#}");
+    }
     ledger.wait_for_all(0);
 }
 

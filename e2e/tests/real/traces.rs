@@ -14,13 +14,13 @@ use e2e::{Operator, SOON, TestNamespace, message_json, shared, wait_soon};
 const SENDERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// Accepts OTLP requests over HTTP, and keeps their bodies.
-struct Collector {
-    url: String,
+pub struct Collector {
+    pub url: String,
     bodies: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Collector {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let bodies = Arc::<Mutex<Vec<u8>>>::default();
@@ -34,7 +34,8 @@ impl Collector {
         Self { url, bodies }
     }
 
-    fn has(&self, bytes: &[u8]) -> bool {
+    /// Returns true if a body has these bytes.
+    pub fn has(&self, bytes: &[u8]) -> bool {
         self.bodies.lock().expect("no panic").windows(bytes.len()).any(|window| window == bytes)
     }
 }

@@ -264,6 +264,7 @@ fn checks_validity_of_certificate() {
         format!("the client certificate of nice-app in {CERT} expired on 2024-11-03 00:00:00 UTC: renew it")
     );
     let early = credentials.check_validity(first - second, CERT).unwrap_err();
+    assert_eq!((late.not_before(), early.not_before()), (None, Some(first)));
     assert_eq!(
         early.to_string(),
         format!(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fedora_message::pod::manifest::{PodPlan, UID_LABEL};
 use fedora_message::pod::status::{self, PodState, attempt, look, place};
-use fedora_message::policy::outcome::Outcome;
+use fedora_message::policy::outcome::{Failure, Outcome, Reason};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Error, ResourceExt};
@@ -67,6 +67,12 @@ enum PodError {
     Watch { place: String, cause: ListError },
 }
 
+impl Failure for PodError {
+    fn reason(&self) -> Reason {
+        Reason::PodFailed
+    }
+}
+
 /// The next step with the Pods of a message.
 enum PodStep<'a> {
     Return(PodResult),
@@ -90,7 +96,7 @@ impl Pods {
     pub async fn send(&self, plan: &PodPlan, recorded: u32, limits: Limits, may_send: impl Fn() -> bool) -> PodResult {
         match self.try_to_send(plan, recorded, limits, may_send).await {
             Ok(result) => result,
-            Err(error) => PodResult::Failed(status::failed(error.to_string())),
+            Err(error) => PodResult::Failed(error.into()),
         }
     }
 

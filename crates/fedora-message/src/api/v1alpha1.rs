@@ -334,7 +334,7 @@ pub struct FedoraMessageStatus {
     #[schemars(schema_with = "crd::time")]
     pub next_attempt_time: Option<DateTime<Utc>>,
     /// The delivery mode: `direct` if the operator sends the message itself, `pod` if a Pod sends it
-    /// with fedora-messaging's own command.
+    /// with fedora-messaging's own command. It is missing until the first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_mode: Option<String>,
     /// The time when a suspended message was resumed. `activeDeadlineSeconds` counts from this time.

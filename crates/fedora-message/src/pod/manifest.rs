@@ -13,6 +13,7 @@ use crate::message::envelope::Envelope;
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, OutgoingMessage};
 use crate::message::secret::KeyLocations;
 use crate::pod::cli_message::line;
+use crate::policy::outcome::{Failure, Reason};
 
 /// Label on a Pod and its config maps: the uid of the message's resource. It selects a message's Pods.
 pub const UID_LABEL: &str = "apps.fedoraproject.org/message-uid";
@@ -90,6 +91,12 @@ pub enum PodPlanError {
     /// The settings make an invalid Pod.
     #[error("the operator's settings make an invalid Pod ({0}): correct its --pod flags")]
     Settings(String),
+}
+
+impl Failure for PodPlanError {
+    fn reason(&self) -> Reason {
+        Reason::InvalidMessage
+    }
 }
 
 /// Returns the name of a message's Pod.

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 /// The longest wait after the first failure.
 const FIRST: TimeDelta = TimeDelta::seconds(1);
 /// The longest wait after any failure.
-const LONGEST: TimeDelta = TimeDelta::minutes(5);
+pub const LONGEST: TimeDelta = TimeDelta::minutes(5);
 
 /// Returns the wait after `failures` failures in a row, counted from one. `random` is evenly
 /// distributed from 0 to 1.

@@ -4,7 +4,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use strum::{EnumString, IntoStaticStr, VariantArray};
+
+use crate::message::trace_context::Trace;
 
 /// The reason for the state of a message, as `status.reason` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, EnumString, IntoStaticStr, VariantArray)]
@@ -105,38 +108,17 @@ impl Reason {
             | Self::BackoffLimitExceeded => Then::Stop,
         }
     }
-
-    /// Returns true if the broker was tried, so that the outcome counts as an attempt.
-    #[must_use]
-    pub fn is_attempt(self) -> bool {
-        match self {
-            Self::Sent
-            | Self::BrokerUnreachable
-            | Self::TlsFailed
-            | Self::AuthenticationFailed
-            | Self::VhostRefused
-            | Self::BrokerBlocked
-            | Self::ConfirmTimeout
-            | Self::Nacked
-            | Self::TopicForbidden
-            | Self::ExchangeNotFound
-            | Self::MessageTooLarge
-            | Self::PodFailed => true,
-            Self::Suspended
-            | Self::InvalidMessage
-            | Self::SecretNotFound
-            | Self::SecretInvalid
-            | Self::CertificateExpired
-            | Self::DeadlineExceeded
-            | Self::BackoffLimitExceeded => false,
-        }
-    }
 }
 
 /// An error of one step. Each step has an error type of its own, and all of them implement this.
 pub trait Failure: Display {
     /// Returns the reason that this error stands for.
     fn reason(&self) -> Reason;
+
+    /// Returns the time before which any attempt would end like this, if that is known.
+    fn not_before(&self) -> Option<DateTime<Utc>> {
+        None
+    }
 }
 
 /// How an attempt ended.
@@ -213,11 +195,10 @@ impl Outcome {
 }
 
 /// How a message is delivered, as `status.deliveryMode` says it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum Mode {
     /// The operator publishes it.
-    #[default]
     Direct,
     /// A Pod publishes it.
     Pod,
@@ -238,8 +219,13 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The routing key, if the message got that far.
     pub routing_key: Option<String>,
-    /// The mode that was tried last.
-    pub mode: Mode,
+    /// The mode that was tried last. `None` if nothing was tried: then the outcome does not count as
+    /// an attempt.
+    pub mode: Option<Mode>,
+    /// The time before which the next attempt would end like this one, if that is known.
+    pub not_before: Option<DateTime<Utc>>,
+    /// The message's trace, if it is recorded.
+    pub trace: Option<Trace>,
     /// The time that it took, if the broker confirmed the message to this process.
     pub took: Option<Timing>,
 }
@@ -253,9 +239,15 @@ pub struct Timing {
     pub confirm: Duration,
 }
 
-impl<O: Into<Outcome>> From<O> for Attempt {
-    fn from(outcome: O) -> Self {
-        Self { outcome: outcome.into(), routing_key: None, mode: Mode::Direct, took: None }
+impl From<Outcome> for Attempt {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, routing_key: None, mode: None, not_before: None, trace: None, took: None }
+    }
+}
+
+impl<F: Failure> From<F> for Attempt {
+    fn from(failure: F) -> Self {
+        Self { not_before: failure.not_before(), ..Outcome::from(failure).into() }
     }
 }
 

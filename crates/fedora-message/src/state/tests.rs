@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::fixture::{UID, at, example, message};
 
 const FACTS: Facts<'_> =
-    Facts { routing_key: Some("nice.message"), attempts: 1, next_attempt: None, mode: Mode::Direct };
+    Facts { routing_key: Some("nice.message"), attempts: 1, next_attempt: None, mode: Some(Mode::Direct) };
 
 /// The status after a new message's first attempt.
 fn first(outcome: &Outcome, facts: &Facts<'_>, now: &str) -> FedoraMessageStatus {
@@ -162,6 +162,18 @@ fn routing_key_is_kept() {
     let facts = Facts { routing_key: None, ..FACTS };
     let held = failed.next(&message(&example()), &Outcome::suspended(), &facts, now);
     assert_eq!(held.routing_key.as_deref(), Some("nice.message"));
+}
+
+#[test]
+fn delivery_mode_is_kept() {
+    let now = at("2019-07-30T19:12:23Z");
+    let mode = |state: &MessageState| state.to_status(UID).delivery_mode;
+    let untried = Facts { mode: None, ..FACTS };
+    let next = |state: &MessageState, facts| state.next(&message(&example()), &Outcome::suspended(), facts, now);
+    let new = next(&MessageState::default(), &untried);
+    assert_eq!(mode(&new), None, "it was not tried yet");
+    let by_pod = next(&new, &Facts { mode: Some(Mode::Pod), ..FACTS });
+    assert_eq!(mode(&next(&by_pod, &untried)).as_deref(), Some("pod"));
 }
 
 #[test]

@@ -28,8 +28,8 @@ fn state(message: &FedoraMessage, previous: &MessageState, outcome: &Outcome, no
 
 /// The number of attempts, with this one.
 fn attempts(previous: &MessageState, reason: Reason) -> u32 {
-    let given_up_after_one = reason == Reason::BackoffLimitExceeded;
-    previous.attempts + u32::from(reason.is_attempt() || given_up_after_one)
+    let tried = matches!(reason.then(), Then::Done | Then::Backoff) || reason == Reason::BackoffLimitExceeded;
+    previous.attempts + u32::from(tried)
 }
 
 /// The first status of a message.
