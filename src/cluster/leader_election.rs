@@ -247,7 +247,7 @@ impl Elector {
         if self.leads() {
             return sleep_until(until).await;
         }
-        if let Err(error) = self.follow().await {
+        if let Err(error) = self.watch_until_free().await {
             debug!(%error, "the Lease can't be watched, and is read every now and then");
             sleep(RETRY).await;
             self.read().await;
@@ -258,7 +258,7 @@ impl Elector {
     ///
     /// A silent watch does no harm: when the Lease seems to be free, the write shows that it is
     /// not.
-    async fn follow(&mut self) -> Result<(), ListError> {
+    async fn watch_until_free(&mut self) -> Result<(), ListError> {
         let version = self.observed.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         let (kind, namespace, name) = (WatchKind::Lease, &self.namespace, &self.name);
         let mut changes = match version {

@@ -228,7 +228,7 @@ impl ItemSplitter {
     pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
         for &byte in chunk {
             let before = self.depth;
-            self.follow(byte);
+            self.track(byte);
             if !self.in_list || before.max(self.depth) < 3 {
                 self.rest.push(byte);
                 continue;
@@ -248,7 +248,7 @@ impl ItemSplitter {
         &self.rest
     }
 
-    fn follow(&mut self, byte: u8) {
+    fn track(&mut self, byte: u8) {
         match byte {
             _ if self.escaped => self.escaped = false,
             b'\\' if self.in_text => self.escaped = true,

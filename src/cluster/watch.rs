@@ -179,7 +179,7 @@ struct Watch<K> {
     silences: watch::Receiver<u64>,
     /// The count when the last read began.
     silences_at_read: u64,
-    /// The failures in a row.
+    /// The failures since a watch request last worked. A list that succeeds is no proof of that.
     failures: u32,
     /// True if the next request waits, because the last one failed.
     must_pause: bool,
@@ -194,8 +194,8 @@ enum Position<K> {
     Unread,
     /// The list is being read since then.
     Listing(Box<ListReader<K>>, Instant),
-    /// The object is to be read.
-    Getting,
+    /// The object of this name is to be read.
+    Getting(String),
     /// The object of this version was read and reported.
     Got(String),
     /// Everything is known up to this version. An empty one stands for an absent object.
@@ -257,7 +257,7 @@ impl<K: Watched> Watch<K> {
                         let list = ListReader::new(self.client.clone(), path.clone(), fields);
                         Position::Listing(list.into(), Instant::now())
                     }
-                    Source::Object { .. } => Position::Getting,
+                    Source::Object { name, .. } => Position::Getting(name.clone()),
                 };
                 Ok(Some(Event::Begin))
             }
@@ -270,14 +270,10 @@ impl<K: Watched> Watch<K> {
                 let version = Some(list.version()).filter(|version| !version.is_empty());
                 let version = version.ok_or(ListError::NoVersion)?.to_owned();
                 let took = begin.elapsed();
-                self.failures = 0;
                 Ok(Some(self.complete(version, took)))
             }
-            Position::Getting => {
-                let object: Option<K> = match &self.source {
-                    Source::Object { path, name } => get_at(&self.client, path, name).await?,
-                    Source::List { .. } => None,
-                };
+            Position::Getting(name) => {
+                let object: Option<K> = get_at(&self.client, self.source.path(), name).await?;
                 self.heartbeat.beat();
                 let Some(object) = object else {
                     return Ok(Some(self.complete(String::new(), Duration::ZERO)));
@@ -294,7 +290,7 @@ impl<K: Watched> Watch<K> {
                 self.open(version).await?;
                 Ok(None)
             }
-            Position::Watching(_) => self.follow().await,
+            Position::Watching(_) => self.next_change().await,
         }
     }
 
@@ -333,7 +329,7 @@ impl<K: Watched> Watch<K> {
     }
 
     /// Waits for the next change, or for the end of the request.
-    async fn follow(&mut self) -> Result<Option<Event<K>>, ListError> {
+    async fn next_change(&mut self) -> Result<Option<Event<K>>, ListError> {
         let Position::Watching(request) = &mut self.position else { return Ok(None) };
         let next = tokio::select! {
             // Events that have arrived go first.
@@ -382,7 +378,7 @@ impl<K: Watched> Watch<K> {
         match std::mem::replace(&mut self.position, Position::Unread) {
             Position::Known(version) => self.go_on(&End::Failed(error), false, version),
             Position::Watching(request) => self.go_on(&End::Failed(error), request.heard, request.version),
-            Position::Unread | Position::Listing(..) | Position::Getting | Position::Got(_) => {}
+            Position::Unread | Position::Listing(..) | Position::Getting(_) | Position::Got(_) => {}
         }
     }
 

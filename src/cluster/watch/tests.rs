@@ -164,6 +164,30 @@ async fn pauses_grow_while_requests_fail() {
     assert!((60..900).contains(&requests), "{requests}");
 }
 
+/// A list costs the API server far more than the refusal that makes it necessary.
+#[tokio::test(start_paused = true)]
+async fn pauses_grow_while_versions_expire() {
+    let mut messages = Messages::new((0..1_000).flat_map(|_| [list("5"), Reply::Refusal(expired())]).collect());
+    let hour = Duration::from_hours(1);
+    let begin = Instant::now();
+    while begin.elapsed() < hour {
+        messages.next(hour).await;
+    }
+    let lists = messages.requests.take().iter().filter(|request| *request == "GET").count();
+    assert!((60..450).contains(&lists), "{lists}");
+}
+
+/// Only an event or a bookmark shows that the watch works.
+#[tokio::test(start_paused = true)]
+async fn pauses_are_short_after_an_event() {
+    let works = || Reply::Events(vec![event("BOOKMARK", &message("9")), event("ERROR", &expired())], 1.0);
+    let mut messages = Messages::new((0..100).flat_map(|_| [list("5"), works()]).collect());
+    for _ in 0..50 {
+        let within = Duration::from_secs(2);
+        messages.expect(within, &["begin", "complete", "the API server says: too old (410)"]).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_makes_all_watches_connect_again() {
     let replies = vec![Reply::Json(pod("1")), Reply::SilentAfter(vec![]), list("5"), Reply::SilentAfter(vec![])];
