@@ -1,7 +1,9 @@
 //! Suppresses repeated log lines, so retries do not fill the log with the same message.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The log throttle suppresses a message for this long.
 const INTERVAL: Duration = Duration::from_mins(5);

@@ -132,7 +132,7 @@ impl Reconciler {
         if !job.without_spec {
             return Ok(Cow::Borrowed(&job.message));
         }
-        self.refetcher.read(&job.message).await.map(Cow::Owned).ok_or_else(|| NotTried::RetryAt(soon()))
+        self.refetcher.read(&job.message).await.map(Cow::Owned).map_err(NotTried::RetryAt)
     }
 
     /// Reads the credentials from the Secrets that the message names.

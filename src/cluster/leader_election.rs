@@ -320,7 +320,7 @@ impl Elector {
     /// Handles a request that failed. It is repeated soon. The current term holds until its end.
     async fn failed(&mut self, what: &str, error: &ListError) {
         let detail = format!("the Lease {} could not be {what}: {}", self.name, explain(error));
-        if self.log_throttle.is_due(&detail, Instant::now().into_std()) {
+        if self.log_throttle.is_due(&detail, Instant::now()) {
             warn!("{detail}");
         }
         // Once it is known who leads, an API server that is out of reach for a while does not make

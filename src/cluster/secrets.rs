@@ -103,7 +103,7 @@ impl Failures {
         let detail = explain(error);
         // One line for all Secrets: users decide how many they name.
         if let Some(code @ (401 | 403)) = error.code()
-            && self.0.lock().is_due(&code.to_string(), Instant::now().into_std())
+            && self.0.lock().is_due(&code.to_string(), Instant::now())
         {
             warn!("Secret {secret} can't be read: {detail}");
         }

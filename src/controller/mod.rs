@@ -235,7 +235,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
     /// Logs that a watch failed; it is started again. Before the first complete list, this is also
     /// why the process is not ready.
     fn report_failure(&mut self, error: String) {
-        if self.log_throttle.is_due(&error, Instant::now().into_std()) {
+        if self.log_throttle.is_due(&error, Instant::now()) {
             warn!("{error}");
         }
         self.not_ready_reason.send_if_modified(|reason| reason.is_some() && reason.replace(error).is_some());
