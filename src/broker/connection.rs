@@ -61,8 +61,8 @@ pub struct Confirmed {
 pub enum Published {
     /// The broker confirmed the message.
     Confirmed(Confirmed),
-    /// The message was not sent because the caller no longer wanted it.
-    Withdrawn,
+    /// The message was not sent, because it is cancelled.
+    Cancelled,
     /// The message was not sent because the connection has no channel left. Use a new connection.
     Exhausted,
 }
@@ -163,12 +163,12 @@ impl BrokerConnection {
     /// After an error, the broker may have the message, unless the error came before its first
     /// byte. If the message was already in flight when the broker blocked the connection, this
     /// awaits the earlier confirm and does not publish again. The message is not sent if
-    /// `is_wanted` returns false once a channel is free.
+    /// `is_cancelled` returns true once a channel is free.
     pub async fn publish(
         &self,
         envelope: &Envelope<'_>,
         confirm_timeout: Duration,
-        is_wanted: impl Fn() -> bool,
+        is_cancelled: impl Fn() -> bool,
     ) -> Result<Published, BrokerError> {
         let started = Instant::now();
         let _permit = self.permits.acquire().await;
@@ -179,11 +179,11 @@ impl BrokerConnection {
             waiting
         } else {
             match self.unless_blocked(self.channel(envelope)).await?? {
-                Some(channel) if is_wanted() => (channel.clone(), publish_on(channel, envelope)),
-                Some(channel) => {
+                Some(channel) if is_cancelled() => {
                     self.idle.lock().push(channel);
-                    return Ok(Published::Withdrawn);
+                    return Ok(Published::Cancelled);
                 }
+                Some(channel) => (channel.clone(), publish_on(channel, envelope)),
                 None => return Ok(Published::Exhausted),
             }
         };

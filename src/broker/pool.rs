@@ -87,9 +87,6 @@ pub struct Health {
     pub failures: u32,
     /// The last error.
     pub error: BrokerError,
-    /// True if the caller should publish directly to test the broker, because no message did so for
-    /// a while. [`Pool::health`] returns true to one caller at a time.
-    pub probe_due: bool,
 }
 
 /// The open connections of an environment.
@@ -119,6 +116,19 @@ struct Failures {
     count: u32,
     error: BrokerError,
     last: Instant,
+}
+
+impl Failures {
+    /// Returns true to one caller, if the broker did not confirm and no message tested it for
+    /// longer than `pause`. The pool itself tests if it can connect.
+    fn claim_probe(&mut self, pause: Duration, now: Instant) -> bool {
+        let unconfirmed = matches!(self.error, BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. });
+        let due = unconfirmed && now.saturating_duration_since(self.last) > pause;
+        if due {
+            self.last = now;
+        }
+        due
+    }
 }
 
 /// The pool's entry for one environment and one set of credentials.
@@ -159,21 +169,22 @@ impl Pool {
 
     /// Publishes a message with the given credentials and awaits the broker's confirm.
     ///
-    /// Returns `None` if `is_wanted` returned false before the broker received the message.
+    /// Returns `None` if the message is cancelled: `is_cancelled` returned true before the broker
+    /// received it.
     pub async fn publish(
         &self,
         environment: Environment,
         credentials: &Arc<Credentials>,
         envelope: &Envelope<'_>,
-        is_wanted: impl Fn() -> bool,
+        is_cancelled: impl Fn() -> bool,
     ) -> Result<Option<Confirmed>, BrokerError> {
         let entry = self.entry(environment, credentials);
         let result = loop {
             // `connection` has recorded its own failures.
             let connection = self.connection(&entry, environment, &envelope.message_id).await?;
-            match connection.publish(envelope, self.confirm_timeout, &is_wanted).await {
+            match connection.publish(envelope, self.confirm_timeout, &is_cancelled).await {
                 Ok(Published::Confirmed(confirmed)) => break Ok(confirmed),
-                Ok(Published::Withdrawn) => return Ok(None),
+                Ok(Published::Cancelled) => return Ok(None),
                 Ok(Published::Exhausted) => {}
                 Err(error) => break Err(error),
             }
@@ -190,16 +201,20 @@ impl Pool {
     /// Returns the state of the connection for these credentials if its last use failed.
     pub fn health(&self, environment: Environment, credentials: &Credentials) -> Option<Health> {
         let entry = self.entries.lock().get(&(environment, credentials.fingerprint))?.clone();
+        let failures = entry.failures.lock();
+        let failures = failures.as_ref()?;
+        Some(Health { failures: failures.count, error: failures.error.clone() })
+    }
+
+    /// Returns true if the caller should publish a message directly to test whether the broker
+    /// confirms again. It does so once in the time of a confirm, because that message may have been
+    /// sent.
+    pub fn claim_probe(&self, environment: Environment, credentials: &Credentials) -> bool {
+        let Some(entry) = self.entries.lock().get(&(environment, credentials.fingerprint)).cloned() else {
+            return false;
+        };
         let mut failures = entry.failures.lock();
-        let failures = failures.as_mut()?;
-        // The pool itself retries to connect. Only a message can show that the broker confirms
-        // again.
-        let probe_due = matches!(failures.error, BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })
-            && failures.last.elapsed() > self.confirm_timeout;
-        if probe_due {
-            failures.last = Instant::now();
-        }
-        Some(Health { failures: failures.count, error: failures.error.clone(), probe_due })
+        failures.as_mut().is_some_and(|failures| failures.claim_probe(self.confirm_timeout, Instant::now()))
     }
 
     /// Returns the open connections of each environment.
@@ -358,5 +373,23 @@ async fn probe(connector: Connector, entry: Arc<PoolEntry>) {
                 *entry.state.lock().await = ConnectionState::Down(error);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_message_tests_a_broker_that_does_not_confirm() {
+        let (pause, broker) = (Duration::from_secs(30), || "rabbitmq.example:5671".to_owned());
+        let error = BrokerError::ConfirmTimeout { broker: broker(), seconds: 30 };
+        let mut failures = Failures { count: 5, error, last: Instant::now() };
+        let later = failures.last + 2 * pause;
+        assert!(!failures.claim_probe(pause, failures.last + pause), "a message has just tested it");
+        assert!(failures.claim_probe(pause, later));
+        assert!(!failures.claim_probe(pause, later + pause), "another message tests it");
+        failures.error = BrokerError::Unreachable { broker: broker(), detail: String::new() };
+        assert!(!failures.claim_probe(pause, later + 2 * pause), "the pool tests it");
     }
 }

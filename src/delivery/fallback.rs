@@ -33,13 +33,9 @@ enum Route {
 
 /// Chooses the route of a message by the health of its connection.
 ///
-/// The pool itself tries to connect again, so a message that asks costs nothing. A broker that does
-/// not confirm is asked by one message at a time, because that message may have been sent.
 fn route(health: Option<&Health>, after: u32) -> Route {
     match health {
-        Some(health) if health.failures >= after && may_help(health.error.reason()) && !health.probe_due => {
-            Route::Pod(health.error.clone())
-        }
+        Some(health) if health.failures >= after && may_help(health.error.reason()) => Route::Pod(health.error.clone()),
         _ => Route::Direct,
     }
 }
@@ -71,9 +67,10 @@ impl Fallback {
     /// Makes one attempt to deliver a message, on the route that is likely to succeed.
     pub(super) async fn send(&self, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
         let health = || self.pool.health(request.message.environment, &request.identity.credentials);
+        let claim_probe = || self.pool.claim_probe(request.message.environment, &request.identity.credentials);
         let failed = match route(health().as_ref(), self.after) {
-            Route::Pod(error) => direct_attempt(error),
-            Route::Direct => direct(&self.pool, request).await?,
+            Route::Pod(error) if !claim_probe() => direct_attempt(error),
+            Route::Pod(_) | Route::Direct => direct(&self.pool, request).await?,
         };
         // The failure that this attempt has just met may be one too many.
         let Route::Pod(error) = route(health().as_ref(), self.after) else { return Ok(failed) };

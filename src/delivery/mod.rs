@@ -134,7 +134,7 @@ impl Delivery {
 async fn direct(pool: &Pool, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
     let DeliveryRequest { message, exchange, identity, is_cancelled, .. } = request;
     let envelope = Envelope::new(message, exchange);
-    match pool.publish(message.environment, &identity.credentials, &envelope, || !is_cancelled()).await {
+    match pool.publish(message.environment, &identity.credentials, &envelope, is_cancelled).await {
         Ok(Some(confirmed)) => {
             let sent = Outcome::sent(confirmed.routed);
             Ok(Attempt { took: Some(confirmed.took), ..direct_attempt(sent) })

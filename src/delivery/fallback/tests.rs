@@ -14,12 +14,8 @@ fn unreachable() -> BrokerError {
     BrokerError::Unreachable { broker: broker(), detail: "Connection refused".to_owned() }
 }
 
-fn unconfirmed() -> BrokerError {
-    BrokerError::ConfirmTimeout { broker: broker(), seconds: 30 }
-}
-
 fn health(failures: u32, error: BrokerError) -> Health {
-    Health { failures, error, probe_due: false }
+    Health { failures, error }
 }
 
 #[test]
@@ -32,6 +28,8 @@ fn pods_are_tried_after_so_many_failures_in_a_row() {
     assert_eq!(route(Some(&health(2, unreachable())), 3), Route::Direct);
     assert_eq!(route(Some(&health(3, unreachable())), 3), Route::Pod(unreachable()));
     assert_eq!(route(Some(&health(1_000, unreachable())), 3), Route::Pod(unreachable()));
+    let unconfirmed = || BrokerError::ConfirmTimeout { broker: broker(), seconds: 30 };
+    assert_eq!(route(Some(&health(5, unconfirmed())), 3), Route::Pod(unconfirmed()));
 }
 
 #[test]
@@ -42,14 +40,6 @@ fn what_a_pod_would_meet_too_is_no_reason_for_one() {
     for error in [blocked, vhost] {
         assert_eq!(route(Some(&health(1_000, error)), 1), Route::Direct);
     }
-}
-
-/// The one that asks may go both ways; so the others don't ask.
-#[test]
-fn a_broker_that_does_not_confirm_is_asked_by_one_message() {
-    let one = Health { probe_due: true, ..health(5, unconfirmed()) };
-    assert_eq!(route(Some(&one), 3), Route::Direct);
-    assert_eq!(route(Some(&health(5, unconfirmed())), 3), Route::Pod(unconfirmed()));
 }
 
 #[test]
