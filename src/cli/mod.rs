@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use self::pods::PodArgs;
 pub use self::schemas::{SchemaArgs, SchemaCheckArgs};
 use self::values::{
-    BrokerUrl, admin_address, environment, exchange, lease_name, namespace, topic_prefix, watched_namespace,
+    BrokerUrl, admin_address, environment, exchange, lease_name, namespace, number, topic_prefix, watched_namespace,
 };
 use crate::broker::address::BrokerAddress;
 use crate::broker::pool::Brokers;
@@ -28,7 +28,7 @@ use fedora_message::message::envelope::Routing;
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMMIT"), ")");
 
 /// The longest time to live that the CRD allows, in seconds.
-const MAX_TTL_SECONDS: i64 = i32::MAX as i64;
+const MAX_TTL_SECONDS: u32 = i32::MAX.cast_unsigned();
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -88,11 +88,11 @@ pub struct RunArgs {
     #[command(flatten)]
     pub scope: ScopeArgs,
     /// Maximum number of messages in flight per environment. An eighth as many statuses are written concurrently
-    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = number::<u16>(1..=1024))]
     pub concurrency: u16,
     /// Delete messages this many seconds after they were sent or given up, unless their spec sets
     /// another time. Without this flag they are kept
-    #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = value_parser!(u32).range(..=MAX_TTL_SECONDS))]
+    #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = number(0..=MAX_TTL_SECONDS))]
     pub default_ttl_seconds_after_finished: Option<u32>,
     /// Address that serves /metrics, /livez and /readyz
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT", value_parser = admin_address)]
@@ -190,7 +190,7 @@ pub struct BrokerArgs {
     #[arg(long, env = "TRACE_CONTEXT")]
     pub trace_context: bool,
     /// Time for a broker to confirm a message, in seconds, before it is sent again
-    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
+    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = number(1..=u16::MAX))]
     pub confirm_timeout: u16,
 }
 
@@ -238,7 +238,7 @@ pub struct PublishArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     /// Maximum number of messages in flight per environment
-    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = number::<u16>(1..=1024))]
     pub concurrency: u16,
 }
 

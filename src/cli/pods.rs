@@ -1,11 +1,11 @@
 //! The flags of delivery by Pods.
 
-use clap::{Args, value_parser};
+use clap::Args;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::values::object_name;
+use super::values::{number, object_name};
 use fedora_message::pod::manifest::PodSettings;
 
 /// Flags of delivery by Pods. They have no effect without `--delivery-mode pod` or `fallback`.
@@ -26,16 +26,16 @@ pub struct PodArgs {
     #[arg(long, env = "CLI_SCHEMAS", value_name = "SCHEMA", value_delimiter = ',')]
     pub cli_schemas: Vec<String>,
     /// Maximum number of Pods at a time
-    #[arg(long, env = "MAX_PODS", default_value_t = 4, value_name = "NUMBER", value_parser = value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "MAX_PODS", default_value_t = 4, value_name = "NUMBER", value_parser = number::<u16>(1..=1024))]
     pub max_pods: u16,
     /// Keep a failed Pod this many seconds, for inspection
-    #[arg(long, env = "KEEP_FAILED_PODS", default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, env = "KEEP_FAILED_PODS", default_value_t = 600, value_name = "SECONDS", value_parser = number(0..=u32::MAX))]
     pub keep_failed_pods: u32,
     /// Time for a Pod to start, in seconds
-    #[arg(long, env = "POD_START_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
+    #[arg(long, env = "POD_START_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = number(1..=u16::MAX))]
     pub pod_start_timeout: u16,
     /// Time for a Pod to run, in seconds. The CLI itself gives up after 30
-    #[arg(long, env = "POD_RUN_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
+    #[arg(long, env = "POD_RUN_TIMEOUT", default_value_t = 60, value_name = "SECONDS", value_parser = number(1..=u16::MAX))]
     pub pod_run_timeout: u16,
     /// Resource requests and limits of a Pod, as in a manifest
     #[arg(long, env = "POD_RESOURCES", value_name = "JSON", default_value = r#"{"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}}"#, value_parser = json::<ResourceRequirements>)]
@@ -50,7 +50,7 @@ pub struct PodArgs {
     #[arg(long, env = "POD_TOLERATIONS", value_name = "JSON", default_value = "[]", value_parser = json::<Tolerations>)]
     pub pod_tolerations: Tolerations,
     /// With fallback: consecutive failures of direct delivery before a Pod sends the message
-    #[arg(long, env = "FALLBACK_AFTER", default_value_t = 3, value_name = "FAILURES", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, env = "FALLBACK_AFTER", default_value_t = 3, value_name = "FAILURES", value_parser = number(1..=u32::MAX))]
     pub fallback_after: u32,
 }
 

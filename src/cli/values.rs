@@ -1,7 +1,10 @@
 //! The values of flags and variables: what clap's own parsers can't check.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use clap::Arg;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -43,6 +46,16 @@ impl TypedValueParser for BrokerUrl {
 pub(crate) fn environment() -> impl TypedValueParser<Value = Environment> {
     PossibleValuesParser::new(Environment::VARIANTS.iter().map(|environment| environment.name()))
         .try_map(|name| name.parse::<Environment>())
+}
+
+/// Parses a whole number. The texts of clap and the standard library do not say what is expected.
+pub(crate) fn number<T: Copy + Display + FromStr + PartialOrd>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+    }
 }
 
 /// A prefix is a topic, and may end with dots, as in the library.
