@@ -5,8 +5,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::client::explain;
-use super::inspect::ask;
+use super::list::answer;
 use fedora_message::api::v1alpha1::GROUP;
 
 /// The purpose of a permission, and the role that grants it.
@@ -35,8 +34,8 @@ impl Need {
     #[must_use]
     pub fn manifest(self) -> &'static str {
         match self {
-            Self::Always | Self::LeaderElection => "manifests/base/rights.yaml",
-            Self::Pods => "manifests/components/pods/rights.yaml",
+            Self::Always | Self::LeaderElection => "manifests/base/rbac.yaml",
+            Self::Pods => "manifests/components/pods/rbac.yaml",
         }
     }
 }
@@ -97,7 +96,7 @@ impl Rule {
         let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
         let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-        let reviewed = ask(api.create(&PostParams::default(), &review)).await.map_err(|error| explain(&error))?;
+        let reviewed = answer(api.create(&PostParams::default(), &review)).await.map_err(|error| error.explain())?;
         Ok(reviewed.status.is_some_and(|status| status.allowed))
     }
 }

@@ -141,7 +141,7 @@ fn bind_role(ledger: &Ledger<'_>) {
 
 /// Starts an operator with its own permissions only.
 fn unprivileged(kube: &Kube, ledger: &Ledger<'_>) -> Operator {
-    kube.apply(&[project("manifests/base/rights.yaml")]).expect("the role is stored");
+    kube.apply(&[project("manifests/base/rbac.yaml")]).expect("the role is stored");
     bind_role(ledger);
     let user = kube.kubeconfig_for("operator").expect("a user");
     let arguments = ["--watch-namespaces", &ledger.namespace.name];
@@ -167,7 +167,7 @@ fn secrets_forbidden() {
     let kube = start();
     let namespace = TestNamespace::on(&kube, "api-no-secrets");
     namespace.store_certificate(&shared().broker, "publisher");
-    let rules: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rights.yaml")).expect("YAML");
+    let rules: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rbac.yaml")).expect("YAML");
     let rules = rules[0]["rules"].as_array().expect("rules").iter().cloned();
     let (secrets, others): (Vec<Value>, Vec<Value>) = rules.partition(|rule| rule["resources"][0] == "secrets");
     namespace.grant("operator", "others", &json!(others));

@@ -84,7 +84,7 @@ fn runs_from_image() {
     images::operator(&archive).expect("the image is built");
     cluster.import(&archive).expect("the node imports the image");
     let namespace = namespace("image", "publisher");
-    let files = ["manifests/base/rights.yaml", "manifests/components/pods/rights.yaml"].map(project);
+    let files = ["manifests/base/rbac.yaml", "manifests/components/pods/rbac.yaml"].map(project);
     cluster.kube.apply(&files).expect("the roles are stored");
     namespace.kubectl(&["create", "serviceaccount", "operator"]);
     for role in ["fedora-message-operator", "fedora-message-operator-pods"] {

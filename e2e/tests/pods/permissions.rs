@@ -18,11 +18,11 @@ fn granted(manifest: &str) -> BTreeSet<(String, String)> {
     permissions(role["rules"].as_array().expect("rules")).into_iter().collect()
 }
 
-/// The operator uses all permissions of manifests/components/pods/rights.yaml.
+/// The operator uses all permissions of manifests/components/pods/rbac.yaml.
 #[test]
 fn pod_permissions_suffice() {
     let kube = &cluster().kube;
-    let files = ["manifests/base/rights.yaml", "manifests/components/pods/rights.yaml"].map(project);
+    let files = ["manifests/base/rbac.yaml", "manifests/components/pods/rbac.yaml"].map(project);
     kube.apply(&files).expect("the roles are stored");
     for role in ["fedora-message-operator", "fedora-message-operator-pods"] {
         let (of, to) = (format!("--clusterrole={role}"), format!("--user={USER}"));
@@ -90,7 +90,7 @@ fn pod_permissions_suffice() {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let used: BTreeSet<_> =
         requests.iter().map(|event| (text(&event["objectRef"]["resource"]), text(&event["verb"]))).collect();
-    let granted = granted("manifests/components/pods/rights.yaml");
+    let granted = granted("manifests/components/pods/rbac.yaml");
     let unused: Vec<_> = granted.difference(&used).collect();
     assert!(unused.is_empty(), "granted and never used: {unused:?}");
 }

@@ -15,7 +15,7 @@ use e2e::{DEBUG, Operator, SOON, TestNamespace, install, project, read, shared, 
 const USER: &str = "checked";
 
 /// The manifest with the operator's permissions.
-const RULES: &str = "manifests/base/rights.yaml";
+const RULES: &str = "manifests/base/rbac.yaml";
 
 fn check(kubeconfig: &Path, more: &[&str]) -> Output {
     let kubeconfig = kubeconfig.display().to_string();

@@ -56,7 +56,7 @@ fn page_shows_examples() {
         ("python", "package-built.py"),
         ("toml", "package-built.toml"),
         ("yaml", "package-built.yaml"),
-        ("yaml", "publisher-rights.yaml"),
+        ("yaml", "publisher-rbac.yaml"),
         ("python", "create-message.py"),
         ("yaml", "generated-name.yaml"),
     ] {
@@ -96,7 +96,7 @@ fn all_senders_publish_equal_messages() {
     // With Python, as a user who has only these permissions.
     namespace.kubectl(&["delete", "fmsg/package-built-4711"]);
     let user = "kind: User\n    apiGroup: rbac.authorization.k8s.io\n    name: alice";
-    let rules = example("publisher-rights.yaml").replace("kind: ServiceAccount\n    name: builder", user);
+    let rules = example("publisher-rbac.yaml").replace("kind: ServiceAccount\n    name: builder", user);
     namespace.apply(&rules);
     service_account(&cli, &namespace);
     let url = shared().kube.url();

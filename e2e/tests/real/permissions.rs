@@ -1,4 +1,4 @@
-//! Least privilege: the permissions in manifests/base/rights.yaml suffice, and the operator needs
+//! Least privilege: the permissions in manifests/base/rbac.yaml suffice, and the operator needs
 //! each of them.
 
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ const LOG_TEXTS: [(&str, &str, &str); 13] = [
 
 /// Returns the rules of the manifest, for all namespaces and for the operator's own.
 fn rules() -> Vec<Value> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rights.yaml")).expect("YAML");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rbac.yaml")).expect("YAML");
     documents.iter().flat_map(|document| document["rules"].as_array().cloned().unwrap_or_default()).collect()
 }
 
@@ -130,7 +130,7 @@ fn assert_still_sends(namespace: &TestNamespace, operator: &Operator, expected: 
 fn permissions_suffice_for_all_namespaces() {
     let kube = Kube::start().expect("an API server");
     install(&kube);
-    kube.apply(&[project("manifests/base/rights.yaml")]).expect("the roles are stored");
+    kube.apply(&[project("manifests/base/rbac.yaml")]).expect("the roles are stored");
     for arguments in [
         ["clusterrolebinding", "operator", "--clusterrole=fedora-message-operator", "--user=operator"].as_slice(),
         &["rolebinding", "operator", "--role=fedora-message-operator-leader-election", "--user=operator"],

@@ -12,9 +12,9 @@ fn documents(file: &str) -> Vec<Value> {
 }
 
 #[test]
-fn the_rights_that_are_asked_for_are_those_of_the_manifests() {
+fn asks_for_the_permissions_of_the_manifests() {
     let mut granted = BTreeSet::new();
-    for file in ["manifests/base/rights.yaml", "manifests/components/pods/rights.yaml"] {
+    for file in ["manifests/base/rbac.yaml", "manifests/components/pods/rbac.yaml"] {
         for role in documents(file) {
             let text = |value: &Value| value.as_str().unwrap().to_owned();
             let list = |value: &Value| value.as_array().unwrap().iter().map(text).collect::<Vec<_>>();
