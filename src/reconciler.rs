@@ -212,23 +212,23 @@ impl Reconciler {
         let written = self.statuses.write(&job.message, &state.to_status(job.message.uid())).await;
         self.metrics.count_status_write(written);
         let write = match written {
-            Written::Yes => {
-                self.events.notice(&job.message, job.last_reported, &state);
-                self.clean(&job.message, &state).await;
-                self.ttl.notice(&job.message, &state);
+            Written::Done => {
+                self.events.report(&job.message, job.last_reported, &state);
+                self.clean_up(&job.message, &state).await;
+                self.ttl.schedule(&job.message, &state);
                 Write::Done
             }
             Written::Gone => Write::Done,
-            Written::Changed | Written::No => Write::RetryAt(soon()),
+            Written::Changed | Written::Failed => Write::RetryAt(soon()),
         };
         Next::Settled { state, write, due }
     }
 
     /// Deletes the Pod of a sent message, once its status says that it was sent.
-    async fn clean(&self, message: &FedoraMessage, state: &MessageState) {
+    async fn clean_up(&self, message: &FedoraMessage, state: &MessageState) {
         let by_pod = state.is_sent() && state.mode == Some(Mode::Pod);
         if let Some(pods) = self.delivery.pods().filter(|_| by_pod) {
-            pods.clean(message).await;
+            pods.clean_up(message).await;
         }
     }
 }

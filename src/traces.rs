@@ -11,6 +11,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 use uuid::Uuid;
 
+use crate::VERSION;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::trace_context::Trace;
 use fedora_message::policy::outcome::{Outcome, Reason};
@@ -49,7 +50,7 @@ impl Traces {
         let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_endpoint(endpoint);
         let mut spans = BatchSpanProcessor::builder(exporter.build()?).build();
         let name = [KeyValue::new("service.name", env!("CARGO_PKG_NAME"))];
-        let version = [KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))];
+        let version = [KeyValue::new("service.version", VERSION)];
         spans.set_resource(&Resource::builder().with_attributes(name).with_attributes(version).build());
         Ok(Self { spans, exchange: exchange.to_owned(), within_senders })
     }

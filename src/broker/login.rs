@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::address::BrokerAddress;
 use super::transport::{TlsSocket, TlsTokio};
+use crate::VERSION;
 use fedora_message::message::envelope::FRAME_MAX;
 
 /// The AMQP heartbeat timeout in seconds: a peer that is silent for longer counts as gone.
@@ -43,7 +44,7 @@ fn client_properties() -> ConnectionProperties {
     };
     [
         ("app", env!("CARGO_PKG_NAME")),
-        ("app_version", env!("CARGO_PKG_VERSION")),
+        ("app_version", VERSION),
         ("app_url", env!("CARGO_PKG_REPOSITORY")),
         ("product", env!("CARGO_PKG_NAME")),
     ]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use futures::future::{BoxFuture, FutureExt};
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
@@ -21,6 +22,8 @@ use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::TokioExecutor;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
 use kube::client::{Body, ConfigExt};
 use kube::config::{InferConfigError, KubeconfigError};
 use kube::{Client, Config};
@@ -30,6 +33,8 @@ use tracing::debug;
 
 /// The name of this program in the API server's audit log and in its priority and fairness.
 const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+/// The name of this program in the managed fields of objects.
+pub(super) const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");
 
 /// A connection is not used again after this time without a request. API servers close it after 90
 /// seconds, as hyper would by itself. A request that is made at that moment is lost.
@@ -229,6 +234,11 @@ pub fn explain(error: &kube::Error) -> String {
         kube::Error::Api(_) => describe(error),
         _ => format!("{}: check that it runs, its address in KUBECONFIG, and the network between", describe(error)),
     }
+}
+
+/// Returns the time as objects have it.
+pub(super) fn now() -> MicroTime {
+    MicroTime(Timestamp::from_microsecond(Utc::now().timestamp_micros()).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 /// Returns what is at the bottom of an error. If there is no connection, that is what the operating

@@ -4,17 +4,15 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::client::describe;
+use super::client::{describe, now};
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::policy::outcome::Reason;
 use fedora_message::state::MessageState;
@@ -52,7 +50,7 @@ impl Events {
 
     /// Warns of a new state, if a person should notice it. `before` is the reason that the object's
     /// status said until now.
-    pub fn notice(&self, message: &FedoraMessage, before: Option<Reason>, state: &MessageState) {
+    pub fn report(&self, message: &FedoraMessage, before: Option<Reason>, state: &MessageState) {
         if let Some(reason) = state.reason.filter(|_| state.is_warning(before)) {
             self.warn(message, reason.name(), &state.message);
         }
@@ -94,9 +92,7 @@ fn event(message: &FedoraMessage, reason: &str, detail: &str, instance: &str) ->
         regarding: Some(message.object_ref(&())),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
-        event_time: Some(MicroTime(
-            Timestamp::from_microsecond(Utc::now().timestamp_micros()).unwrap_or(Timestamp::UNIX_EPOCH),
-        )),
+        event_time: Some(now()),
         ..Event::default()
     }
 }

@@ -1,20 +1,15 @@
 //! Reads a cluster's version, user, CRD and admission policy, for `check --cluster`.
 
-use std::time::Duration;
-
 use http::Request;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
-use kube::{Api, Client, Error};
+use kube::{Api, Client};
 use serde_json::Value;
-use tokio::time::timeout;
 
-use super::client::{acting_as, build, configuration, explain};
+use super::client::{acting_as, build, configuration};
+use super::list::answer;
 use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, crd};
 use fedora_message::api::v1alpha1::API_VERSION;
-
-/// The time after which a request counts as failed.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A cluster, and its clients.
 pub struct Cluster {
@@ -51,7 +46,7 @@ impl Cluster {
 
     /// Returns the version, such as `v1.32.0`, with its first two numbers.
     pub async fn version(&self) -> Result<(String, [u32; 2]), String> {
-        let info = ask(self.client.apiserver_version()).await.map_err(|error| explain(&error))?;
+        let info = answer(self.client.apiserver_version()).await.map_err(|error| error.explain())?;
         // Some providers report 32+.
         let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
         Ok((info.git_version, [number(&info.major), number(&info.minor)]))
@@ -79,8 +74,8 @@ impl Cluster {
     /// Returns the name of the user whose permissions are checked.
     pub async fn user(&self) -> Result<String, String> {
         let api: Api<SelfSubjectReview> = Api::all(self.subject.clone());
-        let asked = ask(api.create(&PostParams::default(), &SelfSubjectReview::default())).await;
-        let review = asked.map_err(|error| explain(&error))?;
+        let asked = answer(api.create(&PostParams::default(), &SelfSubjectReview::default())).await;
+        let review = asked.map_err(|error| error.explain())?;
         let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
         Ok(user.unwrap_or_default())
     }
@@ -99,16 +94,10 @@ pub async fn installed_crd(client: &Client) -> Result<InstalledCrd, String> {
 
 async fn look(client: &Client, path: &str) -> Result<Lookup, String> {
     let request = Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
-    match ask(client.request(request)).await {
+    match answer(client.request(request)).await {
         Ok(value) => Ok(Lookup::Is(value)),
-        Err(Error::Api(status)) if status.code == 404 => Ok(Lookup::Absent),
-        Err(Error::Api(status)) if status.code == 403 => Ok(Lookup::Hidden),
-        Err(error) => Err(explain(&error)),
+        Err(error) if error.code() == Some(404) => Ok(Lookup::Absent),
+        Err(error) if error.code() == Some(403) => Ok(Lookup::Hidden),
+        Err(error) => Err(error.explain()),
     }
-}
-
-/// Returns the API server's answer. A late answer is an error too.
-pub(crate) async fn ask<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let late = || Error::Service(format!("no answer within {} s", TIMEOUT.as_secs()).into());
-    timeout(TIMEOUT, request).await.unwrap_or_else(|_| Err(late()))
 }

@@ -7,19 +7,17 @@
 use std::future::Future;
 use std::time::Duration;
 
-use chrono::Utc;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::client;
-use super::list::ListError;
-use super::watch::{ObjectState, TELLS_ALL, WatchKind, Watches};
+use super::client::{FIELD_MANAGER, now};
+use super::list::{ListError, answer_within};
+use super::watch::{ObjectState, PERMISSIONS_HINT, WatchKind, Watches};
 use crate::log_throttle::LogThrottle;
 
 /// A Lease holds for this time after it was renewed. This and the next two are client-go's usual
@@ -32,8 +30,6 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// One request may take this time.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The name of this program in the Lease's managed fields.
-const FIELD_MANAGER: &str = "fedora-message-operator";
 
 /// The leadership of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +211,7 @@ impl Elector {
     }
 
     async fn read(&mut self) {
-        match answer(self.api.get_opt(&self.name)).await {
+        match answer_within(TIMEOUT, self.api.get_opt(&self.name)).await {
             Ok(lease) => self.observe(lease),
             Err(error) => self.failed("read", &error).await,
         }
@@ -224,14 +220,14 @@ impl Elector {
     async fn take(&mut self) {
         let before = Instant::now();
         let lease = taken(self.observed.lease.as_ref(), &self.name, &self.me, now());
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = parameters();
         let write = async {
             match self.observed.lease {
                 Some(_) => self.api.replace(&self.name, &parameters, &lease).await,
                 None => self.api.create(&parameters, &lease).await,
             }
         };
-        match answer(write).await {
+        match answer_within(TIMEOUT, write).await {
             Ok(lease) => {
                 self.renewed = Some(before);
                 self.observe(Some(lease));
@@ -346,11 +342,11 @@ impl Elector {
     async fn release(&mut self) {
         self.report(None);
         // It may have been written since it was last seen.
-        let Ok(Some(lease)) = answer(self.api.get_opt(&self.name)).await else { return };
+        let Ok(Some(lease)) = answer_within(TIMEOUT, self.api.get_opt(&self.name)).await else { return };
         self.observed.lease = Some(lease);
         let Some(lease) = self.observed.lease.as_ref().filter(|_| self.leads()) else { return };
         let lease = released(lease, now());
-        if answer(self.api.replace(&self.name, &PostParams::default(), &lease)).await.is_ok() {
+        if answer_within(TIMEOUT, self.api.replace(&self.name, &parameters(), &lease)).await.is_ok() {
             info!(lease = self.name, "released");
         } else {
             warn!(lease = self.name, "the Lease could not be released: it ends by itself");
@@ -358,25 +354,18 @@ impl Elector {
     }
 }
 
-/// Returns the API server's answer to one request.
-async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ListError> {
-    Ok(timeout(TIMEOUT, request).await.map_err(|_| ListError::Silent)??)
+fn parameters() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 fn explain(error: &ListError) -> String {
     match error {
         ListError::Failed(kube::Error::Api(status)) if status.code == 403 => format!(
-            "the operator is not allowed to do that: bind its ServiceAccount to the Role fedora-message-operator-leader-election there, or set --lease-namespace; {TELLS_ALL} ({})",
+            "the operator is not allowed to do that: bind its ServiceAccount to the Role fedora-message-operator-leader-election there, or set --lease-namespace; {PERMISSIONS_HINT} ({})",
             status.message
         ),
-        ListError::Failed(cause) => client::explain(cause),
-        ListError::Silent | ListError::NoVersion => error.to_string(),
+        error => error.explain(),
     }
 }
-
-fn now() -> MicroTime {
-    MicroTime(Timestamp::from_microsecond(Utc::now().timestamp_micros()).unwrap_or(Timestamp::UNIX_EPOCH))
-}
-
 #[cfg(test)]
 mod tests;

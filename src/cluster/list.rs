@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt};
+use futures::{AsyncBufRead, AsyncBufReadExt, TryFutureExt};
 use kube::api::{GetParams, ListParams};
 use kube::core::Request;
 use kube::{Client, Error, Resource};
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::client::describe;
+use super::client::{self, describe};
 
 /// The number of objects on a page. For each page an API server looks at all objects that are still
 /// to come. A long list with short pages costs it many times the price of the objects.
@@ -53,6 +53,15 @@ impl ListError {
         match self {
             Self::Failed(Error::Api(status)) => Some(status.code),
             Self::Failed(_) | Self::Silent | Self::NoVersion => None,
+        }
+    }
+
+    /// Describes the error, and what to check.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        match self {
+            Self::Failed(cause) => client::explain(cause),
+            Self::Silent | Self::NoVersion => self.to_string(),
         }
     }
 
@@ -111,7 +120,7 @@ impl<K: DeserializeOwned> ListReader<K> {
                     self.position = ReadPosition::InPage(Box::pin(page), ItemSplitter::default());
                 }
                 ReadPosition::InPage(page, splitter) => {
-                    let chunk = within_timeout(page.fill_buf()).await?.map_err(Error::ReadEvents)?;
+                    let chunk = answer(page.fill_buf().map_err(Error::ReadEvents)).await?;
                     if chunk.is_empty() {
                         let List { metadata } = serde_json::from_slice(splitter.rest()).map_err(Error::SerdeError)?;
                         self.read.pages += 1;
@@ -185,11 +194,15 @@ where
 /// Returns the API server's answer to one request. An answer that does not come in time is an
 /// error.
 pub(crate) async fn answer<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, ListError> {
-    Ok(within_timeout(request).await??)
+    answer_within(TIMEOUT, request).await
 }
 
-async fn within_timeout<T>(answer: impl Future<Output = T>) -> Result<T, ListError> {
-    timeout(TIMEOUT, answer).await.map_err(|_| ListError::Silent)
+/// Returns the API server's answer to one request. A later one is an error.
+pub(super) async fn answer_within<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, ListError> {
+    Ok(timeout(limit, request).await.map_err(|_| ListError::Silent)??)
 }
 
 /// A list without its items.

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::client::FIELD_MANAGER;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND, PLURAL};
 
@@ -30,8 +31,6 @@ use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND, PLUR
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Asks for the object's metadata only, without the body.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-/// The writer's name in the resource's managed fields.
-const FIELD_MANAGER: &str = "fedora-message-operator";
 
 /// The result of a status write, as the metric names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
@@ -39,14 +38,13 @@ const FIELD_MANAGER: &str = "fedora-message-operator";
 pub enum Written {
     /// The object has the status.
     #[strum(to_string = "written")]
-    Yes,
+    Done,
     /// The object no longer exists. Another may have its name.
     Gone,
     /// Another client has changed or deleted the object since the watch reported it. The watch will report which.
     Changed,
     /// The write failed, and has to be repeated.
-    #[strum(to_string = "failed")]
-    No,
+    Failed,
 }
 
 impl Written {
@@ -118,11 +116,11 @@ impl StatusWriter {
             Ok(request) => request,
             Err(error) => {
                 warn!(%error, "the status can't be put into a request");
-                return Written::No;
+                return Written::Failed;
             }
         };
         match timeout(TIMEOUT, self.client.request_text(request)).await {
-            Ok(Ok(_)) => Written::Yes,
+            Ok(Ok(_)) => Written::Done,
             Ok(Err(Error::Api(status))) if status.code == 404 => {
                 debug!(uid = message.uid(), "the object is gone, and needs no status");
                 Written::Gone
@@ -157,7 +155,7 @@ fn failed(message: &FedoraMessage, error: &str) -> Written {
         name = message.name(),
         "the status could not be written, and will be written again"
     );
-    Written::No
+    Written::Failed
 }
 
 /// Why there is no request.

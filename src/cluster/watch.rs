@@ -31,7 +31,6 @@ use self::monitor::Heartbeat;
 pub use self::monitor::{WatchKind, WatchMonitor};
 pub use self::object::{ObjectState, ObjectWatch};
 use self::progress::{Continuation, End, Knowledge};
-use super::client;
 use super::list::{ListError, ListReader, answer, get_at, paths};
 
 /// Selects messages that are not sent, with or without a status. Sent messages are neither listed
@@ -41,7 +40,7 @@ pub const PENDING: &str = "status.status!=true";
 /// How to install the CRD.
 pub const INSTALL: &str = "fedora-message-operator crd | kubectl apply --server-side -f -";
 /// Where to look for missing permissions.
-pub const TELLS_ALL: &str = "fedora-message-operator check --cluster lists missing permissions";
+pub const PERMISSIONS_HINT: &str = "fedora-message-operator check --cluster lists missing permissions";
 
 /// The API server ends a watch request after so many seconds. Each request has a time of its own,
 /// so that many watches don't come back together.
@@ -440,31 +439,19 @@ fn version_of<K: Resource>(object: &K) -> Result<String, ListError> {
 /// itself, so nobody has to restart anything.
 #[must_use]
 pub fn explain(error: &ListError) -> String {
-    let cause = match error {
-        ListError::Failed(cause) => cause,
-        ListError::Silent | ListError::NoVersion => return error.to_string(),
-    };
-    match cause {
-        Error::Api(status) if status.code == 404 => {
-            format!("the API server does not know FedoraMessages: install the CRD ({INSTALL})")
-        }
-        Error::Api(status) if status.code == 403 => {
-            format!(
-                "the operator is not allowed to watch FedoraMessages: bind its ServiceAccount to its role; {TELLS_ALL} ({})",
-                status.message
-            )
-        }
-        Error::Api(status) if status.code == 400 => {
-            format!(
-                "the API server can't select pending FedoraMessages: its CRD is older than the operator, install the operator's ({INSTALL}; the API server says: {})",
-                status.message
-            )
-        }
-        Error::Api(status) if status.code == 401 => client::explain(cause),
-        Error::Api(status) => {
-            format!("the API server can't be watched yet: {} ({})", status.message, status.code)
-        }
-        _ => client::explain(cause),
+    let ListError::Failed(Error::Api(status)) = error else { return error.explain() };
+    match status.code {
+        404 => format!("the API server does not know FedoraMessages: install the CRD ({INSTALL})"),
+        403 => format!(
+            "the operator is not allowed to watch FedoraMessages: bind its ServiceAccount to its role; {PERMISSIONS_HINT} ({})",
+            status.message
+        ),
+        400 => format!(
+            "the API server can't select pending FedoraMessages: its CRD is older than the operator, install the operator's ({INSTALL}; the API server says: {})",
+            status.message
+        ),
+        401 => error.explain(),
+        code => format!("the API server can't be watched yet: {} ({code})", status.message),
     }
 }
 

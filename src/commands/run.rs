@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
+use crate::VERSION;
 use crate::admin::{self, Admin};
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::fence::Fence;
@@ -71,7 +72,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         format!("can't serve on {}: {error}; choose another with --admin-address", arguments.admin_address)
     })?;
     if let Ok(address) = listener.local_addr() {
-        info!(%address, version = env!("CARGO_PKG_VERSION"), "serving /metrics, /livez and /readyz");
+        info!(%address, version = VERSION, "serving /metrics, /livez and /readyz");
     }
     let (client, discard_idle_connections) = client().await?;
     let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));

@@ -145,7 +145,7 @@ where
 async fn maintain(reconciler: Arc<Reconciler>, unsent: Option<HashSet<Uid>>) {
     reconciler.delivery.close_idle().await;
     if let (Some(pods), Some(unsent)) = (reconciler.delivery.pods(), unsent) {
-        pods.clean_up(|uid| unsent.contains(uid)).await;
+        pods.clean_up_orphans(|uid| unsent.contains(uid)).await;
     }
 }
 

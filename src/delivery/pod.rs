@@ -58,11 +58,11 @@ impl PodDelivery {
     }
 
     /// Deletes the Pod of a sent message, because the message's status says all that the Pod proves.
-    pub async fn clean(&self, object: &FedoraMessage) {
+    pub async fn clean_up(&self, object: &FedoraMessage) {
         let used: Vec<String> = self.used.lock().iter().cloned().collect();
         // Almost always there is one: the namespace of the message's Secret.
         for namespace in used.iter().filter(|namespace| may_have_pod(object, namespace)) {
-            self.pods.clean(namespace, object.uid()).await;
+            self.pods.clean_up(namespace, object.uid()).await;
         }
     }
 
@@ -71,13 +71,13 @@ impl PodDelivery {
     ///
     /// Secrets, and so Pods, may be in namespaces that are not watched. All namespaces are searched
     /// if that is allowed, else those that are watched or in which Pods were created.
-    pub async fn clean_up(&self, is_pending: impl Fn(&str) -> bool) {
+    pub async fn clean_up_orphans(&self, is_pending: impl Fn(&str) -> bool) {
         let is_mine = |namespace: &str| self.watched.is_empty() || self.watched.iter().any(|it| it == namespace);
-        let Err(error) = self.pods.tidy(None, &is_pending, is_mine).await else { return };
+        let Err(error) = self.pods.clean_up_orphans(None, &is_pending, is_mine).await else { return };
         debug!("can't clean up the Pods of all namespaces: {}", explain(&error));
         let namespaces: HashSet<String> = self.watched.iter().chain(self.used.lock().iter()).cloned().collect();
         for namespace in namespaces {
-            if let Err(error) = self.pods.tidy(Some(&namespace), &is_pending, is_mine).await {
+            if let Err(error) = self.pods.clean_up_orphans(Some(&namespace), &is_pending, is_mine).await {
                 debug!("can't clean up the Pods of namespace {namespace}: {}", explain(&error));
             }
         }

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use strum::VariantArray;
 use tokio::time::Instant;
 
+use crate::VERSION;
 use crate::broker::pool::Usage;
 use crate::cluster::status::Written;
 use crate::cluster::watch::WatchMonitor;
@@ -356,7 +357,7 @@ fn broker_histogram() -> Histogram {
 fn register_build_info(registry: &mut Registry) {
     let description = "Always 1: the labels name the program's version";
     let build: Family<BuildLabels, Gauge> = registered(registry, "build_info", description, Family::default());
-    build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit: env!("COMMIT") }).set(1);
+    build.get_or_create(&BuildLabels { version: VERSION, commit: env!("COMMIT") }).set(1);
 }
 
 fn label(environment: Option<Environment>) -> &'static str {

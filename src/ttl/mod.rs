@@ -70,8 +70,8 @@ impl TtlController {
         Self(Arc::new(Notes { schedule: Mutex::default(), changed: Notify::new(), default, on_deletion }))
     }
 
-    /// Notes the status that was written to a message. If the message is finished, its resource is deleted in time.
-    pub fn notice(&self, message: &FedoraMessage, state: &MessageState) {
+    /// Schedules the deletion of a message's resource, if the status that was written to it says that it is finished.
+    pub fn schedule(&self, message: &FedoraMessage, state: &MessageState) {
         if let Some(end) = expires_at(message, state, self.0.default) {
             self.0.schedule.lock().add(expired_resource(message, state), end);
             self.0.changed.notify_one();

@@ -21,7 +21,7 @@ const ORPHAN: Duration = Duration::from_mins(10);
 impl Pods {
     /// Deletes the Pods of a message that have sent it. The message's status tells the result, so
     /// they are not needed any more. The last failed Pod stays.
-    pub async fn clean(&self, namespace: &str, uid: &str) {
+    pub async fn clean_up(&self, namespace: &str, uid: &str) {
         let api: Api<Pod> = Api::namespaced(self.client(), namespace);
         let with_uid = ListParams::default().labels(&format!("{UID_LABEL}={uid}"));
         match answer(api.list(&with_uid)).await {
@@ -41,7 +41,7 @@ impl Pods {
     ///
     /// `is_pending` returns true if the message of this uid may still need its Pod. `is_mine`
     /// returns true if the operator takes messages from this namespace.
-    pub async fn tidy(
+    pub async fn clean_up_orphans(
         &self,
         namespace: Option<&str>,
         is_pending: impl Fn(&str) -> bool,
