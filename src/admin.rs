@@ -34,7 +34,7 @@ pub struct Admin {
     /// The reason why the operator can't take part in the election, if there is one.
     pub unelected: watch::Receiver<Option<String>>,
     /// Requests for reports. The controller answers them when it has listed all pending messages.
-    pub operator: mpsc::Sender<ReportRequest>,
+    pub controller: mpsc::Sender<ReportRequest>,
     /// The operator's metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -73,7 +73,7 @@ impl Admin {
         let listed = self.unlisted.borrow().is_none();
         match path {
             "/livez" if listed && self.report().await.is_none() => {
-                response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the operator's loop does not turn")
+                response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the controller does not answer")
             }
             "/livez" => response(StatusCode::OK, TEXT, "ok"),
             "/readyz" => match self.not_ready_reason() {
@@ -98,7 +98,7 @@ impl Admin {
     async fn report(&self) -> Option<Report> {
         let ask = async {
             let (question, answer) = oneshot::channel();
-            self.operator.send(question).await.ok()?;
+            self.controller.send(question).await.ok()?;
             answer.await.ok()
         };
         timeout(PATIENCE, ask).await.ok().flatten()

@@ -82,7 +82,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let traces = traces(&arguments)?;
     let mut terminated = pin!(terminated()?.fuse());
     let (mut election, unelected) = Election::begin(&watches, &arguments);
-    let admin = Admin { unlisted, unelected, operator: report_requester, metrics: metrics.clone() };
+    let admin = Admin { unlisted, unelected, controller: report_requester, metrics: metrics.clone() };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     tokio::spawn(look_at_crd(client.clone()));
     tokio::select! {
