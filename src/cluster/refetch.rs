@@ -90,11 +90,11 @@ fn pause(failures: u32) -> Instant {
 }
 
 /// Returns true if this is still the same resource with the same spec and retry annotation, and it
-/// is not sent.
+/// is neither sent nor being deleted.
 fn is_same(found: &FedoraMessage, message: &FedoraMessage) -> bool {
     let unchanged = found.metadata.generation == message.metadata.generation && found.retry == message.retry;
     let sent = found.status.as_ref().is_some_and(|status| status.status == Some(true));
-    found.uid() == message.uid() && unchanged && !sent
+    found.uid() == message.uid() && unchanged && !sent && !found.deleting
 }
 
 #[cfg(test)]
@@ -120,6 +120,13 @@ mod tests {
         }
         let made = requests.take().len();
         assert!((60..450).contains(&made), "{made}");
+    }
+
+    #[tokio::test]
+    async fn message_in_deletion_is_gone() {
+        let deleting = with("/metadata/deletionTimestamp", "2026-01-01T12:00:00Z".into());
+        let (client, _) = client([Reply::Json(deleting)]);
+        assert!(Refetcher::new(client).read(&message(&example())).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::object::{FedoraMessage, Summary, age};
 
-/// A [`FedoraMessage`] in few bytes, without its state.
+/// A [`FedoraMessage`] in few bytes, without its state. It is not being deleted.
 #[derive(Clone, Debug)]
 pub struct CompactMessage {
     uid: Arc<str>,
@@ -62,6 +62,7 @@ impl CompactMessage {
                 ..ObjectMeta::default()
             },
             created: self.created,
+            deleting: false,
             retry: self.retry.as_deref().map(str::to_owned),
             last_applied: self.last_applied.as_deref().map(str::to_owned),
             spec_json: self.spec_json.clone(),

@@ -263,6 +263,90 @@ fn never_sends_deleted_message() {
     assert_eq!(warnings(&operator), Vec::<String>::new());
 }
 
+/// Adds a finalizer, so that a deleted message stays in deletion.
+fn with_finalizer(manifests: &str) -> String {
+    manifests.replace("}\nspec:\n", ", finalizers: [example.org/hold]}\nspec:\n")
+}
+
+/// The messages wait for a broker, for a Secret, for their resumption, for a connection, or for an
+/// operator. A finalizer keeps them after their deletion.
+#[test]
+fn never_sends_message_in_deletion() {
+    let namespace = TestNamespace::with_publisher("deleting");
+    let consumer = RawConsumer::start(&shared().broker, "deleting.#");
+    let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
+    let held = |name: &str| with_finalizer(&message(name, &format!("deleting.{name}"), ""));
+    let delete = |name: &str| {
+        namespace.kubectl(&["delete", "fmsg", name, "--wait=false"]);
+        assert!(namespace.get(name)["metadata"]["deletionTimestamp"].is_string(), "a finalizer keeps {name}");
+    };
+    namespace.apply(&held("before-start"));
+    delete("before-start");
+    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
+
+    // In the queue, while the operator opens a connection.
+    proxy.stall(&[Direction::Up, Direction::Down]);
+    namespace.apply(&held("queued"));
+    wait_soon("a connection begins", || proxy.accepted() > 0);
+    delete("queued");
+    await_watch(&namespace);
+    proxy.stall(&[]);
+    namespace.apply(&message("first", "deleting.first", ""));
+    namespace.wait_for_reason("first", "Sent");
+
+    proxy.answer(Answer::Close);
+    proxy.cut();
+    let waiting = message("foreground", "deleting.foreground", "")
+        + &held("unreachable")
+        + &with_secret(&held("without-secret"), "later")
+        + &suspended(&held("suspended"));
+    namespace.apply(&waiting);
+    for (name, reason) in [
+        ("foreground", "BrokerUnreachable"),
+        ("unreachable", "BrokerUnreachable"),
+        ("without-secret", "SecretNotFound"),
+        ("suspended", "Suspended"),
+    ] {
+        namespace.wait_for_reason(name, reason);
+    }
+    namespace.kubectl(&["delete", "fmsg", "foreground", "--cascade=foreground", "--wait=false"]);
+    for name in ["unreachable", "without-secret", "suspended"] {
+        delete(name);
+    }
+    namespace.patch("suspended", r#"{"spec": {"suspend": false}}"#);
+    await_watch(&namespace);
+    proxy.answer(Answer::Forward);
+    namespace.store_secret("later", &shared().broker.client("publisher").expect("a certificate"));
+    namespace.apply(&message("last", "deleting.last", ""));
+    namespace.wait_for_reason("last", "Sent");
+    assert_eq!(operator.stop(), Some(0));
+    let operator = Operator::start(&namespace, &[]);
+    namespace.apply(&message("restarted", "deleting.restarted", ""));
+    namespace.wait_for_reason("restarted", "Sent");
+
+    let received = consumer.take(3, SOON);
+    let topics: Vec<_> = received.iter().map(|message| message.delivery.routing_key.to_string()).collect();
+    assert_eq!(topics, ["deleting.first", "deleting.last", "deleting.restarted"]);
+    assert_eq!(warnings(&operator), Vec::<String>::new());
+}
+
+/// A finalizer keeps the message after its time to live.
+#[test]
+fn deletes_no_message_in_deletion_again() {
+    let namespace = TestNamespace::with_publisher("deleted");
+    namespace.apply(&with_ttl(1, &with_finalizer(&message("sent", "deleted.it", ""))));
+    let operator = Operator::start(&namespace, &[]);
+    namespace.wait_for_reason("sent", "Sent");
+    wait_soon("it is deleted", || namespace.get("sent")["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(operator.stop(), Some(0));
+    let before = requests(&namespace, "delete").len();
+    let operator = Operator::start(&namespace, &[]);
+    operator.wait_for_log("looked for FedoraMessages with a time to live");
+    namespace.apply(&with_ttl(0, &message("other", "deleted.it", "")));
+    wait_for_names(&operator, &namespace, &["sent"]);
+    assert_eq!(requests(&namespace, "delete").len(), before + 1, "only the other one");
+}
+
 /// Waits until the operator's watch has delivered everything up to now.
 fn await_watch(namespace: &TestNamespace) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);

@@ -140,8 +140,11 @@ impl Queue {
         }
     }
 
-    /// A watch has seen a message that is new or has changed.
+    /// A watch has seen a message that is new or has changed. One that is being deleted is gone.
     pub fn observe(&mut self, scope: Scope, mut message: FedoraMessage) {
+        if message.deleting {
+            return self.forget(message.uid());
+        }
         let uid: Uid =
             self.entries.get_key_value(message.uid()).map_or_else(|| message.uid().into(), |(uid, _)| uid.clone());
         let (sync, status) = (self.sync(scope), message.status.take());
@@ -165,7 +168,7 @@ impl Queue {
         }
     }
 
-    /// A message is gone: it was deleted, or is known to be sent.
+    /// A message is gone: it was deleted, is being deleted, or is known to be sent.
     pub fn forget(&mut self, uid: &str) {
         if let Some((uid, entry)) = self.entries.remove_entry(uid)
             && let Progress::Waiting { due: Some(due) } = entry.progress

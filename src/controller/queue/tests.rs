@@ -505,6 +505,34 @@ fn take_one_by_one(queue: &mut Queue) -> Vec<(String, bool)> {
     jobs
 }
 
+/// In whatever state it is: new, waiting, in flight, or confirmed.
+#[test]
+fn message_in_deletion_is_gone() {
+    let deleting = |name: &str| set(named(name), "/metadata/deletionTimestamp", NOW.into());
+    let mut queue = leading(8);
+    observe(&mut queue, &deleting("new"));
+    assert!(take(&mut queue, now()).is_none());
+
+    observe(&mut queue, &named("waiting"));
+    let job = take(&mut queue, now()).expect("a job");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
+    observe(&mut queue, &deleting("waiting"));
+    assert_eq!((queue.pending(), queue.next_due()), (0, None));
+
+    observe(&mut queue, &named("in-flight"));
+    let job = take(&mut queue, now()).expect("a job");
+    observe(&mut queue, &deleting("in-flight"));
+    assert!(job.is_cancelled());
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, None);
+    assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
+
+    // A list that has it does not bring it back.
+    queue.begin_sync(0);
+    observe(&mut queue, &deleting("in-flight"));
+    queue.end_sync(0);
+    assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
+}
+
 #[test]
 fn large_specs_have_a_limit() {
     let mut queue = leading(8);

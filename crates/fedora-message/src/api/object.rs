@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
@@ -40,6 +41,9 @@ pub struct FedoraMessage {
     pub metadata: ObjectMeta,
     /// The time when the API server stored the resource, which is the message's `sent-at`.
     pub created: Option<DateTime<Utc>>,
+    /// True if the resource is being deleted. It may stay for long, until its last finalizer is gone,
+    /// and it never becomes a message again.
+    pub deleting: bool,
     /// The value of the annotation [`RETRY_ANNOTATION`](super::v1alpha1::RETRY_ANNOTATION).
     pub retry: Option<String>,
     /// The last configuration that client-side `kubectl apply` was given, if it holds a null.
@@ -138,6 +142,7 @@ impl FedoraMessage {
                 ..ObjectMeta::default()
             },
             created: metadata.creation_timestamp,
+            deleting: metadata.deletion_timestamp.is_some(),
             retry: retry.map(shortened),
             last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
             spec_json: spec.map(Into::into),
@@ -248,6 +253,7 @@ pub struct Metadata {
     generation: Option<i64>,
     /// The creation time, which becomes the message's time.
     pub creation_timestamp: Option<DateTime<Utc>>,
+    deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
     annotations: Option<Annotations>,
 }

@@ -10,7 +10,7 @@ use crate::state::{MessageState, Phase};
 /// The decision about a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// It is kept: its message is not finished, or it has no time to live.
+    /// It is kept: its message is not finished, it has no time to live, or it is being deleted already.
     Keep,
     /// It is deleted at this time.
     WaitUntil(DateTime<Utc>),
@@ -29,11 +29,12 @@ pub fn expiry(message: &FedoraMessage, state: &MessageState, default: Option<u32
     }
 }
 
-/// Returns when the resource is deleted, if its message is finished and it has a time to live.
+/// Returns when the resource is deleted, if its message is finished, and it has a time to live and is
+/// not being deleted already.
 #[must_use]
 pub fn expires_at(message: &FedoraMessage, state: &MessageState, default: Option<u32>) -> Option<DateTime<Utc>> {
     // A spec that can't be read may set a time to live of its own.
-    message.summary.environment?;
+    message.summary.environment.filter(|_| !message.deleting)?;
     let seconds = message.summary.ttl_seconds_after_finished.or(default)?;
     finished_at(message, state)?.checked_add_signed(TimeDelta::seconds(seconds.into()))
 }

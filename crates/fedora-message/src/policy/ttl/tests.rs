@@ -109,3 +109,9 @@ fn unreadable_spec_never_expires() {
     let message = message(&set(living(0), "/spec/env", "dev".into()));
     assert_eq!(expiry(&message, &state(&message, Reason::InvalidMessage), Some(0), after(9_999)), Expiry::Keep);
 }
+
+#[test]
+fn resource_in_deletion_is_not_deleted_again() {
+    let deleting = message(&set(living(0), "/metadata/deletionTimestamp", "2026-01-01T12:00:00Z".into()));
+    assert_eq!(expiry(&deleting, &state(&deleting, Reason::Sent), None, after(9_999)), Expiry::Keep);
+}
