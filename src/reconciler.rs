@@ -171,8 +171,10 @@ impl Reconciler {
         let tried = attempt.mode.is_some();
         let attempts = job.state.attempts.saturating_add(tried.into()).min(MAX_ATTEMPTS);
         let outcome = if tried { limit(&job.message, attempts, attempt.outcome) } else { attempt.outcome };
-        let next_attempt = (outcome.reason.then() == Then::Backoff)
-            .then(|| attempt.not_before.unwrap_or_else(|| now + backoff::delay(attempts, fastrand::f64())));
+        // Settings that stand against an attempt change rarely.
+        let failures = if tried { attempts } else { u32::MAX };
+        let next_attempt = (job.state.then(outcome.reason, now) == Then::Backoff)
+            .then(|| attempt.not_before.unwrap_or_else(|| now + backoff::delay(failures, fastrand::f64())));
         let poll = (outcome.reason.then() == Then::AwaitSecret).then(|| {
             let is_there = outcome.reason != Reason::SecretNotFound;
             self.secrets.next_poll(job.message.namespace(), &job.message.summary.secrets, is_there)

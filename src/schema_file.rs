@@ -96,8 +96,9 @@ impl SchemaFile {
         Some((known, state.in_step))
     }
 
-    /// Looks at the file at every interval, while the program runs.
-    pub async fn watch(self: Arc<Self>) {
+    /// Looks at the file at every interval, while the program runs. Calls `on_change` whenever it has
+    /// read another catalog.
+    pub async fn watch(self: Arc<Self>, on_change: impl Fn()) {
         if self.path.is_none() {
             return;
         }
@@ -106,17 +107,20 @@ impl SchemaFile {
             interval.tick().await;
             let file = self.clone();
             // It fails only while the program ends.
-            let _ = tokio::task::spawn_blocking(move || file.refresh()).await;
+            if tokio::task::spawn_blocking(move || file.refresh()).await.unwrap_or_default() {
+                on_change();
+            }
         }
     }
 
-    /// Reads the file if it has changed. If it holds no catalog, keeps the previous one and logs that once.
-    fn refresh(&self) {
-        let Some(path) = &self.path else { return };
+    /// Reads the file if it has changed. If it holds no catalog, keeps the previous one and logs that once. Returns
+    /// true if another catalog is in use.
+    fn refresh(&self) -> bool {
+        let Some(path) = &self.path else { return false };
         let bytes = fs::read(path);
         let version = bytes.as_deref().map(fingerprint).map_err(io::Error::kind);
         if self.state.lock().version.as_ref() == Some(&version) {
-            return;
+            return false;
         }
         let catalog = bytes.map_err(|error| unreadable(path, error)).and_then(|bytes| catalog(path, &bytes));
         let mut state = self.state.lock();
@@ -130,6 +134,7 @@ impl SchemaFile {
             }
             Err(error) => warn!("{error}; the previous catalog stays in use"),
         }
+        state.in_step
     }
 }
 

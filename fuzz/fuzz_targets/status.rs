@@ -68,7 +68,7 @@ fn check(input: &Input, message: &FedoraMessage, previous: &MessageState) {
     let _ = (decide(message, previous, now), deadline(message, previous, now));
     let first = previous.next(message, &outcome, &facts, now);
     let status = first.to_status(message.uid());
-    check_status(&status, &outcome);
+    check_status(&status, previous.then(outcome.reason, now));
     let json = serde_json::to_string(&status).expect("a status can be written");
     let read = serde_json::from_str::<FedoraMessageStatus>(&json).expect("and read");
     assert_eq!(read, status);
@@ -77,7 +77,8 @@ fn check(input: &Input, message: &FedoraMessage, previous: &MessageState) {
     let later = now + chrono::TimeDelta::seconds(input.later.into());
     let again = first.next(message, &outcome, &facts, later);
     // A message that was given up again was tried in between, and its time to live counts from here.
-    let expected = if first.is_stalled() { Phase::Stalled(later) } else { first.phase };
+    let stops = first.then(outcome.reason, later) == Then::Stop;
+    let expected = if stops { Phase::Stalled(later) } else { first.phase };
     assert_eq!(
         (again.phase, again.sent_changed),
         (expected, first.sent_changed),
@@ -87,9 +88,8 @@ fn check(input: &Input, message: &FedoraMessage, previous: &MessageState) {
 }
 
 /// Checks that the summary and the conditions agree.
-fn check_status(status: &FedoraMessageStatus, outcome: &Outcome) {
+fn check_status(status: &FedoraMessageStatus, then: Then) {
     let find = |kind: &str| status.conditions.iter().filter(|condition| condition.type_ == kind).collect::<Vec<_>>();
-    let then = outcome.reason.then();
     let [sent] = find(SENT)[..] else { panic!("no condition {SENT}, or two") };
     assert_eq!((status.type_.as_deref(), status.status), (Some(SENT), Some(then == Then::Done)));
     assert_eq!(sent.status, if then == Then::Done { "True" } else { "False" });
@@ -149,7 +149,7 @@ impl Previous {
             .collect();
         let status = json!({
             "status": self.status, "reason": self.reason.as_ref().map(Word::text), "message": self.message,
-            "conditions": conditions, "attempts": self.attempts, "startTime": self.start_time.map(at),
+            "conditions": conditions, "attempts": self.attempts, "startTime": self.start_time.map(at), "forbiddenTime": self.start_time.map(at),
             "observedRetry": self.observed_retry,
         });
         serde_json::from_value(status).ok()

@@ -13,6 +13,9 @@ use super::transport::TransportError;
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message::text::{MAX_DETAIL, printable};
 
+/// What to do if the broker's authorization backend failed. The broker may be up again by itself.
+const CHECK_BACKEND: &str = "its authorization backend fails, so ask the broker's administrators";
+
 /// The reason why a message was not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
@@ -55,9 +58,7 @@ pub enum BrokerError {
         detail: String,
     },
     /// The virtual host does not exist, or the user has no access to it.
-    #[error(
-        "the broker {broker} refuses the virtual host {vhost} to the user {user} ({detail}): check the path of its URL, or ask the broker's administrators for access"
-    )]
+    #[error("the broker {broker} refuses the virtual host {vhost} to the user {user} ({detail}): {advice}")]
     Vhost {
         /// Host and port.
         broker: String,
@@ -65,6 +66,16 @@ pub enum BrokerError {
         vhost: String,
         /// The certificate's common name.
         user: String,
+        /// The broker's reply.
+        detail: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The broker could not find out if the user may publish the message.
+    #[error("the broker {broker} can't check the user's permissions at present ({detail}): {CHECK_BACKEND}")]
+    BackendFailed {
+        /// Host and port.
+        broker: String,
         /// The broker's reply.
         detail: String,
     },
@@ -96,15 +107,44 @@ pub enum BrokerError {
         /// Host and port.
         broker: String,
     },
-    /// The user is not allowed to publish there.
-    #[error("the user {user} may not publish this message ({detail}): {advice}")]
+    /// The user is not allowed to publish to the topic.
+    #[error(
+        "the user {user} may not publish this message ({detail}): choose a topic the user may publish to, or ask the broker's administrators for permission"
+    )]
     TopicForbidden {
         /// The certificate's common name.
         user: String,
         /// The broker's reply.
         detail: String,
-        /// The action that fixes it.
-        advice: &'static str,
+    },
+    /// The user is not allowed to publish to the exchange, whatever the topic.
+    ///
+    /// `RabbitMQ` gives the same reply if the exchange does not exist, and the user may not write to
+    /// an exchange of that name.
+    #[error(
+        "the user {user} may not publish to the exchange {exchange} at the broker {broker} ({detail}): check the operator's --exchange, or ask the broker's administrators for permission"
+    )]
+    ExchangeForbidden {
+        /// Host and port.
+        broker: String,
+        /// The exchange's name.
+        exchange: String,
+        /// The certificate's common name.
+        user: String,
+        /// The broker's reply.
+        detail: String,
+    },
+    /// The exchange takes messages from other exchanges only.
+    #[error(
+        "the exchange {exchange} at the broker {broker} is an internal one ({detail}): check the operator's --exchange"
+    )]
+    ExchangeInternal {
+        /// Host and port.
+        broker: String,
+        /// The exchange's name.
+        exchange: String,
+        /// The broker's reply.
+        detail: String,
     },
     /// The exchange does not exist.
     #[error(
@@ -143,7 +183,7 @@ pub enum BrokerError {
 impl Failure for BrokerError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } | Self::Lost { .. } => Reason::BrokerUnreachable,
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::BackendFailed { .. } => Reason::BrokerUnreachable,
             Self::Tls { .. } => Reason::TlsFailed,
             Self::Authentication { .. } => Reason::AuthenticationFailed,
             Self::Vhost { .. } => Reason::VhostRefused,
@@ -151,7 +191,9 @@ impl Failure for BrokerError {
             Self::ConfirmTimeout { .. } => Reason::ConfirmTimeout,
             Self::Nacked { .. } => Reason::Nacked,
             Self::TopicForbidden { .. } => Reason::TopicForbidden,
-            Self::ExchangeNotFound { .. } => Reason::ExchangeNotFound,
+            Self::ExchangeNotFound { .. } | Self::ExchangeInternal { .. } | Self::ExchangeForbidden { .. } => {
+                Reason::ExchangeNotFound
+            }
             Self::TooLarge { .. } => Reason::MessageTooLarge,
             Self::Refused { .. } => Reason::InvalidMessage,
         }
@@ -191,7 +233,12 @@ impl ErrorContext {
                         BrokerError::Authentication { broker, user, detail }
                     }
                     AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH) => {
-                        BrokerError::Vhost { broker, vhost, user, detail }
+                        let advice = if is_backend_failure(&detail) {
+                            CHECK_BACKEND
+                        } else {
+                            "check the path of its URL, or ask the broker's administrators for access"
+                        };
+                        BrokerError::Vhost { broker, vhost, user, detail, advice }
                     }
                     AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => BrokerError::Unreachable { broker, detail },
                 }
@@ -214,22 +261,21 @@ impl ErrorContext {
     }
 
     fn reply(&self, reply: &AMQPError, exchange: &str, size: usize) -> BrokerError {
-        let (broker, user) = (self.broker.to_string(), self.user.clone());
+        let (broker, user, exchange) = (self.broker.to_string(), self.user.clone(), exchange.to_owned());
         let detail = printable(reply.get_message().as_str(), MAX_DETAIL);
         match reply.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-                // RabbitMQ gives the same reply if the exchange does not exist and the user may not
-                // write to an exchange of that name.
-                let advice = if detail.contains("access to exchange") {
-                    "check the operator's --exchange, or ask the broker's administrators for permission"
+                if is_backend_failure(&detail) {
+                    BrokerError::BackendFailed { broker, detail }
+                } else if detail.contains("access to exchange") {
+                    BrokerError::ExchangeForbidden { broker, exchange, user, detail }
+                } else if detail.contains("cannot publish to internal") {
+                    BrokerError::ExchangeInternal { broker, exchange, detail }
                 } else {
-                    "choose a topic the user may publish to, or ask the broker's administrators for permission"
-                };
-                BrokerError::TopicForbidden { user, detail, advice }
+                    BrokerError::TopicForbidden { user, detail }
+                }
             }
-            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
-                BrokerError::ExchangeNotFound { broker, exchange: exchange.to_owned(), detail }
-            }
+            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => BrokerError::ExchangeNotFound { broker, exchange, detail },
             AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if detail.contains("message size") => {
                 BrokerError::TooLarge { broker, size, detail }
             }
@@ -277,6 +323,13 @@ impl ErrorContext {
             _ => return None,
         })
     }
+}
+
+/// Returns true if the broker refused something only because one of its authorization backends
+/// failed: "... refused for user 'USER', backend NAME returned an error: ...". The broker cuts its
+/// replies at 255 bytes. No topic contains these words, because topics have no spaces.
+fn is_backend_failure(detail: &str) -> bool {
+    detail.contains("', backend ")
 }
 
 /// Makes a broker's reply safe to print in a status or on a terminal.

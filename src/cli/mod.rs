@@ -90,8 +90,8 @@ pub struct RunArgs {
     /// Maximum number of messages in flight per environment. An eighth as many statuses are written concurrently
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = number::<u16>(1..=1024))]
     pub concurrency: u16,
-    /// Delete messages this many seconds after they were sent or given up, unless their spec sets
-    /// another time. Without this flag they are kept
+    /// Delete messages this many seconds after they were sent, unless their spec sets another time.
+    /// Without this flag they are kept. Messages that were given up are kept in any case
     #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = number(0..=MAX_TTL_SECONDS))]
     pub default_ttl_seconds_after_finished: Option<u32>,
     /// Address that serves /metrics, /livez and /readyz

@@ -36,7 +36,7 @@ impl SchemaArgs {
 pub enum UnknownSchemas {
     /// Send them without a check, and say so in their status
     Allow,
-    /// Give them up as invalid
+    /// Hold them back until the catalog has their schema
     Refuse,
 }
 

@@ -89,7 +89,6 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         () = election.decided() => {}
         () = &mut terminated => return Ok(()),
     }
-    tokio::spawn(schemas.clone().watch());
     let (wake, wakes) = mpsc::unbounded_channel();
     let begun = watch::Sender::new(None);
     let counts = metrics.clone();
@@ -100,7 +99,8 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces, leadership));
     // The receiver is gone only while the program ends.
     let wake = move |event| drop(wake.send(event));
-    let wake_secret = wake.clone();
+    let (wake_secret, wake_catalog) = (wake.clone(), wake.clone());
+    tokio::spawn(schemas.clone().watch(move || wake_catalog(Wake::Catalog)));
     let reconciler = Reconciler {
         secrets: Secrets::new(watches.clone(), move |change| wake_secret(Wake::Secret(change))),
         events: Events::new(client.clone(), election.me.clone()),

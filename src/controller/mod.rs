@@ -43,6 +43,8 @@ pub enum Wake {
     Environment(Environment),
     /// The Secret has appeared or changed.
     Secret(SecretChange),
+    /// The catalog of schemas has changed.
+    Catalog,
 }
 
 /// A request for a report. The answer shows that the loop runs.
@@ -117,6 +119,7 @@ where
             Ok(()) = leadership.changed(), if deadline.is_none() => {}
             Some(wake) = wakes.recv() => match wake {
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),
+                Wake::Catalog => pending.queue.wake_misconfigured(),
                 Wake::Secret(change) => {
                     pending.queue.wake_secret(&change.secret, |namespace| change.concerns(namespace));
                 }

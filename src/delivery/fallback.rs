@@ -48,6 +48,7 @@ fn may_help(reason: Reason) -> bool {
         Reason::Suspended
         | Reason::Sent
         | Reason::InvalidMessage
+        | Reason::Misconfigured
         | Reason::SecretNotFound
         | Reason::SecretInvalid
         | Reason::CertificateExpired

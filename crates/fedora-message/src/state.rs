@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{FedoraMessageStatus, RETRY_ANNOTATION};
-use crate::policy::outcome::{Mode, Outcome, Reason, Then};
+use crate::policy::outcome::{GRACE_PERIOD, Mode, Outcome, Reason, Then};
 
 /// The condition that is true once the broker confirmed the message, and `status.type`.
 pub const SENT: &str = "FedoraMessageSent";
@@ -64,6 +64,9 @@ pub struct MessageState {
     pub next_attempt: Option<DateTime<Utc>>,
     /// When it was resumed, if it had been suspended.
     pub start_time: Option<DateTime<Utc>>,
+    /// Since when every attempt ended with a reason that is final after a while
+    /// ([`Then::BackoffThenStop`]).
+    pub forbidden_time: Option<DateTime<Utc>>,
 }
 
 /// The facts of a new state beside the outcome.
@@ -101,7 +104,27 @@ impl MessageState {
     /// Returns true if the consequence of the message's reason is `then`.
     #[must_use]
     pub fn awaits(&self, then: Then) -> bool {
-        self.reason.is_some_and(|reason| reason.then() == then)
+        self.reason.is_some_and(|reason| self.resolve(reason.then()) == then)
+    }
+
+    /// Returns what follows if this message's next outcome has this reason. A refusal is final only
+    /// after [`GRACE_PERIOD`].
+    #[must_use]
+    pub fn then(&self, reason: Reason, now: DateTime<Utc>) -> Then {
+        match (reason.then(), self.forbidden_time) {
+            (Then::BackoffThenStop, Some(since)) if now - since >= GRACE_PERIOD => Then::Stop,
+            (Then::BackoffThenStop, _) => Then::Backoff,
+            (then, _) => then,
+        }
+    }
+
+    /// Returns what follows for the message as it is.
+    fn resolve(&self, then: Then) -> Then {
+        match then {
+            Then::BackoffThenStop if self.is_stalled() => Then::Stop,
+            Then::BackoffThenStop => Then::Backoff,
+            then => then,
+        }
     }
 
     /// Returns true if a person should notice that the reason is no longer the one `before`: the
@@ -122,14 +145,17 @@ impl MessageState {
     #[must_use]
     pub fn next(&self, message: &FedoraMessage, outcome: &Outcome, facts: &Facts<'_>, now: DateTime<Utc>) -> Self {
         let now_seconds = now.trunc_subsecs(0);
-        let phase = match (outcome.reason.then(), self.phase) {
+        let phase = match (self.then(outcome.reason, now), self.phase) {
             (Then::Done, _) => Phase::Sent,
             // A message that was given up, tried once more and given up again has changed twice.
             (Then::Stop, _) => Phase::Stalled(now_seconds),
-            (Then::Backoff | Then::AwaitSecret | Then::AwaitResume, Phase::Reconciling(since)) => {
-                Phase::Reconciling(since)
+            (
+                Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume,
+                Phase::Reconciling(since),
+            ) => Phase::Reconciling(since),
+            (Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume, _) => {
+                Phase::Reconciling(now_seconds)
             }
-            (Then::Backoff | Then::AwaitSecret | Then::AwaitResume, _) => Phase::Reconciling(now_seconds),
         };
         let sent = phase == Phase::Sent;
         let unchanged = self.sent_changed.filter(|_| self.is_sent() == sent);
@@ -153,6 +179,10 @@ impl MessageState {
                 Reason::Suspended => None,
                 _ => self.resumed_at(now).map(|at| at.trunc_subsecs(0)),
             },
+            forbidden_time: match outcome.reason.then() {
+                Then::BackoffThenStop => self.forbidden_time.or(Some(now_seconds)),
+                _ => None,
+            },
         }
     }
 
@@ -174,6 +204,7 @@ impl MessageState {
             next_attempt_time: self.next_attempt,
             delivery_mode: self.mode.map(|mode| mode.name().to_owned()),
             start_time: self.start_time,
+            forbidden_time: self.forbidden_time,
             observed_retry: self.observed_retry.as_deref().map(str::to_owned),
         }
     }
@@ -198,20 +229,28 @@ impl MessageState {
 
     /// Describes the next attempt, or how to send the message although it was given up.
     fn what_follows(&self, reason: Reason) -> String {
-        match reason.then() {
+        match self.resolve(reason.then()) {
             Then::Done => String::new(),
             // The spec can't be changed, so another attempt would find the same.
             Then::Stop if reason == Reason::InvalidMessage => {
                 "Given up: delete it, and create a corrected FedoraMessage".to_owned()
             }
             Then::Stop => format!("Given up; to try once more, set the annotation {RETRY_ANNOTATION} to a new value"),
-            Then::Backoff => match self.next_attempt {
-                Some(at) => format!(
-                    "The next attempt is at {}, or once the broker is back",
-                    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-                ),
-                None => "The next attempt is made once the broker is back".to_owned(),
-            },
+            Then::Backoff | Then::BackoffThenStop => {
+                let next = match self.next_attempt {
+                    Some(at) => format!("The next attempt is at {}, or once the broker is back", seconds(at)),
+                    None => "The next attempt is made once the broker is back".to_owned(),
+                };
+                match self.forbidden_time.and_then(|since| since.checked_add_signed(GRACE_PERIOD)) {
+                    Some(end) => {
+                        format!(
+                            "{next}; the first one after {} is the last, if the broker still refuses the message",
+                            seconds(end)
+                        )
+                    }
+                    None => next,
+                }
+            }
             Then::AwaitSecret => "The next attempt is made as soon as the Secret appears or changes".to_owned(),
             Then::AwaitResume => "Waits until spec.suspend is false".to_owned(),
         }
@@ -244,8 +283,13 @@ impl From<FedoraMessageStatus> for MessageState {
             sent_time: status.sent_time,
             next_attempt: status.next_attempt_time,
             start_time: status.start_time,
+            forbidden_time: status.forbidden_time,
         }
     }
+}
+
+fn seconds(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn changed(condition: &Condition) -> DateTime<Utc> {

@@ -65,6 +65,8 @@ pub struct Options {
     pub address: String,
     /// Additional lines for its `rabbitmq.conf`. They override the shared file.
     pub config: String,
+    /// Additional plugins.
+    pub plugins: Vec<&'static str>,
 }
 
 /// The broker's users, as in `testdata/broker/definitions.json`. The broker refuses any other.
@@ -85,6 +87,7 @@ impl Default for Options {
             server_names: vec!["localhost".into(), "127.0.0.1".into()],
             address: "127.0.0.1".into(),
             config: String::new(),
+            plugins: Vec::new(),
         }
     }
 }
@@ -205,7 +208,11 @@ impl Broker {
         fs::write(self.path("env.conf"), "")?;
         fs::write(self.path("advanced.config"), "[].\n")?;
         // RabbitMQ writes to this file when plugins change.
-        fs::copy(testdata(PLUGINS), self.path("enabled_plugins"))?;
+        let mut plugins = fs::read_to_string(testdata(PLUGINS))?;
+        for plugin in &options.plugins {
+            plugins = plugins.replace(']', &format!(",{plugin}]"));
+        }
+        fs::write(self.path("enabled_plugins"), plugins)?;
         let config = format!(
             "listeners.ssl.default = {}:{}\n\
              ssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n\

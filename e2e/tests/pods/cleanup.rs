@@ -62,8 +62,8 @@ fn deletes_pods_of_deleted_messages() {
 fn keeps_failed_pods() {
     let namespace = namespace("kept", "nice-app");
     let _operator = operator(&namespace, "pod", &["--keep-failed-pods", "5"]);
-    namespace.apply(&message("forbidden", "evil.kept", ""));
-    wait_for_reason(&namespace, "forbidden", "TopicForbidden");
+    namespace.apply(&with_spec(&message("forbidden", "evil.kept", ""), "backoffLimit: 0"));
+    wait_for_reason(&namespace, "forbidden", "BackoffLimitExceeded");
     let uid = namespace.get("forbidden")["metadata"]["uid"].take();
     let selector = format!("apps.fedoraproject.org/message-uid={}", uid.as_str().expect("a uid"));
     let logs = namespace.kubectl(&["logs", "-l", &selector]);
@@ -79,12 +79,14 @@ fn namespace_deletion_is_not_blocked() {
     let operator = operator(&namespace, "pod", &["--keep-failed-pods", "600"]);
     let absent = with_secret(&message("pending", "nice.vanishing", ""), "absent");
     let held = with_spec(&message("suspended", "nice.vanishing", ""), "suspend: true");
-    namespace.apply(
-        &[message("sent", "nice.vanishing", ""), message("given-up", "evil.vanishing", ""), absent, held].concat(),
-    );
-    for (name, reason) in
-        [("sent", "Sent"), ("given-up", "TopicForbidden"), ("pending", "SecretNotFound"), ("suspended", "Suspended")]
-    {
+    let given_up = with_spec(&message("given-up", "evil.vanishing", ""), "backoffLimit: 0");
+    namespace.apply(&[message("sent", "nice.vanishing", ""), given_up, absent, held].concat());
+    for (name, reason) in [
+        ("sent", "Sent"),
+        ("given-up", "BackoffLimitExceeded"),
+        ("pending", "SecretNotFound"),
+        ("suspended", "Suspended"),
+    ] {
         wait_for_reason(&namespace, name, reason);
     }
     operator.stop();

@@ -58,11 +58,11 @@ fn refuses_schemas_outside_image() {
     namespace.apply(&nice);
     namespace.apply(&message("other", "pods.schemas", ", schema: base.message, schemaPackage: other_package"));
     let operator = operator(&namespace, "pod", &[]);
-    let status = wait_for_reason(&namespace, "nice", "InvalidMessage");
+    let status = wait_for_reason(&namespace, "nice", "Misconfigured");
     let expected = "Pod delivery can't send the schema nice.encouragement.v1 from the package nice_messages, because the CLI's image lacks it and would send base.message instead: use direct delivery, or an image with the \
                  package, and name the schema in the operator's --cli-schemas";
     assert_eq!(status["message"], expected);
-    wait_for_reason(&namespace, "other", "InvalidMessage");
+    wait_for_reason(&namespace, "other", "Misconfigured");
     assert_eq!(pods(&namespace), Vec::<Value>::new());
     operator.stop();
 }

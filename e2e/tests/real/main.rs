@@ -16,7 +16,7 @@ mod end_to_end;
 mod events;
 mod fidelity;
 mod from_python;
-
+mod late;
 mod manifests;
 mod metrics;
 mod monitoring;

@@ -8,7 +8,7 @@ use rig::pki::{DAY, Request};
 use serde_json::Value;
 
 use crate::events::events;
-use e2e::{Operator, SOON, TestNamespace, message, numbered, read, shared, wait_soon, with_secret};
+use e2e::{Operator, SOON, TestNamespace, message, numbered, read, shared, wait_soon, with_secret, with_spec};
 
 /// Returns the samples of `/metrics` by name and labels, without the common prefix.
 fn scrape(operator: &Operator) -> BTreeMap<String, f64> {
@@ -31,8 +31,9 @@ fn assert_samples(metrics: &BTreeMap<String, f64>, expected: &[(&str, f64)]) {
     }
 }
 
+/// A message that is given up after one attempt.
 fn forbidden(name: &str) -> String {
-    with_secret(&message(name, &format!("evil.{name}"), ""), "nice")
+    with_spec(&with_secret(&message(name, &format!("evil.{name}"), ""), "nice"), "backoffLimit: 0")
 }
 
 fn store_nice(namespace: &TestNamespace) {
@@ -50,7 +51,7 @@ fn counts_messages() {
         ("good0", "Sent"),
         ("good1", "Sent"),
         ("good2", "Sent"),
-        ("bad", "TopicForbidden"),
+        ("bad", "BackoffLimitExceeded"),
         ("waits", "SecretNotFound"),
     ] {
         namespace.wait_for_reason(name, reason);
@@ -60,7 +61,7 @@ fn counts_messages() {
         &metrics,
         &[
             (r#"messages_finished_total{env="prod",mode="direct",reason="Sent"}"#, 3.0),
-            (r#"messages_finished_total{env="prod",mode="direct",reason="TopicForbidden"}"#, 1.0),
+            (r#"messages_finished_total{env="prod",mode="direct",reason="BackoffLimitExceeded"}"#, 1.0),
             (r#"messages_finished_total{env="stg",mode="direct",reason="Sent"}"#, 0.0),
             (r#"attempts_total{env="prod",mode="direct",reason="Sent"}"#, 3.0),
             (r#"attempts_total{env="prod",mode="direct",reason="SecretNotFound"}"#, 1.0),
@@ -90,10 +91,10 @@ fn topics_add_no_series() {
     store_nice(&namespace);
     let operator = Operator::start(&namespace, &[]);
     namespace.apply(&forbidden("first"));
-    namespace.wait_for_reason("first", "TopicForbidden");
+    namespace.wait_for_reason("first", "BackoffLimitExceeded");
     let before = scrape(&operator);
     namespace.create(&(0..1000).map(|n| forbidden(&format!("bad{n}"))).collect::<String>());
-    let finished = r#"messages_finished_total{env="prod",mode="direct",reason="TopicForbidden"}"#;
+    let finished = r#"messages_finished_total{env="prod",mode="direct",reason="BackoffLimitExceeded"}"#;
     let refused = || scrape(&operator)[finished] >= 1001.0;
     operator.wait_until(SOON, "all messages are refused", refused);
     assert!(scrape(&operator).keys().eq(before.keys()), "{:#?}", scrape(&operator));

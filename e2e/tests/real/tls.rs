@@ -49,6 +49,7 @@ fn refuses_other_name() {
         server_names: vec!["rabbitmq.example".to_owned(), "127.0.0.1".to_owned()],
         address: "127.0.0.1".into(),
         config: "ssl_options.versions.1 = tlsv1.2\nssl_options.versions.2 = tlsv1.2".to_owned(),
+        ..Options::default()
     })
     .expect("a broker of its own");
     let cli = Cli::new();

@@ -2,16 +2,25 @@
 //! and nothing else.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rig::proxy::{Answer, Direction};
-use rig::{Broker, Proxy, wait_until};
+use rig::{Broker, Clock, Proxy, wait_until};
 
 use e2e::raw::RawConsumer;
-use e2e::{Operator, SOON, TestNamespace, message, requests, shared, wait_soon, with_body, with_secret, with_spec};
+use e2e::{
+    Operator, SOON, TestNamespace, message, requests, shared, unused_broker_url, wait_soon, with_body, with_secret,
+    with_spec,
+};
 
 /// Returns a message with this time to live, in seconds.
 fn with_ttl(seconds: u32, manifest: &str) -> String {
     with_spec(manifest, &format!("ttlSecondsAfterFinished: {seconds}"))
+}
+
+/// A message that is given up after one attempt.
+fn refused(name: &str, topic: &str) -> String {
+    with_spec(&message(name, &format!("evil.{topic}"), ""), "backoffLimit: 0")
 }
 
 fn suspended(manifest: &str) -> String {
@@ -41,8 +50,8 @@ fn deletes_finished_messages() {
     let manifests = [
         with_ttl(0, &message("at-once", "nice.lifetime", "")),
         with_ttl(1, &message("after-a-second", "nice.lifetime", "")),
-        with_ttl(0, &message("forbidden", "evil.lifetime", "")),
-        message("given-up", "evil.lifetime", ""),
+        with_ttl(0, &refused("forbidden", "lifetime")),
+        refused("given-up", "lifetime"),
         message("kept", "nice.lifetime", ""),
         with_ttl(9_999, &message("long", "nice.lifetime", "")),
         with_ttl(0, &suspended(&message("suspended", "nice.lifetime", ""))),
@@ -54,18 +63,18 @@ fn deletes_finished_messages() {
     let kept = ["given-up", "kept", "long", "suspended", "waits"];
     wait_for_names(&operator, &namespace, &kept);
     assert_eq!(consumer.take(4, SOON).len(), 4);
-    for (name, reason) in [("given-up", "TopicForbidden"), ("kept", "Sent"), ("long", "Sent")] {
+    for (name, reason) in [("given-up", "BackoffLimitExceeded"), ("kept", "Sent"), ("long", "Sent")] {
         namespace.wait_for_reason(name, reason);
     }
     assert_eq!(requests(&namespace, "delete").len(), 3, "no request for the others");
 
-    // The default applies to messages that set none, also to those of the previous operator.
+    // The default applies to sent messages that set none, also to those of the previous operator.
     assert_eq!(operator.stop(), Some(0));
     let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "1"]);
-    wait_for_names(&operator, &namespace, &["long", "suspended", "waits"]);
+    wait_for_names(&operator, &namespace, &["given-up", "long", "suspended", "waits"]);
     namespace.apply(&message("another", "nice.lifetime", ""));
     assert_eq!(consumer.take(1, SOON).len(), 1);
-    wait_for_names(&operator, &namespace, &["long", "suspended", "waits"]);
+    wait_for_names(&operator, &namespace, &["given-up", "long", "suspended", "waits"]);
     assert_eq!(warnings(&operator), Vec::<String>::new());
 }
 
@@ -98,26 +107,29 @@ fn keeps_namesake() {
     assert_eq!(answers, [409], "the precondition protects the second message");
 }
 
-/// The operator deletes the message after the retry.
 #[test]
 fn keeps_retried_message() {
     let namespace = TestNamespace::with_publisher("retried");
     let consumer = RawConsumer::start(&shared().broker, "retried.again");
-    let operator = Operator::start(&namespace, &["--exchange", "absent"]);
-    namespace.apply(&message("again", "retried.again", ""));
-    namespace.wait_for_reason("again", "TopicForbidden");
+    let (_port, nobody) = unused_broker_url();
+    let operator = Operator::with_broker(&nobody, &namespace, &[]);
+    let again = with_spec(&message("again", "retried.again", ""), "backoffLimit: 0");
+    namespace.apply(&with_ttl(3_600, &again));
+    namespace.wait_for_reason("again", "BackoffLimitExceeded");
     assert_eq!(operator.stop(), Some(0));
 
     // Its time to live is over when the next operator starts. The retry is in flight for a while.
     namespace.kubectl(&["annotate", "fmsg/again", "apps.fedoraproject.org/retry=1"]);
     consumer.suspend(&shared().broker);
-    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "0"]);
+    let clock = Clock::new().expect("a clock");
+    clock.set_forward(Duration::from_hours(2)).expect("the clock is set");
+    let operator = Operator::with_clock(&clock, &namespace);
     consumer.wait_for_hand_over(&shared().broker);
     operator.wait_for_log("looked for FedoraMessages with a time to live");
     assert_eq!(names(&namespace), ["again"]);
     consumer.resume(&shared().broker);
-    wait_for_names(&operator, &namespace, &[]);
-    assert_eq!(consumer.take(1, SOON).len(), 1, "the operator sends the message before it deletes it");
+    namespace.wait_for_reason("again", "Sent");
+    assert_eq!(consumer.take(1, SOON).len(), 1);
 }
 
 /// The operator lists them in pages, deletes each with one request, and uses little memory.
@@ -198,11 +210,11 @@ fn accepts_deletion_at_every_stage() {
     let operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     let manifests = [
         message("sent", "nice.sent", ""),
-        message("given-up", "evil.given-up", ""),
+        refused("given-up", "given-up"),
         suspended(&message("suspended", "nice.suspended", "")),
     ];
     namespace.apply(&manifests.concat());
-    for (name, reason) in [("sent", "Sent"), ("given-up", "TopicForbidden"), ("suspended", "Suspended")] {
+    for (name, reason) in [("sent", "Sent"), ("given-up", "BackoffLimitExceeded"), ("suspended", "Suspended")] {
         namespace.wait_for_reason(name, reason);
         delete(&namespace, name);
     }

@@ -10,7 +10,7 @@ use crate::commands::{complain, fail, misused, print};
 use crate::schema_file::SchemaFile;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::envelope::Routing;
-use fedora_message::message::invalid::InvalidMessage;
+use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::validate::validate;
 use fedora_message::schema::catalog::{Catalog, LeftOut, Schema, SchemaLookup};
 use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy, check_schema};
@@ -92,6 +92,6 @@ fn check(arguments: &SchemaCheckArgs, name: &str, catalog: Arc<Catalog>) -> Exit
     if all_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn fits(message: &FedoraMessage, schemas: &Schemas) -> Result<(), InvalidMessage> {
+fn fits(message: &FedoraMessage, schemas: &Schemas) -> Result<(), PrepareError> {
     check_schema(&mut validate(message, &Routing::default())?, schemas).map(drop)
 }

@@ -192,6 +192,12 @@ impl Queue {
         self.wake(|entry| entry.needs(secret) && concerns(&entry.message.summary().namespace));
     }
 
+    /// Tries all messages that the operator's settings stand against, because a setting has changed.
+    /// Messages whose job is in flight are tried again too.
+    pub fn wake_misconfigured(&mut self) {
+        self.wake(|entry| entry.is_in_flight() || entry.state.reason == Some(Reason::Misconfigured));
+    }
+
     /// Returns the Secrets that messages name which are not finished. None is needed while another
     /// process sends the messages.
     #[must_use]

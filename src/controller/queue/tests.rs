@@ -235,8 +235,8 @@ fn given_up_message_rests_until_retry() {
     observe(&mut queue, &named("a"));
     let job = take(&mut queue, now()).expect("a job");
     let facts = Facts { attempts: 1, ..Facts::default() };
-    let forbidden = outcome(Reason::TopicForbidden);
-    let state = MessageState::default().next(&job.message, &forbidden, &facts, wall_clock(now()));
+    let refused = outcome(Reason::MessageTooLarge);
+    let state = MessageState::default().next(&job.message, &refused, &facts, wall_clock(now()));
     let stored = set(named("a"), "/status", serde_json::to_value(state.to_status("uid-of-a")).unwrap());
 
     let mut restarted = leading(8);

@@ -36,7 +36,8 @@ fn pods_are_tried_after_so_many_failures_in_a_row() {
 fn what_a_pod_would_meet_too_is_no_reason_for_one() {
     let detail = || "words".to_owned();
     let blocked = BrokerError::Blocked { broker: broker(), detail: detail() };
-    let vhost = BrokerError::Vhost { broker: broker(), vhost: "/".to_owned(), user: detail(), detail: detail() };
+    let vhost =
+        BrokerError::Vhost { broker: broker(), vhost: "/".to_owned(), user: detail(), detail: detail(), advice: "" };
     for error in [blocked, vhost] {
         assert_eq!(route(Some(&health(1_000, error)), 1), Route::Direct);
     }

@@ -79,8 +79,9 @@ pub struct FedoraMessageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::count")]
     pub backoff_limit: Option<u32>,
-    /// The number of seconds after which a sent or given-up message is deleted. Default: the value of
-    /// the operator's `--default-ttl-seconds-after-finished`. Without that flag, it is never deleted.
+    /// The number of seconds after which a sent or given-up message is deleted. Default: for a sent
+    /// message, the value of the operator's `--default-ttl-seconds-after-finished`. Without that flag,
+    /// and for a message that was given up: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::count")]
     pub ttl_seconds_after_finished: Option<u32>,
@@ -341,6 +342,11 @@ pub struct FedoraMessageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::time")]
     pub start_time: Option<DateTime<Utc>>,
+    /// The time since which the broker has refused the topic in every attempt. The operator gives the
+    /// message up after five minutes of refusals, because permissions may come after the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crd::time")]
+    pub forbidden_time: Option<DateTime<Utc>>,
     /// The value of the annotation `apps.fedoraproject.org/retry` that the operator has acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_retry: Option<String>,

@@ -1,4 +1,4 @@
-//! The error of a message that can never be sent.
+//! Why a message can't be sent: its own fault, or the operator's settings.
 
 use crate::policy::outcome::{Failure, Reason};
 
@@ -7,13 +7,33 @@ use crate::policy::outcome::{Failure, Reason};
 #[error("{0}")]
 pub struct InvalidMessage(pub(crate) String);
 
+/// Why a message is not prepared for an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrepareError {
+    /// The message can never be sent.
+    #[error(transparent)]
+    Invalid(#[from] InvalidMessage),
+    /// The message can't be sent with the operator's present settings. Other settings may allow it.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
 impl Failure for InvalidMessage {
     fn reason(&self) -> Reason {
         Reason::InvalidMessage
     }
 }
 
-/// Returns an error with this text.
-pub(crate) fn refuse<T>(detail: impl Into<String>) -> Result<T, InvalidMessage> {
-    Err(InvalidMessage(detail.into()))
+impl Failure for PrepareError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid(invalid) => invalid.reason(),
+            Self::Misconfigured(_) => Reason::Misconfigured,
+        }
+    }
+}
+
+/// Returns the error of an invalid message, with this text.
+pub(crate) fn refuse<T, E: From<InvalidMessage>>(detail: impl Into<String>) -> Result<T, E> {
+    Err(InvalidMessage(detail.into()).into())
 }

@@ -1,5 +1,6 @@
 //! Validates a [`FedoraMessage`]. The result is an [`OutgoingMessage`], which can be sent, or an
-//! [`InvalidMessage`], which names the wrong field.
+//! [`InvalidMessage`], which names the wrong field. Only the length of the topic depends on a setting
+//! of the operator too.
 //!
 //! The CRD's schema and the `ValidatingAdmissionPolicy` check the same at admission. The checks are
 //! repeated here because the policy may not be installed, and because the `publish` command has no
@@ -12,7 +13,7 @@ use crate::api::v1alpha1::{Environment, FedoraMessageSpec, MessageSpec};
 use crate::message::authentication::valid_authentication;
 use crate::message::body;
 use crate::message::envelope::{self, Routing};
-use crate::message::invalid::{InvalidMessage, refuse};
+use crate::message::invalid::{InvalidMessage, PrepareError, refuse};
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
 use crate::message::trace_context::{self, Trace};
 use crate::text::{MAX_QUOTE, printable, quoted};
@@ -27,7 +28,7 @@ const MAX_SHOWN: usize = 5;
 const FILTER_HEADERS: [&str; 6] = ["user", "group", "rpm", "container", "module", "flatpak"];
 
 /// Validates all fields that can be checked without a Secret or a broker.
-pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMessage, InvalidMessage> {
+pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMessage, PrepareError> {
     let spec = *message.spec().map_err(|error| InvalidMessage(error.to_string()))?;
     valid_limits(&spec)?;
     valid_body(&spec.message, message.last_applied.as_deref())?;
@@ -112,14 +113,14 @@ fn valid_body(message: &MessageSpec, last_applied: Option<&str>) -> Result<(), I
     Ok(())
 }
 
-fn valid_routing_key(routing: &Routing, environment: Environment, topic: &str) -> Result<String, InvalidMessage> {
+fn valid_routing_key(routing: &Routing, environment: Environment, topic: &str) -> Result<String, PrepareError> {
     valid_topic(topic).map_err(|detail| InvalidMessage(format!("spec.message.topic {detail}")))?;
     let key = routing.key(environment, topic);
     if key.len() > MAX_SHORT_STRING {
         let (length, prefix) = (key.len(), routing.prefix(environment).len());
-        return refuse(format!(
-            "spec.message.topic makes a routing key of {length} bytes, {prefix} of them the configured prefix, but AMQP allows at most {MAX_SHORT_STRING}"
-        ));
+        return Err(PrepareError::Misconfigured(format!(
+            "spec.message.topic makes a routing key of {length} bytes, {prefix} of them the configured prefix, but AMQP allows at most {MAX_SHORT_STRING}: create another FedoraMessage with a shorter topic, or ask the operator's administrators for a shorter prefix"
+        )));
     }
     Ok(key)
 }

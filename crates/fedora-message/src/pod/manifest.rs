@@ -95,7 +95,10 @@ pub enum PodPlanError {
 
 impl Failure for PodPlanError {
     fn reason(&self) -> Reason {
-        Reason::InvalidMessage
+        match self {
+            Self::Schema { .. } | Self::Settings(_) => Reason::Misconfigured,
+            Self::Namespaces(_) => Reason::InvalidMessage,
+        }
     }
 }
 

@@ -110,7 +110,17 @@ fn cli_failure(pod: &Pod, end: &ContainerStateTerminated) -> Outcome {
         121 if says("NACK") => {
             (Reason::Nacked, "a queue that is bound to its topic is full or failing; ask the broker's administrators")
         }
-        121 if says("NOT_FOUND") => (Reason::ExchangeNotFound, "check the operator's --exchange"),
+        121 if says("NOT_FOUND") || says("cannot publish to internal") => {
+            (Reason::ExchangeNotFound, "check the operator's --exchange")
+        }
+        121 if says("', backend ") => (
+            Reason::BrokerUnreachable,
+            "the authorization backend of the broker fails, so ask the broker's administrators",
+        ),
+        121 if says("access to exchange") => (
+            Reason::ExchangeNotFound,
+            "check the operator's --exchange, or ask the broker's administrators for permission",
+        ),
         121 => (
             Reason::TopicForbidden,
             "choose a topic the user may publish to, or ask the broker's administrators for permission",

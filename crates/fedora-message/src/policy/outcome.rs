@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::message::trace_context::Trace;
@@ -18,6 +18,9 @@ pub enum Reason {
     Sent,
     /// The resource can't be sent as it is.
     InvalidMessage,
+    /// The operator's own settings stand against the message: its catalog of schemas, its policy for
+    /// unknown ones, its topic prefix, or its flags for Pods.
+    Misconfigured,
     /// A Secret is absent, or may not be used from the message's namespace.
     SecretNotFound,
     /// A Secret lacks a key, or its certificate or private key can't be used.
@@ -38,9 +41,9 @@ pub enum Reason {
     ConfirmTimeout,
     /// The broker answered that it could not store the message.
     Nacked,
-    /// The user may not publish to this exchange or topic.
+    /// The user may not publish to this topic.
     TopicForbidden,
-    /// The exchange does not exist.
+    /// The exchange does not exist, is internal, or the user may not publish to it.
     ExchangeNotFound,
     /// The message is larger than the broker accepts.
     MessageTooLarge,
@@ -52,6 +55,11 @@ pub enum Reason {
     PodFailed,
 }
 
+/// The time for which a refusal may be a matter of order: the broker gets its users, permissions and
+/// exchanges after the message, by one `kubectl apply`, or by an import after its start. Both take
+/// seconds to minutes. Longer, the author waits in vain for a refusal that is meant.
+pub const GRACE_PERIOD: TimeDelta = TimeDelta::minutes(5);
+
 /// The consequence of an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -61,6 +69,9 @@ pub enum Then {
     Stop,
     /// Another attempt, when the backoff is over or the broker is back.
     Backoff,
+    /// As with `Backoff`, until each attempt has ended like this for [`GRACE_PERIOD`]. Then nothing,
+    /// as with `Stop`. [`MessageState::then`](crate::state::MessageState::then) decides.
+    BackoffThenStop,
     /// Another attempt, when a Secret that the message names appears or changes.
     AwaitSecret,
     /// Another attempt, when the resource is resumed.
@@ -73,7 +84,7 @@ impl Then {
     pub fn is_end(self) -> bool {
         match self {
             Self::Done | Self::Stop => true,
-            Self::Backoff | Self::AwaitSecret | Self::AwaitResume => false,
+            Self::Backoff | Self::BackoffThenStop | Self::AwaitSecret | Self::AwaitResume => false,
         }
     }
 }
@@ -99,13 +110,13 @@ impl Reason {
             | Self::BrokerBlocked
             | Self::ConfirmTimeout
             | Self::Nacked
-            | Self::PodFailed => Then::Backoff,
-            Self::InvalidMessage
-            | Self::TopicForbidden
             | Self::ExchangeNotFound
-            | Self::MessageTooLarge
-            | Self::DeadlineExceeded
-            | Self::BackoffLimitExceeded => Then::Stop,
+            | Self::Misconfigured
+            | Self::PodFailed => Then::Backoff,
+            Self::TopicForbidden => Then::BackoffThenStop,
+            Self::InvalidMessage | Self::MessageTooLarge | Self::DeadlineExceeded | Self::BackoffLimitExceeded => {
+                Then::Stop
+            }
         }
     }
 }

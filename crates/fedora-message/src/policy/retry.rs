@@ -48,7 +48,7 @@ pub fn decide(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>)
 #[must_use]
 pub fn limit(message: &FedoraMessage, attempts: u32, outcome: Outcome) -> Outcome {
     match message.summary.backoff_limit {
-        Some(limit) if attempts > limit && outcome.reason.then() == Then::Backoff => {
+        Some(limit) if attempts > limit && matches!(outcome.reason.then(), Then::Backoff | Then::BackoffThenStop) => {
             Outcome::backoff_limit_exceeded(limit, &outcome)
         }
         _ => outcome,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::message::envelope::Envelope;
-use crate::message::invalid::{InvalidMessage, refuse};
+use crate::message::invalid::{PrepareError, refuse};
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
 use crate::schema::catalog::{Catalog, LeftOut, Schema, SchemaError, SchemaLookup};
 use crate::schema::validator::{MAX_SHOWN, MAX_VIOLATIONS, value};
@@ -40,7 +40,7 @@ pub enum SchemaCheck {
 }
 
 /// Checks a message against its schema, and fills in the package and the severity from the schema.
-pub fn check_schema(message: &mut OutgoingMessage, schemas: &Schemas) -> Result<SchemaCheck, InvalidMessage> {
+pub fn check_schema(message: &mut OutgoingMessage, schemas: &Schemas) -> Result<SchemaCheck, PrepareError> {
     // Any object matches it, and validate() has checked that the body is one.
     if message.schema == BASE_SCHEMA && message.schema_package.as_deref() == Some(BASE_SCHEMA_PACKAGE) {
         return Ok(SchemaCheck::Passed);
@@ -70,13 +70,13 @@ pub fn check_schema(message: &mut OutgoingMessage, schemas: &Schemas) -> Result<
     }
 }
 
-fn unknown(schema: &str, why: String, unknown: UnknownSchemaPolicy) -> Result<SchemaCheck, InvalidMessage> {
+fn unknown(schema: &str, why: String, unknown: UnknownSchemaPolicy) -> Result<SchemaCheck, PrepareError> {
     match unknown {
         UnknownSchemaPolicy::Allow => Ok(SchemaCheck::Unchecked(why)),
-        UnknownSchemaPolicy::Refuse => refuse(format!(
-            "spec.message.schema is {}, which can't be checked, and --unknown-schemas is refuse: {why}; correct the name, or ask the operator's administrators to add its package",
+        UnknownSchemaPolicy::Refuse => Err(PrepareError::Misconfigured(format!(
+            "spec.message.schema is {}, which can't be checked, and --unknown-schemas is refuse: {why}; create another FedoraMessage with the right name, or ask the operator's administrators to add its package",
             quoted(schema)
-        )),
+        ))),
     }
 }
 
@@ -97,7 +97,7 @@ fn fill_in(message: &mut OutgoingMessage, schema: &Schema) {
     }
 }
 
-fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Result<(), InvalidMessage> {
+fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Result<(), PrepareError> {
     let Some(body) = value(message.body.get()) else {
         return refuse(
             "spec.message.body can't be checked against its schema: correct numbers beyond 64-bit floats and halves of surrogate pairs in it",
@@ -117,9 +117,9 @@ fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Resul
                 shown.join("; ")
             ))
         }
-        Err(SchemaError::Schema(detail)) => refuse(format!(
+        Err(SchemaError::Schema(detail)) => Err(PrepareError::Misconfigured(format!(
             "schema {schema} is broken, so no message matches it ({detail}): use another, or report it to its package's maintainers"
-        )),
+        ))),
     }
 }
 

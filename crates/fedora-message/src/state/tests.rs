@@ -119,6 +119,12 @@ fn conditions_for_kstatus() {
                 Some("Given up; to try once more, set the annotation apps.fedoraproject.org/retry to a new value"),
             ),
             Then::Backoff => (Some("The next attempt is made once the broker is back"), None),
+            Then::BackoffThenStop => (
+                Some(
+                    "The next attempt is made once the broker is back; the first one after 2019-07-30T19:17:23Z is the last, if the broker still refuses the message",
+                ),
+                None,
+            ),
             Then::AwaitSecret => (Some("The next attempt is made as soon as the Secret appears or changes"), None),
             Then::AwaitResume => (Some("Waits until spec.suspend is false"), None),
         };
@@ -142,7 +148,7 @@ fn transition_times() {
     for (now, (reason, sent, reconciling, stalled)) in times.iter().zip([
         (Reason::BrokerUnreachable, 0, Some(0), None),
         (Reason::SecretNotFound, 0, Some(0), None),
-        (Reason::TopicForbidden, 0, None, Some(2)),
+        (Reason::MessageTooLarge, 0, None, Some(2)),
         (Reason::Nacked, 0, Some(3), None),
         (Reason::Sent, 4, None, None),
     ]) {
@@ -256,7 +262,7 @@ fn unknown_reason_keeps_its_meaning() {
     status.reason = Some("SentByAnotherVersion".to_owned());
     let sent = MessageState::from(status);
     assert_eq!((sent.reason, sent.phase), (None, Phase::Sent));
-    let outcome = Outcome { reason: Reason::TopicForbidden, message: String::new() };
+    let outcome = Outcome { reason: Reason::MessageTooLarge, message: String::new() };
     let mut status = first(&outcome, &FACTS, "2019-07-30T19:12:23Z");
     status.reason = Some("GivenUpByAnotherVersion".to_owned());
     let stalled = MessageState::from(status);

@@ -46,6 +46,7 @@ fn odd_broker() -> Broker {
         server_names: vec!["127.0.0.1".to_owned(), "rabbitmq.example".to_owned()],
         address: "127.0.0.1".into(),
         config: "frame_max = 8192\nvm_memory_high_watermark.absolute = 1\n".to_owned(),
+        ..Options::default()
     };
     Broker::start_with(&options).expect("a broker")
 }

@@ -77,6 +77,7 @@ pub fn expected_condition(reason: &str) -> &'static str {
     match reason.then() {
         Then::Done => "FedoraMessageSent",
         Then::Stop => "Stalled",
-        Then::Backoff | Then::AwaitSecret | Then::AwaitResume => "Reconciling",
+        // No test waits for the end of the grace period.
+        Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume => "Reconciling",
     }
 }

@@ -201,12 +201,12 @@ fn limits_the_routing_key_with_its_prefix() {
     assert_eq!(routing_key(&longest, &fedora).unwrap().len(), 255);
     assert_eq!(
         routing_key(&format!("{longest}a"), &fedora),
-        Err("spec.message.topic makes a routing key of 256 bytes, 22 of them the configured prefix, but AMQP allows at most 255"
+        Err("spec.message.topic makes a routing key of 256 bytes, 22 of them the configured prefix, but AMQP allows at most 255: create another FedoraMessage with a shorter topic, or ask the operator's administrators for a shorter prefix"
             .to_owned())
     );
     assert_eq!(
         routing_key("é".repeat(117).as_str(), &fedora),
-        Err("spec.message.topic makes a routing key of 257 bytes, 22 of them the configured prefix, but AMQP allows at most 255"
+        Err("spec.message.topic makes a routing key of 257 bytes, 22 of them the configured prefix, but AMQP allows at most 255: create another FedoraMessage with a shorter topic, or ask the operator's administrators for a shorter prefix"
             .to_owned())
     );
 }

@@ -2,7 +2,7 @@
 use strum::VariantArray;
 
 use crate::api::object::FedoraMessage;
-use crate::policy::outcome::{Outcome, Reason, Then};
+use crate::policy::outcome::{GRACE_PERIOD, Outcome, Reason, Then};
 use crate::policy::retry::{Decision, deadline, decide, limit};
 use crate::state::{Facts, MessageState, Phase};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -28,7 +28,8 @@ fn state(message: &FedoraMessage, previous: &MessageState, outcome: &Outcome, no
 
 /// The number of attempts, with this one.
 fn attempts(previous: &MessageState, reason: Reason) -> u32 {
-    let tried = matches!(reason.then(), Then::Done | Then::Backoff) || reason == Reason::BackoffLimitExceeded;
+    let tried = matches!(reason.then(), Then::Done | Then::Backoff | Then::BackoffThenStop)
+        || reason == Reason::BackoffLimitExceeded;
     previous.attempts + u32::from(tried)
 }
 
@@ -71,7 +72,7 @@ fn last_reason_decides() {
     for &reason in Reason::VARIANTS {
         let expected = match reason.then() {
             Then::Done | Then::Stop => Decision::Rest,
-            Then::Backoff | Then::AwaitSecret | Then::AwaitResume => Decision::Attempt,
+            Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume => Decision::Attempt,
         };
         assert_eq!(decide(&message, &first(&message, reason), after(1_000_000)), expected, "{reason}");
     }
@@ -122,7 +123,7 @@ fn resumed_message_is_tried() {
 
 #[test]
 fn suspension_revives_nothing() {
-    let given_up = first(&message(&example()), Reason::TopicForbidden);
+    let given_up = first(&message(&example()), Reason::MessageTooLarge);
     assert_eq!(decide(&message(&suspended(example())), &given_up, after(2)), Decision::Rest);
     assert_eq!(decide(&message(&with("/spec/suspend", false.into())), &given_up, after(2)), Decision::Rest);
 }
@@ -192,7 +193,7 @@ fn suspension_stops_deadline() {
 #[test]
 fn annotation_gives_one_attempt() {
     let message_with = |value: &str| message(&with(RETRY, value.into()));
-    for stopped in [Reason::TopicForbidden, Reason::InvalidMessage, Reason::ExchangeNotFound, Reason::MessageTooLarge] {
+    for stopped in [Reason::InvalidMessage, Reason::MessageTooLarge] {
         let given_up = first(&message(&example()), stopped);
         let (attempts, state) = live(&message_with("1"), &given_up, stopped);
         assert_eq!((attempts, state.reason), (1, Some(stopped)));
@@ -207,14 +208,14 @@ fn annotation_gives_one_attempt() {
 
 #[test]
 fn empty_annotation_counts() {
-    let given_up = first(&message(&example()), Reason::TopicForbidden);
-    assert_eq!(live(&message(&with(RETRY, "".into())), &given_up, Reason::TopicForbidden).0, 1);
+    let given_up = first(&message(&example()), Reason::MessageTooLarge);
+    assert_eq!(live(&message(&with(RETRY, "".into())), &given_up, Reason::MessageTooLarge).0, 1);
 }
 
 #[test]
 fn initial_annotation_asks_for_nothing() {
     let message = message(&with(RETRY, "1".into()));
-    let (attempts, _) = live(&message, &MessageState::default(), Reason::TopicForbidden);
+    let (attempts, _) = live(&message, &MessageState::default(), Reason::MessageTooLarge);
     assert_eq!(attempts, 1);
 }
 
@@ -247,11 +248,11 @@ fn one_attempt_after_backoff_limit() {
 
 #[test]
 fn retry_waits_for_resumption() {
-    let given_up = first(&message(&example()), Reason::TopicForbidden);
+    let given_up = first(&message(&example()), Reason::MessageTooLarge);
     let asked = with(RETRY, "1".into());
-    let (attempts, held) = live(&message(&suspended(asked.clone())), &given_up, Reason::TopicForbidden);
+    let (attempts, held) = live(&message(&suspended(asked.clone())), &given_up, Reason::MessageTooLarge);
     assert_eq!((attempts, held.reason), (0, Some(Reason::Suspended)));
-    assert_eq!(live(&message(&asked), &held, Reason::TopicForbidden).0, 1);
+    assert_eq!(live(&message(&asked), &held, Reason::MessageTooLarge).0, 1);
 }
 
 #[test]
@@ -277,7 +278,7 @@ fn backoff_limit_changes_only_retried_failures() {
     for &reason in Reason::VARIANTS {
         let limited = limit(&message, 1, outcome(reason));
         let expected = match reason.then() {
-            Then::Backoff => Reason::BackoffLimitExceeded,
+            Then::Backoff | Then::BackoffThenStop => Reason::BackoffLimitExceeded,
             Then::Done | Then::Stop | Then::AwaitSecret | Then::AwaitResume => reason,
         };
         assert_eq!(limited.reason, expected, "{reason}");
@@ -295,4 +296,41 @@ fn no_backoff_limit() {
 fn unreadable_spec_is_tried() {
     let message = message(&with("/spec/env", "dev".into()));
     assert_eq!(live(&message, &MessageState::default(), Reason::InvalidMessage).0, 1);
+}
+
+/// The broker refuses the topic from the first second on. The attempts go on after a restart, which
+/// keeps only the status.
+#[test]
+fn refusal_is_final_after_grace_period() {
+    let grace = GRACE_PERIOD.num_seconds();
+    let message = message(&example());
+    let refused = outcome(Reason::TopicForbidden);
+    let mut last = MessageState::default();
+    for second in [1, 60, grace] {
+        assert_eq!(last.then(Reason::TopicForbidden, after(second)), Then::Backoff, "{second}");
+        last = state(&message, &last, &refused, after(second));
+        assert_eq!((last.is_stalled(), last.awaits(Then::Backoff)), (false, true), "{second}");
+        assert_eq!(decide(&message, &last, after(second)), Decision::Attempt);
+        last = last.to_status("uid").into();
+    }
+    assert_eq!(last.then(Reason::TopicForbidden, after(1 + grace)), Then::Stop);
+    let final_ = state(&message, &last, &refused, after(1 + grace));
+    assert_eq!((final_.is_stalled(), final_.awaits(Then::Stop)), (true, true));
+    assert_eq!(decide(&message, &final_, after(1_000_000)), Decision::Rest);
+    // A request gives one more attempt.
+    let asked = self::message(&with(RETRY, "1".into()));
+    assert_eq!(decide(&asked, &final_, after(2 + grace)), Decision::Attempt);
+    assert!(state(&asked, &final_, &refused, after(2 + grace)).is_stalled());
+    assert_eq!(state(&message, &last, &outcome(Reason::Sent), after(1 + grace)).phase, Phase::Sent);
+}
+
+/// The broker was away in between, and may get its permissions after its return.
+#[test]
+fn other_failure_restarts_grace_period() {
+    let message = message(&example());
+    let refused = first(&message, Reason::TopicForbidden);
+    let away = state(&message, &refused, &outcome(Reason::BrokerUnreachable), after(1_000));
+    assert_eq!(away.then(Reason::TopicForbidden, after(1_001)), Then::Backoff);
+    let again = state(&message, &away, &outcome(Reason::TopicForbidden), after(1_001));
+    assert_eq!(again.forbidden_time, Some(after(1_001)));
 }

@@ -62,6 +62,17 @@ fn own_ttl_goes_before_default() {
     assert_eq!(sent(&living(5)), [wait(5); 3]);
 }
 
+/// What an administrator's mistake made the operator give up is still there after it is corrected.
+#[test]
+fn default_applies_to_sent_messages() {
+    let given_up = |object: &Value| {
+        let message = message(object);
+        expiry(&message, &state(&message, Reason::InvalidMessage), Some(0), after(9_999))
+    };
+    assert_eq!(given_up(&example()), Expiry::Keep);
+    assert_eq!(given_up(&living(60)), Expiry::Delete);
+}
+
 #[test]
 fn longest_ttl() {
     let message = message(&living(i32::MAX.cast_unsigned()));
@@ -70,7 +81,7 @@ fn longest_ttl() {
 
 #[test]
 fn retry_request_stops_expiry() {
-    let given_up = state(&message(&living(0)), Reason::TopicForbidden);
+    let given_up = state(&message(&living(0)), Reason::MessageTooLarge);
     let asked = message(&set(living(0), RETRY, "1".into()));
     assert_eq!(expiry(&asked, &given_up, None, after(100)), Expiry::Keep);
     let failing = ended(&asked, &given_up, Reason::BrokerUnreachable, 100);
@@ -81,9 +92,9 @@ fn retry_request_stops_expiry() {
 
 #[test]
 fn ttl_restarts_when_given_up_again() {
-    let given_up = state(&message(&living(60)), Reason::TopicForbidden);
+    let given_up = state(&message(&living(60)), Reason::MessageTooLarge);
     let asked = message(&set(living(60), RETRY, "1".into()));
-    let again = ended(&asked, &given_up, Reason::TopicForbidden, 50);
+    let again = ended(&asked, &given_up, Reason::MessageTooLarge, 50);
     assert_eq!(expiry(&asked, &again, None, after(60)), Expiry::WaitUntil(after(110)));
 }
 

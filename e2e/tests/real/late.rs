@@ -1,0 +1,165 @@
+//! What others correct after a message was created: permissions, the exchange, the broker's
+//! authorization, the operator's settings. The message waits for it.
+
+use std::fs;
+use std::time::Duration;
+
+use rig::broker::Options;
+use rig::proxy::Answer;
+use rig::{Broker, Clock, Proxy};
+use serde_json::{Value, json};
+
+use e2e::cli::Cli;
+use e2e::raw::RawConsumer;
+use e2e::{Operator, SOON, TestNamespace, message, message_json, numbered, shared, wait_soon};
+
+/// Longer than the time after which a refusal is final.
+const GRACE: Duration = Duration::from_mins(6);
+/// The number of messages that wait together.
+const COUNT: usize = 20;
+
+/// Returns the reasons of all messages.
+fn reasons(namespace: &TestNamespace) -> Vec<Value> {
+    namespace.messages().iter().map(|message| message["status"]["reason"].clone()).collect()
+}
+
+fn wait_for_reasons(namespace: &TestNamespace, reason: &str) {
+    wait_soon(&format!("all are {reason}"), || reasons(namespace).iter().all(|it| it == reason));
+}
+
+#[test]
+fn waits_for_permission() {
+    let broker = Broker::start().expect("a broker");
+    let namespace = TestNamespace::new("permission");
+    namespace.store_certificate(&broker, "nice-app");
+    let consumer = RawConsumer::start(&broker, "late.#");
+    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
+    namespace.create(&numbered(COUNT, "m", |n| format!("late.m{n}")));
+    wait_for_reasons(&namespace, "TopicForbidden");
+    broker
+        .ctl(&["set_topic_permissions", "-p", "/pubsub", "nice-app", "amq.topic", ".*", ".*"])
+        .expect("the broker changes the permissions");
+    namespace.wait_for_all_sent();
+    assert_eq!(consumer.take(COUNT, SOON).len(), COUNT);
+}
+
+/// The time counts from the first refusal, not from the start of the operator.
+#[test]
+fn refusal_is_final_after_grace_period() {
+    let namespace = TestNamespace::new("refused");
+    namespace.store_certificate(&shared().broker, "nice-app");
+    let clock = Clock::new().expect("a clock");
+    let operator = Operator::with_clock(&clock, &namespace);
+    namespace.apply(&message("evil", "evil.refused", ""));
+    let status = namespace.wait_for_reason("evil", "TopicForbidden");
+    let follows = status["conditions"][1]["message"].as_str().expect("a text");
+    assert!(follows.contains("is the last, if the broker still refuses the message"), "{follows}");
+    assert_eq!(operator.stop(), Some(0));
+    assert_eq!(namespace.get("evil")["status"]["conditions"][1]["type"], "Reconciling");
+    clock.set_forward(GRACE).expect("the clock is set");
+    let _operator = Operator::with_clock(&clock, &namespace);
+    namespace.kubectl(&["wait", "fmsg/evil", "--for=condition=Stalled", "--timeout=60s"]);
+    assert_eq!(namespace.get("evil")["status"]["reason"], "TopicForbidden");
+}
+
+/// `amq.rabbitmq.trace` is internal, and most users may not write to any other exchange than
+/// `amq.topic`.
+#[test]
+fn waits_for_exchange() {
+    let namespace = TestNamespace::with_publisher("exchange");
+    let consumer = RawConsumer::start(&shared().broker, "exchange.#");
+    let delete = ["--default-ttl-seconds-after-finished", "0"];
+    for (exchange, user, text) in [
+        ("amq.topics", "publisher", "may not publish to the exchange amq.topics"),
+        ("amq.topics", "admin", "the exchange amq.topics does not exist"),
+        ("amq.rabbitmq.trace", "admin", "the exchange amq.rabbitmq.trace at the broker"),
+    ] {
+        namespace.store_certificate(&shared().broker, user);
+        let operator = Operator::start(&namespace, &[&["--exchange", exchange], &delete[..]].concat());
+        namespace.create(&message(&format!("to-{exchange}-by-{user}"), "exchange.late", ""));
+        wait_soon(text, || {
+            let all = namespace.messages();
+            all.iter().all(|it| it["status"]["message"].as_str().is_some_and(|message| message.contains(text)))
+        });
+        wait_for_reasons(&namespace, "ExchangeNotFound");
+        assert_eq!(operator.stop(), Some(0));
+    }
+    let _operator = Operator::start(&namespace, &[]);
+    namespace.wait_for_all_sent();
+    assert_eq!(consumer.take(3, SOON).len(), 3);
+}
+
+/// The broker asks a server for each permission. While that is down, it refuses everything.
+#[test]
+fn waits_for_authorization_backend() {
+    let [users, backend] = [(); 2].map(|()| Proxy::start(0).expect("a proxy"));
+    let allow = || Answer::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nallow".to_vec());
+    // The broker does not say why it refuses a login.
+    users.answer(allow());
+    let path =
+        |(name, server): (&str, &Proxy)| format!("auth_http.{name}_path = http://127.0.0.1:{}/{name}\n", server.port());
+    let paths = [("user", &users), ("vhost", &backend), ("resource", &backend), ("topic", &backend)].map(path).concat();
+    let config = format!("auth_backends.1.authn = internal\nauth_backends.1.authz = rabbit_auth_backend_http\n{paths}");
+    let options = Options { config, plugins: vec!["rabbitmq_auth_backend_http"], ..Options::default() };
+    let broker = Broker::start_with(&options).expect("a broker");
+    let namespace = TestNamespace::new("backend");
+    namespace.store_certificate(&broker, "publisher");
+    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
+
+    for (name, reason) in [("login", "VhostRefused"), ("publish", "BrokerUnreachable")] {
+        backend.answer(Answer::Close);
+        namespace.apply(&message(name, &format!("backend.{name}"), ""));
+        let status = namespace.wait_for_reason(name, reason);
+        let text = status["message"].as_str().expect("a text");
+        assert!(text.contains("returned an error"), "{text}");
+        assert!(text.contains("its authorization backend fails, so ask the broker's administrators"), "{text}");
+        backend.answer(allow());
+        namespace.wait_for_reason(name, "Sent");
+    }
+}
+
+/// The catalog lacks a schema at first, and another is broken.
+#[test]
+fn waits_for_catalog() {
+    let namespace = TestNamespace::with_publisher("incomplete");
+    let consumer = RawConsumer::start(&shared().broker, "incomplete.#");
+    let catalog = |schemas: &[(&str, Value)]| {
+        let schemas: Vec<Value> = schemas
+            .iter()
+            .map(|(name, body)| {
+                json!({
+                    "name": name, "package": "late_messages", "distribution": "late-messages", "version": "1",
+                    "severity": 20, "headers": null, "body": body,
+                })
+            })
+            .collect();
+        let base = json!({"headers": {}, "body": {}});
+        json!({"format": 1, "library": "3.9.1", "base": base, "schemas": schemas}).to_string()
+    };
+    let cli = Cli::new();
+    let file = cli.file("catalog.json", &catalog(&[("late.broken", json!({"type": "nothing"}))]));
+    let path = file.display().to_string();
+    let _operator = Operator::start(&namespace, &["--schema-catalog", &path, "--unknown-schemas", "refuse"]);
+    for (name, schema) in [("broken", "late.broken"), ("missing", "late.missing")] {
+        let message = json!({"topic": format!("incomplete.{name}"), "schema": schema, "body": {}});
+        namespace.create(&message_json(name, &message).to_string());
+    }
+    wait_for_reasons(&namespace, "Misconfigured");
+    fs::write(&file, catalog(&[("late.broken", json!({})), ("late.missing", json!({}))])).expect("a file");
+    namespace.wait_for_all_sent();
+    assert_eq!(consumer.take(2, SOON).len(), 2);
+}
+
+/// The topic alone is short enough.
+#[test]
+fn waits_for_shorter_prefix() {
+    let namespace = TestNamespace::with_publisher("prefix");
+    let operator = Operator::start(&namespace, &["--prod-topic-prefix", "org.fedoraproject.prod"]);
+    namespace.apply(&message("long", &"t".repeat(240), ""));
+    let status = namespace.wait_for_reason("long", "Misconfigured");
+    assert!(status["message"].as_str().is_some_and(|text| text.contains("a shorter prefix")), "{status:#}");
+    assert_eq!(status["attempts"], 0);
+    assert_eq!(operator.stop(), Some(0));
+    let _operator = Operator::start(&namespace, &[]);
+    namespace.wait_for_reason("long", "Sent");
+}
