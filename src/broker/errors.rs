@@ -13,7 +13,7 @@ use super::transport::TransportError;
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message::text::{MAX_DETAIL, printable};
 
-/// What to do if the broker's authorization backend failed. The broker may be up again by itself.
+/// The advice if the broker's authorization backend failed.
 const CHECK_BACKEND: &str = "its authorization backend fails, so ask the broker's administrators";
 
 /// The reason why a message was not confirmed.
@@ -68,10 +68,10 @@ pub enum BrokerError {
         user: String,
         /// The broker's reply.
         detail: String,
-        /// What to do.
+        /// The action that fixes it.
         advice: &'static str,
     },
-    /// The broker could not find out if the user may publish the message.
+    /// The broker could not check if the user may publish the message.
     #[error("the broker {broker} can't check the user's permissions at present ({detail}): {CHECK_BACKEND}")]
     BackendFailed {
         /// Host and port.
@@ -327,7 +327,7 @@ impl ErrorContext {
 
 /// Returns true if the broker refused something only because one of its authorization backends
 /// failed: "... refused for user 'USER', backend NAME returned an error: ...". The broker cuts its
-/// replies at 255 bytes. No topic contains these words, because topics have no spaces.
+/// replies at 255 bytes. No topic contains this text, because topics have no spaces.
 fn is_backend_failure(detail: &str) -> bool {
     detail.contains("', backend ")
 }

@@ -1,5 +1,5 @@
-//! What others correct after a message was created: permissions, the exchange, the broker's
-//! authorization, the operator's settings. The message waits for it.
+//! A message waits for things that others correct after its creation: permissions, the exchange, the
+//! broker's authorization, the operator's settings.
 
 use std::fs;
 use std::time::Duration;

@@ -55,9 +55,9 @@ pub enum Reason {
     PodFailed,
 }
 
-/// The time for which a refusal may be a matter of order: the broker gets its users, permissions and
-/// exchanges after the message, by one `kubectl apply`, or by an import after its start. Both take
-/// seconds to minutes. Longer, the author waits in vain for a refusal that is meant.
+/// The time for which a refusal may be a matter of order. The broker may get its permissions after
+/// the message, by the same `kubectl apply` or by an import after its start. Both take seconds to
+/// minutes. A longer time would only delay the answer for the author.
 pub const GRACE_PERIOD: TimeDelta = TimeDelta::minutes(5);
 
 /// The consequence of an outcome.

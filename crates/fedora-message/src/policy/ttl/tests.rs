@@ -62,7 +62,7 @@ fn own_ttl_goes_before_default() {
     assert_eq!(sent(&living(5)), [wait(5); 3]);
 }
 
-/// What an administrator's mistake made the operator give up is still there after it is corrected.
+/// A message that was given up because of an administrator's mistake is still there afterwards.
 #[test]
 fn default_applies_to_sent_messages() {
     let given_up = |object: &Value| {
