@@ -74,8 +74,12 @@ impl Reconciler {
     pub async fn reconcile(&self, job: &Job) -> Next {
         let started = Instant::now();
         let attempt = match &job.decision {
-            // Only the status is left to be written.
-            Decision::Rest => return self.record(job, job.state.clone(), job.due).await,
+            // Only the status is left to be written. The resource may have a new generation since it was decided.
+            Decision::Rest => {
+                let observed_generation = job.message.metadata.generation;
+                let state = MessageState { observed_generation, ..job.state.clone() };
+                return self.record(job, state, job.due).await;
+            }
             Decision::Report(outcome) => self.report(job, outcome).await,
             Decision::Attempt => match self.attempt(job).await {
                 Ok(attempt) => attempt,

@@ -15,7 +15,7 @@ use http::{Method, Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Status;
 use kube::{Client, Error};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 use thiserror::Error as ThisError;
 use tokio::sync::Semaphore;
@@ -96,31 +96,47 @@ impl StatusWriter {
     /// Writes the status of `message`.
     pub async fn write(&self, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
         let _permit = self.permits.acquire().await;
-        let written = self.send(message, replacement(message, status)).await;
-        if written != Written::Changed || status.status != Some(true) {
-            return written;
-        }
-        // A sent message stays sent, whatever happened to the object meanwhile.
-        match self.send(message, patch(message, status)).await {
-            Written::Changed => {
-                debug!(uid = message.uid(), "the object is gone, and another has its name");
-                Written::Gone
-            }
-            written => written,
+        match self.send(message, replacement(message, status)).await {
+            Ok(_) => Written::Done,
+            // A sent message stays sent, whatever happened to the object meanwhile.
+            Err(Written::Changed) if status.status == Some(true) => self.write_sent(message, status.clone()).await,
+            Err(written) => written,
         }
     }
 
-    /// Makes the request, and interprets the answer. The content of a success does not matter.
-    async fn send(&self, message: &FedoraMessage, request: Result<Request<Vec<u8>>, RequestError>) -> Written {
+    /// Writes a status that says "sent" to the object's current version. If its generation is another one, because the
+    /// message was suspended in the meantime, the status names that generation: tools wait until it does.
+    async fn write_sent(&self, message: &FedoraMessage, mut status: FedoraMessageStatus) -> Written {
+        loop {
+            match self.send(message, patch(message, &status)).await {
+                Ok(Some(generation)) if status.observed_generation != Some(generation) => {
+                    observe(&mut status, generation);
+                }
+                Ok(_) => return Written::Done,
+                Err(Written::Changed) => {
+                    debug!(uid = message.uid(), "the object is gone, and another has its name");
+                    return Written::Gone;
+                }
+                Err(written) => return written,
+            }
+        }
+    }
+
+    /// Makes the request, and interprets the answer. Returns the object's generation if the write succeeded.
+    async fn send(
+        &self,
+        message: &FedoraMessage,
+        request: Result<Request<Vec<u8>>, RequestError>,
+    ) -> Result<Option<i64>, Written> {
         let request = match request {
             Ok(request) => request,
             Err(error) => {
                 warn!(%error, "the status can't be put into a request");
-                return Written::Failed;
+                return Err(Written::Failed);
             }
         };
-        match timeout(TIMEOUT, self.client.request_text(request)).await {
-            Ok(Ok(_)) => Written::Done,
+        Err(match timeout(TIMEOUT, self.client.request_text(request)).await {
+            Ok(Ok(answer)) => return Ok(generation(&answer)),
             Ok(Err(Error::Api(status))) if status.code == 404 => {
                 debug!(uid = message.uid(), "the object is gone, and needs no status");
                 Written::Gone
@@ -137,7 +153,28 @@ impl StatusWriter {
             }
             Ok(Err(error)) => failed(message, &error.to_string()),
             Err(_) => failed(message, "the API server does not answer in time"),
-        }
+        })
+    }
+}
+
+/// Returns the generation in an object's metadata.
+fn generation(answer: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        generation: Option<i64>,
+    }
+    serde_json::from_str::<Object>(answer).ok()?.metadata.generation
+}
+
+/// Sets the generation that a status describes.
+fn observe(status: &mut FedoraMessageStatus, generation: i64) {
+    status.observed_generation = Some(generation);
+    for condition in &mut status.conditions {
+        condition.observed_generation = Some(generation);
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) struct Entry {
     pub(super) scope: Scope,
     /// The number of the list that last had the message.
     pub(super) sync: u64,
-    /// Is dropped with the entry, so that a job in flight sees that the message is gone.
+    /// Is dropped with the entry, or when the message is suspended, so that a job in flight sees that
+    /// it must not send the message.
     pub(super) alive: Arc<()>,
 }
 

@@ -40,7 +40,7 @@ impl Job {
         if self.key == QueueKey::Pods { Mode::Pod } else { Mode::Direct }
     }
 
-    /// Returns true once the message is deleted, or was sent by another operator.
+    /// Returns true once the message is deleted or suspended, or was sent by another operator.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.alive.strong_count() == 0

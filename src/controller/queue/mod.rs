@@ -163,6 +163,10 @@ impl Queue {
             return self.make_ready(&uid);
         };
         (entry.message, entry.permit) = (message, permit);
+        if entry.message.summary().suspend {
+            // A job that is in flight must not send it any more.
+            entry.alive = Arc::default();
+        }
         if changed {
             self.make_ready(&uid);
         }
@@ -305,7 +309,7 @@ impl Queue {
         let again = entry.progress == Progress::InFlight { again: true };
         entry.progress = Progress::Waiting { due: None };
         match not_tried {
-            // The entry was removed and added again while the job ran.
+            // While the job ran, the message was suspended, or removed and added again.
             NotTried::Cancelled => self.make_ready(uid),
             _ if again => self.make_ready(uid),
             NotTried::SendByPod => self.enqueue(uid, QueueKey::Pods),

@@ -505,6 +505,20 @@ fn take_one_by_one(queue: &mut Queue) -> Vec<(String, bool)> {
     jobs
 }
 
+#[test]
+fn suspension_cancels_job() {
+    let mut queue = leading(8);
+    observe(&mut queue, &named("a"));
+    let job = take(&mut queue, now()).expect("a job");
+    let suspended = set(set(named("a"), "/spec/suspend", true.into()), "/metadata/generation", 2.into());
+    observe(&mut queue, &suspended);
+    assert!(job.is_cancelled());
+    queue.finish(&job, Next::NotTried(NotTried::Cancelled));
+    let job = take(&mut queue, now()).expect("a job");
+    assert_eq!(job.decision, Decision::Report(Outcome::suspended()));
+    assert!(!job.is_cancelled());
+}
+
 /// In whatever state it is: new, waiting, in flight, or confirmed.
 #[test]
 fn message_in_deletion_is_gone() {

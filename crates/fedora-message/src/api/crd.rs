@@ -123,6 +123,21 @@ pub(crate) fn only_suspend_changes() -> Rule {
         .field_path(".spec")
 }
 
+/// Returns the rule that `suspend` may not change once the message is sent or given up.
+///
+/// The operator does not look at such a message again. So its status would describe an old generation
+/// forever, and `kubectl wait` and kstatus would wait for the new one. Before it evaluates rules for a
+/// change of the spec, the API server puts the old status back.
+pub(crate) fn suspend_stays_after_end() -> Rule {
+    let sent = "has(oldSelf.status.status) && oldSelf.status.status";
+    let given_up = "has(oldSelf.status.conditions) && oldSelf.status.conditions.exists(c, c.type == 'Stalled' && c.status == 'True')";
+    let (now, before) = ("self.spec.suspend", "oldSelf.spec.suspend");
+    let same = format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})");
+    Rule::new(format!("!has(oldSelf.status) || !({sent} || {given_up}) || {same}"))
+        .message("spec.suspend can't be changed any more, because the message was sent or given up")
+        .field_path(".spec.suspend")
+}
+
 /// Removes `nullable` from every schema except that of header values, see [`any_headers`].
 ///
 /// The API server then drops a null as if the field were absent. Users expect this of an optional

@@ -45,6 +45,7 @@ pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
     status = "FedoraMessageStatus",
     doc = "A message for Fedora's message bus. The operator publishes it to the RabbitMQ broker of its environment, as the fedora-messaging library would, and writes the result to the status.",
     validation = crd::only_suspend_changes(),
+    validation = crd::suspend_stays_after_end(),
     selectable = ".spec.env",
     selectable = ".spec.ttlSecondsAfterFinished",
     selectable = ".status.status",
@@ -85,8 +86,8 @@ pub struct FedoraMessageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::count")]
     pub ttl_seconds_after_finished: Option<u32>,
-    /// If true, the message is not sent. This is the only field of the spec that can be changed.
-    /// Default: false.
+    /// If true, the message is not sent. This is the only field of the spec that can be changed, until
+    /// the message is sent or given up. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::boolean")]
     pub suspend: Option<bool>,
