@@ -27,6 +27,7 @@ mod hostile;
 mod log_throttle;
 mod metrics;
 mod reconciler;
+mod round_robin;
 mod schema_file;
 mod traces;
 mod ttl;

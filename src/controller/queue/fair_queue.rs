@@ -1,16 +1,17 @@
 //! The queues inside the work queue: which messages are ready, in which order, and how many jobs of
 //! each queue are in flight at a time.
 
-use std::collections::{HashMap, VecDeque};
-
 use fedora_message::api::v1alpha1::Environment;
 
 use super::Uid;
 use crate::cluster::status::at_a_time;
+use crate::round_robin::RoundRobin;
 
 /// While jobs in flight hold this many bytes, no other job of the queue starts: a message is in
 /// memory several times while it is sent.
 const MAX_BYTES_IN_FLIGHT: usize = 8 << 20;
+/// Up to this many uids of messages that have left stay in a queue.
+const MAX_LEFT: usize = 64;
 
 /// The key of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,14 +45,15 @@ pub(super) struct FairQueue {
     /// The number of jobs in flight.
     pub(super) in_flight: usize,
     bytes_in_flight: usize,
-    namespaces: VecDeque<String>,
-    ready: HashMap<String, VecDeque<Uid>>,
+    ready: RoundRobin<Uid>,
+    /// The number of uids in `ready` whose messages have left this queue.
+    left: usize,
 }
 
 impl FairQueue {
     /// Returns true if messages wait for a job.
     pub(super) fn has_backlog(&self) -> bool {
-        !self.namespaces.is_empty()
+        !self.ready.is_empty()
     }
 
     /// Returns true if a message waits, and a job for it may start.
@@ -80,23 +82,38 @@ impl FairQueue {
 
     /// Adds a message behind the others of its namespace.
     pub(super) fn push(&mut self, namespace: &str, uid: Uid) {
-        let queue = self.ready.entry(namespace.to_owned()).or_default();
-        if queue.is_empty() {
-            self.namespaces.push_back(namespace.to_owned());
-        }
-        queue.push_back(uid);
+        self.ready.push(namespace, uid);
     }
 
-    /// Takes the next message of the next namespace.
-    pub(super) fn pop(&mut self) -> Option<Uid> {
-        let namespace = self.namespaces.pop_front()?;
-        let queue = self.ready.get_mut(&namespace)?;
-        let uid = queue.pop_front();
-        if queue.is_empty() {
-            self.ready.remove(&namespace);
-        } else {
-            self.namespaces.push_back(namespace);
+    /// Takes the next message of the next namespace, unless it `is_ready` no more.
+    pub(super) fn pop(&mut self, is_ready: impl Fn(&Uid) -> bool) -> Option<Uid> {
+        while let Some(uid) = self.ready.pop() {
+            if is_ready(&uid) {
+                return Some(uid);
+            }
+            self.left = self.left.saturating_sub(1);
         }
-        uid
+        None
+    }
+
+    /// Notes that a message has left before its job started. Its uid stays until half of all uids are
+    /// such, so that removing them costs little for each, and they never pile up.
+    pub(super) fn leave(&mut self, is_ready: impl Fn(&Uid) -> bool) {
+        self.left += 1;
+        if self.left > MAX_LEFT.max(self.ready.len() / 2) {
+            self.clean(is_ready);
+        }
+    }
+
+    /// Removes the uids of all messages that have left.
+    pub(super) fn clean(&mut self, is_ready: impl Fn(&Uid) -> bool) {
+        self.ready.retain(is_ready);
+        self.left = 0;
+    }
+
+    /// The number of uids that are held.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.ready.len()
     }
 }

@@ -104,6 +104,7 @@ impl Queue {
         self.leading = true;
         self.entries.retain(|_, entry| entry.is_in_flight() || entry.is_unrecorded());
         self.due.retain(|(_, uid)| self.entries.contains_key(uid));
+        self.queues.iter_mut().for_each(|(key, queue)| queue.clean(is_ready(&self.entries, *key)));
     }
 
     /// Stops sending messages. Sent messages are still recorded.
@@ -174,10 +175,11 @@ impl Queue {
 
     /// A message is gone: it was deleted, is being deleted, or is known to be sent.
     pub fn forget(&mut self, uid: &str) {
-        if let Some((uid, entry)) = self.entries.remove_entry(uid)
-            && let Progress::Waiting { due: Some(due) } = entry.progress
-        {
-            self.due.remove(&(due, uid));
+        let Some((uid, entry)) = self.entries.remove_entry(uid) else { return };
+        match entry.progress {
+            Progress::Ready(key) => self.leave(key),
+            Progress::Waiting { due: Some(due) } => drop(self.due.remove(&(due, uid))),
+            Progress::Waiting { due: None } | Progress::InFlight { .. } => {}
         }
     }
 
@@ -233,11 +235,8 @@ impl Queue {
             let limits =
                 QueueLimits { direct: self.concurrency, pods: self.pods.concurrency, backlog, leading: self.leading };
             let (&key, queue) = self.queues.iter_mut().find(|(key, queue)| queue.may_start(**key, limits))?;
-            let uid = queue.pop()?;
-            // The message may have left the queue since it was pushed.
-            let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.progress == Progress::Ready(key)) else {
-                continue;
-            };
+            let Some(uid) = queue.pop(is_ready(&self.entries, key)) else { continue };
+            let Some(entry) = self.entries.get_mut(&uid) else { continue };
             if !self.leading && !entry.is_unrecorded() {
                 entry.progress = Progress::Waiting { due: None };
                 continue;
@@ -393,7 +392,6 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         match entry.progress {
             Progress::Ready(other) if other == key => return,
-            // If it is in another queue, that queue drops it later.
             Progress::Ready(_) | Progress::Waiting { due: None } => {}
             Progress::InFlight { .. } => {
                 entry.progress = Progress::InFlight { again: true };
@@ -403,7 +401,22 @@ impl Queue {
                 self.due.remove(&(due, uid.clone()));
             }
         }
-        entry.progress = Progress::Ready(key);
+        let before = std::mem::replace(&mut entry.progress, Progress::Ready(key));
         self.queues.entry(key).or_default().push(&entry.message.summary().namespace, uid.clone());
+        if let Progress::Ready(other) = before {
+            self.leave(other);
+        }
     }
+
+    /// A message has left a queue before its job started.
+    fn leave(&mut self, key: QueueKey) {
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.leave(is_ready(&self.entries, key));
+        }
+    }
+}
+
+/// Returns which messages are ready in this queue.
+fn is_ready(entries: &HashMap<Uid, Box<Entry>>, key: QueueKey) -> impl Fn(&Uid) -> bool {
+    move |uid| entries.get(uid).is_some_and(|entry| entry.progress == Progress::Ready(key))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::compactor::MAX_SMALL_SIZE;
+use super::fair_queue::FairQueue;
 use super::{Job, MAX_LARGE_BYTES, Next, PodLimits, Queue, Write};
 use crate::delivery::NotTried;
 
@@ -413,6 +414,46 @@ fn only_leader_sends() {
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
     observe(&mut queue, &named("b"));
     assert!(take(&mut queue, in_seconds(1_000_000)).is_none(), "neither messages nor failures");
+}
+
+/// Returns the number of uids that wait for a job, with those of messages that are gone.
+fn waiting_uids(queue: &Queue) -> usize {
+    queue.queues.values().map(FairQueue::len).sum()
+}
+
+/// What others send leaves nothing behind, in any order of leading and following.
+#[test]
+fn gone_messages_leave_nothing() {
+    const COUNT: usize = 2_000;
+    for leads in [false, true] {
+        let mut queue = Queue::new(8, PodLimits::default());
+        if leads {
+            queue.lead();
+        }
+        for n in 0..COUNT {
+            observe(&mut queue, &named(&n.to_string()));
+            queue.forget(&format!("uid-of-{n}"));
+        }
+        assert!(waiting_uids(&queue) < 100, "{} with {leads}", waiting_uids(&queue));
+    }
+
+    let mut queue = leading(8);
+    for n in 0..COUNT {
+        observe(&mut queue, &named(&n.to_string()));
+    }
+    let jobs: Vec<_> = std::iter::from_fn(|| take(&mut queue, now())).collect();
+    queue.follow();
+    for n in 0..COUNT - 100 {
+        queue.forget(&format!("uid-of-{n}"));
+    }
+    assert!(waiting_uids(&queue) < 300, "{}", waiting_uids(&queue));
+    for job in &jobs {
+        finish(&mut queue, job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
+    }
+    queue.lead();
+    assert_eq!((waiting_uids(&queue), queue.pending(), queue.next_due()), (0, 0, None));
+    observe(&mut queue, &named("new"));
+    assert_eq!(names(&take_all(&mut queue, now())), ["new"]);
 }
 
 #[test]
