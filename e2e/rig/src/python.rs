@@ -4,7 +4,6 @@
 //! of schemas that `schemas/packages.txt` pins.
 
 use std::{
-    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -92,9 +91,12 @@ fn install(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     eprintln!("Installing {names} into {}.", folder.display());
     output(Command::new("python3").args(["-m", "venv"]).arg(folder))
         .context("python3 cannot create a virtual environment: apt-get install python3-venv")?;
-    let mut pip = Command::new(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(requirements.iter().flat_map(|file| [OsStr::new("--requirement"), file.as_os_str()]));
-    output(&mut pip).with_context(|| format!("pip cannot install {names}: is the package index reachable?"))?;
+    // The files pin everything. One with hashes is installed alone, because pip then asks for all.
+    for file in requirements {
+        let mut pip = Command::new(folder.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"])
+            .arg(file);
+        output(&mut pip).with_context(|| format!("pip cannot install {names}: is the package index reachable?"))?;
+    }
     Ok(())
 }
