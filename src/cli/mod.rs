@@ -328,6 +328,17 @@ mod tests {
     }
 
     #[test]
+    fn local_image_is_not_pulled() {
+        let policy = |flags: &[&str]| {
+            let cli = Cli::try_parse_from([&["fedora-message-operator"], flags].concat()).unwrap();
+            cli.run.pods.settings().image_pull_policy
+        };
+        assert_eq!(policy(&[]), "Never");
+        assert_eq!(policy(&["--cli-image", "registry.example/cli:1"]), "IfNotPresent");
+        assert_eq!(policy(&["--cli-image-pull-policy", "Always"]), "Always");
+    }
+
+    #[test]
     fn a_password_in_a_url_is_not_printed() {
         for url in ["amqp://me:hunter2@localhost/", "amqps://me:hunter2@localhost:0/"] {
             let error =

@@ -15,9 +15,10 @@ pub struct PodArgs {
     /// Image of the Pods: any image with the fedora-messaging CLI
     #[arg(long, env = "CLI_IMAGE", value_name = "IMAGE", default_value = "localhost/fedora-messaging:3.9.1")]
     pub cli_image: String,
-    /// When to pull the image
-    #[arg(long, env = "CLI_IMAGE_PULL_POLICY", value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
-    pub cli_image_pull_policy: String,
+    /// When to pull the image. The default is Never for an image of localhost, which is on the nodes or
+    /// nowhere, and IfNotPresent for others
+    #[arg(long, env = "CLI_IMAGE_PULL_POLICY", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub cli_image_pull_policy: Option<String>,
     /// Secrets with the registry's credentials, in the Pods' namespaces, separated by commas
     #[arg(long, env = "CLI_IMAGE_PULL_SECRETS", value_name = "SECRET", value_delimiter = ',', value_parser = object_name)]
     pub cli_image_pull_secrets: Vec<String>,
@@ -63,9 +64,11 @@ impl PodArgs {
     /// Returns the settings that all Pods share.
     #[must_use]
     pub fn settings(&self) -> PodSettings {
+        // A node would ask a registry at its own loopback address, which any of its programs may pose as.
+        let pull_policy = if self.cli_image.starts_with("localhost/") { "Never" } else { "IfNotPresent" };
         PodSettings {
             image: self.cli_image.clone(),
-            image_pull_policy: self.cli_image_pull_policy.clone(),
+            image_pull_policy: self.cli_image_pull_policy.clone().unwrap_or_else(|| pull_policy.to_owned()),
             image_pull_secrets: self.cli_image_pull_secrets.clone(),
             resources: self.pod_resources.clone(),
             priority_class: self.pod_priority_class.clone(),
