@@ -1,51 +1,86 @@
 //! Serves `/metrics`, and `/livez` and `/readyz` for the kubelet's probes.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedora_message::bounds::{
+    ADMIN_CONNECTION_TIMEOUT, ADMIN_HEADER_TIMEOUT, MAX_ADMIN_CONNECTIONS, MAX_REQUEST_HEAD, MIN_REPORT_INTERVAL,
+};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::controller::ReportRequest;
 use crate::metrics::{self, Metrics, Report};
 
-/// The time that the controller has to answer. One round of its loop takes microseconds. Closing connections takes
-/// two seconds.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// The controller's loop turns once a second. It may take this long: closing connections takes two
+/// seconds.
+const MAX_LOOP_TIME: Duration = Duration::from_secs(10);
+/// The time that the controller has to make a report. Without one, a page has only counters.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The content type of messages.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// Answers requests about the operator's state.
+/// Answers requests about the operator's state. Only the page of metrics needs the controller, once a
+/// second at most.
 pub struct Admin {
     /// The reason why the pending messages are not listed yet, or `None` when they are.
     pub unlisted: watch::Receiver<Option<String>>,
     /// The reason why the operator can't take part in the election, if there is one.
     pub unelected: watch::Receiver<Option<String>>,
+    /// When the controller's loop last turned.
+    pub heartbeat: watch::Receiver<Instant>,
     /// Requests for reports. The controller answers them when it has listed all pending messages.
     pub controller: mpsc::Sender<ReportRequest>,
     /// The operator's metrics.
     pub metrics: Arc<Metrics>,
+    /// The page of metrics.
+    pub page: Page,
+}
+
+/// A page that is written again when somebody asks for it and it is old.
+#[derive(Default)]
+pub struct Page {
+    wanted: Notify,
+    written: watch::Sender<Option<(Instant, Bytes)>>,
 }
 
 /// Binds the address. This comes first, so that an address in use stops the start.
+///
+/// `[::]` stands for all addresses of both families. A kernel without IPv6 has those of IPv4.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
 }
 
 /// Serves requests until the process ends.
+///
+/// A probe is answered at once. If there are too many connections, the oldest is closed, which is the
+/// one that has kept its place the longest.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    tokio::spawn(keep_page(admin.clone()));
+    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -56,23 +91,36 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
                 continue;
             }
         };
-        let admin = admin.clone();
-        tokio::spawn(async move {
-            let service = service_fn(async |request: Request<Incoming>| {
-                Ok::<_, Infallible>(admin.answer(request.uri().path()).await)
-            });
-            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-                debug!(%error, "a probe's connection ended");
-            }
-        });
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= MAX_ADMIN_CONNECTIONS
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
+        }
+        let connection = timeout(ADMIN_CONNECTION_TIMEOUT, answer_one(stream, admin.clone()));
+        connections.push_back(tokio::spawn(connection).abort_handle());
+    }
+}
+
+/// Answers one request, and closes the connection.
+async fn answer_one(stream: TcpStream, admin: Arc<Admin>) {
+    let service =
+        service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(admin.answer(request.uri().path()).await));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ADMIN_HEADER_TIMEOUT)
+        .max_buf_size(MAX_REQUEST_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        debug!(%error, "a probe's connection ended");
     }
 }
 
 impl Admin {
     async fn answer(&self, path: &str) -> Response<Full<Bytes>> {
-        let listed = self.unlisted.borrow().is_none();
         match path {
-            "/livez" if listed && self.report().await.is_none() => {
+            "/livez" if self.is_listed() && self.heartbeat.borrow().elapsed() > MAX_LOOP_TIME => {
                 response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the controller does not answer")
             }
             "/livez" => response(StatusCode::OK, TEXT, "ok"),
@@ -81,12 +129,16 @@ impl Admin {
                 Some(not_ready_reason) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, not_ready_reason),
             },
             "/metrics" => {
-                let report = if listed { self.report().await } else { None };
                 let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
-                response(StatusCode::OK, content_type, self.metrics.encode(report.as_ref()))
+                response(StatusCode::OK, content_type, self.page.read().await)
             }
             _ => response(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /livez and /readyz"),
         }
+    }
+
+    /// Returns true once the pending messages are listed.
+    fn is_listed(&self) -> bool {
+        self.unlisted.borrow().is_none()
     }
 
     /// Returns the reason why the operator is not ready, if there is one.
@@ -101,7 +153,33 @@ impl Admin {
             self.controller.send(question).await.ok()?;
             answer.await.ok()
         };
-        timeout(PATIENCE, ask).await.ok().flatten()
+        timeout(REPORT_TIMEOUT, ask).await.ok().flatten()
+    }
+}
+
+impl Page {
+    /// Returns the page if it is new enough, or waits for the next one.
+    async fn read(&self) -> Bytes {
+        let oldest = Instant::now().checked_sub(MIN_REPORT_INTERVAL);
+        let is_new = |page: &Option<(Instant, Bytes)>| page.as_ref().is_some_and(|(at, _)| Some(*at) > oldest);
+        let mut written = self.written.subscribe();
+        if !is_new(&written.borrow()) {
+            self.wanted.notify_one();
+        }
+        let page = written.wait_for(is_new).await;
+        page.ok().and_then(|page| page.as_ref().map(|(_, text)| text.clone())).unwrap_or_default()
+    }
+}
+
+/// Writes the page of metrics whenever somebody wants it, but not again before it is old. However
+/// many clients come and go, the controller makes one report a second.
+async fn keep_page(admin: Arc<Admin>) {
+    loop {
+        admin.page.wanted.notified().await;
+        let report = if admin.is_listed() { admin.report().await } else { None };
+        let text = admin.metrics.encode(report.as_ref());
+        admin.page.written.send_replace(Some((Instant::now(), text.into())));
+        sleep(MIN_REPORT_INTERVAL).await;
     }
 }
 

@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
+use fedora_message::bounds::{MAX_KNOWN_CERTIFICATES, MAX_KNOWN_CERTIFICATES_PER_NAMESPACE};
 use fedora_message::message::authentication::SecretName;
 
 /// The time for which a certificate counts as in use after a message named it, and the time between two warnings that
 /// it expires soon.
 const DAY: TimeDelta = TimeDelta::days(1);
-/// The maximum number of certificates: more than any cluster uses in a day. Each is a series of a metric.
-const CAPACITY: usize = 1000;
 
 /// The certificates that messages named in the last day, by Secret.
 #[derive(Debug, Default)]
@@ -32,10 +31,14 @@ impl CertificateTracker {
             (certificate.not_after, certificate.used) = (not_after, now);
             return;
         }
-        if known.len() >= CAPACITY {
+        let has_room = |known: &HashMap<SecretName, Certificate>| {
+            let own = known.keys().filter(|other| other.namespace == secret.namespace).count();
+            known.len() < MAX_KNOWN_CERTIFICATES && own < MAX_KNOWN_CERTIFICATES_PER_NAMESPACE
+        };
+        if !has_room(&known) {
             known.retain(|_, certificate| now - certificate.used < DAY);
         }
-        if known.len() < CAPACITY {
+        if has_room(&known) {
             known.insert(secret.clone(), Certificate { not_after, used: now, last_reported: None });
         }
     }
@@ -84,11 +87,16 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_secrets_makes_a_bounded_number_of_series() {
+    fn one_namespace_takes_no_series_of_another() {
         let (certificates, now) = (CertificateTracker::default(), Utc::now());
-        for number in 0..2 * CAPACITY {
+        for number in 0..2 * MAX_KNOWN_CERTIFICATES {
             certificates.note(&secret(number), now, now);
         }
-        assert_eq!(certificates.in_use(now).len(), CAPACITY);
+        assert_eq!(certificates.in_use(now).len(), MAX_KNOWN_CERTIFICATES_PER_NAMESPACE);
+        for number in 0..2 * MAX_KNOWN_CERTIFICATES {
+            let of_neighbor = SecretName { namespace: format!("neighbor{number}"), ..secret(0) };
+            certificates.note(&of_neighbor, now, now);
+        }
+        assert_eq!(certificates.in_use(now).len(), MAX_KNOWN_CERTIFICATES, "and all have a limit");
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::bounds::MAX_EXPLAINED_BYTES;
 use fedora_message::message::envelope::Routing;
+use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
 use fedora_message::message::secret::select;
@@ -14,6 +16,8 @@ use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, deadline, limit};
 use fedora_message::state::{Facts, MessageState};
+use tokio::sync::Semaphore;
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tracing::{Level, event};
 
@@ -63,6 +67,8 @@ pub struct Reconciler {
     pub certificates: CertificateTracker,
     /// The schemas that messages are checked against.
     pub schemas: Arc<SchemaFile>,
+    /// The messages with large bodies that may be prepared at the same time.
+    pub large_preparations: Semaphore,
     /// Counts and measures.
     pub metrics: Arc<Metrics>,
     /// Sends traces to a collector, if one is configured.
@@ -108,7 +114,7 @@ impl Reconciler {
 
     /// Prepares the message and sends it.
     async fn send(&self, job: &Job, object: &FedoraMessage) -> Result<Attempt, NotTried> {
-        let message = match prepare(object, &self.routing, &self.schemas.current()) {
+        let message = match self.prepare(object).await {
             Ok(message) => message,
             Err(invalid) => return Ok(invalid.into()),
         };
@@ -129,6 +135,18 @@ impl Reconciler {
             is_cancelled: &|| job.is_cancelled(),
         };
         self.delivery.send(&request).await
+    }
+
+    /// Prepares the message. One with a large body takes long and much memory, so it waits for others
+    /// of that kind, and keeps no other job from this thread.
+    async fn prepare(&self, object: &FedoraMessage) -> Result<OutgoingMessage, PrepareError> {
+        let prepare = || prepare(object, &self.routing, &self.schemas.current());
+        if object.size() <= MAX_EXPLAINED_BYTES {
+            return prepare();
+        }
+        // It fails only once the semaphore is closed, which it never is.
+        let _permit = self.large_preparations.acquire().await;
+        block_in_place(prepare)
     }
 
     /// Returns the message with its spec.

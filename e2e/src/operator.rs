@@ -1,7 +1,7 @@
 //! The operator as a process, and its requests to the API server.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -105,12 +105,17 @@ impl Operator {
 
     /// Returns status code and body of an HTTP request, or `None` without an answer.
     pub fn http_get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).ok()?;
+        let mut stream = self.connect().ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Connects to its admin port.
+    pub fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(("127.0.0.1", self.port.number()))
     }
 
     /// Returns the log.

@@ -94,8 +94,8 @@ pub struct RunArgs {
     /// Without this flag they are kept. Messages that were given up are kept in any case
     #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = number(0..=MAX_TTL_SECONDS))]
     pub default_ttl_seconds_after_finished: Option<u32>,
-    /// Address that serves /metrics, /livez and /readyz
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT", value_parser = admin_address)]
+    /// Address that serves /metrics, /livez and /readyz. [::] stands for all addresses, of IPv6 and IPv4
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS:PORT", value_parser = admin_address)]
     pub admin_address: SocketAddr,
     /// Format of log lines. The default is text on a terminal, and json elsewhere. RUST_LOG sets
     /// the level, for example info or fedora_message_operator=debug

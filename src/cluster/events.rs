@@ -2,23 +2,25 @@
 //! sent. Events are hints. The status is what counts, and no message ever waits for an Event
 //! (docs/decisions/0032).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::client::{describe, now};
+use crate::round_robin::RoundRobin;
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::bounds::{MAX_WAITING_EVENTS, MAX_WAITING_EVENTS_PER_NAMESPACE};
 use fedora_message::policy::outcome::Reason;
 use fedora_message::state::MessageState;
 
-/// The maximum number of waiting Events. Further ones are dropped, as in client-go.
-const CAPACITY: usize = 1000;
 /// The length of the pause after a write, as a multiple of the write's time. So Events take at most a tenth of one of
 /// the API server's concurrent requests.
 const PAUSE: u32 = 9;
@@ -33,19 +35,51 @@ const CONTROLLER: &str = "apps.fedoraproject.org/fedora-message-operator";
 /// The action that an Event is about.
 const ACTION: &str = "Publish";
 
-/// Accepts Events, and writes them in the background.
+/// Accepts Events, and writes them in the background. Namespaces take turns. Beyond the bounds,
+/// Events are dropped, as in client-go.
 pub struct Events {
-    sender: Sender<Event>,
+    waiting: Arc<Waiting>,
     instance: String,
+}
+
+/// The Events that wait to be written.
+#[derive(Default)]
+struct Waiting {
+    events: Mutex<RoundRobin<Event>>,
+    added: Notify,
+}
+
+impl Waiting {
+    /// Adds an Event. Returns false if too many wait.
+    fn push(&self, namespace: &str, event: Event) -> bool {
+        let mut events = self.events.lock();
+        let has_room = events.len() < MAX_WAITING_EVENTS && events.len_of(namespace) < MAX_WAITING_EVENTS_PER_NAMESPACE;
+        if has_room {
+            events.push(namespace, event);
+            self.added.notify_one();
+        }
+        has_room
+    }
+
+    /// Waits for the next Event.
+    async fn next(&self) -> Event {
+        loop {
+            let event = self.events.lock().pop();
+            match event {
+                Some(event) => return event,
+                None => self.added.notified().await,
+            }
+        }
+    }
 }
 
 impl Events {
     /// Starts a writer of Events, one at a time. `instance` names this process in them.
     #[must_use]
     pub fn new(client: Client, instance: String) -> Self {
-        let (sender, receiver) = channel(CAPACITY);
-        tokio::spawn(write(client, receiver));
-        Self { sender, instance }
+        let waiting = Arc::new(Waiting::default());
+        tokio::spawn(write(client, waiting.clone()));
+        Self { waiting, instance }
     }
 
     /// Warns of a new state, if a person should notice it. `before` is the reason that the object's
@@ -58,14 +92,15 @@ impl Events {
 
     /// Writes a warning about the message.
     pub fn warn(&self, message: &FedoraMessage, reason: &str, detail: &str) {
-        if self.sender.try_send(event(message, reason, detail, &self.instance)).is_err() {
+        if !self.waiting.push(message.namespace(), event(message, reason, detail, &self.instance)) {
             debug!(uid = message.uid(), "an Event is dropped, because too many wait to be written");
         }
     }
 }
 
-async fn write(client: Client, mut events: Receiver<Event>) {
-    while let Some(event) = events.recv().await {
+async fn write(client: Client, waiting: Arc<Waiting>) {
+    loop {
+        let event = waiting.next().await;
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
         let begun = Instant::now();
@@ -94,5 +129,25 @@ fn event(message: &FedoraMessage, reason: &str, detail: &str, instance: &str) ->
         reporting_instance: Some(instance.to_owned()),
         event_time: Some(now()),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The Event in the namespace has its name as its reason.
+    fn event(reason: &str) -> Event {
+        Event { reason: Some(reason.to_owned()), ..Event::default() }
+    }
+
+    #[tokio::test]
+    async fn one_namespace_drops_no_event_of_another() {
+        let waiting = Waiting::default();
+        let accepted = (0..MAX_WAITING_EVENTS).filter(|_| waiting.push("tenant", event("tenant"))).count();
+        assert_eq!(accepted, MAX_WAITING_EVENTS_PER_NAMESPACE);
+        assert!(waiting.push("neighbor", event("neighbor")));
+        let first = [waiting.next().await, waiting.next().await].map(|event| event.reason);
+        assert_eq!(first, ["tenant", "neighbor"].map(|reason| Some(reason.to_owned())), "they take turns");
     }
 }

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use kube::Client;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 use crate::VERSION;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Page};
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::fence::Fence;
 use crate::broker::pool::Pool;
@@ -43,13 +43,11 @@ use crate::schema_file::SchemaFile;
 use crate::ttl::TtlController;
 use crate::{cli::BrokerArgs, traces::Traces};
 use fedora_message::api::compare::InstalledCrd;
+use fedora_message::bounds::MAX_LARGE_PREPARATIONS;
 
 /// The default log filter. The kube client would log whole answers that it can't read, which may be Secrets. lapin logs
 /// errors that the operator reports itself.
 const LOG: &str = "info,kube_client=off,lapin=off";
-
-/// The maximum number of waiting requests for a report.
-const MAX_REPORT_REQUESTS: usize = 16;
 
 /// Runs the operator until a signal stops it.
 #[must_use]
@@ -77,12 +75,20 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let (client, discard_idle_connections) = client().await?;
     let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));
     let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
-    let (report_requester, report_requests) = mpsc::channel(MAX_REPORT_REQUESTS);
+    let (report_requester, report_requests) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new(watches.monitor().clone()));
     let traces = traces(&arguments)?;
     let mut terminated = pin!(terminated()?.fuse());
     let (mut election, unelected) = Election::begin(&watches, &arguments);
-    let admin = Admin { unlisted, unelected, controller: report_requester, metrics: metrics.clone() };
+    let (beat, heartbeat) = watch::channel(Instant::now());
+    let admin = Admin {
+        unlisted,
+        unelected,
+        heartbeat,
+        controller: report_requester,
+        metrics: metrics.clone(),
+        page: Page::default(),
+    };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     tokio::spawn(look_at_crd(client.clone()));
     tokio::select! {
@@ -113,6 +119,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         delivery: delivery(&watches, &arguments, election.leadership.clone(), begun.subscribe(), wake),
         metrics,
         schemas,
+        large_preparations: Semaphore::new(MAX_LARGE_PREPARATIONS),
         traces: traces.clone(),
     };
     let inputs = Inputs {
@@ -120,6 +127,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         scopes: arguments.scope.watch_namespaces.len().max(1),
         wakes,
         requests: report_requests,
+        heartbeat: beat,
         leadership: election.leadership.clone(),
         term: begun,
         not_ready_reason,

@@ -30,6 +30,8 @@ use crate::reconciler::Reconciler;
 /// The interval of maintenance: idle connections and watches are closed, and Pods that no message
 /// needs any more are deleted.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
+/// The time between two signs that the loop turns.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The time that jobs in flight may take after the signal to stop.
 const GRACE_PERIOD: Duration = Duration::from_secs(25);
 
@@ -47,7 +49,7 @@ pub enum Wake {
     Catalog,
 }
 
-/// A request for a report. The answer shows that the loop runs.
+/// A request for a report.
 pub type ReportRequest = oneshot::Sender<Report>;
 
 /// The inputs of the controller.
@@ -58,8 +60,10 @@ pub struct Inputs<W> {
     pub scopes: usize,
     /// Events that waiting messages wait for.
     pub wakes: UnboundedReceiver<Wake>,
-    /// Requests for reports.
+    /// Requests for reports. A report costs time for each message, so they must be rare.
     pub requests: Receiver<ReportRequest>,
+    /// Receives the time whenever the loop turns, once a second.
+    pub heartbeat: watch::Sender<Instant>,
     /// Tells if messages may be sent.
     pub leadership: watch::Receiver<Leadership>,
     /// Receives the current term. The fence is open only in this term.
@@ -81,12 +85,13 @@ where
     W: Fn() -> E,
     E: Stream<Item = (Scope, Event<FedoraMessage>)> + Unpin,
 {
-    let Inputs { watch, scopes, mut wakes, mut requests, mut leadership, term, not_ready_reason } = inputs;
+    let Inputs { watch, scopes, mut wakes, mut requests, heartbeat, mut leadership, term, not_ready_reason } = inputs;
     let (events, unsynced) = (watch(), (0..scopes).collect());
     let log_throttle = LogThrottle::default();
     let mut pending = Pending { queue, watch, events, scopes, unsynced, not_ready_reason, term, log_throttle };
     let mut jobs: JoinSet<(Job, Next)> = JoinSet::new();
     let mut maintenance = interval(MAINTENANCE_INTERVAL);
+    let mut beat = interval(HEARTBEAT_INTERVAL);
     let mut deadline = None;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -116,6 +121,7 @@ where
                 warn!("some messages were still in flight; the next operator sends them again with the same ids");
                 break;
             }
+            _ = beat.tick() => drop(heartbeat.send_replace(Instant::now())),
             Ok(()) = leadership.changed(), if deadline.is_none() => {}
             Some(wake) = wakes.recv() => match wake {
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),

@@ -27,7 +27,7 @@ use fedora_message::api::v1alpha1::Environment;
 use futures::{StreamExt, stream};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
@@ -54,6 +54,7 @@ fn reconciler(client: Client) -> Reconciler {
         credential_cache: CredentialCache::default(),
         certificates: CertificateTracker::default(),
         schemas: Arc::default(),
+        large_preparations: Semaphore::new(1),
         traces: None,
         metrics: Arc::new(Metrics::new(WatchMonitor::default())),
         delivery: Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop)),
@@ -90,6 +91,7 @@ async fn term_waits_for_jobs_of_last_term() {
         scopes: 1,
         wakes,
         requests,
+        heartbeat: watch::channel(Instant::now()).0,
         leadership: receiver,
         term: begun,
         not_ready_reason: watch::channel(None).0,

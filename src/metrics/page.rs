@@ -66,7 +66,8 @@ fn page(metrics: &str) -> String {
         - `watch`: {}; `lease` only if another replica leads, and each only while such a watch exists.\n\
         - `older_than`: {}. Each counts the older ones too, so `0s` is all of them.\n\n\
         Labels come from these lists, so messages can't create new series. There are at most 1,000 series of\n\
-        certificates. A replica that stands by reports no pending messages.\n",
+        certificates, and 100 of one namespace's Secrets. A replica that stands by reports no pending\n\
+        messages.\n",
         reasons.join(", "),
         watches.join(", "),
         ages.join(", "),

@@ -46,3 +46,50 @@ pub const MIN_SECRET_WAKE_GAP: Duration = Duration::from_secs(2);
 /// The longest time between wakes for the changes of one Secret. 10,000 messages take the operator
 /// a few seconds to try.
 pub const MAX_SECRET_WAKE_GAP: Duration = Duration::from_mins(1);
+
+/// Up to this size in bytes, all violations of a schema by a body are described. The library collects
+/// them all, some 250 bytes for each, and a body may have one for every two bytes. Usual bodies have
+/// up to 20,000 bytes.
+pub const MAX_EXPLAINED_BYTES: usize = 64 * 1024;
+
+/// The number of objects and lists in a body that is checked against a schema. Each needs up to 650
+/// bytes once it is parsed, so a body of 1.5 MB could need 140 MB. The largest that are known have
+/// some thousands. A body of client-side `kubectl apply` has at most 37,000.
+pub const MAX_CHECKED_CONTAINERS: usize = 50_000;
+
+/// The number of bodies of more than [`MAX_EXPLAINED_BYTES`] that are prepared at the same time. One
+/// needs up to 70 MB, and a tenth of a second.
+pub const MAX_LARGE_PREPARATIONS: usize = 1;
+
+/// The number of connections to the admin port. The kubelet and a few Prometheus servers need one
+/// each, for some milliseconds. Beyond it, the oldest is closed.
+pub const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// The maximum size in bytes of a request's head at the admin port. A scrape has some 300. It is also
+/// the least that the HTTP server accepts.
+pub const MAX_REQUEST_HEAD: usize = 8 * 1024;
+
+/// The time that a client of the admin port has to send a request's head.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time until a connection to the admin port is closed, whatever its client does. A page is made
+/// within 4 seconds, and has some 100 KB.
+pub const ADMIN_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The controller makes a report for `/metrics` at most this often. A report of 100,000 pending
+/// messages takes it some milliseconds. Prometheus asks every 15 seconds or more rarely.
+pub const MIN_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The number of Events of one namespace that wait to be written. An Event has some 1,500 bytes, and
+/// the operator writes some 20 a second.
+pub const MAX_WAITING_EVENTS_PER_NAMESPACE: usize = 100;
+
+/// The number of waiting Events in all.
+pub const MAX_WAITING_EVENTS: usize = 1000;
+
+/// The number of client certificates in one namespace's Secrets whose end is known, for a day after
+/// their last use. Each is a series of a metric. A namespace uses a handful of certificates.
+pub const MAX_KNOWN_CERTIFICATES_PER_NAMESPACE: usize = 100;
+
+/// The number of such certificates in all: more than any cluster uses in a day.
+pub const MAX_KNOWN_CERTIFICATES: usize = 1000;

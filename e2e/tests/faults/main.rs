@@ -2,6 +2,7 @@
 //!
 //! `FAULTS_MESSAGES` sets the number of messages, `FAULTS_SEED` the random moments.
 
+mod admin_port;
 mod api_server;
 mod broker;
 mod clock;

@@ -7,7 +7,7 @@ use fedora_message::bounds::MAX_WATCHED_SECRETS_PER_NAMESPACE;
 use rig::wait_until;
 use serde_json::{Value, json};
 
-use e2e::{Operator, SOON, TestNamespace, message, numbered, shared, with_foreign_secret, with_secret};
+use e2e::{Operator, SOON, TestNamespace, message, message_json, numbered, shared, with_foreign_secret, with_secret};
 
 /// The files that the operator may have open.
 const FILES: usize = 400;
@@ -20,7 +20,7 @@ const MEMORY: usize = 48 << 20;
 const LATE: Duration = Duration::from_mins(2);
 
 /// Waits until all messages of a namespace have this reason.
-fn wait_for_reasons(namespace: &TestNamespace, reason: &str) {
+pub fn wait_for_reasons(namespace: &TestNamespace, reason: &str) {
     let others = || namespace.messages().into_iter().filter(|message| message["status"]["reason"] != reason).count();
     wait_until(LATE, reason, || others() == 0).unwrap_or_else(|error| panic!("{error}: {} have another", others()));
 }
@@ -33,7 +33,7 @@ fn send(neighbor: &TestNamespace, name: &str) {
 
 /// Returns for each message of a namespace the time from its creation to its status, by the API
 /// server's clock.
-fn latencies(namespace: &TestNamespace) -> Vec<Duration> {
+pub fn latencies(namespace: &TestNamespace) -> Vec<Duration> {
     let events = namespace.kube.audit_events().expect("the audit log");
     let time = |name: &Value, subresource: &Value| -> DateTime<Utc> {
         let event = events.iter().find(|event| {
@@ -53,7 +53,7 @@ fn latencies(namespace: &TestNamespace) -> Vec<Duration> {
 }
 
 /// Returns a message that names a Secret of its own name.
-fn absent(number: usize) -> String {
+pub fn absent(number: usize) -> String {
     let name = format!("absent{number}");
     with_secret(&message(&name, "tenant.absent", ""), &name)
 }
@@ -138,6 +138,61 @@ fn large_secrets_take_no_memory() {
     println!("peak with own Secrets: {} KiB", after >> 10);
     assert!(after < before + MEMORY, "{before} bytes before, {after} after");
     wait_until(SOON, "the probe answers", || operator.probe("/livez") == Some(200)).expect("it lives");
+}
+
+/// Returns bodies that violate a schema of [`catalog`] as often as they can.
+fn wrong_bodies() -> [(&'static str, Value); 4] {
+    let list = |item: Value, count: usize| json!({"a": vec![item; count]});
+    [
+        ("items", list(json!(1), 700_000)),
+        ("alternatives", list(json!(1), 700_000)),
+        ("members", list(json!({}), 49_000)),
+        ("nested", list(json!({"a": 1}), 170_000)),
+    ]
+}
+
+/// A catalog of schemas that each item of a long list violates.
+fn catalog() -> Value {
+    let text = json!({"items": {"type": "string"}});
+    let members = json!({"items": {"required": ["b", "c", "d"]}});
+    let schemas = [
+        ("items", text.clone()),
+        ("alternatives", json!({"anyOf": [text, {"items": {"type": "boolean"}}, {"items": {"type": "null"}}]})),
+        ("members", members.clone()),
+        ("nested", members),
+    ];
+    let entry = |(name, rules): (&str, Value)| {
+        json!({
+            "name": name, "package": "app", "distribution": "app", "version": "1", "severity": 20, "headers": null,
+            "body": {"properties": {"a": rules}},
+        })
+    };
+    let object = json!({"type": "object"});
+    json!({"format": 1, "library": "3.9.1", "base": {"headers": object, "body": object}, "schemas": schemas.map(entry)})
+}
+
+/// Neither do bodies that violate a schema hundreds of thousands of times.
+#[test]
+fn violations_take_no_memory() {
+    let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
+    let file = tenant.kube.guard().scratch().join(format!("{}.json", tenant.name));
+    std::fs::write(&file, catalog().to_string()).expect("a catalog");
+    let file = file.to_string_lossy();
+    for round in 0..2 {
+        for (schema, body) in wrong_bodies() {
+            let message = json!({"topic": "tenant.wrong", "schema": schema, "body": body});
+            tenant.create(&message_json(&format!("{schema}{round}"), &message).to_string());
+        }
+    }
+    // It prepares them at the same time.
+    let operator = Operator::start(&neighbor, &["--watch-namespaces", &tenant.name, "--schema-catalog", &file]);
+    neighbor.apply(&numbered(10, "good", |_| "tenant.neighbor".to_owned()));
+    neighbor.wait_for_all_sent();
+    wait_for_reasons(&tenant, "InvalidMessage");
+    let slowest = latencies(&neighbor).into_iter().max().expect("a message");
+    let peak = operator.peak();
+    println!("peak {} MiB; the neighbor's slowest message took {slowest:?}", peak >> 20);
+    assert!(peak < PEAK, "{peak} bytes were used");
 }
 
 /// Returns the number of attempts that ended with this reason.

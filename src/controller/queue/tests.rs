@@ -421,7 +421,7 @@ fn waiting_uids(queue: &Queue) -> usize {
     queue.queues.values().map(FairQueue::len).sum()
 }
 
-/// What others send leaves nothing behind, in any order of leading and following.
+/// Messages that others send leave nothing behind, in any order of leading and following.
 #[test]
 fn gone_messages_leave_nothing() {
     const COUNT: usize = 2_000;

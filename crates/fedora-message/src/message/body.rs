@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::bounds::MAX_CHECKED_CONTAINERS;
 use crate::text::MAX_DETAIL;
 
 /// The maximum nesting depth of a body. The API server stores thousands of levels, but consumers'
@@ -19,28 +20,37 @@ pub const MAX_DEPTH: usize = 128;
 #[must_use]
 pub fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0_usize);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
+    for byte in structure(json) {
         match byte {
-            b'"' => in_string = true,
             b'{' | b'[' => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
+            _ => depth = depth.saturating_sub(1),
         }
     }
     deepest
+}
+
+/// Returns the number of arrays and objects in `json`, which must be well-formed.
+#[must_use]
+pub fn containers(json: &str) -> usize {
+    structure(json).filter(|byte| matches!(byte, b'{' | b'[')).count()
+}
+
+/// Returns the brackets and braces of `json` that are not in strings.
+fn structure(json: &str) -> impl Iterator<Item = u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    json.bytes().filter(move |byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' | b'}' | b']' => return !in_string,
+            _ => {}
+        }
+        false
+    })
 }
 
 /// The part of a `FedoraMessage` in which a dropped null changes the message.
@@ -77,8 +87,14 @@ pub fn dropped_nulls(last_applied: &str, body: &str) -> Vec<String> {
     // Validation refuses null headers that are stored, because of their type.
     let nulls = headers.into_iter().flatten().filter(|(_, value)| value.get() == "null");
     let mut paths: Vec<_> = nulls.map(|(name, _)| shortened(&format!("spec.message.headers.{name}"))).collect();
-    let written = written.filter(|written| depth(written.get()) <= MAX_DEPTH).and_then(|written| value(written.get()));
-    if let (Some(written), Some(stored)) = (written, value(body)) {
+    // Only a null that was written can be dropped. kubectl limits the annotation to 256 KiB, so it
+    // can't be about a body beyond the bound.
+    let written = written.map(RawValue::get).filter(|written| {
+        written.contains("null") && depth(written) <= MAX_DEPTH && containers(body) <= MAX_CHECKED_CONTAINERS
+    });
+    if let Some(written) = written.and_then(value)
+        && let Some(stored) = value(body)
+    {
         compare(&written, &stored, &mut "spec.message.body".to_owned(), &mut paths);
     }
     paths

@@ -140,8 +140,9 @@ impl Catalog {
     }
 
     /// Checks what the library's `validate()` checks: headers and body, each against the schema's own
-    /// rules and against the rules for all messages.
-    pub fn check(&self, schema: &Schema, headers: &Value, body: &Value) -> Result<(), SchemaError> {
+    /// rules and against the rules for all messages. For a `large` body, at most one violation of
+    /// each rules is found.
+    pub fn check(&self, schema: &Schema, headers: &Value, body: &Value, large: bool) -> Result<(), SchemaError> {
         let checks = [
             (schema.headers.as_ref(), MessagePart::Headers, headers),
             (Some(&self.base.headers), MessagePart::Headers, headers),
@@ -152,7 +153,7 @@ impl Catalog {
         for (rules, part, value) in checks {
             let Some(rules) = rules else { continue };
             let validator = rules.validator().map_err(|detail| SchemaError::Schema(detail.to_owned()))?;
-            for found in validator.violations(part, value) {
+            for found in validator.violations(part, value, large) {
                 if !violations.contains(&found) {
                     violations.push(found);
                 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::bounds::{MAX_CHECKED_CONTAINERS, MAX_EXPLAINED_BYTES};
+use crate::message::body::containers;
 use crate::message::envelope::Envelope;
 use crate::message::invalid::{PrepareError, refuse};
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
@@ -98,15 +100,23 @@ fn fill_in(message: &mut OutgoingMessage, schema: &Schema) {
 }
 
 fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Result<(), PrepareError> {
-    let Some(body) = value(message.body.get()) else {
+    let json = message.body.get();
+    if containers(json) > MAX_CHECKED_CONTAINERS {
+        return refuse(format!(
+            "spec.message.body can't be checked against its schema: it has more than {MAX_CHECKED_CONTAINERS} objects and lists; split it"
+        ));
+    }
+    let large = json.len() > MAX_EXPLAINED_BYTES;
+    let Some(body) = value(json) else {
         return refuse(
             "spec.message.body can't be checked against its schema: correct numbers beyond 64-bit floats and halves of surrogate pairs in it",
         );
     };
-    match catalog.check(schema, &headers(message), &body) {
+    match catalog.check(schema, &headers(message), &body, large) {
         Ok(()) => Ok(()),
         Err(SchemaError::Violations(violations)) => {
             let more = match violations.len().saturating_sub(MAX_SHOWN) {
+                0 if large => "; there may be more, which are not looked for in a body of this size".to_owned(),
                 0 => String::new(),
                 more if violations.len() < MAX_VIOLATIONS => format!("; and {more} more"),
                 _ => "; and many more".to_owned(),

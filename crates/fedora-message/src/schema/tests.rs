@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::Severity;
+use crate::bounds::{MAX_CHECKED_CONTAINERS, MAX_EXPLAINED_BYTES};
 use crate::message::validate::validate;
 use crate::schema::catalog::Catalog;
 use crate::schema::check::{SchemaCheck, Schemas, UnknownSchemaPolicy, check_schema};
@@ -60,6 +61,7 @@ fn schemas() -> Schemas {
             entry("broken", "app_messages", 20, json!({"$schema": draft4, "type": "nothing"})),
             entry("fetching", "app_messages", 20, json!({"$ref": "https://localhost/schema.json"})),
             entry("looking", "app_messages", 20, json!({"properties": {"a": {"pattern": "(a+)+(?=b)"}}})),
+            entry("lists", "app_messages", 20, json!({"properties": {"a": {"items": {"required": ["b"]}}}})),
             with_headers,
             entry("pattern", "app_messages", 20, json!({"properties": {"a": {"pattern": "^(a+)+$"}}})),
         ],
@@ -220,6 +222,40 @@ fn checks_hostile_bodies_quickly() {
         assert!(took < Duration::from_secs(5), "{took:?}");
         assert!(detail.len() < 2_000, "{}", detail.len());
     }
+}
+
+/// Of a large body only the first violation is found, if it can be found without all others.
+#[test]
+fn describes_large_bodies_briefly() {
+    let large = |item: Value| json!({"a": vec![item; MAX_EXPLAINED_BYTES / 2]});
+    let detail = refused("lists", large(json!({})));
+    assert!(
+        detail.ends_with(
+            "spec.message.body.a[0].b is missing; there may be more, which are not looked for in a body of this size"
+        ),
+        "{detail}"
+    );
+    let detail = refused("app.update", json!({"update": large(json!(1))}));
+    assert!(
+        detail
+            .contains(": spec.message.body does not match, and is too large to look for the place; there may be more"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn counts_objects_and_lists_of_checked_bodies() {
+    let body = |count: usize| json!({"a": vec![json!({"b": "[{"}); count]});
+    assert_eq!(check(&of("lists", body(MAX_CHECKED_CONTAINERS - 2)), &schemas()), Ok(SchemaCheck::Passed));
+    assert_eq!(
+        refused("lists", body(MAX_CHECKED_CONTAINERS - 1)),
+        "spec.message.body can't be checked against its schema: it has more than 50000 objects and lists; split it"
+    );
+    assert_eq!(
+        check(&of("base.message", body(MAX_CHECKED_CONTAINERS)), &schemas()),
+        Ok(SchemaCheck::Passed),
+        "nothing is parsed"
+    );
 }
 
 #[test]

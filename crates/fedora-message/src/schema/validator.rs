@@ -24,33 +24,49 @@ pub const MAX_VIOLATIONS: usize = 100;
 const MAX_ALTERNATIVES_DEPTH: usize = 8;
 
 /// A compiled schema.
-pub struct SchemaValidator(Validator);
+pub struct SchemaValidator {
+    validator: Validator,
+    /// True if the schema has alternatives (`anyOf`, `oneOf`). An error of these holds all errors of
+    /// each alternative.
+    has_alternatives: bool,
+}
 
 impl SchemaValidator {
     /// Compiles a schema.
     pub fn new(json: &str) -> Result<Self, String> {
         let schema: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        jsonschema::options()
+        let validator = jsonschema::options()
             .offline()
             .should_validate_formats(false)
             .with_pattern_options(PatternOptions::regex())
             .build(&schema)
-            .map(Self)
-            .map_err(|error| printable(&error.to_string(), MAX_DETAIL))
+            .map_err(|error| printable(&error.to_string(), MAX_DETAIL))?;
+        Ok(Self { validator, has_alternatives: ["\"anyOf\"", "\"oneOf\""].iter().any(|name| json.contains(name)) })
     }
 
     /// Returns the violations of a value, which is this part of the message.
+    ///
+    /// The library collects all violations of a value before it returns the first, several hundred
+    /// bytes for each. So of a `large` value only the first is found, and none if that could hold any
+    /// number of others.
     #[must_use]
-    pub fn violations(&self, part: MessagePart, value: &Value) -> Vec<Violation> {
-        if self.0.is_valid(value) {
+    pub fn violations(&self, part: MessagePart, value: &Value, large: bool) -> Vec<Violation> {
+        if self.validator.is_valid(value) {
             return Vec::new();
         }
         let mut violations = Vec::new();
-        for error in self.0.iter_errors(value) {
-            describe(&error, part, MAX_ALTERNATIVES_DEPTH, &mut violations);
-            if violations.len() >= MAX_VIOLATIONS {
-                break;
+        if !large {
+            for error in self.validator.iter_errors(value) {
+                describe(&error, part, MAX_ALTERNATIVES_DEPTH, &mut violations);
+                if violations.len() >= MAX_VIOLATIONS {
+                    break;
+                }
             }
+        } else if self.has_alternatives {
+            let detail = "does not match, and is too large to look for the place".to_owned();
+            violations.push(Violation { path: path(part, &Location::new(), None), detail });
+        } else if let Err(error) = self.validator.validate(value) {
+            describe(&error, part, MAX_ALTERNATIVES_DEPTH, &mut violations);
         }
         violations
     }
