@@ -21,10 +21,16 @@ pub enum Fault {
     WriteLate,
     /// The watch ends and starts again.
     WatchEnds,
+    /// The connection of the watch dies, and nobody notices: the watch is silent.
+    WatchSilent,
+    /// The API server refuses to show the Secret, for good.
+    SecretWithdrawn,
     /// The process ends at once, and another one replaces it.
     Crash,
     /// The process does not renew the Lease in time: it was paused, or lost the API server.
     TermEnds,
+    /// The machine is suspended for longer than the term. Some clocks stand still in that time.
+    MachineSuspended,
     /// The process receives SIGTERM.
     Terminated,
     /// The drain after SIGTERM takes too long, so the process ends before all results are recorded.
@@ -84,8 +90,11 @@ impl Display for Fault {
             Self::AnswerLost => "the write succeeds, and its response is lost",
             Self::WriteLate => "the write times out, and takes effect later",
             Self::WatchEnds => "the watch ends",
+            Self::WatchSilent => "the watch becomes silent",
+            Self::SecretWithdrawn => "the Secret may not be read any more",
             Self::Crash => "crashes, and another process replaces it",
             Self::TermEnds => "is paused, and its term ends",
+            Self::MachineSuspended => "is suspended with its machine, and its term ends",
             Self::Terminated => "receives SIGTERM",
             Self::GraceOver => "ends before all results are recorded",
         })

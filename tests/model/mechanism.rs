@@ -20,6 +20,12 @@ pub enum Mechanism {
     ListOnTakeover,
     /// The fence blocks each publish after the term.
     Fence,
+    /// The term ends by a clock that also runs while the machine is suspended.
+    BootClock,
+    /// A watch that is silent for too long is ended, and starts again.
+    EndSilence,
+    /// Each attempt asks if the Secret may be read. An earlier answer is not enough.
+    CheckSecret,
     /// After the term the queue dequeues only status writes for sent messages.
     LeadershipChecked,
     /// A term starts, also for the fence, only after the jobs of the previous term have ended.
@@ -30,7 +36,7 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::UidTest,
         Self::VersionTest,
         Self::RetryWrite,
@@ -39,6 +45,9 @@ impl Mechanism {
         Self::RecordWithoutLease,
         Self::ListOnTakeover,
         Self::Fence,
+        Self::BootClock,
+        Self::EndSilence,
+        Self::CheckSecret,
         Self::LeadershipChecked,
         Self::JobsEndFirst,
         Self::Drain,

@@ -3,10 +3,11 @@
 
 use crate::check::counterexample;
 use crate::fault::Fault::{
-    self, AnswerLost, Create, Delete, Refused, TermEnds, Terminated, Unreachable, WriteLate, WriteLost,
+    self, AnswerLost, Create, Delete, MachineSuspended, Refused, SecretWithdrawn, TermEnds, Terminated, Unreachable,
+    WatchSilent, WriteLate, WriteLost,
 };
 use crate::mechanism::{Design, Mechanism};
-use crate::properties::{NEVER_FALSELY_SENT, NEVER_LOST, NOT_TWICE, ONLY_IN_TERM, STAYS_SENT};
+use crate::properties::{NEVER_FALSELY_SENT, NEVER_LOST, NOT_TWICE, ONLY_IN_TERM, ONLY_WITH_SECRET, STAYS_SENT};
 use crate::protocol::Protocol;
 
 fn assert_needed(mechanism: Mechanism, operators: usize, faults: &[(Fault, u8)], promise: &str) {
@@ -67,6 +68,25 @@ fn needs_list_on_takeover() {
 #[test]
 fn needs_fence() {
     assert_needed(Mechanism::Fence, 2, &[(Create, 1), (TermEnds, 1)], ONLY_IN_TERM);
+}
+
+/// A leader on a machine that was suspended publishes after its term.
+#[test]
+fn needs_boot_clock() {
+    assert_needed(Mechanism::BootClock, 2, &[(Create, 1), (MachineSuspended, 1)], ONLY_IN_TERM);
+}
+
+/// A silent watch never delivers a message.
+#[test]
+fn needs_end_of_silence() {
+    assert_needed(Mechanism::EndSilence, 1, &[(Create, 1), (WatchSilent, 1)], NEVER_LOST);
+}
+
+/// The operator sends with a Secret that it remembers.
+#[test]
+fn needs_secret_check() {
+    let faults = [(Create, 1), (Unreachable, 1), (SecretWithdrawn, 1)];
+    assert_needed(Mechanism::CheckSecret, 1, &faults, ONLY_WITH_SECRET);
 }
 
 /// A former leader overwrites the result of its successor.

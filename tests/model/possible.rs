@@ -2,7 +2,9 @@
 
 use crate::fault::Fault;
 use crate::mechanism::{Design, Mechanism};
-use crate::state::{ActiveJob, MESSAGES, ModelState, ObjectUid, OperatorState, Role, Status, WriteState};
+use crate::state::{
+    ActiveJob, MESSAGES, ModelState, ObjectUid, OperatorState, Role, Status, TermState, WatchState, WriteState,
+};
 use crate::step::{Step, StepKind};
 
 /// Passes all possible steps to `add`.
@@ -17,12 +19,13 @@ pub fn steps(design: Design, state: &ModelState, mut add: impl FnMut(Step)) {
         None => {}
         Some(_) => offer(None, StepKind::Fault, Some(Fault::Delete)),
     }
+    offer(None, StepKind::Fault, Some(Fault::SecretWithdrawn));
     state.late.iter().for_each(|patch| offer(None, StepKind::ApplyLate(*patch), None));
     for (me, operator) in state.operators.iter().enumerate() {
         let mut offer = |operation, fault| offer(Some(me), operation, fault);
-        watch(operator, &mut offer);
-        queue(design, operator, &mut offer);
-        operator.jobs.iter().for_each(|job| work(design, operator, *job, &mut offer));
+        watch(design, operator, &mut offer);
+        queue(design, state, operator, &mut offer);
+        operator.jobs.iter().for_each(|job| work(design, state, operator, *job, &mut offer));
         leadership(design, state, me, &mut offer);
         offer(StepKind::Fault, Some(Fault::Crash));
     }
@@ -33,16 +36,30 @@ pub fn fence_is_open(design: Design, operator: &OperatorState) -> bool {
     may_lead(design, operator) || !design.has(Mechanism::Fence)
 }
 
-/// Returns true if the term is valid, and the operator has started it.
-fn may_lead(design: Design, operator: &OperatorState) -> bool {
-    operator.term_valid && !(operator.new_term && design.has(Mechanism::JobsEndFirst))
+/// Returns true if the operator gets the Secret: from the API server, or from its memory.
+pub fn has_secret(design: Design, state: &ModelState, operator: &OperatorState) -> bool {
+    state.secret_allowed || (operator.knows_secret && !design.has(Mechanism::CheckSecret))
 }
 
-fn watch(operator: &OperatorState, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
-    if operator.watching {
-        offer(StepKind::Fault, Some(Fault::WatchEnds));
-    } else {
-        offer(StepKind::List, None);
+/// Returns true if the term is valid by the operator's clock.
+fn sees_term(operator: &OperatorState) -> bool {
+    operator.term != TermState::Over
+}
+
+/// Returns true if the term is valid, and the operator has started it.
+fn may_lead(design: Design, operator: &OperatorState) -> bool {
+    sees_term(operator) && !(operator.new_term && design.has(Mechanism::JobsEndFirst))
+}
+
+fn watch(design: Design, operator: &OperatorState, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
+    match operator.watch {
+        WatchState::Ended => offer(StepKind::List, None),
+        WatchState::Running => {
+            offer(StepKind::Fault, Some(Fault::WatchEnds));
+            offer(StepKind::Fault, Some(Fault::WatchSilent));
+        }
+        WatchState::Silent if design.has(Mechanism::EndSilence) => offer(StepKind::EndSilence, None),
+        WatchState::Silent => {}
     }
     if let Some(event) = operator.events.first() {
         offer(StepKind::Receive(*event), None);
@@ -51,13 +68,19 @@ fn watch(operator: &OperatorState, offer: &mut impl FnMut(StepKind, Option<Fault
 
 /// Offers the jobs that the queue may dequeue. Backoff and Secrets are left to chance: at any
 /// moment.
-fn queue(design: Design, operator: &OperatorState, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
+fn queue(
+    design: Design,
+    state: &ModelState,
+    operator: &OperatorState,
+    offer: &mut impl FnMut(StepKind, Option<Fault>),
+) {
     let free = |uid: &ObjectUid| operator.entries[*uid].filter(|entry| !entry.busy).map(|entry| (*uid, entry));
     let leads =
         operator.role == Role::Leader && (may_lead(design, operator) || !design.has(Mechanism::LeadershipChecked));
     for (uid, entry) in (0..MESSAGES).filter_map(|uid| free(&uid)) {
-        // A retry with a closed fence fails again, which leads to no new state.
-        let hopeless = entry.status == Status::Failed && !fence_is_open(design, operator);
+        // A retry with a closed fence or without the Secret fails again, which leads to no new state.
+        let may_send = fence_is_open(design, operator) && has_secret(design, state, operator);
+        let hopeless = entry.status == Status::Failed && !may_send;
         if leads && !entry.status.is_finished() && !hopeless {
             offer(StepKind::StartAttempt(uid), None);
         }
@@ -68,11 +91,17 @@ fn queue(design: Design, operator: &OperatorState, offer: &mut impl FnMut(StepKi
     }
 }
 
-fn work(design: Design, operator: &OperatorState, job: ActiveJob, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
+fn work(
+    design: Design,
+    state: &ModelState,
+    operator: &OperatorState,
+    job: ActiveJob,
+    offer: &mut impl FnMut(StepKind, Option<Fault>),
+) {
     match job {
         ActiveJob::Attempt(uid) => {
             offer(StepKind::Publish(uid), None);
-            if fence_is_open(design, operator) {
+            if fence_is_open(design, operator) && has_secret(design, state, operator) {
                 offer(StepKind::Publish(uid), Some(Fault::Unreachable));
                 offer(StepKind::Publish(uid), Some(Fault::Refused));
             }
@@ -94,18 +123,20 @@ fn leadership(design: Design, state: &ModelState, me: usize, offer: &mut impl Fn
     let operator = &state.operators[me];
     let jobs_first = design.has(Mechanism::JobsEndFirst);
     // An operator takes the Lease only after the holder's term, because the Lease lasts longer.
-    let is_free = state.holder.is_none_or(|holder| !state.operators[holder].term_valid);
-    if !operator.term_valid && is_free {
+    let is_free = state.holder.is_none_or(|holder| state.operators[holder].term != TermState::Valid);
+    if !sees_term(operator) && is_free {
         offer(StepKind::Elect, None);
     }
-    if operator.term_valid {
+    let term_valid = operator.term == TermState::Valid;
+    if term_valid {
         offer(StepKind::Fault, Some(Fault::TermEnds));
+        offer(StepKind::Fault, Some(Fault::MachineSuspended));
     }
-    if operator.role == Role::Leader && (!operator.term_valid || (operator.new_term && jobs_first)) {
+    if operator.role == Role::Leader && (!sees_term(operator) || (operator.new_term && jobs_first)) {
         offer(StepKind::Follow, None);
     }
     let jobs_ended = !jobs_first || operator.jobs.iter().all(|job| job.records_sent());
-    if operator.new_term && operator.term_valid && operator.role != Role::Stopping && jobs_ended {
+    if operator.new_term && term_valid && operator.role != Role::Stopping && jobs_ended {
         offer(StepKind::Lead, None);
     }
     if operator.role != Role::Stopping {

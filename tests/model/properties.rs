@@ -13,31 +13,34 @@ pub const NOT_TWICE: &str = "not twice without an excuse";
 pub const CAUSED: &str = "an excuse has a cause";
 pub const STAYS_SENT: &str = "a sent message stays sent";
 pub const ONLY_IN_TERM: &str = "no publish after the term";
+pub const ONLY_WITH_SECRET: &str = "no publish with a withdrawn Secret";
 
 type Condition = fn(&Protocol, &ModelState) -> bool;
 
 /// The promises.
-const PROMISES: [(&str, Condition); 6] = [
+const PROMISES: [(&str, Condition); 7] = [
     (NEVER_FALSELY_SENT, |_, state| {
         let sent = state.object.filter(|object| object.status == Status::Sent);
         sent.is_none_or(|object| state.truth[object.uid].confirmed)
     }),
     (NEVER_LOST, |protocol, state| {
-        let settled = state.object.is_none_or(|object| object.status.is_finished());
+        let waits = |status| status == Status::Failed && !state.secret_allowed;
+        let settled = state.object.is_none_or(|object| object.status.is_finished() || waits(object.status));
         settled || has_something_to_do(protocol, state)
     }),
     (NOT_TWICE, |_, state| state.truth.iter().all(|truth| truth.published <= 1 + truth.excuses)),
     (CAUSED, |protocol, state| {
-        let causes = [Fault::ConfirmLost, Fault::Crash, Fault::TermEnds, Fault::GraceOver];
+        let causes = [Fault::ConfirmLost, Fault::Crash, Fault::TermEnds, Fault::MachineSuspended, Fault::GraceOver];
         state.truth.iter().all(|truth| truth.excuses == 0)
             || causes.into_iter().any(|cause| has_happened(protocol, state, cause))
     }),
     (STAYS_SENT, |_, state| !state.truth.iter().any(|truth| truth.went_back)),
     (ONLY_IN_TERM, |_, state| !state.published_after_term),
+    (ONLY_WITH_SECRET, |_, state| !state.published_without_secret),
 ];
 
 /// The situations that a scenario can require.
-const SITUATIONS: [(&str, Condition); 12] = [
+const SITUATIONS: [(&str, Condition); 15] = [
     ("a message is sent", |_, state| status(state) == Some(Status::Sent)),
     ("a message is stopped", |_, state| status(state) == Some(Status::Stopped)),
     ("a failure is recorded, and then the message is sent", |_, state| {
@@ -60,6 +63,15 @@ const SITUATIONS: [(&str, Condition); 12] = [
     }),
     ("a late write reaches a sent message", |_, state| {
         status(state) == Some(Status::Sent) && state.late.iter().any(|patch| patch.status != Status::Sent)
+    }),
+    ("a message is created while the watch is silent, and sent", |protocol, state| {
+        has_happened(protocol, state, Fault::WatchSilent) && status(state) == Some(Status::Sent)
+    }),
+    ("a message waits, because its Secret was withdrawn", |_, state| {
+        !state.secret_allowed && status(state) == Some(Status::Failed)
+    }),
+    ("the other operator sends after the first was suspended", |protocol, state| {
+        has_happened(protocol, state, Fault::MachineSuspended) && published_by(state, 1)
     }),
     ("the other operator sends", |_, state| published_by(state, 1)),
     ("the other operator sends after a release", |protocol, state| {

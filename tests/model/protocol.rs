@@ -7,8 +7,8 @@ use crate::mechanism::{Design, Mechanism};
 use crate::possible;
 use crate::properties;
 use crate::state::{
-    ActiveJob, ModelState, ObjectUid, OperatorState, Patch, QueueEntry, Role, Status, StoredObject, WatchedChange,
-    WriteState,
+    ActiveJob, ModelState, ObjectUid, OperatorState, Patch, QueueEntry, Role, Status, StoredObject, TermState,
+    WatchState, WatchedChange, WriteState,
 };
 use crate::step::{Step, StepKind};
 
@@ -36,16 +36,18 @@ impl Model for Protocol {
     fn init_states(&self) -> Vec<ModelState> {
         let mut operators = vec![OperatorState::default(); self.operators];
         // The first operator starts with the Lease. By symmetry, the choice makes no difference.
-        (operators[0].term_valid, operators[0].role) = (true, Role::Leader);
+        (operators[0].term, operators[0].role) = (TermState::Valid, Role::Leader);
         vec![ModelState {
             object: None,
             created: 0,
             holder: Some(0),
             operators,
             late: Vec::new(),
+            secret_allowed: true,
             faults: self.faults,
             truth: Default::default(),
             published_after_term: false,
+            published_without_secret: false,
         }]
     }
 
@@ -82,6 +84,7 @@ impl Protocol {
                 state.late.retain(|late| *late != patch);
                 self.patch(state, patch);
             }
+            (_, Some(Fault::SecretWithdrawn)) => state.secret_allowed = false,
             (_, Some(Fault::Delete)) => {
                 let gone = state.object.take().filter(|object| object.status != Status::Sent);
                 if let Some(object) = gone {
@@ -100,6 +103,7 @@ impl Protocol {
     fn apply(&self, state: &mut ModelState, me: usize, step: Step) {
         match step.operation {
             StepKind::List => list(state, me),
+            StepKind::EndSilence => end_watch(&mut state.operators[me]),
             StepKind::Receive(event) => receive(&mut state.operators[me], event),
             StepKind::StartAttempt(uid) => take(&mut state.operators[me], uid, ActiveJob::Attempt(uid)),
             StepKind::StartRecording(uid) => self.start_recording(&mut state.operators[me], uid),
@@ -110,7 +114,7 @@ impl Protocol {
             StepKind::Lead => self.lead(&mut state.operators[me]),
             StepKind::Follow => state.operators[me].role = Role::Follower,
             StepKind::Release => end(state, me, true),
-            StepKind::Fault | StepKind::ApplyLate(_) => apply_fault(state, me, step.fault),
+            StepKind::Fault | StepKind::ApplyLate(_) => self.apply_fault(state, me, step.fault),
         }
     }
 
@@ -126,17 +130,22 @@ impl Protocol {
     }
 
     fn publish(&self, state: &mut ModelState, me: usize, uid: ObjectUid, fault: Option<Fault>) {
+        let (allowed, has_secret) =
+            (state.secret_allowed, possible::has_secret(self.design, state, &state.operators[me]));
         let operator = &mut state.operators[me];
+        // Nothing else asks for it, and fewer states are checked faster.
+        operator.knows_secret |= allowed && !self.design.has(Mechanism::CheckSecret);
         match fault {
             Some(Fault::Refused) => self.finish(operator, ActiveJob::Attempt(uid), Status::Stopped, WriteState::Next),
             Some(_) => self.finish(operator, ActiveJob::Attempt(uid), Status::Failed, WriteState::Next),
-            None if !possible::fence_is_open(self.design, operator) => {
+            None if !has_secret || !possible::fence_is_open(self.design, operator) => {
                 self.finish(operator, ActiveJob::Attempt(uid), Status::Failed, WriteState::Next);
             }
             None => {
                 replace(operator, ActiveJob::Attempt(uid), Some(ActiveJob::Published(uid)));
                 state.truth[uid].published += 1;
-                state.published_after_term |= !operator.term_valid;
+                state.published_after_term |= operator.term != TermState::Valid;
+                state.published_without_secret |= !allowed;
             }
         }
     }
@@ -226,15 +235,43 @@ impl Protocol {
             for entry_slot in &mut operator.entries {
                 *entry_slot = entry_slot.filter(|entry| entry.busy || entry.is_unrecorded());
             }
-            operator.watching = false;
-            operator.events.clear();
+            end_watch(operator);
+        }
+    }
+
+    fn apply_fault(&self, state: &mut ModelState, me: usize, fault: Option<Fault>) {
+        let operator = &mut state.operators[me];
+        match fault {
+            Some(Fault::WatchEnds) => end_watch(operator),
+            Some(Fault::WatchSilent) => {
+                operator.watch = WatchState::Silent;
+                operator.events.clear();
+            }
+            Some(Fault::MachineSuspended) if !self.design.has(Mechanism::BootClock) => {
+                operator.term = TermState::OverUnnoticed;
+            }
+            Some(Fault::TermEnds | Fault::MachineSuspended) => operator.term = TermState::Over,
+            Some(Fault::Terminated) => operator.role = Role::Stopping,
+            Some(Fault::GraceOver) => {
+                state.excuse(me);
+                end(state, me, true);
+            }
+            _ => {
+                state.excuse(me);
+                end(state, me, false);
+            }
         }
     }
 }
 
+fn end_watch(operator: &mut OperatorState) {
+    operator.watch = WatchState::Ended;
+    operator.events.clear();
+}
+
 fn list(state: &mut ModelState, me: usize) {
     let operator = &mut state.operators[me];
-    operator.watching = true;
+    operator.watch = WatchState::Running;
     operator.entries.iter_mut().flatten().for_each(|entry| entry.listed = false);
     let pending = state.object.filter(|object| object.status != Status::Sent);
     operator.events = pending.map(WatchedChange::Seen).into_iter().chain([WatchedChange::Complete]).collect();
@@ -286,28 +323,8 @@ fn elect(state: &mut ModelState, me: usize) {
     }
     state.holder = Some(me);
     let operator = &mut state.operators[me];
-    operator.term_valid = true;
+    operator.term = TermState::Valid;
     operator.new_term |= !continues;
-}
-
-fn apply_fault(state: &mut ModelState, me: usize, fault: Option<Fault>) {
-    let operator = &mut state.operators[me];
-    match fault {
-        Some(Fault::WatchEnds) => {
-            operator.watching = false;
-            operator.events.clear();
-        }
-        Some(Fault::TermEnds) => operator.term_valid = false,
-        Some(Fault::Terminated) => operator.role = Role::Stopping,
-        Some(Fault::GraceOver) => {
-            state.excuse(me);
-            end(state, me, true);
-        }
-        _ => {
-            state.excuse(me);
-            end(state, me, false);
-        }
-    }
 }
 
 /// Ends the process, loses its memory, and starts another one.

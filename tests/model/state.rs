@@ -120,6 +120,27 @@ pub enum Role {
     Stopping,
 }
 
+/// The watch of an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WatchState {
+    /// It starts with a list.
+    #[default]
+    Ended,
+    Running,
+    /// It runs over a dead connection.
+    Silent,
+}
+
+/// The term of an operator. Only time ends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TermState {
+    #[default]
+    Over,
+    /// The operator's clock stood still while the term ended, so that it does not know.
+    OverUnnoticed,
+    Valid,
+}
+
 /// The process of one operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OperatorState {
@@ -128,11 +149,11 @@ pub struct OperatorState {
     pub jobs: Vec<ActiveJob>,
     /// The events that the watch has not delivered yet, in the API server's order.
     pub events: Vec<WatchedChange>,
-    /// True while the watch runs. If not, it starts with a list.
-    pub watching: bool,
+    pub watch: WatchState,
+    /// True if the Secret was read before.
+    pub knows_secret: bool,
     pub role: Role,
-    /// True until its term ends. Only time ends it.
-    pub term_valid: bool,
+    pub term: TermState,
     /// True if a term has begun and the loop has not started it.
     pub new_term: bool,
 }
@@ -177,17 +198,21 @@ pub struct ModelState {
     pub operators: Vec<OperatorState>,
     /// Writes that timed out and may still take effect.
     pub late: Vec<Patch>,
+    /// True while operators may read the Secret.
+    pub secret_allowed: bool,
     /// The faults that may still happen.
     pub faults: FaultBudget,
     pub truth: [Truth; MESSAGES],
     /// True if an operator published after its term.
     pub published_after_term: bool,
+    /// True if an operator published with a Secret that it may not read.
+    pub published_without_secret: bool,
 }
 
 impl ModelState {
     /// Sends an event to all watches.
     pub fn notify(&mut self, event: WatchedChange) {
-        for operator in self.operators.iter_mut().filter(|operator| operator.watching) {
+        for operator in self.operators.iter_mut().filter(|operator| operator.watch == WatchState::Running) {
             operator.events.push(event);
         }
     }

@@ -22,6 +22,7 @@ pub enum StepKind {
     Fault,
     ApplyLate(Patch),
     List,
+    EndSilence,
     Receive(WatchedChange),
     StartAttempt(ObjectUid),
     StartRecording(ObjectUid),
@@ -39,13 +40,14 @@ pub type Function = (&'static str, &'static str, &'static str);
 
 impl StepKind {
     /// Returns one operation of each kind.
-    pub fn all() -> [Self; 15] {
+    pub fn all() -> [Self; 16] {
         let patch = Patch { uid: 0, status: Status::Sent, version: 0 };
         let object = StoredObject { uid: 0, status: Status::None, version: 0 };
         [
             Self::Fault,
             Self::ApplyLate(patch),
             Self::List,
+            Self::EndSilence,
             Self::Receive(WatchedChange::Seen(object)),
             Self::Receive(WatchedChange::Gone(0)),
             Self::Receive(WatchedChange::Complete),
@@ -68,6 +70,7 @@ impl StepKind {
             Self::List => {
                 &[("src/cluster/watch.rs", "", "pending"), ("src/controller/queue/mod.rs", "Queue", "begin_sync")]
             }
+            Self::EndSilence => &[("src/cluster/watch/monitor.rs", "WatchMonitor", "report_silence")],
             Self::Receive(WatchedChange::Seen(_)) => &[("src/controller/queue/mod.rs", "Queue", "observe")],
             Self::Receive(WatchedChange::Gone(_)) => &[("src/controller/queue/mod.rs", "Queue", "forget")],
             Self::Receive(WatchedChange::Complete) => &[("src/controller/queue/mod.rs", "Queue", "end_sync")],
@@ -76,9 +79,11 @@ impl StepKind {
                 ("crates/fedora-message/src/policy/retry.rs", "", "decide"),
             ],
             Self::StartRecording(_) => &[("src/controller/queue/mod.rs", "Queue", "take")],
-            Self::Publish(_) => {
-                &[("src/broker/connection.rs", "BrokerConnection", "publish"), ("src/broker/fence.rs", "Fence", "pass")]
-            }
+            Self::Publish(_) => &[
+                ("src/cluster/secrets.rs", "Secrets", "read"),
+                ("src/broker/connection.rs", "BrokerConnection", "publish"),
+                ("src/broker/fence.rs", "Fence", "pass"),
+            ],
             Self::Confirm(_) => {
                 &[("src/reconciler.rs", "Reconciler", "reconcile"), ("src/controller/queue/mod.rs", "Queue", "finish")]
             }
@@ -128,6 +133,7 @@ impl Display for StepKind {
         match self {
             Self::Fault
             | Self::List
+            | Self::EndSilence
             | Self::Receive(WatchedChange::Complete)
             | Self::Elect
             | Self::Lead
