@@ -4,6 +4,8 @@
 //! released, or was not renewed for its duration. Clocks are never compared: each operator measures
 //! for itself how long the Lease was not renewed. [`decide`] is the pure part.
 
+mod moment;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
+pub use self::moment::Moment;
 use super::client::{FIELD_MANAGER, now};
 use super::list::{ListError, answer_within};
 use super::watch::{ObjectState, PERMISSIONS_HINT, WatchKind, Watches};
@@ -43,7 +46,7 @@ pub enum Leadership {
         /// Counts how often this process began to lead.
         term: u64,
         /// It may send until then, unless it renews the Lease before.
-        until: Instant,
+        until: Moment,
     },
     /// There is only one process, so it need not ask.
     Always,
@@ -52,17 +55,17 @@ pub enum Leadership {
 impl Leadership {
     /// Returns true if this process may send at this time.
     #[must_use]
-    pub fn holds(self, now: Instant) -> bool {
+    pub fn holds(self, now: Moment) -> bool {
         match self {
             Self::Unknown | Self::Follower => false,
-            Self::Leader { until, .. } => now < until,
+            Self::Leader { until, .. } => now.is_before(until),
             Self::Always => true,
         }
     }
 
     /// Returns true if this process may send at this time, in the term that it began.
     #[must_use]
-    pub fn admits(self, begun: Option<u64>, now: Instant) -> bool {
+    pub fn admits(self, begun: Option<u64>, now: Moment) -> bool {
         self.holds(now) && self.term() == begun
     }
 
@@ -158,7 +161,7 @@ pub struct Elector {
     me: String,
     observed: Observed,
     /// When the Lease was last written, measured before the request was sent.
-    renewed: Option<Instant>,
+    renewed: Option<(Instant, Moment)>,
     term: u64,
     reports: ElectorReports,
     log_throttle: LogThrottle,
@@ -196,7 +199,7 @@ impl Elector {
         let mut quit = std::pin::pin!(quit);
         loop {
             let step = async {
-                match decide(&self.observed, &self.me, self.renewed, Instant::now()) {
+                match self.decide() {
                     LeaseStep::Read => self.read().await,
                     LeaseStep::Take => self.take().await,
                     LeaseStep::WaitUntil(at) => self.wait(at).await,
@@ -210,6 +213,10 @@ impl Elector {
         self.release().await;
     }
 
+    fn decide(&self) -> LeaseStep {
+        decide(&self.observed, &self.me, self.renewed.map(|(at, _)| at), Instant::now())
+    }
+
     async fn read(&mut self) {
         match answer_within(TIMEOUT, self.api.get_opt(&self.name)).await {
             Ok(lease) => self.observe(lease),
@@ -218,7 +225,7 @@ impl Elector {
     }
 
     async fn take(&mut self) {
-        let before = Instant::now();
+        let before = (Instant::now(), Moment::now());
         let lease = taken(self.observed.lease.as_ref(), &self.name, &self.me, now());
         let parameters = parameters();
         let write = async {
@@ -261,7 +268,7 @@ impl Elector {
             Some(version) => self.watches.object_since(kind, namespace, name, version),
             None => self.watches.object(kind, namespace, name),
         };
-        while let LeaseStep::WaitUntil(at) = decide(&self.observed, &self.me, self.renewed, Instant::now()) {
+        while let LeaseStep::WaitUntil(at) = self.decide() {
             match timeout_at(at, changes.next()).await {
                 Ok(Ok(ObjectState::Present(lease))) => self.observe(Some(*lease)),
                 Ok(Ok(ObjectState::Absent(_))) => self.observe(None),
@@ -289,11 +296,11 @@ impl Elector {
         }
         self.observed.lease = lease;
         self.reports.not_ready_reason.send_replace(None);
-        self.report(self.renewed.filter(|_| self.leads()).map(|renewed| renewed + RENEW_DEADLINE));
+        self.report(self.renewed.filter(|_| self.leads()).map(|(_, renewed)| renewed + RENEW_DEADLINE));
     }
 
     /// Reports until when this process leads, if it does.
-    fn report(&mut self, until: Option<Instant>) {
+    fn report(&mut self, until: Option<Moment>) {
         let before = *self.reports.leadership.borrow();
         let (lease, me) = (&self.name, &self.me);
         match (before.term(), until) {
@@ -326,14 +333,14 @@ impl Elector {
         }
         // A request without an answer took long enough. The next one uses another connection.
         let pause = if matches!(error, ListError::Silent) { Duration::ZERO } else { RETRY };
-        let again = Instant::now() + pause;
         let leadership = *self.reports.leadership.borrow();
-        match leadership {
-            Leadership::Leader { until, .. } if until <= again => {
-                sleep_until(until).await;
-                self.report(None);
-            }
-            _ => sleep_until(again).await,
+        let left = match leadership {
+            Leadership::Leader { until, .. } => Some(Moment::now().until(until)).filter(|left| *left <= pause),
+            Leadership::Unknown | Leadership::Follower | Leadership::Always => None,
+        };
+        sleep(left.unwrap_or(pause)).await;
+        if left.is_some() {
+            self.report(None);
         }
     }
 

@@ -13,7 +13,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
@@ -28,7 +27,7 @@ use crate::cli::{DeliveryMode, LogFormat, RunArgs};
 use crate::cluster::client::client;
 use crate::cluster::events::Events;
 use crate::cluster::inspect::installed_crd;
-use crate::cluster::leader_election::{Elector, ElectorReports, Leadership};
+use crate::cluster::leader_election::{Elector, ElectorReports, Leadership, Moment};
 use crate::cluster::pods::Pods;
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
@@ -225,7 +224,7 @@ fn delivery(
     begun: watch::Receiver<Option<u64>>,
     wake: impl Fn(Wake) + Send + Sync + 'static,
 ) -> Delivery {
-    let fence = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Instant::now()));
+    let fence = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Moment::now()));
     let brokers = arguments.broker.brokers();
     let pool = || {
         let wake = move |environment| wake(Wake::Environment(environment));

@@ -20,7 +20,7 @@ use tokio::time::{Instant, interval, sleep_until};
 use tracing::{debug, info, warn};
 
 use self::queue::{Job, Next, Queue, Scope, Uid};
-use crate::cluster::leader_election::Leadership;
+use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::secrets::SecretChange;
 use crate::cluster::watch::{self as cluster_watch, Event};
 use crate::log_throttle::LogThrottle;
@@ -182,7 +182,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
     /// Ends the current term if it is over, and begins the next one. Returns true if a term ended
     /// and no other follows.
     fn update_term(&mut self, leadership: Leadership) -> bool {
-        let term = leadership.term().filter(|_| leadership.holds(Instant::now()));
+        let term = leadership.term().filter(|_| leadership.holds(Moment::now()));
         let ended = self.term.send_if_modified(|begun| begun.is_some() && *begun != term && begun.take().is_some());
         if ended {
             self.queue.follow();

@@ -11,7 +11,7 @@ use crate::broker::pool::{Brokers, Pool};
 use crate::certificates::CertificateTracker;
 use crate::cluster::events::Events;
 use crate::cluster::fake_api;
-use crate::cluster::leader_election::Leadership;
+use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::StatusWriter;
@@ -38,7 +38,7 @@ use fedora_message::policy::outcome::Reason;
 const SOON: Duration = Duration::from_secs(30);
 
 fn leader(term: u64) -> Leadership {
-    Leadership::Leader { term, until: Instant::now() + 10 * SOON }
+    Leadership::Leader { term, until: Moment::now() + 10 * SOON }
 }
 
 fn reconciler(client: Client) -> Reconciler {

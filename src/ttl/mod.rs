@@ -20,12 +20,12 @@ use kube::core::Request;
 use kube::{Client, Error, Resource};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use self::schedule::{Deletion, Expired, Schedule};
 use crate::cluster::client::describe;
-use crate::cluster::leader_election::Leadership;
+use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::list::{self, ListCounts, ListError, ListReader, paths};
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::policy::ttl::{Expiry, expires_at, expiry};
@@ -83,7 +83,7 @@ impl TtlController {
         let worker = TtlWorker { notes: self.0, client, namespaces, leadership: leadership.clone() };
         // It fails only if the election has ended.
         while let Ok(term) =
-            leadership.wait_for(|leadership| leadership.holds(Instant::now())).await.map(|leadership| leadership.term())
+            leadership.wait_for(|leadership| leadership.holds(Moment::now())).await.map(|leadership| leadership.term())
         {
             worker.notes.schedule.lock().begin();
             tokio::select! {
@@ -99,12 +99,12 @@ impl TtlController {
 async fn over(leadership: &mut watch::Receiver<Leadership>, term: Option<u64>) {
     loop {
         let now = *leadership.borrow_and_update();
-        if !now.admits(term, Instant::now()) {
+        if !now.admits(term, Moment::now()) {
             return;
         }
         let end = async {
             match now {
-                Leadership::Leader { until, .. } => sleep_until(until).await,
+                Leadership::Leader { until, .. } => sleep(Moment::now().until(until)).await,
                 Leadership::Unknown | Leadership::Follower | Leadership::Always => std::future::pending().await,
             }
         };
@@ -234,7 +234,7 @@ impl TtlWorker {
                 Err(deletion) => return deletion,
             }
         };
-        if !self.leadership.borrow().holds(Instant::now()) {
+        if !self.leadership.borrow().holds(Moment::now()) {
             return Deletion::Later(Utc::now());
         }
         match timeout(TIMEOUT, self.request(expired, version)).await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cluster::fake_api::{self, Reply};
 use crate::cluster::leader_election::{
-    Elector, ElectorReports, Leadership, LeaseStep, Observed, decide, released, taken,
+    Elector, ElectorReports, Leadership, LeaseStep, Moment, Observed, decide, released, taken,
 };
 use crate::cluster::watch::{WatchMonitor, Watches};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -71,21 +71,40 @@ fn a_lease_counts_how_often_its_holder_changed() {
     assert_eq!([&first, &renewed, &mine].map(transitions), [Some(0), Some(0), Some(1)]);
 }
 
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
 #[test]
-fn a_tenure_ends_by_itself() {
-    let start = Instant::now();
-    let leadership = Leadership::Leader { term: 1, until: after(start, 10) };
-    assert!(leadership.holds(after(start, 9)) && !leadership.holds(after(start, 10)));
+fn a_term_ends_by_itself() {
+    let start = Moment::now();
+    let leadership = Leadership::Leader { term: 1, until: start + seconds(10) };
+    assert!(leadership.holds(start + seconds(9)) && !leadership.holds(start + seconds(10)));
     assert!(!Leadership::Unknown.holds(start) && !Leadership::Follower.holds(start) && Leadership::Always.holds(start));
+}
+
+/// Both clocks run while the machine is suspended, and only the wall clock shows that a hypervisor
+/// paused it. A wall clock that is set back does not make the term longer.
+#[test]
+fn a_term_ends_by_each_clock() {
+    let start = Moment::now();
+    let leadership = Leadership::Leader { term: 1, until: start + seconds(10) };
+    let clocks = |boot: u64, wall: u64| Moment { boot: start.boot + seconds(boot), wall: start.wall + seconds(wall) };
+    assert!(leadership.holds(clocks(9, 9)));
+    assert!(!leadership.holds(clocks(3600, 3600)), "the machine was suspended");
+    assert!(!leadership.holds(clocks(1, 3600)), "the machine was paused");
+    let set_back = |boot: u64| Moment { wall: start.wall - seconds(3600), ..clocks(boot, 0) };
+    assert!(leadership.holds(set_back(9)) && !leadership.holds(set_back(10)));
+    assert_eq!(clocks(4, 3).until(start + seconds(10)), seconds(6));
 }
 
 #[test]
 fn a_leader_may_send_only_in_the_term_that_it_has_begun() {
-    let start = Instant::now();
-    let leadership = Leadership::Leader { term: 2, until: after(start, 10) };
+    let start = Moment::now();
+    let leadership = Leadership::Leader { term: 2, until: start + seconds(10) };
     let begun = [None, Some(1), Some(2)];
-    assert_eq!(begun.map(|begun| leadership.admits(begun, after(start, 9))), [false, false, true]);
-    assert!(!leadership.admits(Some(2), after(start, 10)));
+    assert_eq!(begun.map(|begun| leadership.admits(begun, start + seconds(9))), [false, false, true]);
+    assert!(!leadership.admits(Some(2), start + seconds(10)));
     assert!(Leadership::Always.admits(Some(0), start) && !Leadership::Follower.admits(None, start));
 }
 
