@@ -6,6 +6,7 @@ mod pods;
 mod schemas;
 mod values;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -121,7 +122,7 @@ pub struct ScopeArgs {
     pub delivery_mode: DeliveryMode,
     /// Namespaces to watch, separated by commas. The default is all namespaces
     #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',', value_parser = watched_namespace)]
-    pub watch_namespaces: Vec<String>,
+    watch_namespaces: Vec<String>,
     /// Send only while holding the Lease, so that one of several replicas sends
     #[arg(long, env = "LEADER_ELECT", value_parser = FalseyValueParser::new(), default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
     pub leader_elect: bool,
@@ -131,6 +132,15 @@ pub struct ScopeArgs {
     /// Name of the Lease. Operators with the same Lease elect one leader
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = "fedora-message-operator", value_parser = lease_name)]
     pub lease_name: String,
+}
+
+impl ScopeArgs {
+    /// Returns the namespaces to watch, each once; none stands for all. Two watches on a namespace
+    /// would send its messages twice.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<String> {
+        self.watch_namespaces.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    }
 }
 
 /// How messages are delivered.
@@ -336,6 +346,13 @@ mod tests {
         assert_eq!(policy(&[]), "Never");
         assert_eq!(policy(&["--cli-image", "registry.example/cli:1"]), "IfNotPresent");
         assert_eq!(policy(&["--cli-image-pull-policy", "Always"]), "Always");
+    }
+
+    #[test]
+    fn a_namespace_is_watched_once() {
+        let flags = ["--watch-namespaces", "b,a,b", "--watch-namespaces", "a"];
+        let cli = Cli::try_parse_from([&["fedora-message-operator"], &flags[..]].concat()).unwrap();
+        assert_eq!(cli.run.scope.namespaces(), ["a", "b"]);
     }
 
     #[test]

@@ -100,8 +100,8 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     let ttl = TtlController::new(arguments.default_ttl_seconds_after_finished, move |deletion| {
         counts.count_deletion(deletion);
     });
-    let (namespaces, leadership) = (arguments.scope.watch_namespaces.clone(), election.leadership.clone());
-    let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces, leadership));
+    let (namespaces, leadership) = (arguments.scope.namespaces(), election.leadership.clone());
+    let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces.clone(), leadership));
     // The receiver is gone only while the program ends.
     let wake = move |event| drop(wake.send(event));
     let (wake_secret, wake_catalog) = (wake.clone(), wake.clone());
@@ -122,8 +122,8 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         traces: traces.clone(),
     };
     let inputs = Inputs {
-        watch: || watches.pending(&arguments.scope.watch_namespaces),
-        scopes: arguments.scope.watch_namespaces.len().max(1),
+        watch: || watches.pending(&namespaces),
+        scopes: namespaces.len().max(1),
         wakes,
         requests: report_requests,
         heartbeat: beat,
@@ -233,7 +233,7 @@ fn delivery(
     let pods = || {
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
         let (pods, settings) = (Pods::new(watches.clone(), keep_failed), arguments.pods.settings());
-        PodDelivery::new(pods, settings, brokers.clone(), fence.clone(), arguments.scope.watch_namespaces.clone())
+        PodDelivery::new(pods, settings, brokers.clone(), fence.clone(), arguments.scope.namespaces())
     };
     match arguments.scope.delivery_mode {
         DeliveryMode::Direct => Delivery::Direct(pool()),

@@ -90,7 +90,7 @@ async fn policy(cluster: &Cluster, report: &mut CheckReport) {
 
 /// Checks that the watched namespaces exist. Nothing else would show such a mistake.
 async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut CheckReport) {
-    for name in &scope.watch_namespaces {
+    for name in &scope.namespaces() {
         if matches!(cluster.namespace(name).await, Ok(Lookup::Absent)) {
             report.failed("namespace", &format!("{name} does not exist: correct --watch-namespaces, or create it"));
         }
@@ -101,8 +101,9 @@ async fn permissions(cluster: &Cluster, scope: &ScopeArgs, report: &mut CheckRep
     let user = cluster.user().await?;
     report.found("user", &user);
     let lease = scope.lease_namespace.as_deref().unwrap_or_else(|| cluster.client.default_namespace());
+    let watched = scope.namespaces();
     for rule in RULES.iter().filter(|rule| is_needed(rule.need, scope)) {
-        let (namespaces, name): (Vec<_>, _) = match (rule.need, scope.watch_namespaces.as_slice()) {
+        let (namespaces, name): (Vec<_>, _) = match (rule.need, watched.as_slice()) {
             (Need::LeaderElection, _) => (vec![Some(lease)], Some(scope.lease_name.as_str())),
             (_, []) => (vec![None], None),
             (_, some) => (some.iter().map(|name| Some(name.as_str())).collect(), None),
