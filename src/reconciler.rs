@@ -14,7 +14,7 @@ use fedora_message::message::prepare::prepare;
 use fedora_message::message::secret::select;
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
-use fedora_message::policy::retry::{Decision, deadline, limit};
+use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
 use fedora_message::state::{Facts, MessageState};
 use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
@@ -223,7 +223,8 @@ impl Reconciler {
         // The clock may be wrong, and set right before the certificate seems to be valid.
         let next_attempt = next_attempt.map(|at| at.min(now + backoff::LONGEST));
         let due = next_attempt.into_iter().chain(deadline).min().map(|at| after(at - now));
-        let due = due.into_iter().chain(poll.flatten()).min();
+        let recheck = (outcome.reason == Reason::CertificateExpired).then(|| after(EXPIRY_RECHECK));
+        let due = due.into_iter().chain(poll.flatten()).chain(recheck).min();
         if state.is_sent() {
             return self.record(job, state, due).await;
         }

@@ -4,6 +4,7 @@
 pub mod queue;
 #[cfg(test)]
 mod tests;
+mod wall_clock;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, interval, sleep_until};
 use tracing::{debug, info, warn};
 
 use self::queue::{Job, Next, Queue, Scope, Uid};
+use self::wall_clock::WallClock;
 use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::secrets::SecretChange;
 use crate::cluster::watch::{self as cluster_watch, Event};
@@ -92,12 +94,17 @@ where
     let mut jobs: JoinSet<(Job, Next)> = JoinSet::new();
     let mut maintenance = interval(MAINTENANCE_INTERVAL);
     let mut beat = interval(HEARTBEAT_INTERVAL);
+    let mut wall_clock = WallClock::new(Instant::now(), Utc::now());
     let mut deadline = None;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         if deadline.is_none() && pending.update_term(*leadership.borrow_and_update()) {
             // Before the next term opens connections of its own.
             reconciler.delivery.close().await;
+        }
+        // At least once in the interval of maintenance, and whenever messages are tried.
+        if wall_clock.was_set_back(Instant::now(), Utc::now()) {
+            pending.queue.wake_after_clock_change();
         }
         while let Some(job) = pending.queue.take(Instant::now(), Utc::now()) {
             let reconciler = reconciler.clone();

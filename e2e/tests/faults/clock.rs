@@ -1,11 +1,12 @@
 //! The operator's clock changes while messages wait. No message waits for a time that never comes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rig::Clock;
+use rig::pki::Request;
 
 use crate::ledger::Ledger;
-use e2e::{Operator, shared};
+use e2e::{Operator, TestNamespace, message, shared, with_spec};
 
 /// The change, which is longer than every backoff.
 const CHANGE: Duration = Duration::from_hours(12);
@@ -21,6 +22,27 @@ fn send_across(title: &'static str, change: impl FnOnce(&Clock)) {
     change(&clock);
     ledger.queue.accept(&shared().broker);
     ledger.close(&shared().broker, 0);
+}
+
+/// The clock is ahead for a while, so that a certificate seems to have expired, and a deadline seems
+/// to have passed.
+#[test]
+fn set_right() {
+    /// The operator looks at its clock once a minute.
+    const NOTICED: Duration = Duration::from_mins(2);
+    let (clock, namespace) = (Clock::new().expect("a clock"), TestNamespace::new("clock-right"));
+    let mut request = Request::client("publisher");
+    request.not_after = SystemTime::now() + CHANGE / 2;
+    namespace.store_secret("certs", &shared().broker.pki().issue(&request).expect("a certificate"));
+    let operator = Operator::with_clock(&clock, &namespace);
+    clock.set_forward(CHANGE).expect("the clock is set");
+    namespace.apply(&message("expired", "clock-right.expired", ""));
+    let late = message("late", "clock-right.late", "");
+    namespace.apply(&with_spec(&late, "activeDeadlineSeconds: 3600"));
+    namespace.wait_for_reason("expired", "CertificateExpired");
+    namespace.wait_for_reason("late", "DeadlineExceeded");
+    clock.set_back(Duration::ZERO).expect("the clock is set");
+    operator.wait_until(NOTICED, "both messages are sent", || namespace.sent().is_some_and(|sent| sent.len() == 2));
 }
 
 #[test]

@@ -204,6 +204,12 @@ impl Queue {
         self.wake(|entry| entry.is_in_flight() || entry.state.reason == Some(Reason::Misconfigured));
     }
 
+    /// Looks again at all messages that could not be sent because of the time: the wall clock was set
+    /// back.
+    pub fn wake_after_clock_change(&mut self) {
+        self.wake(|entry| matches!(entry.state.reason, Some(Reason::CertificateExpired | Reason::DeadlineExceeded)));
+    }
+
     /// Returns the Secrets that messages name which are not finished. None is needed while another
     /// process sends the messages.
     #[must_use]

@@ -180,6 +180,53 @@ fn backoff_ends_when_due_or_broker_returns() {
     assert_eq!(queue.next_due(), None);
 }
 
+/// Deadlines may be in the far future.
+#[test]
+fn nothing_is_due_for_removed_messages() {
+    let mut queue = leading(8);
+    let wait = |queue: &mut Queue, name: &str| {
+        observe(queue, &named(name));
+        let job = take(queue, now()).expect("a job");
+        finish(queue, &job, Reason::SecretNotFound, Write::Done, Some(in_seconds(1_000_000)));
+    };
+    wait(&mut queue, "deleted");
+    queue.forget("uid-of-deleted");
+    assert_eq!(queue.next_due(), None);
+    queue.begin_sync(0);
+    wait(&mut queue, "missed");
+    queue.begin_sync(0);
+    queue.end_sync(0);
+    assert_eq!(queue.next_due(), None, "the list did not have it");
+    wait(&mut queue, "dropped");
+    queue.lead();
+    assert_eq!(queue.next_due(), None, "a new list follows");
+    wait(&mut queue, "in-deletion");
+    observe(&mut queue, &set(named("in-deletion"), "/metadata/deletionTimestamp", NOW.into()));
+    assert_eq!((queue.next_due(), queue.pending()), (None, 0));
+}
+
+#[test]
+fn clock_change_wakes_messages_that_came_too_late() {
+    let mut queue = leading(8);
+    for (name, reason) in [
+        ("expired", Reason::CertificateExpired),
+        ("given-up", Reason::DeadlineExceeded),
+        ("waits", Reason::SecretNotFound),
+    ] {
+        let object = set(named(name), "/spec/activeDeadlineSeconds", 100.into());
+        observe(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
+        let job = take(&mut queue, now()).expect("a job");
+        let state = job.state.next(&job.message, &outcome(reason), &Facts::default(), wall_clock(in_seconds(3600)));
+        queue.finish(&job, Next::Settled { state, write: Write::Done, due: None });
+    }
+    assert!(take(&mut queue, in_seconds(1)).is_none());
+    queue.wake_after_clock_change();
+    let mut jobs = take_all(&mut queue, in_seconds(1));
+    jobs.sort_by_key(|job| job.message.name().to_owned());
+    assert_eq!(names(&jobs), ["expired", "given-up"]);
+    assert!(jobs.iter().all(|job| job.decision == Decision::Attempt));
+}
+
 #[test]
 fn wake_during_attempt_is_kept() {
     let mut queue = leading(8);

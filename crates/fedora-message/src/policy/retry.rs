@@ -6,7 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::api::object::FedoraMessage;
 use crate::policy::outcome::{Outcome, Reason, Then};
-use crate::state::MessageState;
+use crate::state::{MessageState, Phase};
+
+/// A wall clock that is wrong by no more than this is treated as right.
+pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
+/// A message whose certificate has expired is tried again after this time: the clock may have been
+/// wrong.
+pub const EXPIRY_RECHECK: TimeDelta = TimeDelta::hours(1);
 
 /// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +31,7 @@ pub fn decide(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>)
     // Only a message that was given up is tried once more on request. For any other message, the
     // annotation just ends its backoff.
     let retry = state.is_stalled() && retry_requested(message, state);
-    if state.is_sent() || (state.is_stalled() && !retry) {
+    if state.is_sent() || (state.is_stalled() && !retry && !seemed_too_late(message, state, now)) {
         return Decision::Rest;
     }
     if message.summary.suspend {
@@ -66,6 +72,13 @@ pub fn deadline(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc
 #[must_use]
 pub fn retry_requested(message: &FedoraMessage, state: &MessageState) -> bool {
     message.retry.is_some() && message.retry.as_deref() != state.observed_retry.as_deref()
+}
+
+/// Returns true if the deadline only seemed to have passed, because the clock was ahead. By the clock
+/// as it is now, the message was given up in the future, and its deadline is still to come.
+fn seemed_too_late(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>) -> bool {
+    let (Some(Reason::DeadlineExceeded), Phase::Stalled(since)) = (state.reason, state.phase) else { return false };
+    since > now + CLOCK_TOLERANCE && deadline(message, state, now).is_some_and(|deadline| now < deadline)
 }
 
 /// A deadline of zero or less is none: validation refuses it.

@@ -150,6 +150,22 @@ fn given_up_at_deadline() {
     }
 }
 
+/// The clock was ahead by a day when the deadline seemed to pass.
+#[test]
+fn deadline_by_wrong_clock_is_not_final() {
+    let message = message(&with("/spec/activeDeadlineSeconds", 100.into()));
+    let given_up_at = |time| match decide(&message, &MessageState::default(), time) {
+        Decision::Report(outcome) => state(&message, &MessageState::default(), &outcome, time),
+        other => panic!("{other:?}"),
+    };
+    let (day, wrong) = (86_400, given_up_at(after(86_400 + 20)));
+    assert_eq!(decide(&message, &wrong, after(day + 21)), Decision::Rest, "the clock is still wrong");
+    assert_eq!(decide(&message, &wrong, after(21)), Decision::Attempt, "the deadline is still to come");
+    assert_eq!(decide(&message, &wrong, after(100)), Decision::Rest, "the deadline has passed since");
+    let by_other_replica = given_up_at(after(100));
+    assert_eq!(decide(&message, &by_other_replica, after(99)), Decision::Rest, "clocks are not exact");
+}
+
 #[test]
 fn no_deadline() {
     let message = message(&example());
