@@ -190,7 +190,8 @@ impl Reconciler {
     /// Decides what follows from an attempt. Only a sent message's status is written at once.
     async fn settle(&self, job: &Job, attempt: Attempt, started: Instant) -> Next {
         let now = Utc::now();
-        let tried = attempt.mode.is_some();
+        // An attempt without an answer has not ended, and is not counted.
+        let tried = attempt.mode.is_some() && !attempt.unanswered;
         let attempts = job.state.attempts.saturating_add(tried.into()).min(MAX_ATTEMPTS);
         let outcome = if tried { limit(&job.message, attempts, attempt.outcome) } else { attempt.outcome };
         // Settings that stand against an attempt change rarely.
@@ -201,7 +202,13 @@ impl Reconciler {
             let is_there = outcome.reason != Reason::SecretNotFound;
             self.secrets.next_poll(job.message.namespace(), &job.message.summary.secrets, is_there)
         });
-        let facts = Facts { routing_key: attempt.routing_key.as_deref(), attempts, next_attempt, mode: attempt.mode };
+        let facts = Facts {
+            routing_key: attempt.routing_key.as_deref(),
+            attempts,
+            next_attempt,
+            mode: attempt.mode,
+            unanswered: attempt.unanswered,
+        };
         let state = job.state.next(&job.message, &outcome, &facts, now);
         let unchanged = state == job.state && !job.unwritten;
         log(&job.message, &state, started.elapsed(), unchanged);
@@ -218,7 +225,7 @@ impl Reconciler {
             traces.record(&job.message, trace, &AttemptSpan { outcome: &outcome, state: &state, took, now });
         }
         // The deadline of a suspended message counts from its resumption.
-        let waits = !state.is_finished() && !state.awaits(Then::AwaitResume);
+        let waits = !state.is_finished() && !state.awaits(Then::AwaitResume) && !state.unanswered;
         let deadline = if waits { deadline(&job.message, &state, now) } else { None };
         // The clock may be wrong, and set right before the certificate seems to be valid.
         let next_attempt = next_attempt.map(|at| at.min(now + backoff::LONGEST));

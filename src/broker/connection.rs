@@ -161,8 +161,9 @@ impl BrokerConnection {
     /// Publishes a message and awaits the broker's confirm for at most `confirm_timeout`.
     ///
     /// After an error, the broker may have the message, unless the error came before its first
-    /// byte. If the message was already in flight when the broker blocked the connection, this
-    /// awaits the earlier confirm and does not publish again. The message is not sent if
+    /// byte. If the message was already in flight when the broker blocked the connection, the error is
+    /// [`BrokerError::Unanswered`], and the next call awaits the earlier confirm and does not publish
+    /// again. The message is not sent if
     /// `is_cancelled` returns true once a channel is free.
     pub async fn publish(
         &self,
@@ -172,13 +173,16 @@ impl BrokerConnection {
     ) -> Result<Published, BrokerError> {
         let started = Instant::now();
         let _permit = self.permits.acquire().await;
-        self.check_not_blocked()?;
         let waiting = self.unconfirmed.lock().remove(&envelope.message_id);
+        if waiting.is_none() {
+            self.check_not_blocked()?;
+        }
         self.check_frame_size(envelope)?;
         let (channel, mut answer) = if let Some(waiting) = waiting {
             waiting
         } else {
-            match self.unless_blocked(self.channel(envelope)).await?? {
+            let channel = self.unless_blocked(self.channel(envelope)).await;
+            match channel.map_err(|detail| self.blocked(&detail))?? {
                 Some(channel) if is_cancelled() => {
                     self.idle.lock().push(channel);
                     return Ok(Published::Cancelled);
@@ -189,9 +193,10 @@ impl BrokerConnection {
         };
         let confirmation = match timeout(confirm_timeout, self.unless_blocked(&mut answer)).await {
             Ok(Ok(confirmation)) => confirmation,
-            Ok(Err(blocked)) => {
+            Ok(Err(detail)) => {
                 self.unconfirmed.lock().insert(envelope.message_id, (channel, answer));
-                return Err(blocked);
+                let (broker, detail) = (self.context.broker.to_string(), reply(&detail));
+                return Err(BrokerError::Unanswered { broker, detail });
             }
             // Drop the channel, so a late confirm cannot reach another message.
             Err(_) => {
@@ -255,15 +260,15 @@ impl BrokerConnection {
         }
     }
 
-    /// Awaits `work`, or returns an error if the broker blocks the connection first.
-    async fn unless_blocked<T>(&self, work: impl Future<Output = T>) -> Result<T, BrokerError> {
+    /// Awaits `work`. If the broker blocks the connection first, its reason is the error.
+    async fn unless_blocked<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
         let mut blocked = self.blocked.clone();
         let detail = tokio::select! {
             biased;
             done = work => return Ok(done),
             detail = blocked.wait_for(Option::is_some) => detail.ok().and_then(|detail| detail.clone()),
         };
-        Err(self.blocked(detail.as_deref().unwrap_or("the connection is closing")))
+        Err(detail.unwrap_or_else(|| "the connection is closing".to_owned()))
     }
 
     /// Refuses headers larger than a frame. They cannot be split, and the broker would close the

@@ -89,6 +89,16 @@ pub enum BrokerError {
         /// The broker's reason.
         detail: String,
     },
+    /// An alarm of the broker that began when the message had been handed over.
+    #[error(
+        "the broker {broker} accepts no messages at present ({detail}), but was handed this one before, and may deliver it later: wait until its administrators free memory or disk space"
+    )]
+    Unanswered {
+        /// Host and port.
+        broker: String,
+        /// The broker's reason.
+        detail: String,
+    },
     /// The broker did not confirm the message in time.
     #[error(
         "the broker {broker} did not confirm the message within {seconds} s: it is sent again with the same id, so consumers can detect a duplicate"
@@ -187,7 +197,7 @@ impl Failure for BrokerError {
             Self::Tls { .. } => Reason::TlsFailed,
             Self::Authentication { .. } => Reason::AuthenticationFailed,
             Self::Vhost { .. } => Reason::VhostRefused,
-            Self::Blocked { .. } => Reason::BrokerBlocked,
+            Self::Blocked { .. } | Self::Unanswered { .. } => Reason::BrokerBlocked,
             Self::ConfirmTimeout { .. } => Reason::ConfirmTimeout,
             Self::Nacked { .. } => Reason::Nacked,
             Self::TopicForbidden { .. } => Reason::TopicForbidden,
@@ -197,6 +207,10 @@ impl Failure for BrokerError {
             Self::TooLarge { .. } => Reason::MessageTooLarge,
             Self::Refused { .. } => Reason::InvalidMessage,
         }
+    }
+
+    fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered { .. })
     }
 }
 

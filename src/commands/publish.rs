@@ -159,8 +159,8 @@ impl Publisher {
         let facts = Facts {
             routing_key: attempt.routing_key.as_deref(),
             attempts: attempt.mode.is_some().into(),
-            next_attempt: None,
             mode: attempt.mode,
+            ..Facts::default()
         };
         new.next(object, &attempt.outcome, &facts, Utc::now()).to_status(object.uid())
     }

@@ -67,6 +67,9 @@ pub struct MessageState {
     /// Since when every attempt ended with a reason that is final after a while
     /// ([`Then::BackoffThenStop`]).
     pub forbidden_time: Option<DateTime<Utc>>,
+    /// True if the broker was handed the message, and will answer later. It is not in the status,
+    /// because the answer ends with the process.
+    pub unanswered: bool,
 }
 
 /// The facts of a new state beside the outcome.
@@ -80,6 +83,8 @@ pub struct Facts<'a> {
     pub next_attempt: Option<DateTime<Utc>>,
     /// How it was delivered, if it was tried.
     pub mode: Option<Mode>,
+    /// True if the broker was handed the message, and will answer later.
+    pub unanswered: bool,
 }
 
 impl MessageState {
@@ -183,6 +188,7 @@ impl MessageState {
                 Then::BackoffThenStop => self.forbidden_time.or(Some(now_seconds)),
                 _ => None,
             },
+            unanswered: facts.unanswered,
         }
     }
 
@@ -284,6 +290,7 @@ impl From<FedoraMessageStatus> for MessageState {
             next_attempt: status.next_attempt_time,
             start_time: status.start_time,
             forbidden_time: status.forbidden_time,
+            unanswered: false,
         }
     }
 }

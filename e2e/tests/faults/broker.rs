@@ -8,7 +8,10 @@ use rig::proxy::Answer;
 use rig::{Broker, Proxy};
 
 use crate::ledger::{IN_FLIGHT, Ledger};
-use e2e::{Operator, SOON, TestNamespace, let_fault_last, message_count, numbered, shared, wait_soon};
+use e2e::raw::RawConsumer;
+use e2e::{
+    Operator, SOON, TestNamespace, let_fault_last, message, message_count, numbered, shared, wait_soon, with_spec,
+};
 
 /// Starts a broker and an operator for one test, and waits until messages flow.
 fn in_flow(title: &'static str) -> (Broker, Ledger<'static>, Operator) {
@@ -57,6 +60,34 @@ fn blocked() {
     assert!(operator.resident() < 64 << 20, "no backlog in memory: {} bytes", operator.resident());
     broker.set_memory_alarm(false).expect("the alarm is cleared");
     ledger.close(&broker, 0);
+}
+
+/// The broker is handed a message, and raises its alarm before it answers. The message is neither
+/// counted as failed nor given up, because nobody can recall it. Another one is given up, and never
+/// delivered.
+#[test]
+fn blocked_before_answer() {
+    const LIMITS: &str = "backoffLimit: 0\n  activeDeadlineSeconds: 5";
+    let broker = Broker::start().expect("a broker");
+    let namespace = TestNamespace::new("unanswered");
+    namespace.store_certificate(&broker, "publisher");
+    let consumer = RawConsumer::start(&broker, "unanswered.#");
+    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
+    broker.set_memory_alarm(true).expect("the alarm is raised");
+    // The broker blocks a connection when it publishes.
+    namespace.apply(&with_spec(&message("handed-over", "unanswered.first", ""), LIMITS));
+    let status = namespace.wait_for_reason("handed-over", "BrokerBlocked");
+    let text = status["message"].as_str().unwrap_or_default();
+    assert!(text.contains("was handed this one before"), "{text}");
+    assert_eq!(status["attempts"], 0, "it has no answer yet");
+    namespace.apply(&with_spec(&message("too-late", "unanswered.second", ""), LIMITS));
+    namespace.wait_for_reason("too-late", "BackoffLimitExceeded");
+    let_fault_last(Duration::from_secs(6));
+    assert_eq!(namespace.get("handed-over")["status"]["reason"], "BrokerBlocked", "also after the deadline");
+    broker.set_memory_alarm(false).expect("the alarm is cleared");
+    assert_eq!(namespace.wait_for_reason("handed-over", "Sent")["attempts"], 1);
+    let topics: Vec<_> = consumer.take(1, SOON).iter().map(|message| message.routing_key.to_string()).collect();
+    assert_eq!(topics, ["unanswered.first"]);
 }
 
 /// An administrator closes all connections.

@@ -130,6 +130,12 @@ pub trait Failure: Display {
     fn not_before(&self) -> Option<DateTime<Utc>> {
         None
     }
+
+    /// Returns true if the attempt has not ended: the broker was handed the message, and will answer
+    /// later.
+    fn is_unanswered(&self) -> bool {
+        false
+    }
 }
 
 /// How an attempt ended.
@@ -239,6 +245,8 @@ pub struct Attempt {
     pub trace: Option<Trace>,
     /// The time that it took, if the broker confirmed the message to this process.
     pub took: Option<Timing>,
+    /// True if the attempt has not ended: the broker was handed the message, and will answer later.
+    pub unanswered: bool,
 }
 
 /// The time that a message took.
@@ -252,13 +260,14 @@ pub struct Timing {
 
 impl From<Outcome> for Attempt {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, routing_key: None, mode: None, not_before: None, trace: None, took: None }
+        Self { outcome, routing_key: None, mode: None, not_before: None, trace: None, took: None, unanswered: false }
     }
 }
 
 impl<F: Failure> From<F> for Attempt {
     fn from(failure: F) -> Self {
-        Self { not_before: failure.not_before(), ..Outcome::from(failure).into() }
+        let (not_before, unanswered) = (failure.not_before(), failure.is_unanswered());
+        Self { not_before, unanswered, ..Outcome::from(failure).into() }
     }
 }
 

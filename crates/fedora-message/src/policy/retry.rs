@@ -14,6 +14,9 @@ pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 /// wrong.
 pub const EXPIRY_RECHECK: TimeDelta = TimeDelta::hours(1);
 
+/// Says that a message may be sent although it is not wanted any more.
+const HANDED_OVER: &str = "The broker was handed the message before, and may still deliver it";
+
 /// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -37,11 +40,13 @@ pub fn decide(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>)
     if message.summary.suspend {
         return match state.reason {
             Some(Reason::Suspended) => Decision::Rest,
+            _ if state.unanswered => Decision::Report(Outcome::suspended().with_warning(HANDED_OVER)),
             _ => Decision::Report(Outcome::suspended()),
         };
     }
     match (deadline(message, state, now), active_seconds(message)) {
-        (Some(deadline), Some(seconds)) if now >= deadline && !retry => {
+        // Nobody knows yet if a message that the broker was handed is sent in time.
+        (Some(deadline), Some(seconds)) if now >= deadline && !retry && !state.unanswered => {
             let last = state.reason.map(|_| &*state.message);
             Decision::Report(Outcome::deadline_exceeded(seconds, last))
         }

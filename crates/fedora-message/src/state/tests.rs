@@ -11,8 +11,13 @@ use serde_json::{Value, json};
 
 use crate::fixture::{UID, at, example, message};
 
-const FACTS: Facts<'_> =
-    Facts { routing_key: Some("nice.message"), attempts: 1, next_attempt: None, mode: Some(Mode::Direct) };
+const FACTS: Facts<'_> = Facts {
+    routing_key: Some("nice.message"),
+    attempts: 1,
+    next_attempt: None,
+    mode: Some(Mode::Direct),
+    unanswered: false,
+};
 
 /// The status after a new message's first attempt.
 fn first(outcome: &Outcome, facts: &Facts<'_>, now: &str) -> FedoraMessageStatus {

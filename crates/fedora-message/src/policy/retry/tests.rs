@@ -166,6 +166,20 @@ fn deadline_by_wrong_clock_is_not_final() {
     assert_eq!(decide(&message, &by_other_replica, after(99)), Decision::Rest, "clocks are not exact");
 }
 
+/// Nobody can recall a message that the broker was handed.
+#[test]
+fn unanswered_message_is_not_given_up() {
+    let object = with("/spec/activeDeadlineSeconds", 60.into());
+    let (wanted, held) = (message(&object), message(&suspended(object)));
+    let facts = Facts { unanswered: true, ..Facts::default() };
+    let unanswered = MessageState::default().next(&wanted, &outcome(Reason::BrokerBlocked), &facts, after(1));
+    assert_eq!(decide(&wanted, &unanswered, after(61)), Decision::Attempt, "the broker may answer");
+    let Decision::Report(suspended) = decide(&held, &unanswered, after(2)) else { panic!("it is suspended") };
+    assert!(suspended.message.ends_with("The broker was handed the message before, and may still deliver it"));
+    let lost = state(&wanted, &unanswered, &outcome(Reason::BrokerUnreachable), after(62));
+    assert!(matches!(decide(&wanted, &lost, after(63)), Decision::Report(_)), "the deadline counts again");
+}
+
 #[test]
 fn no_deadline() {
     let message = message(&example());
