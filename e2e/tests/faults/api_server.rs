@@ -9,7 +9,7 @@ use rig::kube::Process;
 use serde_json::{Value, json};
 
 use crate::ledger::{IN_FLIGHT, Ledger};
-use e2e::{Operator, TestNamespace, install, let_fault_last, message, numbered, project, read, shared};
+use e2e::{Operator, TestNamespace, install, let_fault_last, message, numbered, project, read, shared, with_spec};
 
 /// The operator detects within this time that the API server has lost the recent past.
 const RECOVERY: Duration = Duration::from_mins(3);
@@ -122,8 +122,10 @@ fn restored_from_backup() {
     let kube = start();
     let namespace = TestNamespace::on(&kube, "api-restored");
     namespace.store_certificate(&shared().broker, "publisher");
+    namespace.apply(&with_spec(&message("before", "api-restored.before", ""), "suspend: true"));
     kube.back_up().expect("a backup");
     let operator = Operator::start(&namespace, &[]);
+    namespace.patch("before", r#"{"spec": {"suspend": false}}"#);
     // Every write moves the version further from that of the backup.
     namespace.apply(&numbered(200, "lost-", |_| "api-restored.lost".to_owned()));
     namespace.wait_for_all_sent();
@@ -131,6 +133,9 @@ fn restored_from_backup() {
     namespace.apply(&message("after", "api-restored.after", ""));
     let sent = || namespace.get("after")["status"]["reason"] == "Sent";
     operator.wait_until(RECOVERY, "the message is sent", sent);
+    let before = namespace.wait_for_reason("before", "Suspended");
+    assert_eq!(before["status"], false, "it is suspended again, whatever was known of it");
+    assert_eq!(namespace.messages().len(), 2);
 }
 
 /// Gives the user `operator` the operator's permissions in the ledger's namespace.
