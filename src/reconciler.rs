@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::bounds::MAX_EXPLAINED_BYTES;
+use fedora_message::bounds::MAX_SIZE_WITHOUT_PROOF;
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
@@ -125,6 +126,9 @@ impl Reconciler {
                 return Ok(Attempt { outcome, routing_key: Some(message.routing_key), ..failed });
             }
         };
+        if let Some(no_room) = self.ensure_room(job, object, &message.routing_key).await? {
+            return Ok(Attempt { routing_key: Some(message.routing_key), ..no_room.into() });
+        }
         let request = DeliveryRequest {
             object,
             message: &message,
@@ -155,6 +159,26 @@ impl Reconciler {
             return Ok(Cow::Borrowed(&job.message));
         }
         self.refetcher.read(&job.message).await.map(Cow::Owned).map_err(NotTried::RetryAt)
+    }
+
+    /// Proves that a large message has room for its status: writes one, if it has none. Otherwise it
+    /// could be sent, but its status could never say so. Returns the outcome if there is no room.
+    async fn ensure_room(
+        &self,
+        job: &Job,
+        object: &FedoraMessage,
+        routing_key: &str,
+    ) -> Result<Option<Outcome>, NotTried> {
+        if object.size() <= MAX_SIZE_WITHOUT_PROOF || job.last_reported.is_some() {
+            return Ok(None);
+        }
+        let facts = Facts { routing_key: Some(routing_key), attempts: job.state.attempts, ..Facts::default() };
+        let state = job.state.next(&job.message, &Outcome::sending(), &facts, Utc::now());
+        match self.write(job, &state).await {
+            Written::Done => Ok(None),
+            Written::TooLarge => Ok(Some(Outcome::too_large_for_status())),
+            Written::Gone | Written::Changed | Written::Failed => Err(NotTried::RetryAt(soon())),
+        }
     }
 
     /// Reads the credentials from the Secrets that the message names.
@@ -241,8 +265,12 @@ impl Reconciler {
 
     /// Writes the status, and reports what people should notice.
     async fn record(&self, job: &Job, state: MessageState, due: Option<Instant>) -> Next {
-        let written = self.statuses.write(&job.message, &state.to_status(job.message.uid())).await;
-        self.metrics.count_status_write(written);
+        let mut written = self.write(job, &state).await;
+        if written == Written::TooLarge
+            && let Some(shortened) = state.shortened()
+        {
+            written = self.write(job, &shortened).await;
+        }
         let write = match written {
             Written::Done => {
                 self.events.report(&job.message, job.last_reported, &state);
@@ -252,8 +280,19 @@ impl Reconciler {
             }
             Written::Gone => Write::Done,
             Written::Changed | Written::Failed => Write::RetryAt(soon()),
+            Written::TooLarge => {
+                // The Event says what the status can't.
+                self.events.report(&job.message, job.last_reported, &state);
+                Write::Impossible
+            }
         };
         Next::Settled { state, write, due }
+    }
+
+    async fn write(&self, job: &Job, state: &MessageState) -> Written {
+        let written = self.statuses.write(&job.message, &state.to_status(job.message.uid())).await;
+        self.metrics.count_status_write(written);
+        written
     }
 
     /// Deletes the Pod of a sent message, once its status says that it was sent.

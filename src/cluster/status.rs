@@ -45,6 +45,9 @@ pub enum Written {
     Changed,
     /// The write failed, and has to be repeated.
     Failed,
+    /// The object would be too large with the status, so that no write can succeed.
+    #[strum(to_string = "too_large")]
+    TooLarge,
 }
 
 impl Written {
@@ -145,6 +148,15 @@ impl StatusWriter {
                 debug!(uid = message.uid(), "the object has changed, or is gone");
                 Written::Changed
             }
+            Ok(Err(Error::Api(status))) if is_too_large(&status) => {
+                warn!(
+                    error = status.message,
+                    namespace = message.namespace(),
+                    name = message.name(),
+                    "the status can't be written, because the object would be too large"
+                );
+                Written::TooLarge
+            }
             Ok(Err(Error::Api(status))) => {
                 // With its name, such as "403 Forbidden".
                 let code =
@@ -183,6 +195,13 @@ fn observe(status: &mut FedoraMessageStatus, generation: i64) {
 fn is_other_object(status: &Status) -> bool {
     let without_causes = status.details.as_ref().is_none_or(|details| details.causes.is_empty());
     status.code == 409 || status.code == 422 && without_causes
+}
+
+/// Returns true if etcd or the API server refuses the object for its size. The API server passes
+/// etcd's errors on as internal errors.
+fn is_too_large(status: &Status) -> bool {
+    let says = |text| status.message.contains(text);
+    status.code == 413 || status.code == 500 && (says("request is too large") || says("message larger than max"))
 }
 
 fn failed(message: &FedoraMessage, error: &str) -> Written {
@@ -228,4 +247,32 @@ fn request(
         format!("/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status?fieldManager={FIELD_MANAGER}");
     let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, content);
     Ok(request.header(ACCEPT, METADATA_ONLY).body(serde_json::to_vec(body)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use fedora_message::fixture::{example, message};
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::fake_api::{Reply, client};
+
+    #[tokio::test]
+    async fn tells_refusals_for_size_from_failures() {
+        for (code, text, written) in [
+            (500, "etcdserver: request is too large", Written::TooLarge),
+            (
+                500,
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max",
+                Written::TooLarge,
+            ),
+            (413, "Request entity too large: limit is 3145728", Written::TooLarge),
+            (500, "etcdserver: mvcc: database space exceeded", Written::Failed),
+            (429, "too many requests", Written::Failed),
+        ] {
+            let refusal = Reply::Refusal(json!({"code": code, "reason": "Refused", "message": text}));
+            let writer = StatusWriter::new(client([refusal]).0, 1);
+            assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, written, "{text}");
+        }
+    }
 }

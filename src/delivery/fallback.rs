@@ -46,6 +46,7 @@ fn may_help(reason: Reason) -> bool {
     match reason {
         Reason::BrokerUnreachable | Reason::TlsFailed | Reason::AuthenticationFailed | Reason::ConfirmTimeout => true,
         Reason::Suspended
+        | Reason::Sending
         | Reason::Sent
         | Reason::InvalidMessage
         | Reason::Misconfigured

@@ -93,3 +93,8 @@ pub const MAX_KNOWN_CERTIFICATES_PER_NAMESPACE: usize = 100;
 
 /// The number of such certificates in all: more than any cluster uses in a day.
 pub const MAX_KNOWN_CERTIFICATES: usize = 1000;
+/// A message whose spec and last applied configuration take more bytes than this has a status before
+/// it is sent, as proof that the API server can store one. etcd stores 1.5 MiB. Managed fields can
+/// take three times the size of the spec, and annotations 256 KiB. Messages are rarely larger than
+/// 10 KiB.
+pub const MAX_SIZE_WITHOUT_PROOF: usize = 256 * 1024;

@@ -136,7 +136,8 @@ impl MessageState {
     /// message is not sent, and that is not what the user asked for.
     #[must_use]
     pub fn is_warning(&self, before: Option<Reason>) -> bool {
-        self.reason != before && self.reason.is_some_and(|reason| !matches!(reason, Reason::Sent | Reason::Suspended))
+        self.reason != before
+            && self.reason.is_some_and(|reason| !matches!(reason, Reason::Sending | Reason::Sent | Reason::Suspended))
     }
 
     /// Returns when the message was resumed, if it had been suspended. A suspended message is
@@ -192,6 +193,13 @@ impl MessageState {
         }
     }
 
+    /// Returns this state with the shortest text, if the message was sent.
+    #[must_use]
+    pub fn shortened(&self) -> Option<Self> {
+        let shortened = Self { message: Outcome::sent(true).message.into(), ..self.clone() };
+        self.is_sent().then_some(shortened)
+    }
+
     /// Renders the status of the message with this `uid`.
     #[must_use]
     pub fn to_status(&self, uid: &str) -> FedoraMessageStatus {
@@ -237,10 +245,11 @@ impl MessageState {
     fn what_follows(&self, reason: Reason) -> String {
         match self.resolve(reason.then()) {
             Then::Done => String::new(),
-            // The spec can't be changed, so another attempt would find the same.
-            Then::Stop if reason == Reason::InvalidMessage => {
-                "Given up: delete it, and create a corrected FedoraMessage".to_owned()
-            }
+            Then::Backoff if reason == Reason::Sending => "Waits for the broker's answer".to_owned(),
+            // The spec can't be changed. But the schema or the CLI that refused it may be corrected.
+            Then::Stop if reason == Reason::InvalidMessage => format!(
+                "Given up: delete it, and create a corrected FedoraMessage; if it was refused by mistake, set the annotation {RETRY_ANNOTATION} to a new value to try it once more"
+            ),
             Then::Stop => format!("Given up; to try once more, set the annotation {RETRY_ANNOTATION} to a new value"),
             Then::Backoff | Then::BackoffThenStop => {
                 let next = match self.next_attempt {

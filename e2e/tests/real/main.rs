@@ -16,6 +16,7 @@ mod end_to_end;
 mod events;
 mod fidelity;
 mod from_python;
+mod large;
 mod late;
 mod manifests;
 mod metrics;

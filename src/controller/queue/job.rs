@@ -72,4 +72,6 @@ pub enum Write {
     Queued,
     /// It failed, and is made again at this time.
     RetryAt(Instant),
+    /// The object has no room for the status.
+    Impossible,
 }

@@ -291,20 +291,20 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&uid) else { return };
         entry.state = state;
         entry.due = entry_due;
-        entry.unwritten = write != Write::Done;
-        if !entry.unwritten {
+        entry.unwritten = matches!(write, Write::Queued | Write::RetryAt(_));
+        if write == Write::Done {
             entry.last_reported = entry.state.reason;
         }
         let again = entry.progress == Progress::InFlight { again: true };
         let due = match write {
             Write::RetryAt(at) => Some(entry.due.map_or(at, |due| due.min(at))),
-            Write::Done | Write::Queued => entry.due,
+            Write::Done | Write::Queued | Write::Impossible => entry.due,
         };
         entry.progress = Progress::Waiting { due };
         match (again, write) {
             (true, _) => self.make_ready(&uid),
             (false, Write::Queued) => self.enqueue(&uid, QueueKey::Statuses),
-            (false, Write::Done | Write::RetryAt(_)) => self.due.extend(due.map(|due| (due, uid))),
+            (false, Write::Done | Write::RetryAt(_) | Write::Impossible) => self.due.extend(due.map(|due| (due, uid))),
         }
     }
 

@@ -125,6 +125,24 @@ fn failed_status_write_is_repeated() {
     assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
 }
 
+/// The object has no room for its status. The status is not written again, and the message is not
+/// sent again, also before an operator ends.
+#[test]
+fn impossible_status_write_is_not_repeated() {
+    let mut queue = leading(8);
+    for (name, reason) in [("sent", Reason::Sent), ("refused", Reason::InvalidMessage)] {
+        observe(&mut queue, &named(name));
+        let job = take(&mut queue, now()).expect("a job");
+        finish(&mut queue, &job, reason, Write::Impossible, None);
+        assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
+        assert!(queue.is_at_rest());
+    }
+    let annotations = json!({"apps.fedoraproject.org/retry": "1"});
+    observe(&mut queue, &set(named("refused"), "/metadata/annotations", annotations));
+    let job = take(&mut queue, now()).expect("a retry");
+    assert_eq!(job.last_reported, None, "its object says nothing");
+}
+
 #[test]
 fn deletion_cancels_job() {
     let mut queue = leading(8);

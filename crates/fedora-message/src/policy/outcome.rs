@@ -14,6 +14,8 @@ use crate::message::trace_context::Trace;
 pub enum Reason {
     /// `spec.suspend` holds the message back.
     Suspended,
+    /// The message is large, and about to be sent. Its status proves that there is room for one.
+    Sending,
     /// The broker confirmed the message.
     Sent,
     /// The resource can't be sent as it is.
@@ -103,7 +105,8 @@ impl Reason {
             Self::Sent => Then::Done,
             Self::Suspended => Then::AwaitResume,
             Self::SecretNotFound | Self::SecretInvalid | Self::CertificateExpired => Then::AwaitSecret,
-            Self::BrokerUnreachable
+            Self::Sending
+            | Self::BrokerUnreachable
             | Self::TlsFailed
             | Self::AuthenticationFailed
             | Self::VhostRefused
@@ -173,6 +176,25 @@ impl Outcome {
     #[must_use]
     pub fn with_warning(self, warning: &str) -> Self {
         Self { message: format!("{}. {warning}", self.message), ..self }
+    }
+
+    /// Returns the outcome of a message without room for its status, which would never say that it
+    /// was sent.
+    #[must_use]
+    pub fn too_large_for_status() -> Self {
+        Self {
+            reason: Reason::InvalidMessage,
+            message: "the API server can't store the object together with a status, because it is too large: create a FedoraMessage with a smaller body or less metadata, or send a reference to the data instead".to_owned(),
+        }
+    }
+
+    /// Returns the state of a large message before its first attempt. The text is longer than that of
+    /// [`Outcome::sent`] with `true`.
+    #[must_use]
+    pub fn sending() -> Self {
+        let message =
+            "Not sent yet: this status proves that the API server can store one, because the message is large";
+        Self { reason: Reason::Sending, message: message.to_owned() }
     }
 
     /// Returns the outcome of a message whose `spec.suspend` is true.

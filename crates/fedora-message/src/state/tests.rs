@@ -116,13 +116,18 @@ fn conditions_for_kstatus() {
         let status = state.to_status(UID);
         let (reconciling, stalled) = match reason.then() {
             Then::Done => (None, None),
-            Then::Stop if reason == Reason::InvalidMessage => {
-                (None, Some("Given up: delete it, and create a corrected FedoraMessage"))
-            }
+            Then::Stop if reason == Reason::InvalidMessage => (
+                None,
+                Some(
+                    "Given up: delete it, and create a corrected FedoraMessage; if it was refused by mistake, set \
+                     the annotation apps.fedoraproject.org/retry to a new value to try it once more",
+                ),
+            ),
             Then::Stop => (
                 None,
                 Some("Given up; to try once more, set the annotation apps.fedoraproject.org/retry to a new value"),
             ),
+            Then::Backoff if reason == Reason::Sending => (Some("Waits for the broker's answer"), None),
             Then::Backoff => (Some("The next attempt is made once the broker is back"), None),
             Then::BackoffThenStop => (
                 Some(
@@ -164,6 +169,21 @@ fn transition_times() {
         assert_eq!(transition(&status, RECONCILING), reconciling.map(second), "{reason}");
         assert_eq!(transition(&status, STALLED), stalled.map(second), "{reason}");
     }
+}
+
+/// So a large message that has the status "Sending" has room for "Sent".
+#[test]
+fn sending_needs_more_room_than_sent() {
+    let now = at("2019-07-30T19:12:23Z");
+    let size = |state: &MessageState| serde_json::to_vec(&state.to_status(UID)).unwrap().len();
+    let sending =
+        MessageState::default().next(&message(&example()), &Outcome::sending(), &Facts { mode: None, ..FACTS }, now);
+    let warned = Outcome::sent(false).with_warning(&"!".repeat(2_000));
+    let sent = MessageState::default().next(&message(&example()), &warned, &FACTS, now);
+    let shortened = sent.shortened().expect("it was sent");
+    assert!(size(&shortened) + 200 < size(&sending), "{} {}", size(&shortened), size(&sending));
+    assert!(shortened.is_sent() && sending.shortened().is_none());
+    assert!(!sending.is_warning(None), "nobody has to act");
 }
 
 #[test]
