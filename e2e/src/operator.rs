@@ -1,5 +1,6 @@
 //! The operator as a process, and its requests to the API server.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
@@ -53,9 +54,18 @@ impl Operator {
     /// Starts an operator with its own clock, for one namespace and the shared broker, and waits
     /// until it is ready.
     pub fn with_clock(clock: &Clock, namespace: &TestNamespace) -> Self {
+        Self::with_environment(clock.environment(), namespace)
+    }
+
+    /// Starts an operator with these environment variables, for one namespace and the shared broker,
+    /// and waits until it is ready.
+    pub fn with_environment<V: AsRef<OsStr>>(
+        variables: impl IntoIterator<Item = (&'static str, V)>,
+        namespace: &TestNamespace,
+    ) -> Self {
         let arguments = ["--watch-namespaces", &namespace.name];
         let mut command = command(&namespace.kube.kubeconfig(), &shared().broker.url(), &arguments, DEBUG);
-        command.envs(clock.environment());
+        command.envs(variables);
         let operator = Self::spawn(command);
         operator.wait_ready();
         operator

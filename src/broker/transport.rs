@@ -18,10 +18,11 @@ use async_compat::{Compat, CompatExt};
 use async_rs::traits::{Executor, Reactor, RuntimeKit};
 use async_rs::util::Task;
 use async_rs::{Runtime, Tokio};
-use futures::{AsyncRead, AsyncWrite, Stream};
+use futures::stream::FuturesUnordered;
+use futures::{AsyncRead, AsyncWrite, Stream, StreamExt};
 use tokio::io::{AsyncRead as _, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant as Deadline, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -32,6 +33,12 @@ use super::fence::Fence;
 
 /// The time limit for the TCP handshake, and for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An address that has not answered for this time competes with the next one. RFC 8305 recommends
+/// this value.
+const HEAD_START: Duration = Duration::from_millis(250);
+/// The maximum number of addresses of a name that are tried. A cluster of brokers has three to
+/// seven nodes.
+const MAX_ADDRESSES: usize = 10;
 
 /// An open TLS connection, before any AMQP.
 pub struct Transport {
@@ -83,9 +90,7 @@ impl Transport {
         fence.pass().map_err(tcp)?;
         let tls_failed = |error| TransportError::Tls(Arc::new(error));
         let name = ServerName::try_from(address.host.clone()).map_err(|error| tls_failed(io::Error::other(error)))?;
-        let connect = TcpStream::connect((address.host.as_str(), address.port));
-        let stream =
-            timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| tcp(timed_out("no answer")))?.map_err(tcp)?;
+        let stream = connect(address).await.map_err(tcp)?;
         stream.set_nodelay(true).map_err(tcp)?;
         let (stream, shutdown_handle) = with_shutdown_handle(stream).map_err(tcp)?;
         let handshake = TlsConnector::from(tls).connect(name, stream);
@@ -165,6 +170,56 @@ impl tokio::io::AsyncWrite for TlsSocket {
     }
 }
 
+/// Connects to the first address of the broker that accepts a connection.
+async fn connect(broker: &BrokerAddress) -> io::Result<TcpStream> {
+    let deadline = Deadline::now() + HANDSHAKE_TIMEOUT;
+    let lookup = timeout_at(deadline, lookup_host((broker.host.as_str(), broker.port)));
+    let addresses = lookup.await.map_err(|_| timed_out("no answer to the lookup of its name"))??;
+    connect_to_first(alternate(addresses).take(MAX_ADDRESSES), deadline).await
+}
+
+/// Lets IPv6 and IPv4 addresses alternate, because often all addresses of a family fail. Each family
+/// keeps its order.
+fn alternate(addresses: impl Iterator<Item = SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+    let mut counts = [0, 0];
+    let mut ranked: Vec<(usize, SocketAddr)> = addresses
+        .map(|address| {
+            let count = &mut counts[usize::from(address.is_ipv6())];
+            *count += 1;
+            (*count, address)
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, address)| address)
+}
+
+/// Connects to one address after the other, and keeps the first connection ("happy eyeballs", RFC
+/// 8305). The next address is tried when the last one fails, or does not answer for [`HEAD_START`].
+async fn connect_to_first(
+    mut addresses: impl Iterator<Item = SocketAddr>,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    let (mut attempts, mut errors) = (FuturesUnordered::new(), Vec::new());
+    loop {
+        attempts.extend(addresses.next().map(|address| connect_to(address, deadline)));
+        match timeout(HEAD_START, attempts.next()).await {
+            Ok(Some(Ok(stream))) => return Ok(stream),
+            Ok(Some(Err(error))) => errors.push(error),
+            Ok(None) if errors.is_empty() => return Err(io::Error::other("its name has no address")),
+            Ok(None) => return Err(io::Error::other(errors.join("; "))),
+            // The next address competes.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Connects to one address. The error names it.
+async fn connect_to(address: SocketAddr, deadline: Deadline) -> Result<TcpStream, String> {
+    let connected = timeout_at(deadline, TcpStream::connect(address)).await;
+    let connected = connected.unwrap_or_else(|_| Err(timed_out("no answer")));
+    connected.map_err(|error| format!("{}: {error}", address.ip()))
+}
+
 fn timed_out(detail: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{detail} for {} s", HANDSHAKE_TIMEOUT.as_secs()))
 }
@@ -228,5 +283,18 @@ impl Reactor for TlsTokio {
     /// Never called, because lapin receives an open connection. This one would have no credentials.
     fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         ready(Err(io::Error::from(io::ErrorKind::Unsupported)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_alternate() {
+        let addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::1"];
+        let parsed = addresses.map(|address| SocketAddr::new(address.parse().expect("an address"), 5671));
+        let order: Vec<String> = alternate(parsed.into_iter()).map(|address| address.ip().to_string()).collect();
+        assert_eq!(order, ["10.0.0.1", "2001:db8::1", "10.0.0.2", "10.0.0.3"]);
     }
 }

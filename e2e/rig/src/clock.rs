@@ -7,19 +7,19 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     path::PathBuf,
-    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::{command::output, guard::Guard};
+use crate::{guard::Guard, preload};
 
 const LIBRARY: &str = include_str!("clock.c");
 
 /// A clock for processes that are started with [`Clock::environment`].
 #[derive(Debug)]
 pub struct Clock {
+    library: PathBuf,
     /// Owns the folder.
     guard: Guard,
 }
@@ -27,12 +27,8 @@ pub struct Clock {
 impl Clock {
     /// Creates a clock with the correct time.
     pub fn new() -> Result<Self> {
-        let clock = Self { guard: Guard::new("clock")? };
-        let source = clock.path("clock.c");
-        fs::write(&source, LIBRARY)?;
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(clock.path("clock.so")).arg(&source);
-        output(&mut compiler).context("the clock needs gcc: apt-get install gcc libc6-dev")?;
+        let guard = Guard::new("clock")?;
+        let clock = Self { library: preload::compile(LIBRARY, guard.scratch())?, guard };
         fs::write(clock.path("ahead"), 0_i64.to_ne_bytes())?;
         Ok(clock)
     }
@@ -40,7 +36,7 @@ impl Clock {
     /// Returns the environment variables that make a process use this clock.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
-        [("LD_PRELOAD", self.path("clock.so")), ("RIG_CLOCK", self.path("ahead"))]
+        [(preload::VARIABLE, self.library.clone()), ("RIG_CLOCK", self.path("ahead"))]
     }
 
     /// Sets the clock forward, relative to the correct time.

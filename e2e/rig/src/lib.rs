@@ -12,6 +12,7 @@
 //! | [`proxy`], [`tls_server`] | a network that fails, and a server that behaves as no broker does |
 //! | [`cores`] | CPU cores for each process |
 //! | [`clock`] | a system clock that a test can set for one process |
+//! | [`resolver`] | a name with several addresses, for one process |
 //! | [`guard`] | ends all child processes with their owner |
 //! | [`cache`], [`port`], [`wait`] | shared helpers |
 //!
@@ -35,9 +36,11 @@ pub mod network;
 pub mod node;
 pub mod pki;
 pub mod port;
+mod preload;
 pub mod proxy;
 pub mod publisher;
 pub mod python;
+pub mod resolver;
 pub mod schemas;
 mod testdata;
 pub mod tls_server;
@@ -53,6 +56,7 @@ pub use node::Cluster;
 pub use pki::{ClientCert, Pki};
 pub use proxy::Proxy;
 pub use publisher::Publisher;
+pub use resolver::Resolver;
 pub use testdata::testdata;
 pub use tls_server::TlsServer;
 pub use wait::{wait_for, wait_until};

@@ -1,6 +1,7 @@
 //! The network between operator and broker fails, Secrets change, and brokers are hostile. The
 //! operator keeps its promises.
 
+mod addresses;
 mod amqp;
 mod api_connection;
 mod connections;
@@ -8,6 +9,5 @@ mod credentials;
 mod hostile;
 mod leaks;
 mod ledger;
-
 mod process;
 mod refusals;
