@@ -8,22 +8,24 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::future::{join_all, try_join_all};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event, ExchangeKind};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::credentials::Credentials;
-use super::errors::{BrokerError, ErrorContext, reply};
+use super::errors::{BrokerError, ErrorContext, is_refused_channel, reply};
 use super::fence::Fence;
 use super::login::handshake;
 use super::transport::{ShutdownHandle, Transport};
@@ -40,7 +42,9 @@ const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of channels on one connection. More do not publish faster
 /// (docs/performance.md).
-const MAX_CHANNELS: u16 = 64;
+pub const MAX_CHANNELS: u16 = 64;
+/// New channels wait for this time at most until no message is in flight.
+const QUIET_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The maximum number of channels that one connection opens in its lifetime, also if the broker
 /// sets no limit. lapin keeps some memory for each closed channel, which must not grow forever.
@@ -63,7 +67,7 @@ pub enum Published {
     Confirmed(Confirmed),
     /// The message was not sent, because it is cancelled.
     Cancelled,
-    /// The message was not sent because the connection has no channel left. Use a new connection.
+    /// The message was not sent because the connection has no channel for it. Use a new connection.
     Exhausted,
 }
 
@@ -75,27 +79,42 @@ pub struct BrokerConnection {
     connection: Connection,
     shutdown_handle: ShutdownHandle,
     context: ErrorContext,
-    idle: Mutex<Vec<Channel>>,
+    idle: Mutex<Vec<OpenChannel>>,
+    /// Counts the open channels: each holds a reference.
+    open: Arc<()>,
     /// The number of channels that this connection can still open.
-    channels_left: Mutex<u16>,
+    channels_left: Mutex<usize>,
+    /// The number of channels that the broker allowed, once it has refused another one.
+    channel_limit: OnceLock<u16>,
+    /// Held for reading by each message in flight. A broker that refuses a channel closes the
+    /// connection. Confirms would be lost, so channels are opened while no message is in flight.
+    in_flight: RwLock<()>,
     /// The maximum number of channels at a time.
     max_channels: u16,
     permits: Semaphore,
     /// Messages that were in flight when the broker blocked the connection. The broker has them, or
     /// gets them when it reads again, so they must not be published a second time.
-    unconfirmed: Mutex<HashMap<Uuid, (Channel, PendingConfirm)>>,
+    unconfirmed: Mutex<HashMap<Uuid, (OpenChannel, PendingConfirm)>>,
     blocked: watch::Receiver<Option<String>>,
     events: AbortHandle,
 }
 
+/// A channel, which counts as open until it is dropped.
+struct OpenChannel {
+    channel: Channel,
+    _counted: Arc<()>,
+}
+
 impl BrokerConnection {
-    /// Connects, logs in and opens the virtual host.
+    /// Connects, logs in, and opens the virtual host and a first channel. It never has more than
+    /// `max_channels` of them.
     ///
     /// The connection calls `on_unblocked` whenever the broker accepts messages again after an
     /// alarm.
     pub async fn open(
         address: &BrokerAddress,
         credentials: &Credentials,
+        max_channels: u16,
         fence: Fence,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
@@ -103,7 +122,16 @@ impl BrokerConnection {
         let transport = Transport::open(address, credentials.tls.clone(), fence)
             .await
             .map_err(|error| context.transport(&error))?;
-        Self::log_in(context, transport, on_unblocked).await
+        let mut connection = Self::log_in(context, transport, on_unblocked).await?;
+        connection.max_channels = connection.max_channels.min(max_channels);
+        connection.permits = Semaphore::new(connection.max_channels.into());
+        // A connection without any channel is no use. If the broker blocks it, that is for the
+        // message to say.
+        if let Ok(Err(error)) = connection.unless_blocked(connection.open_channels(1)).await {
+            connection.shutdown_handle.shut_down();
+            return Err(error);
+        }
+        Ok(connection)
     }
 
     /// Does the second half of [`open`](Self::open): logs in over an open transport.
@@ -112,19 +140,20 @@ impl BrokerConnection {
         transport: Transport,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
+        let greeting = transport.greeting.clone();
         let (stream, shutdown_handle) = transport.into_parts();
-        let connection = match timeout(OPEN_TIMEOUT, handshake(&context.broker, stream)).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                shutdown_handle.shut_down();
-                return Err(context.login(&error));
-            }
-            Err(_) => {
-                shutdown_handle.shut_down();
+        let opened = timeout(OPEN_TIMEOUT, handshake(&context.broker, stream)).await.map_or_else(
+            |_| {
                 let detail = format!("it does not answer in AMQP for {} s", OPEN_TIMEOUT.as_secs());
-                return Err(BrokerError::Unreachable { broker: context.broker.to_string(), detail });
-            }
-        };
+                Err(BrokerError::Unreachable { broker: context.broker.to_string(), detail })
+            },
+            |opened| opened.map_err(|error| context.login(&error)),
+        );
+        let connection = opened.map_err(|error| {
+            shutdown_handle.shut_down();
+            // Such a broker closes the connection without a word.
+            greeting.without_external().map_or(error, |offered| context.without_external(offered))
+        })?;
         let (sender, blocked) = watch::channel(None);
         let events = tokio::spawn(forward_alarms(connection.events_listener(), sender, on_unblocked)).abort_handle();
         let channels_left = match connection.configuration().channel_max() {
@@ -137,7 +166,10 @@ impl BrokerConnection {
             shutdown_handle,
             context,
             idle: Mutex::default(),
-            channels_left: Mutex::new(channels_left),
+            open: Arc::default(),
+            channels_left: Mutex::new(channels_left.into()),
+            channel_limit: OnceLock::new(),
+            in_flight: RwLock::default(),
             max_channels,
             permits: Semaphore::new(max_channels.into()),
             unconfirmed: Mutex::default(),
@@ -155,7 +187,14 @@ impl BrokerConnection {
     /// Returns true if it can open a channel, or if the message is already in flight on it.
     #[must_use]
     pub fn serves(&self, message_id: &Uuid) -> bool {
-        self.is_open() && (*self.channels_left.lock() > 0 || self.unconfirmed.lock().contains_key(message_id))
+        let has_channels = || self.channel_limit().is_none() && *self.channels_left.lock() > 0;
+        self.is_open() && (has_channels() || self.unconfirmed.lock().contains_key(message_id))
+    }
+
+    /// Returns the number of channels that the broker allows, if it has refused another one.
+    #[must_use]
+    pub fn channel_limit(&self) -> Option<u16> {
+        self.channel_limit.get().copied()
     }
 
     /// Publishes a message and awaits the broker's confirm for at most `confirm_timeout`.
@@ -178,18 +217,19 @@ impl BrokerConnection {
             self.check_not_blocked()?;
         }
         self.check_frame_size(envelope)?;
-        let (channel, mut answer) = if let Some(waiting) = waiting {
-            waiting
+        let (_in_flight, channel, mut answer) = if let Some((channel, answer)) = waiting {
+            (self.in_flight.read().await, channel, answer)
         } else {
-            let channel = self.unless_blocked(self.channel(envelope)).await;
-            match channel.map_err(|detail| self.blocked(&detail))?? {
-                Some(channel) if is_cancelled() => {
-                    self.idle.lock().push(channel);
-                    return Ok(Published::Cancelled);
-                }
-                Some(channel) => (channel.clone(), publish_on(channel, envelope)),
-                None => return Ok(Published::Exhausted),
+            let channel = self.unless_blocked(self.channel()).await;
+            let Some((in_flight, channel)) = channel.map_err(|detail| self.blocked(&detail))?? else {
+                return Ok(Published::Exhausted);
+            };
+            if is_cancelled() {
+                self.idle.lock().push(channel);
+                return Ok(Published::Cancelled);
             }
+            let answer = publish_on(channel.channel.clone(), envelope);
+            (in_flight, channel, answer)
         };
         let confirmation = match timeout(confirm_timeout, self.unless_blocked(&mut answer)).await {
             Ok(Ok(confirmation)) => confirmation,
@@ -204,7 +244,7 @@ impl BrokerConnection {
                 return Err(BrokerError::ConfirmTimeout { broker, seconds });
             }
         };
-        if channel.status().connected() {
+        if channel.channel.status().connected() {
             self.idle.lock().push(channel);
         }
         let (confirmation, handed_over) = confirmation.map_err(|error| self.failed(&error, envelope))?;
@@ -216,11 +256,10 @@ impl BrokerConnection {
         self.interpret(&confirmation).map(|routed| Published::Confirmed(Confirmed { routed, took }))
     }
 
-    /// Returns the number of channels that are open or opening.
+    /// Returns the number of open channels.
     #[must_use]
     pub fn channels(&self) -> usize {
-        let in_use = usize::from(self.max_channels).saturating_sub(self.permits.available_permits());
-        in_use + self.idle.lock().len()
+        Arc::strong_count(&self.open) - 1
     }
 
     /// Returns true if the broker blocks the connection because of a memory or disk alarm.
@@ -233,13 +272,11 @@ impl BrokerConnection {
     pub async fn find_exchange(&self, exchange: &str) -> Result<(), BrokerError> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let found = async {
-            let channel = self.connection.create_channel().await?;
-            channel.exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default()).await
+            let channel = self.connection.create_channel().await.map_err(|error| self.context.channel(&error))?;
+            let found = channel.exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default());
+            found.await.map_err(|error| self.context.publish(&error, exchange, 0))
         };
-        match timeout(CHANNEL_TIMEOUT, found).await {
-            Ok(found) => found.map_err(|error| self.context.publish(&error, exchange, 0)),
-            Err(_) => Err(self.no_channel()),
-        }
+        timeout(CHANNEL_TIMEOUT, found).await.unwrap_or_else(|_| Err(self.no_channel()))
     }
 
     /// Closes the connection cleanly. Messages in flight lose their confirms.
@@ -291,37 +328,85 @@ impl BrokerConnection {
         BrokerError::Lost { broker: self.context.broker.to_string(), detail }
     }
 
-    /// Returns a channel for one message: an idle one, or a new one. Returns `None` if the
-    /// connection cannot open another.
-    async fn channel(&self, envelope: &Envelope<'_>) -> Result<Option<Channel>, BrokerError> {
+    /// Returns a channel for one message, and a guard to hold while the message is in flight. Returns
+    /// `None` if the connection has no channel for it.
+    async fn channel(&self) -> Result<Option<(RwLockReadGuard<'_, ()>, OpenChannel)>, BrokerError> {
         loop {
-            let Some(channel) = self.idle.lock().pop() else { break };
-            if channel.status().connected() {
-                return Ok(Some(channel));
+            let in_flight = self.in_flight.read().await;
+            if let Some(channel) = self.idle_channel() {
+                return Ok(Some((in_flight, channel)));
+            }
+            drop(in_flight);
+            if !self.add_channels().await? {
+                return Ok(None);
             }
         }
-        if !self.reserve_channel() {
-            return Ok(None);
-        }
-        let opened = async {
-            let channel = self.connection.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok(channel)
-        };
-        let Ok(opened) = timeout(CHANNEL_TIMEOUT, opened).await else {
-            // The connection opens no other channel either. Messages in flight still await
-            // confirms.
-            *self.channels_left.lock() = 0;
-            return Err(self.no_channel());
-        };
-        opened.map(Some).map_err(|error| self.failed(&error, envelope))
     }
 
-    fn reserve_channel(&self) -> bool {
+    fn idle_channel(&self) -> Option<OpenChannel> {
+        let mut idle = self.idle.lock();
+        std::iter::from_fn(|| idle.pop()).find(|open| open.channel.status().connected())
+    }
+
+    /// Opens channels for the messages that wait for one. Returns false if the connection cannot open
+    /// any.
+    async fn add_channels(&self) -> Result<bool, BrokerError> {
+        let quiet = timeout(QUIET_TIMEOUT, self.in_flight.write()).await;
+        let missing = if quiet.is_ok() {
+            // All open channels are idle, and all messages with a permit wait for one.
+            let messages = usize::from(self.max_channels).saturating_sub(self.permits.available_permits());
+            messages.saturating_sub(self.idle.lock().len())
+        } else {
+            // A confirm takes long. It must not delay other messages.
+            1
+        };
+        if missing == 0 { Ok(true) } else { self.open_channels(missing).await }
+    }
+
+    /// Opens up to `count` channels. Returns false if the connection cannot open any.
+    async fn open_channels(&self, count: usize) -> Result<bool, BrokerError> {
+        let count = self.reserve_channels(count);
+        if count == 0 || self.channel_limit().is_some() {
+            return Ok(false);
+        }
+        match timeout(CHANNEL_TIMEOUT, self.create_channels(count)).await {
+            Ok(Ok(channels)) => {
+                self.idle.lock().extend(channels);
+                Ok(true)
+            }
+            Ok(Err(_)) if self.channel_limit().is_some_and(|limit| limit > 0) => Ok(false),
+            Ok(Err(error)) => Err(self.context.channel(&error)),
+            Err(_) => {
+                // The connection opens no other channel either. Messages in flight still await
+                // confirms.
+                *self.channels_left.lock() = 0;
+                Err(self.no_channel())
+            }
+        }
+    }
+
+    async fn create_channels(&self, count: usize) -> lapin::Result<Vec<OpenChannel>> {
+        let created = join_all((0..count).map(|_| self.connection.create_channel())).await;
+        let counted = |channel| OpenChannel { channel, _counted: self.open.clone() };
+        let created: Vec<_> = created.into_iter().map(|channel| channel.map(counted)).collect();
+        let mut errors = created.iter().filter_map(|channel| channel.as_ref().err());
+        if let Some(error) = errors.find(|error| is_refused_channel(error)) {
+            let limit = u16::try_from(self.channels()).unwrap_or(MAX_CHANNELS);
+            info!(broker = %self.context.broker, user = self.context.user, limit, "the broker allows no more channels: {error}");
+            self.channel_limit.get_or_init(|| limit);
+            return Err(error.clone());
+        }
+        let channels = created.into_iter().collect::<lapin::Result<Vec<_>>>()?;
+        try_join_all(channels.iter().map(|open| open.channel.confirm_select(ConfirmSelectOptions::default()))).await?;
+        Ok(channels)
+    }
+
+    /// Returns how many of `count` channels the connection can still open in its lifetime.
+    fn reserve_channels(&self, count: usize) -> usize {
         let mut left = self.channels_left.lock();
-        let one = left.checked_sub(1);
-        *left = one.unwrap_or_default();
-        one.is_some()
+        let count = count.min(*left);
+        *left -= count;
+        count
     }
 
     /// Returns true if the confirmed message reached a queue.

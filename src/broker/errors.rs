@@ -57,6 +57,30 @@ pub enum BrokerError {
         /// The broker's reply.
         detail: String,
     },
+    /// The broker does not take the user from the client certificate.
+    #[error(
+        "the broker {broker} offers {offered}, but not EXTERNAL, to log in with a client certificate: ask the broker's administrators to enable rabbitmq_auth_mechanism_ssl, and EXTERNAL among its auth_mechanisms"
+    )]
+    NoExternal {
+        /// Host and port.
+        broker: String,
+        /// The mechanisms that the broker offers.
+        offered: String,
+    },
+    /// The user, or the virtual host, has as many connections or channels as the broker allows.
+    #[error(
+        "the broker {broker} refuses another {what} to the user {user} ({detail}): ask the broker's administrators to raise the limit, or close what else uses it"
+    )]
+    LimitReached {
+        /// Host and port.
+        broker: String,
+        /// A connection or a channel.
+        what: &'static str,
+        /// The certificate's common name.
+        user: String,
+        /// The broker's reply.
+        detail: String,
+    },
     /// The virtual host does not exist, or the user has no access to it.
     #[error("the broker {broker} refuses the virtual host {vhost} to the user {user} ({detail}): {advice}")]
     Vhost {
@@ -195,8 +219,8 @@ impl Failure for BrokerError {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::BackendFailed { .. } => Reason::BrokerUnreachable,
             Self::Tls { .. } => Reason::TlsFailed,
-            Self::Authentication { .. } => Reason::AuthenticationFailed,
-            Self::Vhost { .. } => Reason::VhostRefused,
+            Self::Authentication { .. } | Self::NoExternal { .. } => Reason::AuthenticationFailed,
+            Self::Vhost { .. } | Self::LimitReached { .. } => Reason::VhostRefused,
             Self::Blocked { .. } | Self::Unanswered { .. } => Reason::BrokerBlocked,
             Self::ConfirmTimeout { .. } => Reason::ConfirmTimeout,
             Self::Nacked { .. } => Reason::Nacked,
@@ -246,6 +270,9 @@ impl ErrorContext {
                     AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                         BrokerError::Authentication { broker, user, detail }
                     }
+                    AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if detail.contains("connection limit") => {
+                        BrokerError::LimitReached { broker, what: "connection", user, detail }
+                    }
                     AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH) => {
                         let advice = if is_backend_failure(&detail) {
                             CHECK_BACKEND
@@ -260,16 +287,31 @@ impl ErrorContext {
             // Under TLS 1.3 the broker checks the client's certificate after the handshake.
             LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
             LapinKind::IOError(error) => self.unreachable(error),
-            _ => BrokerError::Unreachable { broker, detail: printable(&error.to_string(), MAX_DETAIL) },
+            _ => BrokerError::Unreachable { broker, detail: lapin_message(error) },
         }
+    }
+
+    /// Returns the error of a broker that offers only these mechanisms to log in.
+    #[must_use]
+    pub fn without_external(&self, offered: String) -> BrokerError {
+        BrokerError::NoExternal { broker: self.broker.to_string(), offered }
+    }
+
+    /// Maps an error from opening a channel. The broker closes the whole connection for it.
+    #[must_use]
+    pub fn channel(&self, error: &Lapin) -> BrokerError {
+        let (broker, detail) = (self.broker.to_string(), lapin_message(error));
+        if is_refused_channel(error) {
+            return BrokerError::LimitReached { broker, what: "channel", user: self.user.clone(), detail };
+        }
+        BrokerError::Lost { broker, detail }
     }
 
     /// Maps an error while a message was in flight on a channel. The broker may have the message.
     #[must_use]
     pub fn publish(&self, error: &Lapin, exchange: &str, size: usize) -> BrokerError {
-        let broker = self.broker.to_string();
         let LapinKind::ProtocolError(reply) = error.kind() else {
-            return BrokerError::Lost { broker, detail: printable(&error.to_string(), MAX_DETAIL) };
+            return BrokerError::Lost { broker: self.broker.to_string(), detail: lapin_message(error) };
         };
         self.reply(reply, exchange, size)
     }
@@ -346,6 +388,13 @@ fn is_backend_failure(detail: &str) -> bool {
     detail.contains("', backend ")
 }
 
+/// Returns true if the broker refuses a new channel, because there are as many as it allows: of the
+/// user, or of the node.
+pub(super) fn is_refused_channel(error: &Lapin) -> bool {
+    let LapinKind::ProtocolError(reply) = error.kind() else { return false };
+    matches!(reply.kind(), AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED))
+}
+
 /// Makes a broker's reply safe to print in a status or on a terminal.
 pub(crate) fn reply(detail: &str) -> String {
     printable(detail, MAX_DETAIL)
@@ -355,11 +404,22 @@ fn rustls_error(error: &io::Error) -> Option<&Rustls> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Returns the error's message, except for an early end, where rustls's message links to its
-/// manual.
+/// Returns the message of an error of the AMQP client.
+fn lapin_message(error: &Lapin) -> String {
+    match error.kind() {
+        LapinKind::IOError(error) => io_message(error),
+        LapinKind::ProtocolError(broker) => reply(broker.get_message().as_str()),
+        _ => printable(&error.to_string(), MAX_DETAIL),
+    }
+}
+
+/// Returns the error's message, except for the end of the connection. An end without TLS's
+/// `close_notify` has a link to rustls's manual, and lapin calls an end with it an abort.
 fn io_message(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => {
+            "the broker closed the connection".to_owned()
+        }
         _ => printable(&error.to_string(), MAX_DETAIL),
     }
 }

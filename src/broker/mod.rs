@@ -6,6 +6,7 @@ pub mod credential_cache;
 pub mod credentials;
 pub mod errors;
 pub mod fence;
+mod greeting;
 mod login;
 mod pem_diagnostics;
 pub mod pool;

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
-use super::connection::{BrokerConnection, Confirmed, Published};
+use super::connection::{BrokerConnection, Confirmed, MAX_CHANNELS, Published};
 use super::credentials::{Credentials, Fingerprint};
 use super::errors::BrokerError;
 use super::fence::Fence;
@@ -256,14 +256,18 @@ impl Pool {
     ) -> Result<Arc<BrokerConnection>, BrokerError> {
         *entry.used.lock() = Instant::now();
         let mut state = entry.state.lock().await;
-        match &*state {
+        // The broker closes a connection with too many channels. The next one keeps to the limit.
+        // Only the one after that tests whether the limit still holds.
+        let channel_limit = match &*state {
             ConnectionState::Up(connection) if connection.serves(message_id) => return Ok(connection.clone()),
+            ConnectionState::Up(connection) => connection.channel_limit(),
             ConnectionState::Down(error) => return Err(error.clone()),
-            ConnectionState::Up(_) | ConnectionState::New => {}
-        }
+            ConnectionState::New => None,
+        };
         let connector = Connector {
             broker: self.brokers.of(environment).clone(),
             credentials: entry.credentials.clone(),
+            max_channels: channel_limit.unwrap_or(MAX_CHANNELS),
             fence: self.fence.clone(),
             permits: self.permits.of(environment).clone(),
             on_recovery: {
@@ -332,6 +336,7 @@ impl PoolEntry {
 struct Connector {
     broker: BrokerAddress,
     credentials: Arc<Credentials>,
+    max_channels: u16,
     fence: Fence,
     permits: Arc<Semaphore>,
     on_recovery: Arc<dyn Fn() + Send + Sync>,
@@ -344,7 +349,14 @@ impl Connector {
             let on_recovery = self.on_recovery.clone();
             move || on_recovery()
         };
-        BrokerConnection::open(&self.broker, &self.credentials, self.fence.clone(), on_unblocked).await.map(Arc::new)
+        let opened = BrokerConnection::open(
+            &self.broker,
+            &self.credentials,
+            self.max_channels,
+            self.fence.clone(),
+            on_unblocked,
+        );
+        opened.await.map(Arc::new)
     }
 }
 

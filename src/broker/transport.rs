@@ -30,6 +30,7 @@ use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
 use super::fence::Fence;
+use super::greeting::Greeting;
 
 /// The time limit for the TCP handshake, and for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +45,8 @@ const MAX_ADDRESSES: usize = 10;
 pub struct Transport {
     stream: Compat<TlsSocket>,
     shutdown_handle: ShutdownHandle,
+    /// The broker's first bytes, once it has sent them.
+    pub greeting: Greeting,
     /// The negotiated TLS version.
     pub version: Option<ProtocolVersion>,
 }
@@ -99,7 +102,9 @@ impl Transport {
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        Ok(Self { stream: TlsSocket { stream, fence }.compat(), shutdown_handle, version })
+        let greeting = Greeting::default();
+        let stream = TlsSocket { stream, fence, greeting: greeting.clone() }.compat();
+        Ok(Self { stream, shutdown_handle, greeting, version })
     }
 
     /// Returns the stream for the AMQP client and the handle to shut it down.
@@ -118,6 +123,7 @@ impl Transport {
 pub struct TlsSocket {
     stream: TlsStream<TcpStream>,
     fence: Fence,
+    greeting: Greeting,
 }
 
 impl TlsSocket {
@@ -148,7 +154,10 @@ impl tokio::io::AsyncRead for TlsSocket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.greeting.record(&buffer.filled()[before..]);
+        read
     }
 }
 

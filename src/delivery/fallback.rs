@@ -31,10 +31,11 @@ enum Route {
     Pod(BrokerError),
 }
 
-/// Chooses the route of a message by the health of its connection.
-///
+/// Chooses the route of a message by the health of its connection. A Pod needs the mechanism EXTERNAL
+/// too.
 fn route(health: Option<&Health>, after: u32) -> Route {
     match health {
+        Some(Health { error: BrokerError::NoExternal { .. }, .. }) => Route::Direct,
         Some(health) if health.failures >= after && may_help(health.error.reason()) => Route::Pod(health.error.clone()),
         _ => Route::Direct,
     }

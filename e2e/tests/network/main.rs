@@ -9,5 +9,6 @@ mod credentials;
 mod hostile;
 mod leaks;
 mod ledger;
+mod limits;
 mod process;
 mod refusals;

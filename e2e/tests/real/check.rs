@@ -2,12 +2,13 @@
 
 use std::net::TcpListener;
 
+use rig::broker::Options;
 use rig::pki::Request;
 use rig::port::Port;
-use rig::{ClientCert, Pki};
+use rig::{Broker, ClientCert, Pki};
 
 use e2e::cli::{Cli, Output};
-use e2e::{shared, unused_broker_url};
+use e2e::{message, shared, unused_broker_url};
 
 /// The steps of `check`.
 const STEPS: [&str; 6] = ["certificate", "address", "TLS", "login", "virtual host", "exchange"];
@@ -101,6 +102,24 @@ fn names_refused_step() {
     let exchange = cli.check(&url, &certificate("admin"), &["--exchange", "nope"]);
 
     assert_failed(&exchange, 5, "exchange", &["the exchange nope does not exist", "--exchange"]);
+}
+
+/// The plugin for client certificates is not enabled, or its mechanism is not.
+#[test]
+fn names_missing_mechanism() {
+    let config = "auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = AMQPLAIN".to_owned();
+    let broker = Broker::start_with(&Options { config, ..Options::default() }).expect("a broker of its own");
+    let (cli, certificate) = (Cli::new(), broker.client("publisher").expect("a certificate"));
+    let expected = [
+        &format!("the broker localhost:{} offers ", broker.port()),
+        "PLAIN",
+        ", but not EXTERNAL",
+        "administrators to enable rabbitmq_auth_mechanism_ssl",
+    ];
+    assert_failed(&cli.check(&broker.url(), &certificate, &[]), 3, "login", &expected);
+    let file = cli.file("message.yaml", &message("refused", "mechanisms", "")).display().to_string();
+    let published = cli.run_with(&certificate, &["publish", "-f", &file, "--prod-amqp-url", &broker.url()], &[]);
+    published.expect(1, &["AuthenticationFailed: ", expected[0], expected[2], expected[3]]);
 }
 
 /// The program opens no connection if a file is wrong.

@@ -144,6 +144,22 @@ fn trusts_ca_without_critical_constraints() {
     assert_eq!(received.iter().next(), Some(b"AMQP\x00\x00\x09\x01".to_vec()));
 }
 
+/// The broker ends the connection before it logs the client in, with TLS's goodbye or without.
+#[test]
+fn names_closed_connection() {
+    let pki = shared().broker.pki();
+    let server = pki.server(&["localhost"]).expect("a certificate");
+    let ends: [fn() -> io::Result<()>; 2] = [|| Ok(()), || Err(io::Error::other("no goodbye"))];
+    for end in ends {
+        let server = TlsServer::start(&server, move |client| {
+            client.read_exact(&mut [0; 8])?;
+            end()
+        });
+        let output = Cli::new().check(&server.expect("a server").url(), &certificate(), &[]);
+        output.expect(1, &["login failed: ", ": the broker closed the connection: check the broker, its URL"]);
+    }
+}
+
 #[test]
 fn refuses_plain_amqp() {
     let (cli, certificate) = (Cli::new(), certificate());

@@ -1,0 +1,72 @@
+//! A broker limits the channels and connections of a user. Each message is sent once as soon as that
+//! is possible, and the status names the limit.
+
+use e2e::cli::Cli;
+use e2e::raw::RawConsumer;
+use e2e::{Operator, TestNamespace, message, shared};
+use rig::Proxy;
+
+use crate::ledger::{Ledger, names};
+
+/// Creates a user of the shared broker who may publish everything.
+fn add_user(user: &str) {
+    let broker = &shared().broker;
+    for arguments in
+        [&["add_user", user, "unused"][..], &["set_permissions", "-p", "/pubsub", user, "^$", "^amq[.]topic$", "^$"]]
+    {
+        broker.ctl(arguments).expect("the user is created");
+    }
+}
+
+fn set_limits(user: &str, limits: &str) {
+    shared().broker.ctl(&["set_user_limits", user, limits]).expect("the limits are set");
+}
+
+/// The broker closes a connection that opens one channel too many. No message is in flight then.
+#[test]
+fn keeps_to_limit_of_channels() {
+    let (title, broker) = ("few-channels", &shared().broker);
+    add_user(title);
+    set_limits(title, r#"{"max-channels": 4}"#);
+    let namespace = TestNamespace::new(title);
+    namespace.store_certificate(broker, title);
+    let consumer = RawConsumer::start(broker, title);
+    let proxy = Proxy::start(broker.port()).expect("a proxy");
+    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
+    let mut ledger = Ledger::new(&namespace, &consumer, title);
+    ledger.create(&names("first", 1));
+    ledger.wait_for_all(0);
+    ledger.create(&names("many", 200));
+    assert_eq!(ledger.wait_for_all(0), 0);
+    let retried: Vec<_> =
+        namespace.messages().into_iter().filter(|message| message["status"]["attempts"] != 1).collect();
+    assert!(retried.is_empty(), "{retried:#?}");
+    assert!(operator.log().contains("the broker allows no more channels"), "{}", operator.log());
+    assert!(proxy.accepted() <= 3, "{} connections for 200 messages", proxy.accepted());
+    assert_eq!(operator.stop(), Some(0));
+}
+
+#[test]
+fn names_reached_limits() {
+    let (user, broker, cli) = ("limited", &shared().broker, Cli::new());
+    add_user(user);
+    let certificate = broker.client(user).expect("a certificate");
+    let namespace = TestNamespace::new(user);
+    namespace.store_secret("certs", &certificate);
+    for (limit, what, step, reply) in [
+        ("max-connections", "connection", "login", "connection limit (0) is reached"),
+        ("max-channels", "channel", "exchange", "maximum allowed user limit of (0)"),
+    ] {
+        set_limits(user, &format!("{{\"{limit}\": 0}}"));
+        let refused = format!("refuses another {what} to the user {user} (NOT_ALLOWED - ");
+        let advice = "ask the broker's administrators to raise the limit";
+        cli.check(&broker.url(), &certificate, &[]).expect(1, &[&format!("{step} failed: "), &refused, reply, advice]);
+        let _operator = Operator::start(&namespace, &[]);
+        namespace.apply(&message(what, "limits", ""));
+        let status = namespace.wait_for_reason(what, "VhostRefused");
+        let text = status["message"].as_str().unwrap_or_default();
+        assert!([&refused, reply, advice].iter().all(|part| text.contains(*part)), "{text}");
+        broker.ctl(&["clear_user_limits", user, limit]).expect("the limit is cleared");
+        namespace.wait_for_reason(what, "Sent");
+    }
+}
