@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::bounds::MAX_EXPLAINED_BYTES;
-use fedora_message::bounds::MAX_SIZE_WITHOUT_PROOF;
+use fedora_message::bounds::{MAX_EXPLAINED_BYTES, MAX_SIZE_WITHOUT_PROOF};
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
