@@ -29,8 +29,8 @@ const LOG_TEXTS: [(&str, &str, &str); 13] = [
     ("secrets", "get", "is not allowed to read and watch Secrets"),
     ("secrets", "watch", "is not allowed to read and watch Secrets"),
     ("events", "create", "an Event could not be written"),
-    ("leases", "get", "could not be read: the operator is not allowed to do that"),
     ("leases", "create", "could not be written: the operator is not allowed to do that"),
+    ("leases", "get", "could not be read: the operator is not allowed to do that"),
     ("leases", "update", "not leading any more"),
     ("leases", "watch", "the Lease can't be watched"),
 ];
