@@ -22,6 +22,7 @@ mod cluster;
 pub mod commands;
 mod controller;
 mod delivery;
+mod fence;
 #[cfg(test)]
 mod hostile;
 mod log_throttle;
@@ -43,7 +44,6 @@ pub mod internals {
     pub use crate::broker::connection::Confirmed;
     pub use crate::broker::credentials::{Credentials, fingerprint};
     pub use crate::broker::errors::BrokerError;
-    pub use crate::broker::fence::Fence;
     pub use crate::broker::pool::{Brokers, IDLE_TIMEOUT, Pool};
     pub use crate::broker::transport::{TlsTokio, Transport};
     pub use crate::cluster::client::{connect, describe};
@@ -51,4 +51,5 @@ pub mod internals {
     pub use crate::cluster::watch::PENDING;
     pub use crate::commands::manifests::Manifests;
     pub use crate::controller::queue::{Job, MAX_LARGE_BYTES, Next, PodLimits, Queue, Write};
+    pub use crate::fence::Fence;
 }

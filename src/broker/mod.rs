@@ -5,7 +5,6 @@ pub mod connection;
 pub mod credential_cache;
 pub mod credentials;
 pub mod errors;
-pub mod fence;
 mod greeting;
 mod login;
 mod pem_diagnostics;

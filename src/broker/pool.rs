@@ -20,7 +20,7 @@ use super::address::BrokerAddress;
 use super::connection::{BrokerConnection, Confirmed, MAX_CHANNELS, Published};
 use super::credentials::{Credentials, Fingerprint};
 use super::errors::BrokerError;
-use super::fence::Fence;
+use crate::fence::Fence;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Envelope;
 use fedora_message::policy::backoff;

@@ -29,8 +29,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
-use super::fence::Fence;
 use super::greeting::Greeting;
+use crate::fence::Fence;
 
 /// The time limit for the TCP handshake, and for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

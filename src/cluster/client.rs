@@ -7,8 +7,12 @@
 //!   does not come. Then all idle connections are discarded, because they probably died at the same
 //!   moment.
 //! - No hidden retries. Each caller here retries in its own way.
+//! - Nothing is written while the fence is closed. It is open for all requests except those that
+//!   create Pods (docs/decisions/0012).
 
 use std::error::Error as _;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,8 +22,9 @@ use futures::future::{BoxFuture, FutureExt};
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::connect::{Connect, Connected, Connection, HttpConnector};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -28,8 +33,10 @@ use kube::client::{Body, ConfigExt};
 use kube::config::{InferConfigError, KubeconfigError};
 use kube::{Client, Config};
 use parking_lot::Mutex;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tracing::debug;
+
+use crate::fence::Fence;
 
 /// The name of this program in the API server's audit log and in its priority and fairness.
 const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -55,9 +62,10 @@ const NO_ANSWER: Duration = Duration::from_secs(4);
 pub type Discard = Arc<dyn Fn() + Send + Sync>;
 
 /// Creates a client for the cluster of `KUBECONFIG`, or of the pod's service account, and what
-/// discards its idle connections. The error says what to do.
-pub async fn client() -> Result<(Client, Discard), String> {
-    build(configuration().await?)
+/// discards its idle connections. It writes only while the fence is open. The error says what to
+/// do.
+pub async fn client(fence: Fence) -> Result<(Client, Discard), String> {
+    build(configuration().await?, fence)
 }
 
 /// Returns where that cluster is, and as which user to ask.
@@ -77,9 +85,9 @@ pub(super) fn acting_as(mut config: Config, user: &str) -> Config {
 }
 
 /// Creates a client of this configuration. The error says what to do.
-pub(super) fn build(config: Config) -> Result<(Client, Discard), String> {
+pub(super) fn build(config: Config, fence: Fence) -> Result<(Client, Discard), String> {
     let url = config.cluster_url.clone();
-    let connected = open(config)
+    let connected = open(config, fence)
         .map_err(|error| format!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))?;
     debug!(%url, "the cluster");
     Ok(connected)
@@ -99,11 +107,11 @@ fn no_cluster(error: &InferConfigError) -> String {
 
 /// Creates a client for the cluster that the configuration names.
 pub fn connect(config: Config) -> Result<Client, kube::Error> {
-    open(config).map(|(client, _)| client)
+    open(config, Fence::always_open()).map(|(client, _)| client)
 }
 
 /// Creates a client, and what discards its idle connections.
-fn open(config: Config) -> Result<(Client, Discard), kube::Error> {
+fn open(config: Config, fence: Fence) -> Result<(Client, Discard), kube::Error> {
     if config.proxy_url.is_some() {
         // It says that proxies are not supported, and which one was configured.
         return Client::try_from(config).map(|client| (client, Arc::new(|| {}) as Discard));
@@ -121,7 +129,7 @@ fn open(config: Config) -> Result<(Client, Discard), kube::Error> {
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    let connections = Connections::new(connector);
+    let connections = Connections::new(connector.map_response(move |stream| Fenced { stream, fence: fence.clone() }));
     let discard = {
         let connections = connections.clone();
         Arc::new(move || connections.discard(&connections.pool()))
@@ -133,6 +141,58 @@ fn open(config: Config) -> Result<(Client, Discard), kube::Error> {
         .map_err(BoxError::from)
         .service(connections);
     Ok((Client::new(service, config.default_namespace), discard))
+}
+
+/// A connection that writes only while the fence is open. A process may be paused at any moment
+/// before.
+struct Fenced<S> {
+    stream: S,
+    fence: Fence,
+}
+
+impl<S: Read + Unpin> Read for Fenced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: Write + Unpin> Write for Fenced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.fence.pass()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.fence.pass()?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.fence.pass()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+}
+
+impl<S: Connection> Connection for Fenced<S> {
+    fn connected(&self) -> Connected {
+        self.stream.connected()
+    }
 }
 
 /// The connections to one API server.
@@ -250,3 +310,6 @@ fn root(error: &kube::Error) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests;

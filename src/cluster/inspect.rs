@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::client::{acting_as, build, configuration};
 use super::list::answer;
+use crate::fence::Fence;
 use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, crd};
 use fedora_message::api::v1alpha1::API_VERSION;
 
@@ -38,9 +39,11 @@ impl Cluster {
     pub async fn open(user: Option<&str>) -> Result<Self, String> {
         let config = configuration().await?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let (client, _) = build(config.clone())?;
-        let subject =
-            user.map_or_else(|| Ok(client.clone()), |user| build(acting_as(config, user)).map(|(client, _)| client))?;
+        let (client, _) = build(config.clone(), Fence::always_open())?;
+        let subject = user.map_or_else(
+            || Ok(client.clone()),
+            |user| build(acting_as(config, user), Fence::always_open()).map(|(client, _)| client),
+        )?;
         Ok(Self { url, client, subject })
     }
 

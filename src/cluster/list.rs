@@ -107,6 +107,13 @@ impl<K: DeserializeOwned> ListReader<K> {
         }
     }
 
+    /// Returns a reader of the objects that the label selector matches too.
+    #[must_use]
+    pub fn labels(mut self, selector: &str) -> Self {
+        self.parameters = self.parameters.labels(selector);
+        self
+    }
+
     /// Returns the next object, or nothing at the end.
     pub async fn next(&mut self) -> Result<Option<K>, ListError> {
         loop {

@@ -54,14 +54,13 @@ pub struct Rule {
 }
 
 /// All rules, as in the manifests.
-pub const RULES: [Rule; 7] = [
+pub const RULES: [Rule; 6] = [
     rule(Need::Always, GROUP, "fedoramessages", &["get", "list", "watch", "delete"]),
     rule(Need::Always, GROUP, "fedoramessages/status", &["update", "patch"]),
     rule(Need::Always, "", "secrets", &["get", "watch"]),
     rule(Need::Always, "events.k8s.io", "events", &["create"]),
-    rule(Need::LeaderElection, "coordination.k8s.io", "leases", &["get", "create", "update", "watch"]),
+    rule(Need::LeaderElection, "coordination.k8s.io", "leases", &["create", "get", "update", "watch"]),
     rule(Need::Pods, "", "pods", &["get", "list", "create", "watch", "delete"]),
-    rule(Need::Pods, "", "configmaps", &["list", "create", "patch", "delete"]),
 ];
 
 const fn rule(need: Need, group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Rule {

@@ -20,7 +20,6 @@ use uuid::Uuid;
 use crate::VERSION;
 use crate::admin::{self, Admin, Page};
 use crate::broker::credential_cache::CredentialCache;
-use crate::broker::fence::Fence;
 use crate::broker::pool::Pool;
 use crate::certificates::CertificateTracker;
 use crate::cli::{DeliveryMode, LogFormat, RunArgs};
@@ -36,6 +35,7 @@ use crate::cluster::watch::{INSTALL, WatchMonitor, Watches};
 use crate::controller::queue::{PodLimits, Queue};
 use crate::controller::{self, Inputs, NOT_LISTED, Wake};
 use crate::delivery::{Delivery, Fallback, PodDelivery};
+use crate::fence::Fence;
 use crate::metrics::Metrics;
 use crate::reconciler::Reconciler;
 use crate::schema_file::SchemaFile;
@@ -71,7 +71,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     if let Ok(address) = listener.local_addr() {
         info!(%address, version = VERSION, "serving /metrics, /livez and /readyz");
     }
-    let (client, discard_idle_connections) = client().await?;
+    let (client, discard_idle_connections) = client(Fence::always_open()).await?;
     let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));
     let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
     let (report_requester, report_requests) = mpsc::channel(1);
@@ -115,7 +115,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         routing: arguments.broker.routing(),
         credential_cache: CredentialCache::default(),
         certificates: CertificateTracker::default(),
-        delivery: delivery(&watches, &arguments, election.leadership.clone(), begun.subscribe(), wake),
+        delivery: delivery(&watches, &arguments, election.leadership.clone(), begun.subscribe(), wake).await?,
         metrics,
         schemas,
         large_preparations: Semaphore::new(MAX_LARGE_PREPARATIONS),
@@ -217,32 +217,33 @@ fn by_pods(arguments: &RunArgs) -> PodLimits {
 }
 
 /// Creates the configured delivery, whose fence is open during this process's term.
-fn delivery(
+async fn delivery(
     watches: &Watches,
     arguments: &RunArgs,
     leadership: watch::Receiver<Leadership>,
     begun: watch::Receiver<Option<u64>>,
     wake: impl Fn(Wake) + Send + Sync + 'static,
-) -> Delivery {
+) -> Result<Delivery, String> {
     let fence = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Moment::now()));
     let brokers = arguments.broker.brokers();
     let pool = || {
         let wake = move |environment| wake(Wake::Environment(environment));
         Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), fence.clone(), wake)
     };
-    let pods = || {
+    let pods = async || {
+        let (creator, _) = client(fence.clone()).await?;
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
-        let (pods, settings) = (Pods::new(watches.clone(), keep_failed), arguments.pods.settings());
-        PodDelivery::new(pods, settings, brokers.clone(), fence.clone(), arguments.scope.namespaces())
+        let (pods, settings) = (Pods::new(watches.clone(), creator, keep_failed), arguments.pods.settings());
+        Ok::<_, String>(PodDelivery::new(pods, settings, brokers.clone(), arguments.scope.namespaces()))
     };
-    match arguments.scope.delivery_mode {
+    Ok(match arguments.scope.delivery_mode {
         DeliveryMode::Direct => Delivery::Direct(pool()),
-        DeliveryMode::Pod => Delivery::Pod(pods()),
+        DeliveryMode::Pod => Delivery::Pod(pods().await?),
         DeliveryMode::Fallback => {
-            let fallback = Fallback { pods: pods(), pool: pool(), after: arguments.pods.fallback_after };
+            let fallback = Fallback { pods: pods().await?, pool: pool(), after: arguments.pods.fallback_after };
             Delivery::Fallback(fallback)
         }
-    }
+    })
 }
 
 /// Creates the exporter of traces, if a collector is configured.

@@ -95,6 +95,7 @@ where
     let mut maintenance = interval(MAINTENANCE_INTERVAL);
     let mut beat = interval(HEARTBEAT_INTERVAL);
     let mut wall_clock = WallClock::new(Instant::now(), Utc::now());
+    let mut maintaining = tokio::spawn(async {});
     let mut deadline = None;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -141,8 +142,11 @@ where
             Some(request) = requests.recv() => drop(request.send(pending.report(&reconciler))),
             _ = maintenance.tick() => {
                 reconciler.secrets.release(|| pending.queue.needed_secrets());
-                let unsent = reconciler.delivery.pods().and_then(|_| pending.unsent());
-                tokio::spawn(maintain(reconciler.clone(), unsent));
+                // A slow API server must not have several of these at the same time.
+                if maintaining.is_finished() {
+                    let unsent = reconciler.delivery.pods().and_then(|_| pending.unsent());
+                    maintaining = tokio::spawn(maintain(reconciler.clone(), unsent));
+                }
             }
             Some((scope, event)) = pending.events.next() => pending.observe(scope, event),
             Some(finished) = jobs.join_next() => {

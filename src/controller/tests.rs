@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::broker::address::BrokerAddress;
 use crate::broker::credential_cache::CredentialCache;
-use crate::broker::fence::Fence;
 use crate::broker::pool::{Brokers, Pool};
 use crate::certificates::CertificateTracker;
 use crate::cluster::events::Events;
@@ -19,6 +18,7 @@ use crate::cluster::watch::{Event, WatchMonitor, Watches};
 use crate::controller::queue::{Next, PodLimits, Queue};
 use crate::controller::{self, Inputs};
 use crate::delivery::Delivery;
+use crate::fence::Fence;
 use crate::metrics::Metrics;
 use crate::reconciler::Reconciler;
 use crate::ttl::TtlController;

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::secret::KeyLocations;
-use fedora_message::pod::manifest::{PodPlan, PodPlanError, PodSettings, plan};
+use fedora_message::pod::manifest::{PodPlanError, PodSettings, plan};
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome};
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tracing::debug;
 
 use super::DeliveryRequest;
-use crate::broker::fence::Fence;
 use crate::broker::pool::Brokers;
 use crate::cluster::pods::{Limits, PodResult, Pods, explain};
 
@@ -19,7 +19,6 @@ pub struct PodDelivery {
     pods: Pods,
     settings: PodSettings,
     brokers: Brokers,
-    fence: Fence,
     /// The namespaces that are watched for messages. Empty: all.
     watched: Vec<String>,
     /// The namespaces in which Pods were created.
@@ -27,11 +26,10 @@ pub struct PodDelivery {
 }
 
 impl PodDelivery {
-    /// Creates Pods only while the `fence` is open. `watched` names the namespaces of the messages;
-    /// empty: all.
+    /// `watched` names the namespaces of the messages; empty: all.
     #[must_use]
-    pub fn new(pods: Pods, settings: PodSettings, brokers: Brokers, fence: Fence, watched: Vec<String>) -> Self {
-        Self { pods, settings, brokers, fence, watched, used: Mutex::default() }
+    pub fn new(pods: Pods, settings: PodSettings, brokers: Brokers, watched: Vec<String>) -> Self {
+        Self { pods, settings, brokers, watched, used: Mutex::default() }
     }
 
     /// Sends a message by a Pod. `direct` is the outcome of direct delivery, if that was tried.
@@ -40,9 +38,9 @@ impl PodDelivery {
             Ok(plan) => plan,
             Err(error) => return with_direct(error.into(), direct).into(),
         };
-        self.used.lock().extend(plan.pod.metadata.namespace.clone());
+        self.used.lock().extend(plan.metadata.namespace.clone());
         let limits = Limits { start: self.settings.start_seconds, run: self.settings.run_seconds };
-        let outcome = match self.pods.send(&plan, request.attempts, limits, || self.fence.pass().is_ok()).await {
+        let outcome = match self.pods.send(&plan, request.attempts, limits).await {
             PodResult::Sent(pod) => Outcome::sent_by_pod(&pod, direct),
             PodResult::Failed(outcome) => with_direct(outcome, direct),
         };
@@ -50,7 +48,7 @@ impl PodDelivery {
     }
 
     /// Returns the Pod that would send a message.
-    pub(super) fn plan(&self, request: &DeliveryRequest<'_>) -> Result<PodPlan, PodPlanError> {
+    pub(super) fn plan(&self, request: &DeliveryRequest<'_>) -> Result<Pod, PodPlanError> {
         let &DeliveryRequest { object, message, exchange, identity, attempts, .. } = request;
         let keys = KeyLocations::find(&message.authentication, &identity.secrets);
         let url = self.brokers.of(message.environment).url();
@@ -62,11 +60,13 @@ impl PodDelivery {
         let used: Vec<String> = self.used.lock().iter().cloned().collect();
         // Almost always there is one: the namespace of the message's Secret.
         for namespace in used.iter().filter(|namespace| may_have_pod(object, namespace)) {
-            self.pods.clean_up(namespace, object.uid()).await;
+            if let Err(error) = self.pods.clean_up(namespace, object.uid()).await {
+                debug!("can't clean up the Pods of namespace {namespace}: {}", explain(&error));
+            }
         }
     }
 
-    /// Deletes Pods and ConfigMaps that no message needs any more. `is_pending` returns true if the
+    /// Deletes Pods that no message needs any more. `is_pending` returns true if the
     /// message with this uid may need its own.
     ///
     /// Secrets, and so Pods, may be in namespaces that are not watched. All namespaces are searched

@@ -93,8 +93,14 @@ pub const MAX_KNOWN_CERTIFICATES_PER_NAMESPACE: usize = 100;
 
 /// The number of such certificates in all: more than any cluster uses in a day.
 pub const MAX_KNOWN_CERTIFICATES: usize = 1000;
+
 /// A message whose spec and last applied configuration take more bytes than this has a status before
 /// it is sent, as proof that the API server can store one. etcd stores 1.5 MiB. Managed fields can
 /// take three times the size of the spec, and annotations 256 KiB. Messages are rarely larger than
 /// 10 KiB.
 pub const MAX_SIZE_WITHOUT_PROOF: usize = 256 * 1024;
+
+/// The maximum size in bytes of a message that a Pod sends, as the line that the CLI reads. The API
+/// server allows 256 KiB for all annotations of an object, and the other annotations take some 2 KiB.
+/// The largest of the recorded messages of Fedora's applications has 32 KiB (docs/decisions/0043).
+pub const MAX_POD_MESSAGE_BYTES: usize = 240 * 1024;

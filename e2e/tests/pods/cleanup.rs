@@ -53,8 +53,31 @@ fn deletes_pods_of_deleted_messages() {
     // Kubernetes deletes the Pod in the message's own namespace with its owner.
     wait_until(POD_DEADLINE, "no Pod beside the messages", || pods(&messages).is_empty()).expect("no Pod");
     assert_eq!(pods(&secrets).len(), 1);
-    let _next = start_stuck(&messages, &secrets);
+    // A user's Pods and ConfigMaps with the operator's label cost it no memory, and are not deleted.
+    let foreign = namespace("left-foreign", "publisher");
+    foreign.create(&labeled_objects(60));
+    let next = start_stuck(&messages, &secrets);
+    let idle = next.peak();
     wait_until(POD_DEADLINE, "no Pod beside the Secret", || pods(&secrets).is_empty()).expect("no Pod");
+    let grown = next.peak() - idle;
+    assert!(grown < 12 << 20, "memory grew by {} KiB", grown >> 10);
+    assert_eq!(pods(&foreign).len(), 60);
+}
+
+/// Returns so many Pods that fit no node, and `ConfigMaps`, with the operator's label and as large as
+/// the API server allows.
+fn labeled_objects(number: usize) -> String {
+    let text = "a".repeat(250_000);
+    let labels = "{apps.fedoraproject.org/message-uid: x}";
+    let spec = "{nodeSelector: {disk: fast}, securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, \
+                containers: [{name: publish, image: none, securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}";
+    let objects = |number: usize| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: pod-{number}, labels: {labels}, annotations: {{text: {text}}}}}, spec: {spec}}}\n\
+             ---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: config-{number}, labels: {labels}}}, data: {{text: {text}}}}}\n"
+        )
+    };
+    (0..number).map(objects).collect()
 }
 
 /// A label finds the Pods of a message.

@@ -7,18 +7,20 @@ use rig::network::NODE;
 use rig::{Cluster, wait_until};
 use serde_json::Value;
 
-use e2e::{Operator, TestNamespace, install};
+use e2e::{Operator, TestNamespace, install, project};
 
 /// The deadline for a Pod on a busy machine. It includes the time that the CLI waits for a broker.
 pub const POD_DEADLINE: Duration = Duration::from_mins(3);
 
-/// Returns the shared cluster, with CRD and admission policy installed. Moves the calling thread
+/// Returns the shared cluster, with CRD and admission policies installed. Moves the calling thread
 /// into its network.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| {
         let cluster = Cluster::start().expect("the node is ready");
         install(&cluster.kube);
+        let policies = project("manifests/components/pods/admission-policy.yaml");
+        cluster.kube.apply(&[policies]).expect("the policies are stored");
         cluster
     });
     cluster.enter().expect("this thread is in the cluster's network");
@@ -87,10 +89,4 @@ pub fn wait_for_all_sent(namespace: &TestNamespace) {
         pending == 0
     })
     .expect("all messages are sent");
-}
-
-/// Returns true if no `ConfigMap` with a part of a message is left.
-pub fn no_part_is_left(namespace: &TestNamespace) -> bool {
-    let parts = ["get", "configmaps", "-l", "apps.fedoraproject.org/message-uid", "-o", "name"];
-    namespace.try_kubectl(&parts, "").is_ok_and(|names| names.is_empty())
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod delivery;
 mod failures;
 mod fallback;
+mod foreign;
 mod image;
 mod install;
 mod permissions;

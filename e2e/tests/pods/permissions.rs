@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use rig::wait_until;
 use serde_json::Value;
 
-use crate::cluster::{POD_DEADLINE, cluster, namespace, no_part_is_left, pods, wait_for_reason};
-use e2e::{Operator, SOON, message, permissions, project, read, wait_soon, with_body, with_foreign_secret};
+use crate::cluster::{POD_DEADLINE, cluster, namespace, pods, wait_for_reason};
+use e2e::{Operator, SOON, message, permissions, project, read, wait_soon, with_foreign_secret};
 
 /// The user who has only these permissions.
 const USER: &str = "operator";
@@ -37,17 +37,6 @@ fn pod_permissions_suffice() {
             ["--watch-namespaces", &messages.name, "--delivery-mode", "pod", "--cli-image-pull-policy", "Never"];
         Operator::launch_ready(&kubeconfig, &cluster().broker.url(), &[&always, arguments].concat())
     };
-    let body = format!("{{text: {}}}", "a".repeat(300_000));
-    let large = |name: &str| with_body(&message(name, "permissions.large", ""), &body);
-
-    // A refused Pod leaves no ConfigMap behind.
-    messages.apply(&large("refused"));
-    let operator = launch(&["--pod-priority-class", "absent"]);
-    wait_for_reason(&messages, "refused", "PodFailed");
-    wait_soon("no part is left", || no_part_is_left(&messages));
-    operator.stop();
-    messages.kubectl(&["delete", "fmsg", "refused"]);
-
     // A message is deleted while its Pod waits in another namespace.
     let elsewhere = with_foreign_secret(&message("elsewhere", "permissions.elsewhere", ""), "certs", &secrets);
     let operator = launch(&["--pod-node-selector", "disk=fast", "--pod-start-timeout", "600"]);
@@ -72,20 +61,15 @@ fn pod_permissions_suffice() {
     messages.kubectl(&["delete", "fmsg", "elsewhere"]);
 
     let operator = launch(&[]);
-    messages.apply(&large("large"));
-    wait_for_reason(&messages, "large", "Sent");
+    messages.apply(&message("here", "permissions.here", ""));
+    wait_for_reason(&messages, "here", "Sent");
     wait_until(POD_DEADLINE, "no Pod is left", || pods(&secrets).is_empty() && pods(&messages).is_empty())
         .expect("no Pod is left");
     operator.stop();
 
     let events = kube.audit_events().expect("the audit log is read");
     let requests: Vec<_> = events.iter().filter(|event| event["user"]["username"] == USER).collect();
-    // The priority class that does not exist is refused with the same code.
-    let refused = |event: &&&Value| {
-        let status = &event["responseStatus"];
-        status["code"] == 403 && !status["message"].to_string().contains("PriorityClass")
-    };
-    let refused: Vec<_> = requests.iter().filter(refused).collect();
+    let refused: Vec<_> = requests.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let used: BTreeSet<_> =

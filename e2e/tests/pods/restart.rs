@@ -52,6 +52,30 @@ fn resumes_pods_after_kill() {
     wait_until(POD_DEADLINE, "no Pod is left", || pods(&namespace).is_empty()).expect("no Pod is left");
 }
 
+/// The leader is frozen while its Pods run, until another operator has sent all messages. When it goes
+/// on, it creates no Pod.
+#[test]
+fn frozen_leader_creates_no_pod() {
+    const MESSAGES: usize = 8;
+    let namespace = namespace("frozen", "publisher");
+    let consumer = RawConsumer::start(&cluster().broker, "pods.frozen");
+    let elect = ["--max-pods", "2", "--leader-elect", "--lease-namespace", &namespace.name];
+    let leader = operator(&namespace, "pod", &elect);
+    leader.wait_for_log("leading: messages are sent from here");
+    let _next = operator(&namespace, "pod", &elect);
+    namespace.apply(&numbered(MESSAGES, "m", |_| "pods.frozen".to_owned()));
+    wait_until(POD_DEADLINE, "a Pod", || !pods(&namespace).is_empty()).expect("a Pod");
+    leader.freeze();
+    wait_for_all_sent(&namespace);
+    leader.thaw();
+    leader.wait_for_log("not leading any more");
+    let received = consumer.take(MESSAGES, SOON);
+    assert_eq!(received.len(), MESSAGES, "each message once");
+    let created = created_pods(&namespace);
+    assert_eq!(created.len(), MESSAGES);
+    assert!(created.values().all(|pods| *pods == 1), "{created:?}");
+}
+
 #[test]
 fn replaces_deleted_pod() {
     let namespace = namespace("vanished", "publisher");

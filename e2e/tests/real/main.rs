@@ -22,6 +22,7 @@ mod manifests;
 mod metrics;
 mod monitoring;
 mod permissions;
+mod pod_policy;
 mod reasons;
 
 mod schemas;

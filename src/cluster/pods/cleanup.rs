@@ -1,4 +1,4 @@
-//! Deletes Pods, and parts of messages, that are not needed any more.
+//! Deletes Pods that are not needed any more.
 
 use std::time::Duration;
 
@@ -6,38 +6,34 @@ use chrono::{DateTime, Utc};
 use fedora_message::api::names::{is_label, is_subdomain};
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::pod::manifest::{NAME_ANNOTATION, NAMESPACE_LABEL, UID_LABEL};
+use fedora_message::pod::proof::attempt;
 use fedora_message::pod::status::{PodState, look};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
-use tracing::debug;
 
 use super::super::list::{ListError, answer};
-use super::{Pods, delete_part, explain};
+use super::{PodId, Pods, delete};
 
-/// A part of a message may be there for this time without the Pod that it was made for.
-const ORPHAN: Duration = Duration::from_mins(10);
+/// A message whose Pod has sent it was pending this time ago, or its status is written.
+const SETTLED: Duration = Duration::from_mins(1);
 
 impl Pods {
     /// Deletes the Pods of a message that have sent it. The message's status tells the result, so
     /// they are not needed any more. The last failed Pod stays.
-    pub async fn clean_up(&self, namespace: &str, uid: &str) {
-        let api: Api<Pod> = Api::namespaced(self.client(), namespace);
-        let with_uid = ListParams::default().labels(&format!("{UID_LABEL}={uid}"));
-        match answer(api.list(&with_uid)).await {
-            Ok(list) => {
-                for pod in list.items.iter().filter(|pod| look(pod) == PodState::Sent) {
-                    self.delete(&api, pod).await;
-                }
+    pub async fn clean_up(&self, namespace: &str, uid: &str) -> Result<(), ListError> {
+        let mut pods = self.list(Some(namespace), &format!("{UID_LABEL}={uid}"));
+        while let Some(pod) = pods.next().await? {
+            if attempt(&pod).is_some() && look(&pod) == PodState::Sent {
+                self.delete_found(&pod).await;
             }
-            Err(error) => debug!("the Pods of namespace {namespace} can't be listed: {}", explain(&error)),
         }
+        Ok(())
     }
 
-    /// Deletes everything that is not needed any more in a namespace, or in all namespaces.
+    /// Deletes the Pods that are not needed any more in a namespace, or in all namespaces. Holds one
+    /// of them at a time, because each may have a megabyte.
     ///
-    /// These are Pods whose message is sent or gone, failed Pods after their time, and parts of
-    /// messages without their Pod.
+    /// These are Pods whose message is sent or gone, and failed Pods after their time.
     ///
     /// `is_pending` returns true if the message of this uid may still need its Pod. `is_mine`
     /// returns true if the operator takes messages from this namespace.
@@ -47,32 +43,27 @@ impl Pods {
         is_pending: impl Fn(&str) -> bool,
         is_mine: impl Fn(&str) -> bool,
     ) -> Result<(), ListError> {
-        let ours = ListParams::default().labels(UID_LABEL);
-        let pods = answer(self.api::<Pod>(namespace).list(&ours)).await?;
-        for pod in &pods.items {
+        let mut pods = self.list(namespace, UID_LABEL);
+        while let Some(pod) = pods.next().await? {
             let labels = pod.labels();
             let [uid, from] = [UID_LABEL, NAMESPACE_LABEL].map(|label| labels.get(label).map_or("", String::as_str));
-            if is_mine(from) && self.is_unneeded(pod, from, is_pending(uid)).await {
-                let api: Api<Pod> = Api::namespaced(self.client(), &pod.namespace().unwrap_or_default());
-                self.delete(&api, pod).await;
-            }
-        }
-        let parts = answer(self.api::<ConfigMap>(namespace).list(&ours)).await?;
-        for part in &parts.items {
-            let owned = part.owner_references().iter().any(|owner| owner.kind == "Pod");
-            let old = age(part.creation_timestamp().map(|time| time.0.as_second())) > ORPHAN;
-            if !owned && old && is_mine(part.labels().get(NAMESPACE_LABEL).map_or("", String::as_str)) {
-                let api: Api<ConfigMap> = Api::namespaced(self.client(), &part.namespace().unwrap_or_default());
-                delete_part(&api, part).await;
+            let is_ours = attempt(&pod).is_some() && is_mine(from);
+            if is_ours && self.is_unneeded(&pod, from, is_pending(uid)).await {
+                self.delete_found(&pod).await;
             }
         }
         Ok(())
     }
 
+    async fn delete_found(&self, pod: &Pod) {
+        delete(&Api::namespaced(self.client(), &pod.namespace().unwrap_or_default()), &PodId::of(pod)).await;
+    }
+
     async fn is_unneeded(&self, pod: &Pod, from: &str, pending: bool) -> bool {
         match look(pod) {
-            // Until the message's status says that it is sent, the Pod is the only proof.
-            PodState::Sent => !pending,
+            // Until the message's status says that it is sent, the Pod is the only proof. The message
+            // may be newer than what `pending` knows.
+            PodState::Sent => !pending && age(ended_at(pod)) > SETTLED,
             PodState::Failed(_) if age(ended_at(pod)) > self.keep_failed => true,
             // A Pod in its message's own namespace is deleted with its owner.
             _ if pending || pod.namespace().as_deref() == Some(from) => false,
@@ -89,16 +80,6 @@ impl Pods {
                     Err(_) => false,
                 }
             }
-        }
-    }
-
-    fn api<K>(&self, namespace: Option<&str>) -> Api<K>
-    where
-        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
-    {
-        match namespace {
-            Some(namespace) => Api::namespaced(self.client(), namespace),
-            None => Api::all(self.client()),
         }
     }
 }

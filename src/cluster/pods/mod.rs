@@ -9,27 +9,33 @@ mod cleanup;
 
 use std::time::{Duration, Instant};
 
-use fedora_message::pod::manifest::{PodPlan, UID_LABEL};
-use fedora_message::pod::status::{self, PodState, attempt, look, place};
+use fedora_message::pod::manifest::UID_LABEL;
+use fedora_message::pod::proof::{Finding, does_same, judge};
+use fedora_message::pod::status::{self, PodState, look, place};
 use fedora_message::policy::outcome::{Failure, Outcome, Reason};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Error, ResourceExt};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::core::Request;
+use kube::{Api, Client, Error, Resource, ResourceExt};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::list::{self, ListError, answer};
+use super::list::{self, ListError, ListReader, answer, answer_within};
 use super::watch::{ObjectState, WatchKind, Watches};
 
 /// A Pod that was deleted may take this time to be gone, beyond its own grace period.
 const GONE: Duration = Duration::from_mins(1);
 /// The operator waits for a Pod so many seconds beyond the Pod's own deadline.
 const SLACK: u32 = 30;
+/// The API server creates a Pod within this time, or never. That is the time between the end of a
+/// term and the next one, so no Pod appears after another operator has begun to lead.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pods that send messages.
 pub struct Pods {
     watches: Watches,
+    /// Creates Pods. Writes nothing after the term.
+    creator: Client,
     /// A failed Pod is kept for this time.
     keep_failed: Duration,
 }
@@ -57,12 +63,12 @@ pub enum PodResult {
 enum PodError {
     #[error("the Pods of namespace {namespace} can't be listed: {}", explain(cause))]
     List { namespace: String, cause: ListError },
-    #[error("this operator does not lead any more: another one sends the message")]
-    NotLeading,
     #[error("Pod {place} can't be made: {}", explain(cause))]
     Create { place: String, cause: ListError },
     #[error("Pod {place} can't be made: it was there, and is gone")]
     Gone { place: String },
+    #[error("Pod {place} can't be made: there is another Pod of that name. Delete it")]
+    Taken { place: String },
     #[error("Pod {place} can't be watched: {}", explain(cause))]
     Watch { place: String, cause: ListError },
 }
@@ -74,17 +80,33 @@ impl Failure for PodError {
 }
 
 /// The next step with the Pods of a message.
-enum PodStep<'a> {
+enum PodStep {
     Return(PodResult),
-    Await(&'a Pod),
-    Create,
+    /// The result of this Pod does not count.
+    Discard(Box<Pod>, Outcome),
+    Await(Box<Pod>),
+    /// Create one, and delete these old ones.
+    Create(Vec<PodId>),
+}
+
+/// Identifies one Pod in a namespace.
+struct PodId {
+    name: String,
+    uid: Option<String>,
+}
+
+impl PodId {
+    fn of(pod: &Pod) -> Self {
+        Self { name: pod.name_any(), uid: pod.uid() }
+    }
 }
 
 impl Pods {
-    /// Creates Pods in the cluster of these watches. A failed Pod is kept for the given time.
+    /// Creates Pods in the cluster of these watches with the client `creator`. A failed Pod is kept
+    /// for the given time.
     #[must_use]
-    pub fn new(watches: Watches, keep_failed: Duration) -> Self {
-        Self { watches, keep_failed }
+    pub fn new(watches: Watches, creator: Client, keep_failed: Duration) -> Self {
+        Self { watches, creator, keep_failed }
     }
 
     fn client(&self) -> Client {
@@ -92,59 +114,78 @@ impl Pods {
     }
 
     /// Sends a message by the planned Pod, or by the Pod that is there already. `recorded` attempts
-    /// were recorded. `may_send` decides right before a Pod is created.
-    pub async fn send(&self, plan: &PodPlan, recorded: u32, limits: Limits, may_send: impl Fn() -> bool) -> PodResult {
-        match self.try_to_send(plan, recorded, limits, may_send).await {
+    /// were recorded.
+    pub async fn send(&self, plan: &Pod, recorded: u32, limits: Limits) -> PodResult {
+        match self.try_to_send(plan, recorded, limits).await {
             Ok(result) => result,
             Err(error) => PodResult::Failed(error.into()),
         }
     }
 
-    async fn try_to_send(
-        &self,
-        plan: &PodPlan,
-        recorded: u32,
-        limits: Limits,
-        may_send: impl Fn() -> bool,
-    ) -> Result<PodResult, PodError> {
-        let namespace = plan.pod.namespace().unwrap_or_default();
+    async fn try_to_send(&self, plan: &Pod, recorded: u32, limits: Limits) -> Result<PodResult, PodError> {
+        let namespace = plan.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(self.client(), &namespace);
-        let uid = plan.pod.labels().get(UID_LABEL).cloned().unwrap_or_default();
-        let with_uid = ListParams::default().labels(&format!("{UID_LABEL}={uid}"));
-        let list = answer(api.list(&with_uid)).await.map_err(|cause| PodError::List { namespace, cause })?;
-        let pod = match next_step(&list.items, recorded) {
+        let step = self.next_step(plan, recorded).await.map_err(|cause| PodError::List { namespace, cause })?;
+        let pod = match step {
             PodStep::Return(result) => return Ok(result),
-            PodStep::Await(pod) => pod.clone(),
-            PodStep::Create => {
-                if !may_send() {
-                    return Err(PodError::NotLeading);
+            PodStep::Discard(pod, outcome) => {
+                delete(&api, &PodId::of(&pod)).await;
+                return Ok(PodResult::Failed(outcome));
+            }
+            PodStep::Await(pod) => *pod,
+            PodStep::Create(old) => {
+                for pod in &old {
+                    delete(&api, pod).await;
                 }
-                for old in &list.items {
-                    self.delete(&api, old).await;
-                }
-                self.create(&api, plan).await?
+                self.create(plan).await?
             }
         };
         self.wait(&api, pod, limits).await
     }
 
-    async fn create(&self, api: &Api<Pod>, plan: &PodPlan) -> Result<Pod, PodError> {
-        let configs: Api<ConfigMap> = Api::namespaced(self.client(), &plan.pod.namespace().unwrap_or_default());
-        let created = create_in_order(&self.client(), api, &configs, plan).await;
-        if let Ok(pod) = &created {
-            debug!("Pod {} is made", place(pod));
-            give_parts(&configs, plan, pod).await;
-        } else {
-            for part in &plan.parts {
-                delete_part(&configs, part).await;
+    /// Decides what to do about the Pods of a message, of which `recorded` attempts were recorded.
+    async fn next_step(&self, plan: &Pod, recorded: u32) -> Result<PodStep, ListError> {
+        let uid = plan.labels().get(UID_LABEL).map_or("", String::as_str);
+        let mut pods = self.list(plan.namespace().as_deref(), &format!("{UID_LABEL}={uid}"));
+        let (mut step, mut old) = (None, Vec::new());
+        while let Some(pod) = pods.next().await? {
+            match judge(&pod, plan, recorded) {
+                Finding::Foreign => {}
+                Finding::Old => old.push(PodId::of(&pod)),
+                Finding::Sent => return Ok(PodStep::Return(PodResult::Sent(place(&pod)))),
+                Finding::Failed(outcome) => step = step.or(Some(PodStep::Return(PodResult::Failed(outcome)))),
+                Finding::Altered(outcome) => step = step.or(Some(PodStep::Discard(pod.into(), outcome))),
+                Finding::Unfinished => step = Some(PodStep::Await(pod.into())),
             }
         }
-        created
+        Ok(step.unwrap_or(PodStep::Create(old)))
+    }
+
+    /// Creates a Pod, unless the planned one is there already.
+    async fn create(&self, plan: &Pod) -> Result<Pod, PodError> {
+        let failed = |cause| PodError::Create { place: place(plan), cause };
+        match create(&self.creator, plan).await {
+            Ok(pod) => {
+                debug!("Pod {} is made", place(&pod));
+                Ok(pod)
+            }
+            Err(cause) if cause.is_already_exists() => {
+                let namespace = plan.namespace().unwrap_or_default();
+                let found = list::get(&self.client(), &namespace, &plan.name_any()).await.map_err(failed)?;
+                match found {
+                    Some(pod) if does_same(plan, &pod) => Ok(pod),
+                    Some(_) => Err(PodError::Taken { place: place(plan) }),
+                    None => Err(PodError::Gone { place: place(plan) }),
+                }
+            }
+            Err(cause) => Err(failed(cause)),
+        }
     }
 
     /// Waits until a Pod has ended, or its time is over.
-    async fn wait(&self, api: &Api<Pod>, mut pod: Pod, limits: Limits) -> Result<PodResult, PodError> {
+    async fn wait(&self, api: &Api<Pod>, made: Pod, limits: Limits) -> Result<PodResult, PodError> {
         let begin = Instant::now();
+        let mut pod = made.clone();
         let to_start = Duration::from_secs(limits.start.into());
         let to_end_by_itself = Duration::from_secs((limits.start + limits.run + SLACK).into());
         let mut given_up: Option<(Instant, Outcome)> = None;
@@ -152,6 +193,10 @@ impl Pods {
         let mut changes = self.watches.object_since(WatchKind::Pods, &namespace, &pod.name_any(), version);
         loop {
             let state = look(&pod);
+            if !does_same(&made, &pod) {
+                delete(api, &PodId::of(&pod)).await;
+                return Ok(PodResult::Failed(status::altered(&pod)));
+            }
             let deadline = match (&state, &given_up) {
                 (PodState::Sent, _) => return Ok(PodResult::Sent(place(&pod))),
                 (PodState::Failed(outcome), None) => return Ok(PodResult::Failed(outcome.clone())),
@@ -179,18 +224,37 @@ impl Pods {
                 None if gone => return Ok(PodResult::Failed(status::vanished(&pod))),
                 None => {
                     given_up = Some((Instant::now(), status::late(&pod, begin.elapsed().as_secs(), &state)));
-                    self.delete(api, &pod).await;
+                    delete(api, &PodId::of(&pod)).await;
                 }
             }
         }
     }
 
-    /// Deletes exactly this Pod. Its parts go with it.
-    async fn delete(&self, api: &Api<Pod>, pod: &Pod) {
-        let exactly = kube::api::Preconditions { uid: pod.uid(), resource_version: None };
-        let parameters = DeleteParams::background().preconditions(exactly);
-        log(&format!("Pod {}", place(pod)), answer(api.delete(&pod.name_any(), &parameters)).await.map(drop));
+    /// Lists the Pods that a label selector matches, in a namespace or in all namespaces.
+    fn list(&self, namespace: Option<&str>, selector: &str) -> ListReader<Pod> {
+        ListReader::new(self.client(), Pod::url_path(&(), namespace), "").labels(selector)
     }
+}
+
+/// Deletes exactly this Pod.
+async fn delete(api: &Api<Pod>, pod: &PodId) {
+    let exactly = Preconditions { uid: pod.uid.clone(), resource_version: None };
+    let parameters = DeleteParams::background().preconditions(exactly);
+    match answer(api.delete(&pod.name, &parameters)).await {
+        Ok(_) => debug!("Pod {} is deleted", pod.name),
+        Err(error) => debug!("Pod {} can't be deleted: {}", pod.name, explain(&error)),
+    }
+}
+
+/// Asks the API server to create a Pod, which it does in time or never.
+async fn create(client: &Client, pod: &Pod) -> Result<Pod, ListError> {
+    let body = serde_json::to_vec(pod).map_err(Error::SerdeError)?;
+    let path = Pod::url_path(&(), pod.namespace().as_deref());
+    let request = Request::new(path).create(&PostParams::default(), body).map_err(Error::BuildRequest)?;
+    let (mut head, body) = request.into_parts();
+    let uri = format!("{}&timeout={}s", head.uri, CREATE_TIMEOUT.as_secs());
+    head.uri = uri.parse().map_err(http::Error::from).map_err(Error::HttpError)?;
+    answer_within(CREATE_TIMEOUT, client.request(http::Request::from_parts(head, body))).await
 }
 
 /// Returns the Pod after a change, or nothing if it is gone. The last state of a deleted Pod may be
@@ -204,72 +268,6 @@ fn same_pod(change: ObjectState<Pod>, pod: &Pod) -> Option<Pod> {
         }
         ObjectState::Present(_) | ObjectState::Absent(_) => None,
     }
-}
-
-/// Creates a Pod after what it mounts. Otherwise it would wait for a minute.
-async fn create_in_order(
-    client: &Client,
-    api: &Api<Pod>,
-    configs: &Api<ConfigMap>,
-    plan: &PodPlan,
-) -> Result<Pod, PodError> {
-    let parameters = PostParams::default();
-    let place = || place(&plan.pod);
-    for part in &plan.parts {
-        match answer(configs.create(&parameters, part)).await {
-            Err(cause) if !cause.is_already_exists() => return Err(PodError::Create { place: place(), cause }),
-            Ok(_) | Err(_) => {}
-        }
-    }
-    match answer(api.create(&parameters, &plan.pod)).await {
-        Ok(pod) => Ok(pod),
-        Err(cause) if cause.is_already_exists() => {
-            let namespace = plan.pod.namespace().unwrap_or_default();
-            let found = list::get(client, &namespace, &plan.pod.name_any()).await;
-            let found = found.map_err(|cause| PodError::Create { place: place(), cause })?;
-            found.ok_or_else(|| PodError::Gone { place: place() })
-        }
-        Err(cause) => Err(PodError::Create { place: place(), cause }),
-    }
-}
-
-/// Makes the Pod the owner of the message's parts, so that they are deleted with it.
-async fn give_parts(configs: &Api<ConfigMap>, plan: &PodPlan, pod: &Pod) {
-    let owner = json!({"metadata": {"ownerReferences": [{
-        "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid().unwrap_or_default(),
-    }]}});
-    for part in &plan.parts {
-        let (name, parameters, patch) = (part.name_any(), PatchParams::default(), Patch::Merge(&owner));
-        if let Err(error) = answer(configs.patch(&name, &parameters, &patch)).await {
-            debug!("ConfigMap {name} could not be given to its Pod: {}", explain(&error));
-        }
-    }
-}
-
-async fn delete_part(configs: &Api<ConfigMap>, part: &ConfigMap) {
-    let name = part.name_any();
-    log(&format!("ConfigMap {name}"), answer(configs.delete(&name, &DeleteParams::default())).await.map(drop));
-}
-
-fn log(place: &str, deleted: Result<(), ListError>) {
-    match deleted {
-        Ok(()) => debug!("{place} is deleted"),
-        Err(error) => debug!("{place} can't be deleted: {}", explain(&error)),
-    }
-}
-
-/// Decides what to do about the Pods of a message, of which `recorded` attempts were recorded.
-fn next_step(pods: &[Pod], recorded: u32) -> PodStep<'_> {
-    let mut step = PodStep::Create;
-    for pod in pods {
-        match look(pod) {
-            PodState::Sent => return PodStep::Return(PodResult::Sent(place(pod))),
-            PodState::Failed(outcome) if attempt(pod) > recorded => step = PodStep::Return(PodResult::Failed(outcome)),
-            PodState::Failed(_) => {}
-            PodState::Starting(_) | PodState::Running => return PodStep::Await(pod),
-        }
-    }
-    step
 }
 
 /// Explains an error, and what to do.

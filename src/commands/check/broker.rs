@@ -7,10 +7,10 @@ use tokio_rustls::rustls::ProtocolVersion;
 use super::CheckReport;
 use crate::broker::connection::BrokerConnection;
 use crate::broker::errors::{BrokerError, ErrorContext};
-use crate::broker::fence::Fence;
 use crate::broker::transport::{Transport, TransportError};
 use crate::cli::BrokerArgs;
 use crate::commands::files;
+use crate::fence::Fence;
 use fedora_message::api::v1alpha1::Environment;
 
 /// The step that reads only files.

@@ -2,39 +2,35 @@
 //!
 //! It is a pure function of the message and the settings, so that every replica makes the same Pod. The
 //! Pod is in the namespace of the Secrets and mounts them, so credentials are never copied. The message
-//! is in an annotation, which the Pod reads as a file. A large message is in config maps.
+//! is in an annotation, which the Pod reads as a file. The container runs the CLI itself, so that the
+//! exit code is the CLI's, and the image needs nothing else (docs/decisions/0043).
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements, Toleration};
 use serde_json::{Map, Value, json};
 
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{API_VERSION, KIND};
+use crate::bounds::MAX_POD_MESSAGE_BYTES;
 use crate::message::envelope::Envelope;
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, OutgoingMessage};
 use crate::message::secret::KeyLocations;
 use crate::pod::cli_message::line;
 use crate::policy::outcome::{Failure, Reason};
 
-/// Label on a Pod and its config maps: the uid of the message's resource. It selects a message's Pods.
+/// Label on a Pod: the uid of the message's resource. It selects a message's Pods.
 pub const UID_LABEL: &str = "apps.fedoraproject.org/message-uid";
-/// Label on a Pod and its config maps: the namespace of the message's resource.
+/// Label on a Pod: the namespace of the message's resource.
 pub const NAMESPACE_LABEL: &str = "apps.fedoraproject.org/message-namespace";
 /// Annotation on a Pod: the name of the message's resource, which may be too long for a label.
 pub const NAME_ANNOTATION: &str = "apps.fedoraproject.org/message-name";
 /// Annotation on a Pod: the number of the attempt that it makes.
 pub const ATTEMPT_ANNOTATION: &str = "apps.fedoraproject.org/attempt";
 /// Annotation on a Pod: the message, as the CLI reads it.
-const LINE_ANNOTATION: &str = "apps.fedoraproject.org/message";
+pub(super) const LINE_ANNOTATION: &str = "apps.fedoraproject.org/message";
 /// Annotation on a Pod: the CLI's configuration.
-const CONFIG_ANNOTATION: &str = "apps.fedoraproject.org/config";
+pub(super) const CONFIG_ANNOTATION: &str = "apps.fedoraproject.org/config";
 /// The Pod's only container.
 pub const CONTAINER: &str = "publish";
-
-/// The maximum size of a message in an annotation, in bytes. The API server allows 256 KiB for all
-/// annotations of an object.
-const MAX_IN_ANNOTATION: usize = 240 * 1024;
-/// The maximum size of the part in one config map, in bytes. The API server allows 1 MiB.
-const MAX_PART: usize = 1000 * 1000;
 
 /// The administrators' settings for Pods.
 #[derive(Clone, Debug)]
@@ -61,15 +57,6 @@ pub struct PodSettings {
     pub run_seconds: u32,
 }
 
-/// A Pod, and the config maps that it needs.
-#[derive(Clone, Debug)]
-pub struct PodPlan {
-    /// The Pod.
-    pub pod: Pod,
-    /// The parts of a large message, which the Pod mounts.
-    pub parts: Vec<ConfigMap>,
-}
-
 /// The reason why a Pod can't send a message as the operator would send it directly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PodPlanError {
@@ -88,6 +75,11 @@ pub enum PodPlanError {
         "Pod delivery needs all Secrets of a message in one namespace, but they are in {0}: put them together, or use direct delivery"
     )]
     Namespaces(String),
+    /// The annotations of a Pod can't hold the message.
+    #[error(
+        "Pod delivery can't send a message of {0} bytes, because a Pod holds at most {MAX_POD_MESSAGE_BYTES}: send a reference to the data instead, or use direct delivery"
+    )]
+    TooLarge(usize),
     /// The settings make an invalid Pod.
     #[error("the operator's settings make an invalid Pod ({0}): correct its --pod flags")]
     Settings(String),
@@ -98,6 +90,7 @@ impl Failure for PodPlanError {
         match self {
             Self::Schema { .. } | Self::Settings(_) => Reason::Misconfigured,
             Self::Namespaces(_) => Reason::InvalidMessage,
+            Self::TooLarge(_) => Reason::MessageTooLarge,
         }
     }
 }
@@ -140,13 +133,15 @@ pub fn plan(
     keys: &KeyLocations,
     settings: &PodSettings,
     attempt: u32,
-) -> Result<PodPlan, PodPlanError> {
+) -> Result<Pod, PodPlanError> {
     check_cli_schema(message, settings)?;
     let namespace = namespace(message)?;
     let line = line(&Envelope::new(message, exchange));
-    let name = name(object.uid(), attempt);
+    if line.len() > MAX_POD_MESSAGE_BYTES {
+        return Err(PodPlanError::TooLarge(line.len()));
+    }
     let mut metadata = json!({
-        "name": name,
+        "name": name(object.uid(), attempt),
         "namespace": namespace,
         "labels": {
             "app.kubernetes.io/managed-by": "fedora-message-operator",
@@ -160,41 +155,14 @@ pub fn plan(
             "apiVersion": API_VERSION, "kind": KIND, "name": object.name(), "uid": object.uid(),
         }]);
     }
-    let parts = if line.len() <= MAX_IN_ANNOTATION { Vec::new() } else { split(&line) };
-    let configs = parts.iter().enumerate().map(|(number, part)| {
-        let mut metadata = metadata.clone();
-        metadata["name"] = json!(format!("{name}-{number}"));
-        json!({"metadata": metadata, "immutable": true, "data": {"part": part}})
-    });
-    let configs = configs.map(serde_json::from_value).collect::<Result<_, _>>();
-    let mut annotations = json!({
+    metadata["annotations"] = json!({
         NAME_ANNOTATION: object.name(),
         ATTEMPT_ANNOTATION: attempt.to_string(),
         CONFIG_ANNOTATION: config(exchange, url),
+        LINE_ANNOTATION: line,
     });
-    if parts.is_empty() {
-        annotations[LINE_ANNOTATION] = json!(line);
-    }
-    metadata["annotations"] = annotations;
-    let pod = json!({"metadata": metadata, "spec": spec(settings, keys, &name, parts.len())});
-    Ok(PodPlan { pod: serde_json::from_value(pod).map_err(invalid)?, parts: configs.map_err(invalid)? })
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn invalid(error: serde_json::Error) -> PodPlanError {
-    PodPlanError::Settings(error.to_string())
-}
-
-/// Splits the line into parts of bounded size, between characters.
-fn split(line: &str) -> Vec<&str> {
-    let mut rest = line;
-    let mut parts = Vec::new();
-    while !rest.is_empty() {
-        let (part, more) = rest.split_at(rest.floor_char_boundary(MAX_PART));
-        parts.push(part);
-        rest = more;
-    }
-    parts
+    let pod = json!({"metadata": metadata, "spec": spec(settings, keys)});
+    serde_json::from_value(pod).map_err(|error| PodPlanError::Settings(error.to_string()))
 }
 
 /// Returns the CLI's configuration. The topic already has its prefix.
@@ -240,11 +208,7 @@ handlers = ["log"]
 }
 
 /// Returns the Pod's spec. It complies with the Pod Security level `restricted`, under any user.
-fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -> Value {
-    let command = match parts {
-        0 => json!(["fedora-messaging", "--conf", "/message/config.toml", "publish", "/message/line"]),
-        _ => json!(["sh", "-c", "cat /message/part-* | fedora-messaging --conf /message/config.toml publish -"]),
-    };
+fn spec(settings: &PodSettings, keys: &KeyLocations) -> Value {
     let named = |names: &[String]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
     let selector: Map<_, _> = settings.node_selector.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let mut spec = json!({
@@ -261,7 +225,7 @@ fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -
             "name": CONTAINER,
             "image": settings.image,
             "imagePullPolicy": settings.image_pull_policy,
-            "command": command,
+            "command": ["fedora-messaging", "--conf", "/message/config.toml", "publish", "/message/line"],
             // The files are UTF-8 with any locale of the image, and the file system is read-only.
             "env": [{"name": "PYTHONUTF8", "value": "1"}, {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
             "resources": settings.resources,
@@ -277,7 +241,8 @@ fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -
             ],
         }],
         "volumes": [
-            {"name": "message", "projected": {"sources": message_sources(name, parts)}},
+            // The API server's defaults are explicit, so that the stored Pod has the same volumes.
+            {"name": "message", "projected": {"defaultMode": 0o644, "sources": [message_source()]}},
             // Readable for any user, because the Pod may get any and has no other.
             {"name": "certificate", "projected": {"defaultMode": 0o444, "sources": certificate_sources(keys)}},
         ],
@@ -288,18 +253,9 @@ fn spec(settings: &PodSettings, keys: &KeyLocations, name: &str, parts: usize) -
     spec
 }
 
-fn message_sources(name: &str, parts: usize) -> Vec<Value> {
-    let annotation = |key: &str, path: &str| json!({"path": path, "fieldRef": {"fieldPath": format!("metadata.annotations['{key}']")}});
-    let mut items = vec![annotation(CONFIG_ANNOTATION, "config.toml")];
-    if parts == 0 {
-        items.push(annotation(LINE_ANNOTATION, "line"));
-    }
-    let part = |number: usize| {
-        // Two digits, so that the shell's order by name is right.
-        let items = json!([{"key": "part", "path": format!("part-{number:02}")}]);
-        json!({"configMap": {"name": format!("{name}-{number}"), "items": items}})
-    };
-    std::iter::once(json!({"downwardAPI": {"items": items}})).chain((0..parts).map(part)).collect()
+fn message_source() -> Value {
+    let annotation = |key: &str, path: &str| json!({"path": path, "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{key}']")}});
+    json!({"downwardAPI": {"items": [annotation(CONFIG_ANNOTATION, "config.toml"), annotation(LINE_ANNOTATION, "line")]}})
 }
 
 fn certificate_sources(keys: &KeyLocations) -> Vec<Value> {

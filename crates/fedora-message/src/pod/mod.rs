@@ -2,6 +2,7 @@
 
 pub mod cli_message;
 pub mod manifest;
+pub mod proof;
 pub mod status;
 #[cfg(test)]
 mod tests;

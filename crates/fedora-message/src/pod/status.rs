@@ -6,7 +6,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 
-use crate::pod::manifest::{ATTEMPT_ANNOTATION, CONTAINER};
+use crate::pod::manifest::CONTAINER;
 use crate::policy::outcome::{Outcome, Reason};
 use crate::text::{MAX_DETAIL, printable};
 
@@ -28,13 +28,6 @@ pub enum PodState {
 pub fn place(pod: &Pod) -> String {
     let metadata = &pod.metadata;
     format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
-}
-
-/// Returns the number of the attempt that a Pod makes.
-#[must_use]
-pub fn attempt(pod: &Pod) -> u32 {
-    let annotations = pod.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(ATTEMPT_ANNOTATION)).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Returns the state of a Pod.
@@ -72,6 +65,15 @@ pub fn late(pod: &Pod, seconds: u64, state: &PodState) -> Outcome {
 pub fn vanished(pod: &Pod) -> Outcome {
     failed(format!(
         "Pod {} was deleted before it reported a result: another Pod sends the message again with the same id",
+        place(pod)
+    ))
+}
+
+/// Returns the outcome for a Pod that is not the planned one, or not any more.
+#[must_use]
+pub fn altered(pod: &Pod) -> Outcome {
+    failed(format!(
+        "Pod {} differs from the one that the operator creates for this message, so its result does not count: another Pod sends the message again with the same id",
         place(pod)
     ))
 }

@@ -2,13 +2,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
+use crate::bounds::MAX_POD_MESSAGE_BYTES;
 use crate::message::envelope::Envelope;
 use crate::message::secret::KeyLocations;
 use crate::message::validate::validate;
 use crate::pod::cli_message::line;
-use crate::pod::manifest::{PodPlan, PodPlanError, PodSettings, plan};
+use crate::pod::manifest::{PodPlanError, PodSettings, plan};
+use crate::pod::proof::{Finding, does_same, judge};
 use crate::pod::status::{PodState, late, look, vanished};
-use crate::policy::outcome::Reason;
+use crate::policy::outcome::{Failure, Reason};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -34,7 +36,7 @@ fn settings() -> PodSettings {
     }
 }
 
-fn planned(object: &Value, settings: &PodSettings, attempt: u32) -> Result<PodPlan, PodPlanError> {
+fn planned(object: &Value, settings: &PodSettings, attempt: u32) -> Result<Pod, PodPlanError> {
     let object = message(object);
     let valid = validate(&object, &plain_routing()).unwrap();
     let keys = KeyLocations::find(&valid.authentication, &[None]);
@@ -94,9 +96,8 @@ fn line_has_no_line_ends_between_tokens() {
 /// writes the file.
 #[test]
 fn matches_the_golden_pod() {
-    let plan = planned(&with("/spec/authentication/secret_ref/namespace", "apps".into()), &settings(), 1).unwrap();
-    assert_eq!(plan.parts, []);
-    let pod = serde_json::to_value(&plan.pod).unwrap();
+    let pod = planned(&with("/spec/authentication/secret_ref/namespace", "apps".into()), &settings(), 1).unwrap();
+    let pod = serde_json::to_value(&pod).unwrap();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/pod.json");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, serde_json::to_string_pretty(&pod).unwrap() + "\n").unwrap();
@@ -107,7 +108,7 @@ fn matches_the_golden_pod() {
 
 #[test]
 fn pod_in_another_namespace_has_no_owner() {
-    let elsewhere = planned(&example(), &settings(), 1).unwrap().pod;
+    let elsewhere = planned(&example(), &settings(), 1).unwrap();
     assert_eq!(elsewhere.metadata.namespace.as_deref(), Some("default"));
     assert_eq!(elsewhere.metadata.owner_references, None);
     assert_eq!(elsewhere.metadata.labels.unwrap()["apps.fedoraproject.org/message-namespace"], "apps");
@@ -115,22 +116,24 @@ fn pod_in_another_namespace_has_no_owner() {
 
 #[test]
 fn pod_name_contains_the_attempt() {
-    let names = [1, 2].map(|attempt| planned(&example(), &settings(), attempt).unwrap().pod.metadata.name.unwrap());
+    let names = [1, 2].map(|attempt| planned(&example(), &settings(), attempt).unwrap().metadata.name.unwrap());
     assert_eq!(names, [format!("fedora-message-{UID}-1"), format!("fedora-message-{UID}-2")]);
 }
 
 #[test]
-fn splits_a_large_message_at_characters() {
-    let body = json!({"text": "\u{fc}".repeat(1_200_000)});
-    let PodPlan { pod, parts } = planned(&with("/spec/message/body", body.clone()), &settings(), 1).unwrap();
-    assert_eq!(parts.len(), 3);
-    assert!(!pod.metadata.annotations.unwrap().contains_key("apps.fedoraproject.org/message"));
-    let texts: Vec<&String> = parts.iter().map(|part| &part.data.as_ref().unwrap()["part"]).collect();
-    assert!(texts.iter().all(|text| text.len() <= 1_000_000));
-    let line: String = texts.into_iter().map(String::as_str).collect();
-    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["body"], body);
-    let names: Vec<_> = parts.iter().map(|part| part.metadata.name.clone().unwrap()).collect();
-    assert_eq!(names, [0, 1, 2].map(|part| format!("fedora-message-{UID}-1-{part}")));
+fn refuses_a_message_that_no_annotation_holds() {
+    let planned = |size: usize| planned(&with("/spec/message/body/text", "a".repeat(size).into()), &settings(), 1);
+    let line = |pod: &Pod| pod.metadata.annotations.as_ref().unwrap()["apps.fedoraproject.org/message"].len();
+    let largest = MAX_POD_MESSAGE_BYTES - line(&planned(0).unwrap());
+    let annotations = planned(largest).unwrap().metadata.annotations.unwrap();
+    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert!(size <= 256 * 1024, "the API server refuses {size} bytes of annotations");
+    let error = planned(largest + 1).unwrap_err();
+    assert_eq!(error.reason(), Reason::MessageTooLarge);
+    assert_eq!(
+        error.to_string(),
+        "Pod delivery can't send a message of 245761 bytes, because a Pod holds at most 245760: send a reference to the data instead, or use direct delivery"
+    );
 }
 
 #[test]
@@ -305,4 +308,86 @@ fn ignores_other_containers() {
     other["name"] = json!("sidecar");
     let publish = container(&json!({"running": {}}));
     assert_eq!(look(&pod(&json!({"phase": "Running", "containerStatuses": [other, publish]}))), PodState::Running);
+}
+
+/// Returns the planned Pod of an attempt, as the API server stores it, with this change of its JSON.
+fn stored(attempt: u32, change: impl Fn(&mut Value)) -> Pod {
+    let mut pod = serde_json::to_value(planned(&example(), &settings(), attempt).unwrap()).unwrap();
+    let container = &mut pod["spec"]["containers"][0];
+    container["terminationMessagePath"] = "/dev/termination-log".into();
+    container["resources"]["requests"] = json!({"memory": "128Mi"});
+    container["securityContext"]["runAsUser"] = 1_000_680_000.into();
+    pod["metadata"]["annotations"]["openshift.io/scc"] = "restricted-v2".into();
+    pod["spec"]["tolerations"] = json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}]);
+    pod["spec"]["serviceAccountName"] = "default".into();
+    change(&mut pod);
+    serde_json::from_value(pod).unwrap()
+}
+
+/// Returns a change that sets one value of a Pod, and ends its container with this exit code.
+fn set_and_end(pointer: &'static str, value: Value, exit_code: Option<i32>) -> impl Fn(&mut Value) {
+    move |pod| {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match pod.pointer_mut(parent).unwrap() {
+            Value::Array(list) => list.push(value.clone()),
+            object => object[key.replace("~1", "/")] = value.clone(),
+        }
+        if let Some(code) = exit_code {
+            pod["status"] = serde_json::to_value(ended(code, "", "").status).unwrap();
+        }
+    }
+}
+
+#[test]
+fn planned_pod_counts() {
+    let plan = planned(&example(), &settings(), 1).unwrap();
+    let same = |exit_code| stored(1, set_and_end("/metadata/uid", "1".into(), exit_code));
+    assert_eq!(judge(&same(None), &plan, 0), Finding::Unfinished);
+    assert_eq!(judge(&same(Some(0)), &plan, 0), Finding::Sent);
+    assert_eq!(judge(&same(Some(0)), &plan, 3), Finding::Sent, "also if the attempt was recorded as a failure");
+    assert!(matches!(judge(&same(Some(111)), &plan, 0), Finding::Failed(_)));
+    assert_eq!(judge(&same(Some(111)), &plan, 1), Finding::Old);
+}
+
+/// A user who may create Pods in the namespace knows the uid, the name and the plan.
+#[test]
+fn other_pod_proves_nothing() {
+    let plan = planned(&example(), &settings(), 1).unwrap();
+    let secret = json!({"name": "other", "secret": {"secretName": "other"}});
+    let sidecar = json!({"name": "sidecar", "image": "other"});
+    for (pointer, value) in [
+        ("/spec/containers/0/image", "other".into()),
+        ("/spec/containers/0/command", json!(["true"])),
+        ("/spec/containers/0/args", json!(["--help"])),
+        ("/spec/containers/0/env", json!([{"name": "PYTHONPATH", "value": "/other"}])),
+        ("/spec/containers/0/lifecycle", json!({"postStart": {"exec": {"command": ["true"]}}})),
+        ("/spec/containers/-", sidecar.clone()),
+        ("/spec/initContainers", json!([sidecar])),
+        ("/spec/ephemeralContainers", json!([sidecar])),
+        ("/spec/volumes/-", secret),
+        ("/metadata/annotations/apps.fedoraproject.org~1message", "".into()),
+        ("/metadata/annotations/apps.fedoraproject.org~1config", "".into()),
+    ] {
+        for exit_code in [None, Some(0), Some(2)] {
+            let pod = stored(1, set_and_end(pointer, value.clone(), exit_code));
+            assert!(!does_same(&plan, &pod), "{pointer}");
+            assert!(matches!(judge(&pod, &plan, 0), Finding::Altered(_)), "{pointer} {exit_code:?}");
+            let is_old = judge(&pod, &plan, 1) == Finding::Old;
+            assert_eq!(is_old, exit_code.is_some(), "{pointer} {exit_code:?}");
+        }
+    }
+}
+
+#[test]
+fn pod_of_another_name_is_foreign() {
+    let plan = planned(&example(), &settings(), 1).unwrap();
+    for (pointer, value) in [
+        ("/metadata/name", "other".into()),
+        ("/metadata/name", format!("fedora-message-{UID}-2").into()),
+        ("/metadata/labels", json!({})),
+        ("/metadata/annotations", json!({"apps.fedoraproject.org/attempt": "4294967296"})),
+    ] {
+        let pod = stored(1, set_and_end(pointer, value, Some(0)));
+        assert_eq!(judge(&pod, &plan, 0), Finding::Foreign, "{pointer}");
+    }
 }

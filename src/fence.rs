@@ -1,5 +1,5 @@
-//! The last check before every write to a broker. A process that lost its leadership during a pause
-//! writes nothing (docs/decisions/0012).
+//! The last check before every write to a broker, and before every request to create a Pod. A process
+//! that lost its leadership during a pause writes nothing (docs/decisions/0012).
 
 use std::fmt;
 use std::io;
