@@ -1,6 +1,6 @@
 //! Hostile inputs that found a fault; the inputs themselves are among fuzz/seeds.
 
-use crate::broker::credentials::{Credentials, fingerprint};
+use crate::broker::credentials::Credentials;
 use crate::commands::manifests::Manifests;
 use fedora_message::message::body::dropped_nulls;
 use fedora_message::message::secret::{PemFiles, PemText};
@@ -53,7 +53,7 @@ fn a_common_name_is_shown_on_one_line() {
         cert: part("cert", cert.as_bytes()),
         key: part("key", key.as_bytes()),
     };
-    let credentials = Credentials::from_pem(&material, fingerprint(&material)).unwrap();
+    let credentials = Credentials::from_pem(&material).unwrap();
     assert_eq!(credentials.user, "nice  [31mapp ");
 }
 

@@ -42,7 +42,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod internals {
     pub use crate::broker::address::BrokerAddress;
     pub use crate::broker::connection::Confirmed;
-    pub use crate::broker::credentials::{Credentials, fingerprint};
+    pub use crate::broker::credentials::Credentials;
     pub use crate::broker::errors::BrokerError;
     pub use crate::broker::pool::{Brokers, IDLE_TIMEOUT, Pool};
     pub use crate::broker::transport::{TlsTokio, Transport};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fedora_message::message::secret::{PemFiles, PemText};
-use fedora_message_operator::internals::{Credentials, Fence, TlsTokio, Transport, fingerprint};
+use fedora_message_operator::internals::{Credentials, Fence, TlsTokio, Transport};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -171,7 +171,7 @@ pub fn credentials(certificate: &ClientCert) -> Credentials {
         cert: part("cert", certificate.cert.as_bytes()),
         key: part("key", certificate.key.as_bytes()),
     };
-    Credentials::from_pem(&files, fingerprint(&files)).expect("the certificate is valid")
+    Credentials::from_pem(&files).expect("the certificate is valid")
 }
 
 /// Opens a connection and a channel of a user of the broker.

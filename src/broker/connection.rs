@@ -262,6 +262,12 @@ impl BrokerConnection {
         Arc::strong_count(&self.open) - 1
     }
 
+    /// Returns true if a message waits for its confirm until the broker's alarm is over.
+    #[must_use]
+    pub fn holds_messages(&self) -> bool {
+        !self.unconfirmed.lock().is_empty()
+    }
+
     /// Returns true if the broker blocks the connection because of a memory or disk alarm.
     #[must_use]
     pub fn is_blocked(&self) -> bool {

@@ -7,17 +7,17 @@ use std::sync::{Arc, Weak};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use super::credentials::{Credentials, CredentialsError, Fingerprint, fingerprint, fingerprint_with_places};
-use fedora_message::bounds::MAX_KNOWN_BAD_CREDENTIALS;
+use super::credentials::{Credentials, CredentialsError, Fingerprint, text_hash, text_hash_with_places};
+use fedora_message::bounds::{MAX_KNOWN_BAD_CREDENTIALS, MAX_KNOWN_CREDENTIALS};
 use fedora_message::message::secret::PemFiles;
 
-/// Credentials by the fingerprint of their PEM, and the reasons why others can't be used.
+/// Credentials by the hash of their PEM, and the reasons why others can't be used.
 ///
 /// The cache keeps no key: credentials live for as long as a connection or a job uses them.
 #[derive(Debug, Default)]
 pub struct CredentialCache {
     usable: Mutex<HashMap<Fingerprint, Weak<Credentials>>>,
-    /// The fingerprint includes the places, because the errors name them.
+    /// The hash includes the places, because the errors name them.
     unusable: Mutex<HashMap<Fingerprint, CredentialsError>>,
 }
 
@@ -28,12 +28,12 @@ impl CredentialCache {
         material: &PemFiles<'_>,
         now: DateTime<Utc>,
     ) -> Result<Arc<Credentials>, CredentialsError> {
-        let fingerprint = fingerprint(material);
-        let with_places = fingerprint_with_places(&fingerprint, material);
+        let text = text_hash(material);
+        let with_places = text_hash_with_places(&text, material);
         if let Some(error) = self.unusable.lock().get(&with_places).filter(|error| error.holds(now)) {
             return Err(error.clone());
         }
-        let credentials = self.parse(material, fingerprint).and_then(|credentials| {
+        let credentials = self.parse(material, text).and_then(|credentials| {
             credentials.check_validity(now, &material.cert.place)?;
             Ok(credentials)
         });
@@ -47,14 +47,20 @@ impl CredentialCache {
         credentials
     }
 
-    fn parse(&self, material: &PemFiles<'_>, fingerprint: Fingerprint) -> Result<Arc<Credentials>, CredentialsError> {
-        if let Some(credentials) = self.usable.lock().get(&fingerprint).and_then(Weak::upgrade) {
+    fn parse(&self, material: &PemFiles<'_>, text: Fingerprint) -> Result<Arc<Credentials>, CredentialsError> {
+        if let Some(credentials) = self.usable.lock().get(&text).and_then(Weak::upgrade) {
             return Ok(credentials);
         }
-        let credentials = Arc::new(Credentials::from_pem(material, fingerprint)?);
+        let parsed = Credentials::from_pem(material)?;
         let mut usable = self.usable.lock();
         usable.retain(|_, credentials| credentials.strong_count() > 0);
-        usable.insert(fingerprint, Arc::downgrade(&credentials));
+        if usable.len() >= MAX_KNOWN_CREDENTIALS {
+            usable.clear();
+        }
+        // Another text may hold the same certificates and key.
+        let same = usable.values().filter_map(Weak::upgrade).find(|other| other.fingerprint == parsed.fingerprint);
+        let credentials = same.unwrap_or_else(|| Arc::new(parsed));
+        usable.insert(text, Arc::downgrade(&credentials));
         Ok(credentials)
     }
 }
@@ -91,7 +97,8 @@ mod tests {
     fn shares_credentials_and_keeps_none() {
         let (cache, certificate, now) = (CredentialCache::default(), issued(), Utc::now());
         let first = credentials(&cache, "a", &certificate, now).expect("it is valid");
-        let second = credentials(&cache, "b", &certificate, now).expect("it is valid");
+        let commented = ClientCert { ca: format!("# the same\n{}", certificate.ca), ..certificate.clone() };
+        let second = credentials(&cache, "b", &commented, now).expect("it is valid");
         assert!(Arc::ptr_eq(&first, &second), "one connection serves both");
         let weak = Arc::downgrade(&first);
         drop((first, second));

@@ -34,7 +34,7 @@ const MAX_USER: usize = 255;
 /// it.
 pub const SOON: TimeDelta = TimeDelta::days(21);
 
-/// The SHA-256 of CA, certificate and key. Two credentials are the same if and only if it is equal.
+/// A SHA-256.
 pub type Fingerprint = [u8; 32];
 
 /// A client certificate and the CA to log in to a broker.
@@ -47,7 +47,8 @@ pub struct Credentials {
     pub not_after: DateTime<Utc>,
     /// The start of the certificate's validity.
     pub not_before: DateTime<Utc>,
-    /// Identifies these credentials.
+    /// Identifies these credentials: the hash of the client's certificates, its key, and the set of
+    /// CAs. Comments, line breaks and the order of the CAs make no difference.
     pub fingerprint: Fingerprint,
 }
 
@@ -122,10 +123,10 @@ fn invalid<T>(detail: impl Into<String>) -> Result<T, CredentialsError> {
 }
 
 impl Credentials {
-    /// Parses CA, certificate and key, which have the given [`fingerprint`].
+    /// Parses CA, certificate and key.
     ///
     /// This does not check the validity. Each use calls [`check_validity`](Self::check_validity).
-    pub fn from_pem(material: &PemFiles<'_>, fingerprint: Fingerprint) -> Result<Self, CredentialsError> {
+    pub fn from_pem(material: &PemFiles<'_>) -> Result<Self, CredentialsError> {
         let PemFiles { ca, cert, key } = material;
         let chain = certificates(cert)?;
         let leaf = chain
@@ -135,8 +136,10 @@ impl Credentials {
             .ok_or_else(|| CredentialsError::Invalid(no_certificate(cert)))?;
         let user = common_name(&leaf, cert)?;
         let (not_before, not_after) = validity(&leaf);
-        let roots = roots(ca)?;
+        let cas = distinct(certificates(ca)?);
         let key_der = private_key(key)?;
+        let fingerprint = hash([&hash(der(&cas))[..], &hash(der(&chain)), key_der.secret_der()].into_iter());
+        let roots = roots(cas, ca)?;
         let certified = certified(chain, &key_der).map_err(|error| mismatch(&error, &user, cert, key))?;
         let tls = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -183,9 +186,19 @@ fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(default_provider()))
 }
 
-/// Reads all certificates of the CA. Ignores PEM blocks of other kinds.
-fn roots(ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
-    let certificates = certificates(ca)?;
+/// Returns each certificate once, in an order that depends on nothing else.
+fn distinct(mut certificates: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
+    certificates.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+    certificates.dedup();
+    certificates
+}
+
+fn der<'a>(certificates: &'a [CertificateDer<'_>]) -> impl Iterator<Item = &'a [u8]> {
+    certificates.iter().map(AsRef::as_ref)
+}
+
+/// Trusts the certificates of the CA.
+fn roots(certificates: Vec<CertificateDer<'static>>, ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
     if certificates.is_empty() {
         return invalid(no_certificate(ca));
     }
@@ -197,6 +210,7 @@ fn roots(ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
     Ok(roots)
 }
 
+/// Reads all certificates. Ignores PEM blocks of other kinds.
 fn certificates(pem: &PemText<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let certificate = |part| match part {
         PemPart::Certificate(certificate) => Some(certificate),
@@ -324,17 +338,17 @@ fn mismatch(
     })
 }
 
-/// Returns the fingerprint of CA, certificate and key.
+/// Returns the hash of the texts of CA, certificate and key.
 #[must_use]
-pub fn fingerprint(material: &PemFiles<'_>) -> Fingerprint {
+pub fn text_hash(material: &PemFiles<'_>) -> Fingerprint {
     hash([&material.ca, &material.cert, &material.key].into_iter().map(|pem| pem.bytes))
 }
 
-/// Returns the fingerprint of credentials at these places.
+/// Returns the hash of these texts at these places.
 #[must_use]
-pub fn fingerprint_with_places(fingerprint: &Fingerprint, material: &PemFiles<'_>) -> Fingerprint {
+pub fn text_hash_with_places(text_hash: &Fingerprint, material: &PemFiles<'_>) -> Fingerprint {
     let places = [&material.ca, &material.cert, &material.key].into_iter().map(|pem| pem.place.as_bytes());
-    hash(std::iter::once(fingerprint.as_slice()).chain(places))
+    hash(std::iter::once(text_hash.as_slice()).chain(places))
 }
 
 /// The hash includes the length of each part, so different lists never look the same.

@@ -81,6 +81,18 @@ pub enum BrokerError {
         /// The broker's reply.
         detail: String,
     },
+    /// The operator has as many connections as it may.
+    #[error(
+        "{who} use {bound} broker connections, the most that the operator allows, and none became free within {seconds} s: use fewer client certificates at a time"
+    )]
+    TooManyConnections {
+        /// The messages that the bound is for.
+        who: String,
+        /// The bound.
+        bound: usize,
+        /// The time that the message waited.
+        seconds: u64,
+    },
     /// The virtual host does not exist, or the user has no access to it.
     #[error("the broker {broker} refuses the virtual host {vhost} to the user {user} ({detail}): {advice}")]
     Vhost {
@@ -217,7 +229,10 @@ pub enum BrokerError {
 impl Failure for BrokerError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::BackendFailed { .. } => Reason::BrokerUnreachable,
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::BackendFailed { .. }
+            | Self::TooManyConnections { .. } => Reason::BrokerUnreachable,
             Self::Tls { .. } => Reason::TlsFailed,
             Self::Authentication { .. } | Self::NoExternal { .. } => Reason::AuthenticationFailed,
             Self::Vhost { .. } | Self::LimitReached { .. } => Reason::VhostRefused,

@@ -9,4 +9,5 @@ mod greeting;
 mod login;
 mod pem_diagnostics;
 pub mod pool;
+mod slots;
 pub mod transport;

@@ -1,27 +1,31 @@
 //! A pool with one connection per environment and credentials, so no identity publishes for
 //! another.
 //!
-//! The pool opens a connection for its first message, shares it, and closes it when it is idle.
+//! The pool opens a connection for its first message, shares it, and closes it when it is idle, or when
+//! another one needs its slot (docs/decisions/0041).
 //!
 //! One task probes an unreachable broker, however many messages wait for it. These messages fail at
 //! once with the probe's last error. The pool wakes them when the broker is back
 //! (docs/decisions/0008).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::connection::{BrokerConnection, Confirmed, MAX_CHANNELS, Published};
 use super::credentials::{Credentials, Fingerprint};
 use super::errors::BrokerError;
+use super::slots::{Namespace, Slot, Slots};
 use crate::fence::Fence;
 use fedora_message::api::v1alpha1::Environment;
+use fedora_message::bounds::{CONNECTION_WAIT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NAMESPACE};
 use fedora_message::message::envelope::Envelope;
 use fedora_message::policy::backoff;
 
@@ -61,6 +65,7 @@ pub struct Pool {
     confirm_timeout: Duration,
     fence: Fence,
     entries: Mutex<HashMap<(Environment, Fingerprint), Arc<PoolEntry>>>,
+    slots: Slots,
     permits: OpenPermits,
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
 }
@@ -135,6 +140,7 @@ impl Failures {
 struct PoolEntry {
     /// Keeps the parsed credentials until the entry is idle.
     credentials: Arc<Credentials>,
+    slot: Slot,
     /// The task that connects holds the lock. The others wait for it and share the result.
     state: tokio::sync::Mutex<ConnectionState>,
     used: Mutex<Instant>,
@@ -164,21 +170,23 @@ impl Pool {
     ) -> Self {
         let semaphore = || Arc::new(Semaphore::new(MAX_OPENING));
         let permits = OpenPermits { prod: semaphore(), stg: semaphore() };
-        Self { brokers, confirm_timeout, fence, entries: Mutex::default(), permits, on_recovery: Arc::new(on_recovery) }
+        let (entries, slots, on_recovery) = (Mutex::default(), Slots::new(), Arc::new(on_recovery));
+        Self { brokers, confirm_timeout, fence, entries, slots, permits, on_recovery }
     }
 
-    /// Publishes a message with the given credentials and awaits the broker's confirm.
+    /// Publishes a message of a namespace with the given credentials and awaits the broker's confirm.
     ///
     /// Returns `None` if the message is cancelled: `is_cancelled` returned true before the broker
     /// received it.
     pub async fn publish(
         &self,
+        namespace: &str,
         environment: Environment,
         credentials: &Arc<Credentials>,
         envelope: &Envelope<'_>,
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Option<Confirmed>, BrokerError> {
-        let entry = self.entry(environment, credentials);
+        let entry = self.entry(namespace, environment, credentials).await?;
         let result = loop {
             // `connection` has recorded its own failures.
             let connection = self.connection(&entry, environment, &envelope.message_id).await?;
@@ -200,7 +208,7 @@ impl Pool {
 
     /// Returns the state of the connection for these credentials if its last use failed.
     pub fn health(&self, environment: Environment, credentials: &Credentials) -> Option<Health> {
-        let entry = self.entries.lock().get(&(environment, credentials.fingerprint))?.clone();
+        let entry = self.known(environment, credentials)?;
         let failures = entry.failures.lock();
         let failures = failures.as_ref()?;
         Some(Health { failures: failures.count, error: failures.error.clone() })
@@ -210,7 +218,7 @@ impl Pool {
     /// confirms again. It does so once in the time of a confirm, because that message may have been
     /// sent.
     pub fn claim_probe(&self, environment: Environment, credentials: &Credentials) -> bool {
-        let Some(entry) = self.entries.lock().get(&(environment, credentials.fingerprint)).cloned() else {
+        let Some(entry) = self.known(environment, credentials) else {
             return false;
         };
         let mut failures = entry.failures.lock();
@@ -232,10 +240,55 @@ impl Pool {
         usage
     }
 
-    fn entry(&self, environment: Environment, credentials: &Arc<Credentials>) -> Arc<PoolEntry> {
+    fn known(&self, environment: Environment, credentials: &Credentials) -> Option<Arc<PoolEntry>> {
+        self.entries.lock().get(&(environment, credentials.fingerprint)).cloned()
+    }
+
+    async fn entry(
+        &self,
+        namespace: &str,
+        environment: Environment,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Arc<PoolEntry>, BrokerError> {
+        if let Some(entry) = self.known(environment, credentials) {
+            return Ok(entry);
+        }
+        let payer = self.slots.of(namespace);
+        let new_entry = async {
+            let _turn = payer.turn().await;
+            // Another message may have come first.
+            if let Some(entry) = self.known(environment, credentials) {
+                return entry;
+            }
+            let slot = self.slots.take(payer.clone(), |payer| self.free_slot(payer)).await;
+            let new = || Arc::new(PoolEntry::new(credentials.clone(), slot));
+            self.entries.lock().entry((environment, credentials.fingerprint)).or_insert_with(new).clone()
+        };
+        timeout(CONNECTION_WAIT, Box::pin(new_entry)).await.map_err(|_| {
+            let (who, bound) = if payer.is_full() {
+                (format!("the messages of namespace {}", payer.name), MAX_CONNECTIONS_PER_NAMESPACE)
+            } else {
+                ("the messages of all namespaces".to_owned(), MAX_CONNECTIONS)
+            };
+            BrokerError::TooManyConnections { who, bound, seconds: CONNECTION_WAIT.as_secs() }
+        })
+    }
+
+    /// Closes the connection that no message has used for the longest time, of those that this
+    /// namespace pays for, or of all. Its slot is free once it is closed.
+    fn free_slot(&self, payer: Option<&Namespace>) {
         let mut entries = self.entries.lock();
-        let entry = entries.entry((environment, credentials.fingerprint));
-        entry.or_insert_with(|| Arc::new(PoolEntry::new(credentials.clone()))).clone()
+        let is_payer =
+            |entry: &PoolEntry| payer.is_none_or(|payer| std::ptr::eq(&raw const *entry.slot.namespace, payer));
+        let unused = entries.iter().filter(|(_, entry)| is_payer(entry) && entry.is_unused());
+        let oldest = unused.min_by_key(|(_, entry)| *entry.used.lock()).map(|(key, _)| *key);
+        if let Some(entry) = oldest.and_then(|oldest| entries.remove(&oldest)) {
+            tokio::spawn(async move {
+                if let ConnectionState::Up(connection) = &*entry.state.lock().await {
+                    connection.close().await;
+                }
+            });
+        }
     }
 
     /// Closes the connections that are idle at `now`.
@@ -283,7 +336,7 @@ impl Pool {
             Err(error) => {
                 entry.record_failure(&error);
                 *state = ConnectionState::Down(error.clone());
-                tokio::spawn(probe(connector, entry.clone()));
+                tokio::spawn(probe(connector, Arc::downgrade(entry)));
                 Err(error)
             }
         }
@@ -308,9 +361,20 @@ impl Pool {
 }
 
 impl PoolEntry {
-    fn new(credentials: Arc<Credentials>) -> Self {
+    fn new(credentials: Arc<Credentials>, slot: Slot) -> Self {
         let state = tokio::sync::Mutex::new(ConnectionState::New);
-        Self { credentials, state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
+        Self { credentials, slot, state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
+    }
+
+    /// Returns true if no task uses it, and no message waits for its confirm. Only the pool creates
+    /// references, so the caller must hold its lock.
+    fn is_unused(self: &Arc<Self>) -> bool {
+        let holds_messages = || match self.state.try_lock().as_deref() {
+            Ok(ConnectionState::Up(connection)) => connection.holds_messages(),
+            Ok(ConnectionState::New | ConnectionState::Down(_)) => false,
+            Err(_) => true,
+        };
+        Arc::strong_count(self) == 1 && !holds_messages()
     }
 
     fn clear_failures(&self) {
@@ -360,12 +424,13 @@ impl Connector {
     }
 }
 
-/// Retries to connect until it succeeds or the entry is idle.
-async fn probe(connector: Connector, entry: Arc<PoolEntry>) {
+/// Retries to connect until it succeeds, or the entry is idle or gone.
+async fn probe(connector: Connector, entry: Weak<PoolEntry>) {
     let mut failures = 1;
     loop {
         let pause = backoff::delay(failures, fastrand::f64()).to_std().unwrap_or_default();
         tokio::time::sleep(pause).await;
+        let Some(entry) = entry.upgrade() else { return };
         if entry.is_idle(Instant::now()) {
             *entry.state.lock().await = ConnectionState::New;
             return;

@@ -132,9 +132,10 @@ impl Delivery {
 
 /// Publishes a message. It counts as sent once the broker has confirmed it.
 async fn direct(pool: &Pool, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
-    let DeliveryRequest { message, exchange, identity, is_cancelled, .. } = request;
+    let DeliveryRequest { object, message, exchange, identity, is_cancelled, .. } = request;
     let envelope = Envelope::new(message, exchange);
-    match pool.publish(message.environment, &identity.credentials, &envelope, is_cancelled).await {
+    let (namespace, credentials) = (object.namespace(), &identity.credentials);
+    match pool.publish(namespace, message.environment, credentials, &envelope, is_cancelled).await {
         Ok(Some(confirmed)) => {
             let sent = Outcome::sent(confirmed.routed);
             Ok(Attempt { took: Some(confirmed.took), ..direct_attempt(sent) })

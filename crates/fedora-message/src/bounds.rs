@@ -104,3 +104,20 @@ pub const MAX_SIZE_WITHOUT_PROOF: usize = 256 * 1024;
 /// server allows 256 KiB for all annotations of an object, and the other annotations take some 2 KiB.
 /// The largest of the recorded messages of Fedora's applications has 32 KiB (docs/decisions/0043).
 pub const MAX_POD_MESSAGE_BYTES: usize = 240 * 1024;
+
+/// The number of texts of good certificates that are known, so that each is parsed once. An entry has
+/// some 80 bytes.
+pub const MAX_KNOWN_CREDENTIALS: usize = 1024;
+
+/// The number of broker connections that the messages of one namespace can have: one for each client
+/// certificate and environment. A connection is a file, a thread, and up to 8 MiB of buffers. An
+/// application has one certificate, or two while it is renewed, for each of two environments.
+pub const MAX_CONNECTIONS_PER_NAMESPACE: usize = 6;
+
+/// The number of broker connections in all. Connections that have carried several MiB take 4 MiB
+/// each, so 100 MiB of the 256 MiB that the Deployment allows.
+pub const MAX_CONNECTIONS: usize = 24;
+
+/// A message waits at most this long for its connection, if there are as many as allowed. Each one
+/// that no message uses is closed for it. So it waits longer only if a broker confirms slowly.
+pub const CONNECTION_WAIT: Duration = Duration::from_secs(10);

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fedora_message::bounds::MAX_WATCHED_SECRETS_PER_NAMESPACE;
-use rig::wait_until;
+use fedora_message::bounds::{MAX_CONNECTIONS_PER_NAMESPACE, MAX_WATCHED_SECRETS_PER_NAMESPACE};
+use rig::{ClientCert, Pki, Proxy, wait_until};
 use serde_json::{Value, json};
 
-use e2e::{Operator, SOON, TestNamespace, message, message_json, numbered, shared, with_foreign_secret, with_secret};
+use e2e::{
+    Operator, SOON, TestNamespace, message, message_json, numbered, process_status, shared, with_foreign_secret,
+    with_secret,
+};
 
 /// The files that the operator may have open.
 const FILES: usize = 400;
@@ -16,6 +19,8 @@ const PEAK: usize = 160 << 20;
 /// The memory that 120 Secrets of 1 MiB may cost, in bytes. While one is decoded it takes some 4
 /// MiB, four are at a time, and the allocator keeps as much for each thread.
 const MEMORY: usize = 48 << 20;
+/// The threads of the runtime that come and go.
+const THREADS: usize = 8;
 /// All messages are tried within this time.
 const LATE: Duration = Duration::from_mins(2);
 
@@ -221,6 +226,60 @@ fn changes_of_a_secret_wake_rarely() {
     tenant.wait_for_all_sent();
     let attempts = attempts(&operator, "SecretInvalid");
     assert!(attempts <= COUNT * CHANGES / 2, "{attempts} attempts of {COUNT} messages for {CHANGES} changes");
+}
+
+/// Returns a Secret, and a message that names it.
+fn secret_and_message(certificate: &ClientCert, tenant: &TestNamespace, number: usize) -> String {
+    let name = format!("own{number}");
+    let message = with_secret(&message(&name, "tenant.own", ""), &name);
+    format!("{}---{message}", certificate.secret_yaml(&name, &tenant.name))
+}
+
+/// 500 Secrets hold the same certificate, key and CAs. The texts around them differ, and the order of
+/// the CAs.
+#[test]
+fn variants_of_a_certificate_share_a_connection() {
+    const COUNT: usize = 500;
+    let (tenant, broker) = (TestNamespace::new("tenant"), &shared().broker);
+    let certificate = broker.client("publisher").expect("a certificate");
+    let other = Pki::new("another CA").expect("a CA").ca().to_owned();
+    let variant = |n: usize| {
+        let [first, second] = if n.is_multiple_of(2) { [&certificate.ca, &other] } else { [&other, &certificate.ca] };
+        let variant = ClientCert { ca: format!("# {n}\n{first}{second}"), ..certificate.clone() };
+        secret_and_message(&variant, &tenant, n)
+    };
+    let proxy = Proxy::start(broker.port()).expect("a proxy");
+    let _operator = Operator::with_broker(&proxy.url(), &tenant, &[]);
+    tenant.create(&(0..COUNT).map(variant).collect::<String>());
+    tenant.wait_for_all_sent();
+    assert_eq!(proxy.accepted(), 1);
+}
+
+/// The tenant's messages are sent in turn, over as many connections as one namespace may have.
+#[test]
+fn many_certificates_take_few_connections() {
+    const COUNT: usize = 100;
+    let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
+    let issue = || shared().broker.client("publisher").expect("a certificate");
+    let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor]);
+    send(&neighbor, "before");
+    let (files, threads) = (operator.open_files(), process_status(operator.pid, "Threads:"));
+    tenant.create(&(0..COUNT).map(|n| secret_and_message(&issue(), &tenant, n)).collect::<String>());
+    for batch in 0..5 {
+        let prefix = format!("good{batch}-");
+        neighbor.apply(&numbered(10, &prefix, |_| "tenant.neighbor".to_owned()));
+        neighbor.wait_until_sent(&prefix);
+    }
+    tenant.wait_for_all_sent();
+    let retried = tenant.messages().iter().filter(|message| message["status"]["attempts"] != 1).count();
+    assert_eq!(retried, 0, "messages wait for a connection without an attempt");
+    let slow = latencies(&neighbor).into_iter().max().unwrap_or_default();
+    println!("the slowest of the neighbor's messages took {slow:?}");
+    assert!(slow < Duration::from_secs(1), "{slow:?}");
+    let more = process_status(operator.pid, "Threads:").saturating_sub(threads);
+    println!("{} files and {more} threads more are open", operator.open_files().saturating_sub(files));
+    assert!(operator.open_files() < FILES);
+    assert!(more <= MAX_CONNECTIONS_PER_NAMESPACE + THREADS, "{more} more threads");
 }
 
 #[test]

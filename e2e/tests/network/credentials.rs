@@ -186,7 +186,7 @@ pub async fn publish(pool: &Pool, credentials: &Arc<Credentials>, routing_key: &
         headers: Vec::new(),
         payload: &payload,
     };
-    let published = pool.publish(Environment::Prod, credentials, &envelope, || false).await;
+    let published = pool.publish("apps", Environment::Prod, credentials, &envelope, || false).await;
     published.map(|confirmed| confirmed.expect("not cancelled"))
 }
 

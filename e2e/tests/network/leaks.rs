@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use rig::proxy::Answer;
-use rig::{ClientCert, Proxy, TlsServer, tls_server, wait_until};
+use rig::{Proxy, TlsServer, tls_server, wait_until};
 
 use crate::amqp;
 use crate::process::{Usage, usage};
 use e2e::{Operator, SOON, TestNamespace, message, shared, with_secret};
 
-/// The number of Secrets. Each has other bytes, and so its own connection.
-const CREDENTIALS: usize = 200;
+/// The number of namespaces. Each can have some connections at a time.
+const NAMESPACES: usize = 4;
+/// The number of certificates of each namespace. Each needs its own connection.
+const CERTIFICATES: usize = 50;
 /// The number of connections for each slow and each quick failure. A slow one takes ten seconds.
 type Counts = (usize, usize);
 /// The failures before the first measurement: as many as can be in flight at a time.
@@ -29,15 +31,16 @@ const MEMORY: usize = 2 * 8 * 8;
 
 #[test]
 fn failed_connections_leak_nothing() {
-    let namespace = TestNamespace::new("leaks");
+    let namespaces = [(); NAMESPACES].map(|()| TestNamespace::new("leaks"));
     let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
     proxy.answer(Answer::Close);
     // The brokers of both environments are behind the proxy.
-    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
-    let certificate = shared().broker.client("publisher").expect("a certificate");
-    let manifests: String = (0..CREDENTIALS).map(|n| secret_and_message(&certificate, &namespace, n)).collect();
-    namespace.apply(&manifests);
-    wait_until(2 * SOON, "all connections have failed once", || proxy.accepted() >= CREDENTIALS)
+    let others = namespaces[1..].iter().flat_map(|other| ["--watch-namespaces", &other.name]);
+    let operator = Operator::with_broker(&proxy.url(), &namespaces[0], &others.collect::<Vec<_>>());
+    for namespace in &namespaces {
+        namespace.apply(&(0..CERTIFICATES).map(|n| secret_and_message(namespace, n)).collect::<String>());
+    }
+    wait_until(2 * SOON, "all connections have failed once", || proxy.accepted() >= NAMESPACES * CERTIFICATES)
         .unwrap_or_else(|error| panic!("{error}: {}", proxy.accepted()));
 
     let server = shared().broker.pki().server(&["localhost"]).expect("a certificate");
@@ -66,13 +69,14 @@ fn failed_connections_leak_nothing() {
     assert!(after.memory <= before.memory + MEMORY, "memory grew: {before:?}, {after:?}");
 
     proxy.answer(Answer::Forward);
-    wait_until(LONGEST_BACKOFF, "a message is sent", || namespace.get("m0")["status"]["reason"] == "Sent")
-        .unwrap_or_else(|error| panic!("{error}: {:#}", namespace.get("m0")["status"]));
+    let status = || namespaces[0].get("m0")["status"].take();
+    wait_until(LONGEST_BACKOFF, "a message is sent", || status()["reason"] == "Sent")
+        .unwrap_or_else(|error| panic!("{error}: {:#}", status()));
 }
 
-fn secret_and_message(certificate: &ClientCert, namespace: &TestNamespace, n: usize) -> String {
+fn secret_and_message(namespace: &TestNamespace, n: usize) -> String {
     let name = format!("certs{n}");
-    let certificate = ClientCert { ca: format!("# {n}\n{}", certificate.ca), ..certificate.clone() };
+    let certificate = shared().broker.client("publisher").expect("a certificate");
     let env = if n.is_multiple_of(2) { "env: prod" } else { "env: stg" };
     let message = with_secret(&message(&format!("m{n}"), "leaks", "").replace("env: prod", env), &name);
     format!("{}---{message}", certificate.secret_yaml(&name, &namespace.name))

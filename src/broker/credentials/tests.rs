@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use std::io::Write;
 
-use crate::broker::credentials::{Credentials, CredentialsError, fingerprint};
+use crate::broker::credentials::{Credentials, CredentialsError, text_hash};
 use chrono::TimeDelta;
 use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message::policy::outcome::{Failure, Reason};
@@ -32,8 +32,7 @@ fn material<'a>(ca: &'a [u8], cert: &'a [u8], key: &'a [u8]) -> PemFiles<'a> {
 }
 
 fn read_bytes(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Credentials, CredentialsError> {
-    let material = material(ca, cert, key);
-    Credentials::from_pem(&material, fingerprint(&material))
+    Credentials::from_pem(&material(ca, cert, key))
 }
 
 fn read(ca: &str, cert: &str, key: &str) -> Result<Credentials, CredentialsError> {
@@ -96,6 +95,28 @@ fn reads_every_certificate_of_the_ca() {
     let one = read(ours.ca(), &cert, &key).unwrap();
     let two = read(&format!("{}{}", other.ca(), ours.ca()), &cert, &key).unwrap();
     assert_ne!(one.fingerprint, two.fingerprint);
+}
+
+/// Comments, line breaks, and the order of the CAs make no other connection. Another certificate, key
+/// or CA does.
+#[test]
+fn fingerprint_covers_contents() {
+    let (ours, other) = (pki(), Pki::new("another CA").unwrap());
+    let (ClientCert { cert, key, .. }, renewed) = (ours.client("nice-app").unwrap(), ours.client("nice-app").unwrap());
+    let of = |ca: &str, cert: &str, key: &str| read(ca, cert, key).unwrap().fingerprint;
+    let both = format!("{}{}", ours.ca(), other.ca());
+    let one = of(&both, &cert, &key);
+    for same in [
+        format!("# a comment\n{both}"),
+        both.replace('\n', "\r\n"),
+        format!("{}{}", other.ca(), ours.ca()),
+        format!("{both}{}", ours.ca()),
+    ] {
+        assert_eq!(of(&same, &format!("\n{cert}\n"), &format!("text\n{key}")), one, "{same}");
+    }
+    assert_ne!(of(ours.ca(), &cert, &key), one);
+    assert_ne!(of(&both, &renewed.cert, &renewed.key), one);
+    assert_ne!(of(&both, &format!("{cert}{}", ours.ca()), &key), one);
 }
 
 #[test]
@@ -295,15 +316,15 @@ fn debug_output_contains_no_key() {
 }
 
 #[test]
-fn fingerprint_covers_each_part() {
-    let of = |ca: &str, cert: &str, key: &str| fingerprint(&material(ca.as_bytes(), cert.as_bytes(), key.as_bytes()));
+fn hash_covers_each_text() {
+    let of = |ca: &str, cert: &str, key: &str| text_hash(&material(ca.as_bytes(), cert.as_bytes(), key.as_bytes()));
     assert_eq!(of("a", "b", "c"), of("a", "b", "c"));
     for other in [("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x"), ("ab", "", "c"), ("a", "bc", ""), ("", "ab", "c")]
     {
         assert_ne!(of("a", "b", "c"), of(other.0, other.1, other.2), "{other:?}");
     }
-    // The place is not part of it: the same Secret in two places is one identity.
+    // The place is not part of it.
     let mut elsewhere = material(b"a", b"b", b"c");
     elsewhere.cert.place = "another place".to_owned();
-    assert_eq!(fingerprint(&elsewhere), of("a", "b", "c"));
+    assert_eq!(text_hash(&elsewhere), of("a", "b", "c"));
 }
