@@ -14,43 +14,46 @@ use crate::text::MAX_DETAIL;
 /// JSON parsers fail long before that.
 pub const MAX_DEPTH: usize = 128;
 
-/// Returns the maximum nesting depth of arrays and objects in `json`.
-///
-/// It counts without recursion, so that no input can exhaust the stack. `json` must be well-formed.
+/// Returns the maximum nesting depth of arrays and objects in `json`, which must be well-formed.
 #[must_use]
 pub fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0_usize);
-    for byte in structure(json) {
+    shape(json).0
+}
+
+/// Returns true if `json` has too many arrays and objects to be parsed. It must be well-formed.
+#[must_use]
+pub fn is_too_complex(json: &str) -> bool {
+    json.len() > MAX_CHECKED_CONTAINERS && shape(json).1 > MAX_CHECKED_CONTAINERS
+}
+
+/// Returns the maximum nesting depth and the number of arrays and objects in `json`.
+///
+/// It counts without recursion, so that no input can exhaust the stack.
+fn shape(json: &str) -> (usize, usize) {
+    let (mut depth, mut deepest, mut count) = (0_usize, 0_usize, 0_usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
         match byte {
+            b'"' => in_string = true,
             b'{' | b'[' => {
                 depth += 1;
+                count += 1;
                 deepest = deepest.max(depth);
             }
-            _ => depth = depth.saturating_sub(1),
-        }
-    }
-    deepest
-}
-
-/// Returns the number of arrays and objects in `json`, which must be well-formed.
-#[must_use]
-pub fn containers(json: &str) -> usize {
-    structure(json).filter(|byte| matches!(byte, b'{' | b'[')).count()
-}
-
-/// Returns the brackets and braces of `json` that are not in strings.
-fn structure(json: &str) -> impl Iterator<Item = u8> {
-    let (mut in_string, mut escaped) = (false, false);
-    json.bytes().filter(move |byte| {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' | b'}' | b']' => return !in_string,
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        false
-    })
+    }
+    (deepest, count)
 }
 
 /// The part of a `FedoraMessage` in which a dropped null changes the message.
@@ -89,9 +92,9 @@ pub fn dropped_nulls(last_applied: &str, body: &str) -> Vec<String> {
     let mut paths: Vec<_> = nulls.map(|(name, _)| shortened(&format!("spec.message.headers.{name}"))).collect();
     // Only a null that was written can be dropped. kubectl limits the annotation to 256 KiB, so it
     // can't be about a body beyond the bound.
-    let written = written.map(RawValue::get).filter(|written| {
-        written.contains("null") && depth(written) <= MAX_DEPTH && containers(body) <= MAX_CHECKED_CONTAINERS
-    });
+    let written = written
+        .map(RawValue::get)
+        .filter(|written| written.contains("null") && depth(written) <= MAX_DEPTH && !is_too_complex(body));
     if let Some(written) = written.and_then(value)
         && let Some(stored) = value(body)
     {

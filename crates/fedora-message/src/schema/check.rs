@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::bounds::{MAX_CHECKED_CONTAINERS, MAX_EXPLAINED_BYTES};
-use crate::message::body::containers;
+use crate::message::body::is_too_complex;
 use crate::message::envelope::Envelope;
 use crate::message::invalid::{PrepareError, refuse};
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
@@ -101,7 +101,7 @@ fn fill_in(message: &mut OutgoingMessage, schema: &Schema) {
 
 fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Result<(), PrepareError> {
     let json = message.body.get();
-    if containers(json) > MAX_CHECKED_CONTAINERS {
+    if is_too_complex(json) {
         return refuse(format!(
             "spec.message.body can't be checked against its schema: it has more than {MAX_CHECKED_CONTAINERS} objects and lists; split it"
         ));
