@@ -247,6 +247,20 @@ pub fn with_body(manifest: &str, body: &str) -> String {
     format!("{before}body: {body}{after}")
 }
 
+/// Returns a catalog for `--schema-catalog` with these classes of messages and the schemas of their bodies.
+pub fn catalog(schemas: &[(&str, Value)]) -> String {
+    let schemas: Vec<Value> = schemas
+        .iter()
+        .map(|(name, body)| {
+            json!({
+                "name": name, "package": "own_messages", "distribution": "own-messages", "version": "1",
+                "severity": 20, "headers": null, "body": body,
+            })
+        })
+        .collect();
+    json!({"format": 1, "library": "3.9.1", "base": {"headers": {}, "body": {}}, "schemas": schemas}).to_string()
+}
+
 /// Returns resource and verb of each permission in the rules of a role.
 pub fn permissions(rules: &[Value]) -> Vec<(String, String)> {
     let texts = |list: &Value| -> Vec<String> { serde_json::from_value(list.clone()).expect("a list of texts") };

@@ -73,9 +73,10 @@ impl Operator {
 
     /// Starts an operator for these namespaces and the shared broker with a soft and a hard limit of
     /// open files, and waits until it is ready.
-    pub fn with_file_limits(soft: u32, hard: u32, namespaces: &[&TestNamespace]) -> Self {
+    pub fn with_file_limits(soft: u32, hard: u32, namespaces: &[&TestNamespace], arguments: &[&str]) -> Self {
         let names: Vec<&str> = namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
-        let arguments = ["--watch-namespaces", &names.join(",")];
+        let names = names.join(",");
+        let arguments = [&["--watch-namespaces", names.as_str()], arguments].concat();
         let command = command(&shared().kube.kubeconfig(), &shared().broker.url(), &arguments, DEBUG);
         let mut limited = Command::new("prlimit");
         limited.arg(format!("--nofile={soft}:{hard}")).arg(command.get_program()).args(command.get_args());

@@ -3,6 +3,7 @@
 //! `FAULTS_MESSAGES` sets the number of messages, `FAULTS_SEED` the random moments.
 
 mod admin_port;
+mod all_at_once;
 mod api_server;
 mod broker;
 mod clock;

@@ -8,14 +8,14 @@ use rig::{ClientCert, Pki, Proxy, wait_until};
 use serde_json::{Value, json};
 
 use e2e::{
-    Operator, SOON, TestNamespace, message, message_json, numbered, process_status, shared, with_foreign_secret,
-    with_secret,
+    Operator, SOON, TestNamespace, catalog, message, message_json, numbered, process_status, shared,
+    with_foreign_secret, with_secret,
 };
 
 /// The files that the operator may have open.
-const FILES: usize = 400;
+pub const FILES: usize = 400;
 /// The memory that the operator may take, in bytes.
-const PEAK: usize = 160 << 20;
+pub const PEAK: usize = 160 << 20;
 /// The memory that 120 Secrets of 1 MiB may cost, in bytes. While one is decoded it takes some 4
 /// MiB, four are at a time, and the allocator keeps as much for each thread.
 const MEMORY: usize = 48 << 20;
@@ -63,12 +63,18 @@ pub fn absent(number: usize) -> String {
     with_secret(&message(&name, "tenant.absent", ""), &name)
 }
 
+/// Returns a Secret of 1 MiB.
+pub fn large_secret(name: &str) -> String {
+    let data = json!({"release": "A".repeat(4 << 18)});
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}).to_string()
+}
+
 #[test]
 fn absent_secrets_take_no_files() {
     const COUNT: usize = 1200;
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     tenant.create(&(0..COUNT).map(absent).collect::<String>());
-    let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor]);
+    let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
     // Meanwhile the operator tries the tenant's messages, and looks for their Secrets again and again.
     for batch in 0..10 {
         let prefix = format!("good{batch}-");
@@ -117,11 +123,7 @@ fn large_secrets_take_no_memory() {
     const COUNT: usize = 120;
     let (tenant, owner) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("owner"));
     for n in 0..COUNT {
-        let data = json!({"release": "A".repeat(4 << 18)});
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("large{n}")}, "data": data,
-        });
-        owner.create(&secret.to_string());
+        owner.create(&large_secret(&format!("large{n}")));
     }
     let operator = Operator::start(&tenant, &["--watch-namespaces", &owner.name]);
     send(&owner, "before");
@@ -145,7 +147,7 @@ fn large_secrets_take_no_memory() {
     wait_until(SOON, "the probe answers", || operator.probe("/livez") == Some(200)).expect("it lives");
 }
 
-/// Returns bodies that violate a schema of [`catalog`] as often as they can.
+/// Returns bodies that violate a schema of [`wrong_catalog`] as often as they can.
 fn wrong_bodies() -> [(&'static str, Value); 4] {
     let list = |item: Value, count: usize| json!({"a": vec![item; count]});
     [
@@ -156,24 +158,13 @@ fn wrong_bodies() -> [(&'static str, Value); 4] {
     ]
 }
 
-/// A catalog of schemas that each item of a long list violates.
-fn catalog() -> Value {
+/// Returns a catalog of schemas that each item of a long list violates.
+fn wrong_catalog() -> String {
     let text = json!({"items": {"type": "string"}});
     let members = json!({"items": {"required": ["b", "c", "d"]}});
-    let schemas = [
-        ("items", text.clone()),
-        ("alternatives", json!({"anyOf": [text, {"items": {"type": "boolean"}}, {"items": {"type": "null"}}]})),
-        ("members", members.clone()),
-        ("nested", members),
-    ];
-    let entry = |(name, rules): (&str, Value)| {
-        json!({
-            "name": name, "package": "app", "distribution": "app", "version": "1", "severity": 20, "headers": null,
-            "body": {"properties": {"a": rules}},
-        })
-    };
-    let object = json!({"type": "object"});
-    json!({"format": 1, "library": "3.9.1", "base": {"headers": object, "body": object}, "schemas": schemas.map(entry)})
+    let alternatives = json!({"anyOf": [text, {"items": {"type": "boolean"}}, {"items": {"type": "null"}}]});
+    let rules = [("items", text), ("alternatives", alternatives), ("members", members.clone()), ("nested", members)];
+    catalog(&rules.map(|(name, rules)| (name, json!({"properties": {"a": rules}}))))
 }
 
 /// Neither do bodies that violate a schema hundreds of thousands of times.
@@ -181,7 +172,7 @@ fn catalog() -> Value {
 fn violations_take_no_memory() {
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     let file = tenant.kube.guard().scratch().join(format!("{}.json", tenant.name));
-    std::fs::write(&file, catalog().to_string()).expect("a catalog");
+    std::fs::write(&file, wrong_catalog()).expect("a catalog");
     let file = file.to_string_lossy();
     for round in 0..2 {
         for (schema, body) in wrong_bodies() {
@@ -285,7 +276,7 @@ fn many_certificates_take_few_connections() {
 #[test]
 fn raises_limit_of_files() {
     let namespace = TestNamespace::new("files");
-    let operator = Operator::with_file_limits(256, 2048, &[&namespace]);
+    let operator = Operator::with_file_limits(256, 2048, &[&namespace], &[]);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", operator.pid)).expect("the operator runs");
     let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
     assert_eq!(files.split_whitespace().collect::<Vec<_>>()[3..5], ["2048", "2048"]);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use e2e::cli::Cli;
 use e2e::raw::RawConsumer;
-use e2e::{Operator, SOON, TestNamespace, message, message_json, numbered, shared, wait_soon};
+use e2e::{Operator, SOON, TestNamespace, catalog, message, message_json, numbered, shared, wait_soon};
 
 /// Longer than the time after which a refusal is final.
 const GRACE: Duration = Duration::from_mins(6);
@@ -123,19 +123,6 @@ fn waits_for_authorization_backend() {
 fn waits_for_catalog() {
     let namespace = TestNamespace::with_publisher("incomplete");
     let consumer = RawConsumer::start(&shared().broker, "incomplete.#");
-    let catalog = |schemas: &[(&str, Value)]| {
-        let schemas: Vec<Value> = schemas
-            .iter()
-            .map(|(name, body)| {
-                json!({
-                    "name": name, "package": "late_messages", "distribution": "late-messages", "version": "1",
-                    "severity": 20, "headers": null, "body": body,
-                })
-            })
-            .collect();
-        let base = json!({"headers": {}, "body": {}});
-        json!({"format": 1, "library": "3.9.1", "base": base, "schemas": schemas}).to_string()
-    };
     let cli = Cli::new();
     let file = cli.file("catalog.json", &catalog(&[("late.broken", json!({"type": "nothing"}))]));
     let path = file.display().to_string();
