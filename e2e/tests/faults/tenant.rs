@@ -252,7 +252,7 @@ fn many_certificates_take_few_connections() {
     const COUNT: usize = 100;
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     let issue = || shared().broker.client("publisher").expect("a certificate");
-    let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor]);
+    let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
     send(&neighbor, "before");
     let (files, threads) = (operator.open_files(), process_status(operator.pid, "Threads:"));
     tenant.create(&(0..COUNT).map(|n| secret_and_message(&issue(), &tenant, n)).collect::<String>());
