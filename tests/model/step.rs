@@ -82,7 +82,7 @@ impl StepKind {
             Self::Publish(_) => &[
                 ("src/cluster/secrets.rs", "Secrets", "read"),
                 ("src/broker/connection.rs", "BrokerConnection", "publish"),
-                ("src/broker/fence.rs", "Fence", "pass"),
+                ("src/fence.rs", "Fence", "pass"),
             ],
             Self::Confirm(_) => {
                 &[("src/reconciler.rs", "Reconciler", "reconcile"), ("src/controller/queue/mod.rs", "Queue", "finish")]
