@@ -1,9 +1,9 @@
 //! Serves `/metrics`, and `/livez` and `/readyz` for the kubelet's probes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,14 +76,14 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves requests until the process ends.
 ///
-/// A probe is answered at once. If there are too many connections, the oldest is closed, which is the
-/// one that has kept its place the longest.
+/// A probe is answered at once. If there are too many connections, one of the address that has the most
+/// is closed: its oldest. So nobody but themselves suffers from clients that come and go without end.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     tokio::spawn(keep_page(admin.clone()));
-    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
+    let mut connections: VecDeque<(IpAddr, AbortHandle)> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match listener.accept().await {
+            Ok((stream, address)) => (stream, address.ip()),
             Err(error) => {
                 // There are no file descriptors left, or the peer has gone. The next one may succeed.
                 debug!(%error, "a probe was not accepted");
@@ -91,15 +91,25 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
                 continue;
             }
         };
-        connections.retain(|connection| !connection.is_finished());
+        connections.retain(|(_, connection)| !connection.is_finished());
         if connections.len() >= MAX_ADMIN_CONNECTIONS
-            && let Some(oldest) = connections.pop_front()
+            && let Some((_, surplus)) = surplus(&connections).and_then(|index| connections.remove(index))
         {
-            oldest.abort();
+            surplus.abort();
         }
         let connection = timeout(ADMIN_CONNECTION_TIMEOUT, answer_one(stream, admin.clone()));
-        connections.push_back(tokio::spawn(connection).abort_handle());
+        connections.push_back((client, tokio::spawn(connection).abort_handle()));
     }
+}
+
+/// Returns the place of the oldest connection of the address that has the most.
+fn surplus<T>(connections: &VecDeque<(IpAddr, T)>) -> Option<usize> {
+    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+    for (client, _) in connections {
+        *counts.entry(*client).or_default() += 1;
+    }
+    let (greedy, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    connections.iter().position(|(client, _)| *client == greedy)
 }
 
 /// Answers one request, and closes the connection.
@@ -188,4 +198,18 @@ fn response(code: StatusCode, content_type: HeaderValue, detail: impl Into<Bytes
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_that_hold_most_connections_lose_one() {
+        let of = |hosts: &[u8]| {
+            let clients = hosts.iter().map(|host| (IpAddr::from([10, 0, 0, *host]), ()));
+            surplus(&clients.collect())
+        };
+        assert_eq!([of(&[1, 2, 3, 2]), of(&[5]), of(&[])], [Some(1), Some(0), None]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rig::guard::Signal;
 use rig::port::Port;
 use rig::{Clock, Guard, wait_until};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use crate::namespace::TestNamespace;
 use crate::shared::{SOON, program, shared};
@@ -116,7 +117,11 @@ impl Operator {
 
     /// Returns status code and body of an HTTP request, or `None` without an answer.
     pub fn http_get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = self.connect().ok()?;
+        self.http_get_by(self.connect().ok()?, path)
+    }
+
+    /// The same over this connection.
+    pub fn http_get_by(&self, mut stream: TcpStream, path: &str) -> Option<(u16, String)> {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -127,6 +132,21 @@ impl Operator {
     /// Connects to its admin port.
     pub fn connect(&self) -> io::Result<TcpStream> {
         TcpStream::connect(("127.0.0.1", self.port.number()))
+    }
+
+    /// Connects to its admin port from another address of this machine, 127.0.0.2.
+    pub fn connect_from_elsewhere(&self) -> io::Result<TcpStream> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (from, to) =
+            (SocketAddr::from(([127, 0, 0, 2], 0)), SocketAddr::from(([127, 0, 0, 1], self.port.number())));
+        let connect = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(from)?;
+            socket.connect(to).await?.into_std()
+        };
+        let stream = runtime.block_on(connect)?;
+        stream.set_nonblocking(false)?;
+        Ok(stream)
     }
 
     /// Returns the log.

@@ -2,7 +2,7 @@
 //! another.
 //!
 //! The pool opens a connection for its first message, shares it, and closes it when it is idle, or when
-//! another one needs its slot (docs/decisions/0041).
+//! another one needs its slot (docs/decisions/0045).
 //!
 //! One task probes an unreachable broker, however many messages wait for it. These messages fail at
 //! once with the probe's last error. The pool wakes them when the broker is back

@@ -103,7 +103,7 @@ where
             // Before the next term opens connections of its own.
             reconciler.delivery.close().await;
         }
-        // At least once in the interval of maintenance, and whenever messages are tried.
+        // The loop turns at least once a second.
         if wall_clock.was_set_back(Instant::now(), Utc::now()) {
             pending.queue.wake_after_clock_change();
         }

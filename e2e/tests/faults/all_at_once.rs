@@ -58,7 +58,8 @@ fn neighbor_is_served_while_tenant_tries_everything() {
         for _ in 0..CLIENTS.0 {
             scope.spawn(|| {
                 while goes_on() {
-                    let _ = leader.http_get("/metrics");
+                    let client = leader.connect_from_elsewhere().ok();
+                    let _ = client.and_then(|client| leader.http_get_by(client, "/metrics"));
                 }
             });
         }
@@ -109,7 +110,7 @@ fn neighbor_is_served_while_tenant_tries_everything() {
 
 /// Begins a request, and never finishes it.
 fn unfinished(operator: &Operator) -> Option<std::net::TcpStream> {
-    let mut client = operator.connect().ok()?;
+    let mut client = operator.connect_from_elsewhere().ok()?;
     client.set_write_timeout(Some(Duration::from_millis(100))).ok()?;
     let _ = client.write_all(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(300_000)).as_bytes());
     Some(client)

@@ -85,15 +85,14 @@ impl FairQueue {
         self.ready.push(namespace, uid);
     }
 
-    /// Takes the next message of the next namespace, unless it `is_ready` no more.
-    pub(super) fn pop(&mut self, is_ready: impl Fn(&Uid) -> bool) -> Option<Uid> {
-        while let Some(uid) = self.ready.pop() {
-            if is_ready(&uid) {
-                return Some(uid);
-            }
-            self.left = self.left.saturating_sub(1);
-        }
-        None
+    /// Takes the next message of the next namespace. It may have left.
+    pub(super) fn pop(&mut self) -> Option<Uid> {
+        self.ready.pop()
+    }
+
+    /// Notes that the message that was just taken had left.
+    pub(super) fn skip(&mut self) {
+        self.left = self.left.saturating_sub(1);
     }
 
     /// Notes that a message has left before its job started. Its uid stays until half of all uids are

@@ -241,8 +241,12 @@ impl Queue {
             let limits =
                 QueueLimits { direct: self.concurrency, pods: self.pods.concurrency, backlog, leading: self.leading };
             let (&key, queue) = self.queues.iter_mut().find(|(key, queue)| queue.may_start(**key, limits))?;
-            let Some(uid) = queue.pop(is_ready(&self.entries, key)) else { continue };
-            let Some(entry) = self.entries.get_mut(&uid) else { continue };
+            let uid = queue.pop()?;
+            // The message may have left the queue since it was pushed.
+            let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.progress == Progress::Ready(key)) else {
+                queue.skip();
+                continue;
+            };
             if !self.leading && !entry.is_unrecorded() {
                 entry.progress = Progress::Waiting { due: None };
                 continue;
