@@ -179,6 +179,11 @@ impl Operator {
         process_status(self.pid, "VmRSS:") * 1024
     }
 
+    /// Returns the resident memory without the pages of the program's file, in bytes.
+    pub fn anonymous(&self) -> usize {
+        process_status(self.pid, "RssAnon:") * 1024
+    }
+
     /// Returns the peak of the resident memory, in bytes.
     pub fn peak(&self) -> usize {
         process_status(self.pid, "VmHWM:") * 1024

@@ -23,12 +23,21 @@ const LARGE: usize = 60;
 const WRONG: (usize, usize) = (700_000, 6);
 /// Clients that read the metrics again and again, and clients that never finish their request.
 const CLIENTS: (usize, usize) = (64, 300);
-/// The longest time for the answer to a probe, and for a message of the other namespace.
+/// A message of the other namespace takes less at the median.
 const QUICK: Duration = Duration::from_secs(1);
-/// The memory that may remain, in bytes.
-const REMAINS: usize = 5 << 20;
-/// Secrets and connections are released some minutes after their last use.
-const RELEASED: Duration = Duration::from_mins(8);
+/// The longest time for a probe, and for 99 of 100 messages, while other tests keep the machine busy.
+const SLOW: Duration = Duration::from_secs(4);
+/// The memory that may remain, in bytes. The allocator keeps some MiB for each thread.
+const REMAINS: usize = 32 << 20;
+
+/// Ends the attack when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn neighbor_is_served_while_tenant_tries_everything() {
@@ -48,7 +57,7 @@ fn neighbor_is_served_while_tenant_tries_everything() {
     neighbor.apply(&numbered(10, "before", |_| "tenant.neighbor".to_owned()));
     neighbor.wait_until_sent("before");
     let standby = start();
-    let idle = [leader.resident(), standby.resident()];
+    let idle = [leader.anonymous(), standby.anonymous()];
 
     let over = AtomicBool::new(false);
     let goes_on = || !over.load(Ordering::Relaxed);
@@ -63,6 +72,8 @@ fn neighbor_is_served_while_tenant_tries_everything() {
                 }
             });
         }
+        // The threads end also if an assertion fails.
+        let _over = Over(&over);
         let _unfinished: Vec<_> = (0..CLIENTS.1).filter_map(|_| unfinished(&leader)).collect();
         scope.spawn(|| attack(&tenant, &owner, count));
         scope.spawn(|| {
@@ -85,7 +96,6 @@ fn neighbor_is_served_while_tenant_tries_everything() {
             files = files.max(leader.open_files());
         }
         neighbor.wait_until_sent("good");
-        over.store(true, Ordering::Relaxed);
     });
     let mut times = latencies(&neighbor);
     times.sort_unstable();
@@ -94,14 +104,14 @@ fn neighbor_is_served_while_tenant_tries_everything() {
     println!("the neighbor's messages took {median:?}, {late:?} at the 99th percentile; a probe {slowest:?} at most");
     println!("{files} files were open, the peak of memory is {} MiB", peak >> 20);
     assert!(files < FILES && peak < PEAK, "{files} files were open, and {peak} bytes were used");
-    assert!(late < QUICK && slowest < QUICK, "{late:?}, {slowest:?}");
+    assert!(median < QUICK && late < SLOW && slowest < SLOW, "{median:?}, {late:?}, {slowest:?}");
 
     for namespace in [&tenant, &owner] {
         namespace.kubectl(&["delete", "fmsg,secrets,configmaps", "--all", "--wait=false"]);
     }
-    let remains = || [leader.resident(), standby.resident()];
+    let remains = || [leader.anonymous(), standby.anonymous()];
     let gone = || remains().iter().zip(idle).all(|(now, idle)| *now < idle + REMAINS);
-    let released = wait_until(RELEASED, "the memory is released", gone);
+    let released = wait_until(SOON, "the memory is released", gone);
     println!("leader and standby: idle {:?} KiB, now {:?} KiB", idle.map(|n| n >> 10), remains().map(|n| n >> 10));
     released.expect("nothing remains");
     neighbor.apply(&message("after", "tenant.neighbor", ""));
