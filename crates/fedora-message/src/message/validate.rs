@@ -107,7 +107,7 @@ fn valid_body(message: &MessageSpec, last_applied: Option<&str>) -> Result<(), I
         let (shown, more) = (shown.join(", "), dropped.len().saturating_sub(MAX_SHOWN));
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return refuse(format!(
-            "client-side kubectl apply dropped the null values at {shown}{more}: delete the resource and use `kubectl apply --server-side` or `kubectl create`, which keep them"
+            "client-side kubectl apply dropped the null values at {shown}{more}: delete the resource and use `kubectl apply --server-side` or `kubectl create`, which keep them. A manifest that was exported from the cluster has lost them: write them again"
         ));
     }
     Ok(())

@@ -95,7 +95,8 @@ fn names_nulls_that_kubectl_dropped() {
     let detail = |paths: &str| {
         format!(
             "client-side kubectl apply dropped the null values at {paths}: delete the resource and use \
-             `kubectl apply --server-side` or `kubectl create`, which keep them"
+             `kubectl apply --server-side` or `kubectl create`, which keep them. \
+             A manifest that was exported from the cluster has lost them: write them again"
         )
     };
     let many = json!({"a": null, "b": null, "c": null, "d": null, "e": null, "f": null, "g": null});
