@@ -32,11 +32,10 @@ fn keeps_to_limit_of_channels() {
     namespace.store_certificate(broker, title);
     let consumer = RawConsumer::start(broker, title);
     let proxy = Proxy::start(broker.port()).expect("a proxy");
-    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
     let mut ledger = Ledger::new(&namespace, &consumer, title);
-    ledger.create(&names("first", 1));
-    ledger.wait_for_all(0);
+    // All are tried at once, so that they need more channels.
     ledger.create(&names("many", 200));
+    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
     assert_eq!(ledger.wait_for_all(0), 0);
     let retried: Vec<_> =
         namespace.messages().into_iter().filter(|message| message["status"]["attempts"] != 1).collect();
