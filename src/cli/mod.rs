@@ -129,7 +129,7 @@ pub struct ScopeArgs {
     /// Namespace of the Lease. The default is that of the pod or the kubeconfig
     #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     pub lease_namespace: Option<String>,
-    /// Name of the Lease. Operators with the same Lease elect one leader
+    /// Name of the Lease. Operators with the same Lease elect one leader. The Role names it too
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = "fedora-message-operator", value_parser = lease_name)]
     pub lease_name: String,
 }

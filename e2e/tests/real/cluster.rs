@@ -210,12 +210,11 @@ fn waits_for_permissions() {
     operator.wait_ready();
     assert_eq!(operator.count_in_log("is not allowed to watch"), 1, "{}", operator.log());
 
-    let elected =
-        [&arguments[..], &["--leader-elect", "--lease-namespace", &namespace.name, "--lease-name", "of-bob"]].concat();
+    let elected = [&arguments[..], &["--leader-elect", "--lease-namespace", &namespace.name]].concat();
     let elected = Operator::launch(&bob, &shared().broker.url(), &elected, DEBUG);
     wait_unready(
         &elected,
-        "the Lease of-bob could not be read: the operator is not allowed to do that: bind its ServiceAccount",
+        "the Lease fedora-message-operator could not be read: the operator is not allowed to do that: bind its ServiceAccount",
     );
     grant(&namespace, "bob", RULES, "Role", "fedora-message-operator-leader-election");
     elected.wait_ready();

@@ -67,7 +67,7 @@ fn reports_failed_deliveries() {
     let places = [
         ("{broker}", format!("localhost:{}", usual.port())),
         ("{odd}", odd.port().to_string()),
-        ("{nobody}", format!("localhost:{}", nobody.number())),
+        ("{nobody}", format!("127.0.0.1:{}", nobody.number())),
         ("{silent}", format!("localhost:{}", silent.port())),
         ("{web}", format!("localhost:{}", web.port())),
     ];
