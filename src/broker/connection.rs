@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::credentials::Credentials;
-use super::errors::{BrokerError, ErrorContext, is_refused_channel, reply};
+use super::errors::{BrokerError, ErrorContext, allowed_channels, is_refused_channel, reply};
 use super::login::handshake;
 use super::transport::{ShutdownHandle, Transport};
 use crate::fence::Fence;
@@ -187,23 +187,23 @@ impl BrokerConnection {
     /// Returns true if it can open a channel, or if the message is already in flight on it.
     #[must_use]
     pub fn serves(&self, message_id: &Uuid) -> bool {
-        let has_channels = || self.channel_limit().is_none() && *self.channels_left.lock() > 0;
+        let has_channels = || self.channel_limit.get().is_none() && *self.channels_left.lock() > 0;
         self.is_open() && (has_channels() || self.unconfirmed.lock().contains_key(message_id))
     }
 
-    /// Returns the number of channels that the broker allows, if it has refused another one.
-    #[must_use]
-    pub fn channel_limit(&self) -> Option<u16> {
+    /// Returns the number of channels that the broker allows, if it has refused another one. Waits
+    /// until the channels that open now are open or refused.
+    pub async fn channel_limit(&self) -> Option<u16> {
+        let _opened = timeout(QUIET_TIMEOUT, self.in_flight.read()).await;
         self.channel_limit.get().copied()
     }
 
     /// Publishes a message and awaits the broker's confirm for at most `confirm_timeout`.
     ///
     /// After an error, the broker may have the message, unless the error came before its first
-    /// byte. If the message was already in flight when the broker blocked the connection, the error is
-    /// [`BrokerError::Unanswered`], and the next call awaits the earlier confirm and does not publish
-    /// again. The message is not sent if
-    /// `is_cancelled` returns true once a channel is free.
+    /// byte. If the broker blocked the connection while the message was in flight, the error is
+    /// [`BrokerError::Unanswered`]. The next call awaits the earlier confirm and does not publish
+    /// again. The message is not sent if `is_cancelled` returns true once a channel is free.
     pub async fn publish(
         &self,
         envelope: &Envelope<'_>,
@@ -372,7 +372,7 @@ impl BrokerConnection {
     /// Opens up to `count` channels. Returns false if the connection cannot open any.
     async fn open_channels(&self, count: usize) -> Result<bool, BrokerError> {
         let count = self.reserve_channels(count);
-        if count == 0 || self.channel_limit().is_some() {
+        if count == 0 || self.channel_limit.get().is_some() {
             return Ok(false);
         }
         match timeout(CHANNEL_TIMEOUT, self.create_channels(count)).await {
@@ -380,7 +380,7 @@ impl BrokerConnection {
                 self.idle.lock().extend(channels);
                 Ok(true)
             }
-            Ok(Err(_)) if self.channel_limit().is_some_and(|limit| limit > 0) => Ok(false),
+            Ok(Err(_)) if self.channel_limit.get().is_some_and(|limit| *limit > 0) => Ok(false),
             Ok(Err(error)) => Err(self.context.channel(&error)),
             Err(_) => {
                 // The connection opens no other channel either. Messages in flight still await
@@ -397,7 +397,9 @@ impl BrokerConnection {
         let created: Vec<_> = created.into_iter().map(|channel| channel.map(counted)).collect();
         let mut errors = created.iter().filter_map(|channel| channel.as_ref().err());
         if let Some(error) = errors.find(|error| is_refused_channel(error)) {
-            let limit = u16::try_from(self.channels()).unwrap_or(MAX_CHANNELS);
+            // The broker counts late: it opens more than it allows if they are requested at once.
+            let allowed = allowed_channels(error).unwrap_or(MAX_CHANNELS);
+            let limit = u16::try_from(self.channels()).unwrap_or(MAX_CHANNELS).min(allowed);
             info!(broker = %self.context.broker, user = self.context.user, limit, "the broker allows no more channels: {error}");
             self.channel_limit.get_or_init(|| limit);
             return Err(error.clone());

@@ -410,6 +410,14 @@ pub(super) fn is_refused_channel(error: &Lapin) -> bool {
     matches!(reply.kind(), AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED))
 }
 
+/// Returns the limit of channels that the broker names when it refuses another one, as in "has
+/// reached the maximum allowed user limit of (4)" (RabbitMQ 3.10).
+pub(super) fn allowed_channels(error: &Lapin) -> Option<u16> {
+    let LapinKind::ProtocolError(reply) = error.kind() else { return None };
+    let (_, limit) = reply.get_message().as_str().rsplit_once("limit of (")?;
+    limit.strip_suffix(')')?.parse().ok()
+}
+
 /// Makes a broker's reply safe to print in a status or on a terminal.
 pub(crate) fn reply(detail: &str) -> String {
     printable(detail, MAX_DETAIL)

@@ -279,7 +279,7 @@ impl Pool {
     fn free_slot(&self, payer: Option<&Namespace>) {
         let mut entries = self.entries.lock();
         let is_payer =
-            |entry: &PoolEntry| payer.is_none_or(|payer| std::ptr::eq(&raw const *entry.slot.namespace, payer));
+            |entry: &PoolEntry| payer.is_none_or(|payer| std::ptr::eq(Arc::as_ptr(&entry.slot.namespace), payer));
         let unused = entries.iter().filter(|(_, entry)| is_payer(entry) && entry.is_unused());
         let oldest = unused.min_by_key(|(_, entry)| *entry.used.lock()).map(|(key, _)| *key);
         if let Some(entry) = oldest.and_then(|oldest| entries.remove(&oldest)) {
@@ -313,7 +313,7 @@ impl Pool {
         // Only the one after that tests whether the limit still holds.
         let channel_limit = match &*state {
             ConnectionState::Up(connection) if connection.serves(message_id) => return Ok(connection.clone()),
-            ConnectionState::Up(connection) => connection.channel_limit(),
+            ConnectionState::Up(connection) => connection.channel_limit().await,
             ConnectionState::Down(error) => return Err(error.clone()),
             ConnectionState::New => None,
         };

@@ -41,7 +41,7 @@ fn keeps_to_limit_of_channels() {
         namespace.messages().into_iter().filter(|message| message["status"]["attempts"] != 1).collect();
     assert!(retried.is_empty(), "{retried:#?}");
     assert!(operator.log().contains("the broker allows no more channels"), "{}", operator.log());
-    assert!(proxy.accepted() <= 3, "{} connections for 200 messages", proxy.accepted());
+    assert!(proxy.accepted() <= 3, "{} connections for 200 messages: {}", proxy.accepted(), operator.log());
     assert_eq!(operator.stop(), Some(0));
 }
 
