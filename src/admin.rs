@@ -93,9 +93,9 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
         };
         connections.retain(|(_, connection)| !connection.is_finished());
         if connections.len() >= MAX_ADMIN_CONNECTIONS
-            && let Some((_, surplus)) = surplus(&connections).and_then(|index| connections.remove(index))
+            && let Some((_, connection)) = surplus(&connections).and_then(|index| connections.remove(index))
         {
-            surplus.abort();
+            connection.abort();
         }
         let connection = timeout(ADMIN_CONNECTION_TIMEOUT, answer_one(stream, admin.clone()));
         connections.push_back((client, tokio::spawn(connection).abort_handle()));

@@ -67,7 +67,7 @@ pub struct Reconciler {
     pub certificates: CertificateTracker,
     /// The schemas that messages are checked against.
     pub schemas: Arc<SchemaFile>,
-    /// The messages with large bodies that may be prepared at the same time.
+    /// A permit for each message with a large body that may be prepared at the same time.
     pub large_preparations: Semaphore,
     /// Counts and measures.
     pub metrics: Arc<Metrics>,

@@ -112,10 +112,12 @@ impl StatusWriter {
     async fn write_sent(&self, message: &FedoraMessage, mut status: FedoraMessageStatus) -> Written {
         loop {
             match self.send(message, patch(message, &status)).await {
-                Ok(Some(generation)) if status.observed_generation != Some(generation) => {
-                    observe(&mut status, generation);
-                }
-                Ok(_) => return Written::Done,
+                Ok(answer) => match generation(&answer) {
+                    Some(generation) if status.observed_generation != Some(generation) => {
+                        observe(&mut status, generation);
+                    }
+                    _ => return Written::Done,
+                },
                 Err(Written::Changed) => {
                     debug!(uid = message.uid(), "the object is gone, and another has its name");
                     return Written::Gone;
@@ -125,12 +127,13 @@ impl StatusWriter {
         }
     }
 
-    /// Makes the request, and interprets the answer. Returns the object's generation if the write succeeded.
+    /// Makes the request, and interprets the answer. Returns the object's metadata as JSON if the
+    /// write succeeded.
     async fn send(
         &self,
         message: &FedoraMessage,
         request: Result<Request<Vec<u8>>, RequestError>,
-    ) -> Result<Option<i64>, Written> {
+    ) -> Result<String, Written> {
         let request = match request {
             Ok(request) => request,
             Err(error) => {
@@ -139,7 +142,7 @@ impl StatusWriter {
             }
         };
         Err(match timeout(TIMEOUT, self.client.request_text(request)).await {
-            Ok(Ok(answer)) => return Ok(generation(&answer)),
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Error::Api(status))) if status.code == 404 => {
                 debug!(uid = message.uid(), "the object is gone, and needs no status");
                 Written::Gone

@@ -62,8 +62,7 @@ pub const MAX_CHECKED_CONTAINERS: usize = 50_000;
 pub const MAX_LARGE_PREPARATIONS: usize = 1;
 
 /// The number of connections to the admin port. The kubelet and a few Prometheus servers need one
-/// each, for some milliseconds. Beyond it, the address with the most loses its
-/// oldest.
+/// each, for some milliseconds. Beyond it, the address with the most loses its oldest.
 pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// The maximum size in bytes of a request's head at the admin port. A scrape has some 300. It is also

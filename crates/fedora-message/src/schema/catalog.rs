@@ -141,7 +141,7 @@ impl Catalog {
 
     /// Checks what the library's `validate()` checks: headers and body, each against the schema's own
     /// rules and against the rules for all messages. For a `large` body, at most one violation of
-    /// each rules is found.
+    /// each of these four is found.
     pub fn check(&self, schema: &Schema, headers: &Value, body: &Value, large: bool) -> Result<(), SchemaError> {
         let checks = [
             (schema.headers.as_ref(), MessagePart::Headers, headers),
