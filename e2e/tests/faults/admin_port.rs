@@ -3,20 +3,29 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::{Operator, SOON, TestNamespace, message_count, numbered, program, project, run, shared};
 
-use crate::tenant::{absent, latencies, wait_for_reasons};
+use crate::tenant::{absent, alone, latencies, under, wait_for_reasons};
 
 /// A probe is answered within this time, whatever others do.
 const QUICK: Duration = Duration::from_secs(1);
 /// A client that sends no request is cut off within this time.
 const CUT_OFF: Duration = Duration::from_secs(8);
+/// The number of clients that never finish their request.
+pub const UNFINISHED: usize = 300;
 /// The memory that connections may cost, in bytes.
 const MEMORY: usize = 8 << 20;
+
+/// Begins a request of 300 kB on this connection, and never finishes it.
+pub fn unfinished(mut client: TcpStream) -> TcpStream {
+    client.set_write_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+    // The server reads no more than it needs.
+    let _ = client.write_all(format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(300_000)).as_bytes());
+    client
+}
 
 #[track_caller]
 fn assert_alive(operator: &Operator) {
@@ -46,19 +55,12 @@ fn is_cut_off(mut client: TcpStream, piece: &[u8]) -> bool {
 
 #[test]
 fn unfinished_requests_take_no_memory() {
+    let _alone = alone();
     let namespace = TestNamespace::new("admin");
     let operator = Operator::start(&namespace, &[]);
     let before = operator.resident();
-    let head = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(300_000));
-    let clients: Vec<TcpStream> = (0..300)
-        .map(|_| {
-            let mut client = operator.connect().expect("a connection");
-            client.set_write_timeout(Some(Duration::from_millis(20))).expect("a timeout");
-            // The server reads no more than it needs.
-            let _ = client.write_all(head.as_bytes());
-            client
-        })
-        .collect();
+    let clients: Vec<TcpStream> =
+        (0..UNFINISHED).map(|_| unfinished(operator.connect().expect("a connection"))).collect();
     assert_alive(&operator);
     let (peak, files) = (operator.peak(), operator.open_files());
     println!("memory before: {} KiB, peak: {} KiB; {files} files are open", before >> 10, peak >> 10);
@@ -87,33 +89,21 @@ fn idle_clients_are_cut_off() {
 /// Neither other namespaces nor probes wait for clients that fetch the metrics as fast as they can.
 #[test]
 fn scrapes_delay_nobody() {
+    let _alone = alone();
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     tenant.create(&(0..message_count(500)).map(absent).collect::<String>());
     let operator = Operator::start(&tenant, &["--watch-namespaces", &neighbor.name]);
     wait_for_reasons(&tenant, "SecretNotFound");
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..64 {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    operator.http_get("/metrics");
-                }
-            });
+    let scrape = || drop(operator.http_get("/metrics"));
+    under(&[&scrape as &(dyn Fn() + Sync); 64], || {
+        for batch in 0..5 {
+            let prefix = format!("good{batch}-");
+            neighbor.apply(&numbered(5, &prefix, |_| "tenant.neighbor".to_owned()));
+            neighbor.wait_until_sent(&prefix);
+            assert_alive(&operator);
         }
-        // Nobody waits for the clients after a failure.
-        let result = std::panic::catch_unwind(|| {
-            for batch in 0..5 {
-                let prefix = format!("good{batch}-");
-                neighbor.apply(&numbered(5, &prefix, |_| "tenant.neighbor".to_owned()));
-                neighbor.wait_until_sent(&prefix);
-                assert_alive(&operator);
-            }
-        });
-        done.store(true, Ordering::Relaxed);
-        result.expect("it works");
     });
-    let mut latencies = latencies(&neighbor);
-    latencies.sort_unstable();
+    let latencies = latencies(&neighbor);
     let median = latencies[latencies.len() / 2];
     println!("the neighbor's messages took {median:?} at the median");
     assert!(median < QUICK, "{median:?}");

@@ -6,7 +6,7 @@ use rig::Clock;
 use rig::pki::Request;
 
 use crate::ledger::Ledger;
-use e2e::{Operator, TestNamespace, message, shared, with_spec};
+use e2e::{Operator, SOON, TestNamespace, message, shared, with_spec};
 
 /// The change, which is longer than every backoff.
 const CHANGE: Duration = Duration::from_hours(12);
@@ -28,8 +28,6 @@ fn send_across(title: &'static str, change: impl FnOnce(&Clock)) {
 /// to have passed.
 #[test]
 fn set_right() {
-    /// The operator looks at its clock once a minute.
-    const NOTICED: Duration = Duration::from_mins(2);
     let (clock, namespace) = (Clock::new().expect("a clock"), TestNamespace::new("clock-right"));
     let mut request = Request::client("publisher");
     request.not_after = SystemTime::now() + CHANGE / 2;
@@ -42,7 +40,7 @@ fn set_right() {
     namespace.wait_for_reason("expired", "CertificateExpired");
     namespace.wait_for_reason("late", "DeadlineExceeded");
     clock.set_back(Duration::ZERO).expect("the clock is set");
-    operator.wait_until(NOTICED, "both messages are sent", || namespace.sent().is_some_and(|sent| sent.len() == 2));
+    operator.wait_until(SOON, "both messages are sent", || namespace.sent().is_some_and(|sent| sent.len() == 2));
 }
 
 #[test]

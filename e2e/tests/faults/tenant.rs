@@ -1,9 +1,13 @@
 //! The users of one namespace try to take what the messages of others need.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fedora_message::bounds::{MAX_CONNECTIONS_PER_NAMESPACE, MAX_WATCHED_SECRETS_PER_NAMESPACE};
+use parking_lot::{Mutex, MutexGuard};
 use rig::{ClientCert, Pki, Proxy, wait_until};
 use serde_json::{Value, json};
 
@@ -37,7 +41,7 @@ fn send(neighbor: &TestNamespace, name: &str) {
 }
 
 /// Returns for each message of a namespace the time from its creation to its status, by the API
-/// server's clock.
+/// server's clock. The shortest time comes first.
 pub fn latencies(namespace: &TestNamespace) -> Vec<Duration> {
     let events = namespace.kube.audit_events().expect("the audit log");
     let time = |name: &Value, subresource: &Value| -> DateTime<Utc> {
@@ -54,7 +58,35 @@ pub fn latencies(namespace: &TestNamespace) -> Vec<Duration> {
     };
     let messages = namespace.messages();
     let names = messages.iter().map(|message| &message["metadata"]["name"]);
-    names.map(|name| (time(name, &json!("status")) - time(name, &Value::Null)).to_std().unwrap_or_default()).collect()
+    let took = |name| (time(name, &json!("status")) - time(name, &Value::Null)).to_std().unwrap_or_default();
+    let mut latencies: Vec<Duration> = names.map(took).collect();
+    latencies.sort_unstable();
+    latencies
+}
+
+/// Waits for the other tests here that measure times or take all cores, and keeps them waiting until
+/// the guard is dropped.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock()
+}
+
+/// Runs `work` while each of the attacks is repeated on a thread of its own.
+pub fn under<T>(attacks: &[&(dyn Fn() + Sync)], work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for attack in attacks {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    attack();
+                }
+            });
+        }
+        // The threads end also if an assertion fails.
+        let result = catch_unwind(AssertUnwindSafe(work));
+        over.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Returns a message that names a Secret of its own name.
@@ -72,6 +104,7 @@ pub fn large_secret(name: &str) -> String {
 #[test]
 fn absent_secrets_take_no_files() {
     const COUNT: usize = 1200;
+    let _alone = alone();
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     tenant.create(&(0..COUNT).map(absent).collect::<String>());
     let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
@@ -83,8 +116,7 @@ fn absent_secrets_take_no_files() {
     }
     wait_for_reasons(&tenant, "SecretNotFound");
     send(&neighbor, "late");
-    let mut latencies = latencies(&neighbor);
-    latencies.sort_unstable();
+    let latencies = latencies(&neighbor);
     let (median, slow) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100 - 1]);
     println!("the neighbor's messages took {median:?}, and {slow:?} at the 99th percentile");
     assert!(slow < Duration::from_secs(1), "{slow:?}");
@@ -147,19 +179,24 @@ fn large_secrets_take_no_memory() {
     wait_until(SOON, "the probe answers", || operator.probe("/livez") == Some(200)).expect("it lives");
 }
 
-/// Returns bodies that violate a schema of [`wrong_catalog`] as often as they can.
-fn wrong_bodies() -> [(&'static str, Value); 4] {
+/// Creates messages that violate a schema of [`wrong_catalog`] as often as they can, two for each.
+pub fn create_wrong_messages(tenant: &TestNamespace) {
     let list = |item: Value, count: usize| json!({"a": vec![item; count]});
-    [
-        ("items", list(json!(1), 700_000)),
-        ("alternatives", list(json!(1), 700_000)),
-        ("members", list(json!({}), 49_000)),
-        ("nested", list(json!({"a": 1}), 170_000)),
-    ]
+    for round in 0..2 {
+        for (schema, body) in [
+            ("items", list(json!(1), 700_000)),
+            ("alternatives", list(json!(1), 700_000)),
+            ("members", list(json!({}), 49_000)),
+            ("nested", list(json!({"a": 1}), 170_000)),
+        ] {
+            let message = json!({"topic": "tenant.wrong", "schema": schema, "body": body});
+            tenant.post(&message_json(&format!("{schema}{round}"), &message).to_string()).expect("it is stored");
+        }
+    }
 }
 
 /// Returns a catalog of schemas that each item of a long list violates.
-fn wrong_catalog() -> String {
+pub fn wrong_catalog() -> String {
     let text = json!({"items": {"type": "string"}});
     let members = json!({"items": {"required": ["b", "c", "d"]}});
     let alternatives = json!({"anyOf": [text, {"items": {"type": "boolean"}}, {"items": {"type": "null"}}]});
@@ -174,18 +211,13 @@ fn violations_take_no_memory() {
     let file = tenant.kube.guard().scratch().join(format!("{}.json", tenant.name));
     std::fs::write(&file, wrong_catalog()).expect("a catalog");
     let file = file.to_string_lossy();
-    for round in 0..2 {
-        for (schema, body) in wrong_bodies() {
-            let message = json!({"topic": "tenant.wrong", "schema": schema, "body": body});
-            tenant.create(&message_json(&format!("{schema}{round}"), &message).to_string());
-        }
-    }
+    create_wrong_messages(&tenant);
     // It prepares them at the same time.
     let operator = Operator::start(&neighbor, &["--watch-namespaces", &tenant.name, "--schema-catalog", &file]);
     neighbor.apply(&numbered(10, "good", |_| "tenant.neighbor".to_owned()));
     neighbor.wait_for_all_sent();
     wait_for_reasons(&tenant, "InvalidMessage");
-    let slowest = latencies(&neighbor).into_iter().max().expect("a message");
+    let slowest = *latencies(&neighbor).last().expect("a message");
     let peak = operator.peak();
     println!("peak {} MiB; the neighbor's slowest message took {slowest:?}", peak >> 20);
     assert!(peak < PEAK, "{peak} bytes were used");
@@ -220,7 +252,7 @@ fn changes_of_a_secret_wake_rarely() {
 }
 
 /// Returns a Secret, and a message that names it.
-fn secret_and_message(certificate: &ClientCert, tenant: &TestNamespace, number: usize) -> String {
+pub fn secret_and_message(certificate: &ClientCert, tenant: &TestNamespace, number: usize) -> String {
     let name = format!("own{number}");
     let message = with_secret(&message(&name, "tenant.own", ""), &name);
     format!("{}---{message}", certificate.secret_yaml(&name, &tenant.name))
@@ -250,6 +282,7 @@ fn variants_of_a_certificate_share_a_connection() {
 #[test]
 fn many_certificates_take_few_connections() {
     const COUNT: usize = 100;
+    let _alone = alone();
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     let issue = || shared().broker.client("publisher").expect("a certificate");
     let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
@@ -264,7 +297,7 @@ fn many_certificates_take_few_connections() {
     tenant.wait_for_all_sent();
     let retried = tenant.messages().iter().filter(|message| message["status"]["attempts"] != 1).count();
     assert_eq!(retried, 0, "messages wait for a connection without an attempt");
-    let slow = latencies(&neighbor).into_iter().max().unwrap_or_default();
+    let slow = *latencies(&neighbor).last().expect("a message");
     println!("the slowest of the neighbor's messages took {slow:?}");
     assert!(slow < Duration::from_secs(1), "{slow:?}");
     let more = process_status(operator.pid, "Threads:").saturating_sub(threads);
