@@ -3,14 +3,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::frames;
 use fedora_message::text::{MAX_PHRASE, printable};
 
 /// The mechanism that takes the user from the client certificate.
 const EXTERNAL: &str = "EXTERNAL";
 /// The number of bytes that are kept. `RabbitMQ` sends some 500.
 const MAX_GREETING: usize = 4096;
-/// The length of a frame's header: type, channel and size.
-const FRAME_HEADER: usize = 7;
 /// The class and the method of `connection.start`, and the version of the protocol.
 const START: [u8; 6] = [0, 10, 0, 10, 0, 9];
 
@@ -37,16 +36,9 @@ impl Greeting {
 
 /// Reads the mechanisms in `connection.start`. The server's properties before them are not parsed.
 fn mechanisms(greeting: &[u8]) -> Option<&str> {
-    let arguments = greeting.get(FRAME_HEADER..)?.strip_prefix(&START)?;
-    let (_properties, rest) = split_long(arguments)?;
-    let (mechanisms, _) = split_long(rest)?;
-    std::str::from_utf8(mechanisms).ok()
-}
-
-/// Splits off the contents of a long string or a table.
-fn split_long(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+    let mut arguments = greeting.get(frames::HEADER..)?.strip_prefix(&START)?;
+    let _properties = frames::string(&mut arguments, 4).ok()?;
+    std::str::from_utf8(frames::string(&mut arguments, 4).ok()?).ok()
 }
 
 #[cfg(test)]

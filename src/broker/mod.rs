@@ -5,6 +5,7 @@ pub mod connection;
 pub mod credential_cache;
 pub mod credentials;
 pub mod errors;
+mod frames;
 mod greeting;
 mod login;
 mod pem_diagnostics;

@@ -5,13 +5,13 @@
 //! connection *is* a TLS stream (docs/decisions/0005).
 
 use std::error::Error as StdError;
-use std::future::{Future, ready};
+use std::future::{self, Future};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_compat::{Compat, CompatExt};
@@ -29,6 +29,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
+use super::frames::FrameGuard;
 use super::greeting::Greeting;
 use crate::fence::Fence;
 
@@ -103,7 +104,7 @@ impl Transport {
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
         let greeting = Greeting::default();
-        let stream = TlsSocket { stream, fence, greeting: greeting.clone() }.compat();
+        let stream = TlsSocket { stream, fence, greeting: greeting.clone(), frames: FrameGuard::default() }.compat();
         Ok(Self { stream, shutdown_handle, greeting, version })
     }
 
@@ -115,7 +116,7 @@ impl Transport {
 }
 
 /// A TLS stream that reports the peer's TLS alert if a write fails. It writes only while the fence
-/// is open.
+/// is open, and reads only frames that the AMQP client can parse safely.
 ///
 /// Under TLS 1.3 a broker that rejects the client's certificate sends an alert after the handshake.
 /// Then it resets the connection without reading the client's first bytes.
@@ -124,6 +125,7 @@ pub struct TlsSocket {
     stream: TlsStream<TcpStream>,
     fence: Fence,
     greeting: Greeting,
+    frames: FrameGuard,
 }
 
 impl TlsSocket {
@@ -155,9 +157,10 @@ impl tokio::io::AsyncRead for TlsSocket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.greeting.record(&buffer.filled()[before..]);
-        read
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let bytes = &buffer.filled()[before..];
+        self.greeting.record(bytes);
+        Poll::Ready(self.frames.check(bytes))
     }
 }
 
@@ -291,7 +294,7 @@ impl Reactor for TlsTokio {
 
     /// Never called, because lapin receives an open connection. This one would have no credentials.
     fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        ready(Err(io::Error::from(io::ErrorKind::Unsupported)))
+        future::ready(Err(io::Error::from(io::ErrorKind::Unsupported)))
     }
 }
 

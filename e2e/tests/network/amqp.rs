@@ -50,6 +50,19 @@ pub fn start() -> Vec<u8> {
     method(0, START, &[&[0, 9, 0, 0, 0, 0][..], &long(b"EXTERNAL"), &long(b"en_US")].concat())
 }
 
+/// Returns `connection.start` with a table nested as deep as a frame allows.
+pub fn deep_start() -> Vec<u8> {
+    const DEPTH: usize = 21_000;
+    // Each level has an empty name, the type of a table, and its length.
+    let levels = (0..DEPTH).rev().flat_map(|level| {
+        let [a, b, c, d] = u32::try_from(6 * level).expect("a frame's length").to_be_bytes();
+        [0, b'F', a, b, c, d]
+    });
+    let length = u32::try_from(6 * DEPTH).expect("a frame's length").to_be_bytes();
+    let properties: Vec<u8> = length.into_iter().chain(levels).collect();
+    method(0, START, &[&[0, 9][..], &properties, &[0; 8]].concat())
+}
+
 /// Returns `connection.close` with this text.
 pub fn close(code: u16, text: &[u8]) -> Vec<u8> {
     method(0, CLOSE, &[&code.to_be_bytes()[..], &short(text), &[0; 4]].concat())

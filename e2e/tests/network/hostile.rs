@@ -27,7 +27,7 @@ fn escapes() -> Vec<u8> {
 type Behavior = fn(&mut Client) -> Result<()>;
 
 /// Hostile behavior, and the expected reason.
-const HOSTILE: [(&str, Behavior, &str); 12] = [
+const HOSTILE: [(&str, Behavior, &str); 13] = [
     ("garbage", |client| send_and_listen(client, &[0xFF; 4096]), "BrokerUnreachable"),
     ("other-protocol", |client| send_and_listen(client, b"AMQP\x00\x01\x00\x00"), "BrokerUnreachable"),
     // The first part of a method frame with a length of 4 GiB.
@@ -37,6 +37,8 @@ const HOSTILE: [(&str, Behavior, &str); 12] = [
         "BrokerUnreachable",
     ),
     ("endless", |client| send_endlessly(client, &[], &amqp::frame(8, 0, &[]).repeat(1000)), "BrokerUnreachable"),
+    // To parse it by recursion would overflow the stack.
+    ("deep-table", |client| send_and_listen(client, &amqp::deep_start()), "BrokerUnreachable"),
     ("truncated", |client| send_and_listen(client, &amqp::start()[..12]), "BrokerUnreachable"),
     ("cut-off", |client| send(client, &amqp::start()[..12]), "BrokerUnreachable"),
     ("wrong-channel", |client| send_and_listen(client, &amqp::frame(3, 7, &[0; 100])), "BrokerUnreachable"),

@@ -1,0 +1,286 @@
+//! Refuses frames that no broker sends, before the AMQP client parses them.
+//!
+//! lapin parses tables by recursion, so a table that is nested thousands deep would overflow its
+//! stack and end the process. The numbers are those of the AMQP 0-9-1 specification and of
+//! RabbitMQ's extensions to it.
+
+use std::io;
+
+/// The length of a frame's header: type, channel and size.
+pub(super) const HEADER: usize = 7;
+/// The maximum size of a frame. The client never negotiates more.
+const MAX_FRAME: usize = 128 * 1024;
+/// The maximum depth of a table. `RabbitMQ` describes itself in one of depth 2.
+const MAX_DEPTH: usize = 8;
+
+/// The types of frames.
+const METHOD: u8 = 1;
+const PROPERTIES: u8 = 2;
+const BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
+
+/// The class and the number of `connection.start`, the only expected method with a table.
+const START: (usize, usize) = (10, 10);
+/// The other methods that a broker sends, by class. Without consumers' methods the tests could not
+/// use this transport.
+const METHODS: [(usize, &[usize]); 6] = [
+    // connection: secure, tune, open-ok, close, close-ok, blocked, unblocked
+    (10, &[20, 30, 41, 50, 51, 60, 61]),
+    // channel: open-ok, flow, flow-ok, close, close-ok
+    (20, &[11, 20, 21, 40, 41]),
+    // exchange: declare-ok
+    (40, &[11]),
+    // queue: declare-ok, bind-ok, purge-ok, delete-ok
+    (50, &[11, 21, 31, 41]),
+    // basic: qos-ok, consume-ok, cancel, cancel-ok, return, deliver, get-ok, get-empty, ack, nack
+    (60, &[11, 21, 30, 31, 50, 60, 71, 72, 80, 120]),
+    // confirm: select-ok
+    (85, &[11]),
+];
+
+/// The flags of the properties up to the headers: content type, content encoding, headers.
+const SHORT_STRINGS: [usize; 2] = [1 << 15, 1 << 14];
+const HEADERS: usize = 1 << 13;
+
+/// Follows the frames in the bytes that a broker sends.
+#[derive(Debug)]
+pub(super) struct FrameGuard {
+    part: Part,
+    /// The number of bytes that this part still lacks.
+    missing: usize,
+    /// The bytes of the frame so far, without skipped parts.
+    frame: Vec<u8>,
+}
+
+/// The part of a frame that arrives.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Header,
+    /// The rest of a method, or of a message's properties.
+    Checked,
+    /// The rest of a frame that has nothing to parse.
+    Skipped,
+}
+
+impl Default for FrameGuard {
+    fn default() -> Self {
+        Self { part: Part::Header, missing: HEADER, frame: Vec::new() }
+    }
+}
+
+impl FrameGuard {
+    /// Checks the next bytes from the broker. After an error the connection must end, and the AMQP
+    /// client must not get these bytes.
+    pub(super) fn check(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (arrived, rest) = bytes.split_at(self.missing.min(bytes.len()));
+            bytes = rest;
+            self.missing -= arrived.len();
+            if !matches!(self.part, Part::Skipped) {
+                self.frame.extend_from_slice(arrived);
+            }
+            if self.missing == 0 {
+                self.finish_part()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_part(&mut self) -> io::Result<()> {
+        if let Part::Header = self.part {
+            (self.part, self.missing) = announced(&self.frame)?;
+            return Ok(());
+        }
+        if let Part::Checked = self.part {
+            check_frame(&self.frame)?;
+        }
+        self.frame.clear();
+        (self.part, self.missing) = (Part::Header, HEADER);
+        Ok(())
+    }
+}
+
+/// Returns the part that a frame's header announces, and its length.
+fn announced(mut header: &[u8]) -> io::Result<(Part, usize)> {
+    // The answer to another version of the protocol. It has eight bytes.
+    if header.starts_with(b"AMQP") {
+        return Ok((Part::Skipped, 1));
+    }
+    let part = match number(&mut header, 1)? {
+        kind if [METHOD, PROPERTIES].map(usize::from).contains(&kind) => Part::Checked,
+        kind if [BODY, HEARTBEAT].map(usize::from).contains(&kind) => Part::Skipped,
+        _ => return Err(refused("it does not speak AMQP")),
+    };
+    let _channel = number(&mut header, 2)?;
+    match number(&mut header, 4)? {
+        size if size > MAX_FRAME => Err(refused(format!("it sends a frame of {size} bytes"))),
+        // One more byte ends the frame.
+        size => Ok((part, size + 1)),
+    }
+}
+
+fn check_frame(frame: &[u8]) -> io::Result<()> {
+    let (header, payload) = frame.split_at_checked(HEADER).ok_or_else(malformed)?;
+    let (_end, mut payload) = payload.split_last().ok_or_else(malformed)?;
+    if header.first() == Some(&PROPERTIES) { check_properties(&mut payload) } else { check_method(&mut payload) }
+}
+
+fn check_method(payload: &mut &[u8]) -> io::Result<()> {
+    let (class, method) = (number(payload, 2)?, number(payload, 2)?);
+    if (class, method) == START {
+        let _version = take(payload, 2)?;
+        check_table(string(payload, 4)?)
+    } else if METHODS.iter().any(|(known, methods)| *known == class && methods.contains(&method)) {
+        Ok(())
+    } else {
+        Err(refused(format!("it sends the method {class}.{method}, which no broker sends")))
+    }
+}
+
+fn check_properties(payload: &mut &[u8]) -> io::Result<()> {
+    let _class_weight_and_size = take(payload, 12)?;
+    let flags = number(payload, 2)?;
+    for flag in SHORT_STRINGS {
+        if flags & flag != 0 {
+            string(payload, 1)?;
+        }
+    }
+    if flags & HEADERS == 0 { Ok(()) } else { check_table(string(payload, 4)?) }
+}
+
+/// Checks the depth of a table, without recursion.
+fn check_table(table: &[u8]) -> io::Result<()> {
+    // The tables and arrays that are open, and if each is a table.
+    let mut open = vec![(table, true)];
+    while let Some((bytes, is_table)) = open.last_mut() {
+        if bytes.is_empty() {
+            open.pop();
+            continue;
+        }
+        if *is_table {
+            let _name = string(bytes, 1)?;
+        }
+        let kind = take(bytes, 1)?;
+        match kind {
+            b"F" | b"A" => {
+                let nested = (string(bytes, 4)?, kind == b"F");
+                if open.len() == MAX_DEPTH {
+                    return Err(refused(format!("it sends a table nested more than {MAX_DEPTH} deep")));
+                }
+                open.push(nested);
+            }
+            b"S" | b"x" => drop(string(bytes, 4)?),
+            b"L" | b"l" | b"d" | b"T" => drop(take(bytes, 8)?),
+            b"D" => drop(take(bytes, 5)?),
+            b"I" | b"i" | b"f" => drop(take(bytes, 4)?),
+            b"s" | b"U" | b"u" => drop(take(bytes, 2)?),
+            b"t" | b"b" | b"B" => drop(take(bytes, 1)?),
+            b"V" => {}
+            _ => return Err(malformed()),
+        }
+    }
+    Ok(())
+}
+
+/// Takes a string or a table off, with the length before it in so many bytes.
+pub(super) fn string<'a>(bytes: &mut &'a [u8], width: usize) -> io::Result<&'a [u8]> {
+    let length = number(bytes, width)?;
+    take(bytes, length)
+}
+
+/// Takes an unsigned number of at most four bytes off.
+fn number(bytes: &mut &[u8], width: usize) -> io::Result<usize> {
+    Ok(take(bytes, width)?.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> io::Result<&'a [u8]> {
+    bytes.split_off(..count).ok_or_else(malformed)
+}
+
+fn malformed() -> io::Error {
+    refused("it sends a malformed frame")
+}
+
+fn refused(detail: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, detail.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+        [&[kind, 0, 1][..], &size, payload, &[0xCE]].concat()
+    }
+
+    fn long(text: &[u8]) -> Vec<u8> {
+        [&u32::try_from(text.len()).expect("a short text").to_be_bytes(), text].concat()
+    }
+
+    /// Returns `connection.start` with properties of this depth.
+    fn start(depth: usize, kind: &[u8]) -> Vec<u8> {
+        let nested = (1..depth).fold(vec![], |inner, level| {
+            let name: &[u8] = if kind == b"A" && level + 1 < depth { b"" } else { b"\0" };
+            [name, kind, &long(&inner)].concat()
+        });
+        frame(METHOD, &[&[0, 10, 0, 10, 0, 9][..], &long(&nested), &long(b"EXTERNAL"), &long(b"en_US")].concat())
+    }
+
+    fn properties(headers: &[u8]) -> Vec<u8> {
+        let flags = [0b1110_0000, 0];
+        frame(PROPERTIES, &[&[0; 12][..], &flags, b"\x04json\x05utf-8", &long(headers), &[0; 8]].concat())
+    }
+
+    /// Checks bytes that arrive in pieces of this size.
+    fn check(bytes: &[u8], piece: usize) -> Result<(), String> {
+        let mut guard = FrameGuard::default();
+        bytes.chunks(piece).try_for_each(|piece| guard.check(piece)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn accepts_frames_of_a_broker() {
+        let all_types = b"\x01aS\0\0\0\x01x\x01bx\0\0\0\0\x01cL12345678\x01dD12345\x01ef1234\x01gs12\x01ht1\x01iV\
+            \x01jA\0\0\0\x03t1V\x01kF\0\0\0\x04\x01lt1";
+        let frames = [
+            start(MAX_DEPTH, b"F"),
+            start(MAX_DEPTH, b"A"),
+            frame(METHOD, &[0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 1, 0]),
+            frame(METHOD, &[0, 60, 0, 50]),
+            properties(all_types),
+            frame(PROPERTIES, &[0; 14]),
+            frame(BODY, &[0xFF; 1000]),
+            frame(HEARTBEAT, &[]),
+            b"AMQP\0\0\x09\x01".to_vec(),
+            frame(HEARTBEAT, &[]),
+        ];
+        let all = frames.concat();
+        for piece in [1, 2, 7, 8, 100, all.len()] {
+            assert_eq!(check(&all, piece), Ok(()), "{piece}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_no_broker_sends() {
+        let deep = |depth| (0..depth).fold(vec![], |inner, _| [b"\0F", &long(&inner)[..]].concat());
+        for (bytes, reason) in [
+            (start(MAX_DEPTH + 1, b"F"), "it sends a table nested more than 8 deep"),
+            (start(MAX_DEPTH + 1, b"A"), "it sends a table nested more than 8 deep"),
+            (start(20_000, b"F"), "it sends a table nested more than 8 deep"),
+            (properties(&deep(20_000)), "it sends a table nested more than 8 deep"),
+            (frame(METHOD, &[0, 50, 0, 10]), "it sends the method 50.10, which no broker sends"),
+            (frame(METHOD, &[0, 50]), "it sends a malformed frame"),
+            (frame(METHOD, &[]), "it sends a malformed frame"),
+            (properties(b"\x01az"), "it sends a malformed frame"),
+            (properties(b"\x01aS\0\0\0\x01"), "it sends a malformed frame"),
+            (properties(b"\x02a"), "it sends a malformed frame"),
+            (vec![METHOD, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF], "it sends a frame of 4294967295 bytes"),
+            (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), "it does not speak AMQP"),
+        ] {
+            let good = frame(HEARTBEAT, &[]);
+            for piece in [1, 7, 10_000] {
+                assert_eq!(check(&[&good[..], &bytes].concat(), piece), Err(reason.to_owned()), "{piece}");
+            }
+        }
+    }
+}
