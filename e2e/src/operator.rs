@@ -228,6 +228,8 @@ fn command(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -
         .env("PROD_AMQP_URL", broker_url)
         .env("STG_AMQP_URL", broker_url)
         .env("LOG_FORMAT", "text")
+        // As in manifests/base/deployment.yaml.
+        .env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072")
         .env("RUST_LOG", log);
     command
 }
