@@ -232,9 +232,9 @@ async fn delivery(
         Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), fence.clone(), wake)
     };
     let pods = async || {
-        let (creator, _) = client(fence.clone()).await?;
+        let (fenced, _) = client(fence.clone()).await?;
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
-        let (pods, settings) = (Pods::new(watches.clone(), creator, keep_failed), arguments.pods.settings());
+        let (pods, settings) = (Pods::new(watches.clone(), fenced, keep_failed), arguments.pods.settings());
         Ok::<_, String>(PodDelivery::new(pods, settings, brokers.clone(), arguments.scope.namespaces()))
     };
     Ok(match arguments.scope.delivery_mode {

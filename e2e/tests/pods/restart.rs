@@ -2,8 +2,11 @@
 //! Pods.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use rig::wait_until;
+use serde_json::json;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_all_sent, wait_for_reason};
 use e2e::raw::RawConsumer;
@@ -74,6 +77,31 @@ fn frozen_leader_creates_no_pod() {
     let created = created_pods(&namespace);
     assert_eq!(created.len(), MESSAGES);
     assert!(created.values().all(|pods| *pods == 1), "{created:?}");
+}
+
+/// A former leader records what a Pod has sent. It leaves the Pod to the next leader, which may not
+/// know the record yet, and would send the message by another Pod.
+#[test]
+fn former_leader_deletes_no_pod() {
+    /// Longer than a term.
+    const PAUSE: Duration = Duration::from_secs(11);
+    let namespace = namespace("former", "publisher");
+    let former = operator(&namespace, "pod", &["--leader-elect", "--lease-namespace", &namespace.name]);
+    former.wait_for_log("leading: messages are sent from here");
+    namespace.apply(&message("hello", "pods.former", ""));
+    wait_until(POD_DEADLINE, "a Pod", || !pods(&namespace).is_empty()).expect("a Pod");
+    former.freeze();
+    let frozen = Instant::now();
+    let has_sent = || pods(&namespace).iter().all(|pod| pod["status"]["phase"] == "Succeeded");
+    wait_until(POD_DEADLINE, "the Pod has sent it", has_sent).expect("the Pod has sent it");
+    wait_until(SOON, "the term is over", || frozen.elapsed() > PAUSE).expect("the term is over");
+    let taken =
+        json!({"spec": {"holderIdentity": "the next", "renewTime": Utc::now().format("%FT%T%.6fZ").to_string()}});
+    namespace.kubectl(&["patch", "lease", "fedora-message-operator", "--type=merge", "-p", &taken.to_string()]);
+    former.thaw();
+    wait_for_reason(&namespace, "hello", "Sent");
+    assert_eq!(former.stop(), Some(0), "{}", former.log());
+    assert_eq!(pods(&namespace).len(), 1, "{}", former.log());
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Pods {
     }
 
     async fn delete_found(&self, pod: &Pod) {
-        delete(&Api::namespaced(self.client(), &pod.namespace().unwrap_or_default()), &PodId::of(pod)).await;
+        delete(&Api::namespaced(self.fenced.clone(), &pod.namespace().unwrap_or_default()), &PodId::of(pod)).await;
     }
 
     async fn is_unneeded(&self, pod: &Pod, from: &str, pending: bool) -> bool {

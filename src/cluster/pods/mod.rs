@@ -34,8 +34,9 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pods that send messages.
 pub struct Pods {
     watches: Watches,
-    /// Creates Pods. Writes nothing after the term.
-    creator: Client,
+    /// Creates and deletes Pods. Writes nothing after the term: the next leader may not know yet what a
+    /// Pod proved.
+    fenced: Client,
     /// A failed Pod is kept for this time.
     keep_failed: Duration,
 }
@@ -102,11 +103,11 @@ impl PodId {
 }
 
 impl Pods {
-    /// Creates Pods in the cluster of these watches with the client `creator`. A failed Pod is kept
-    /// for the given time.
+    /// Works in the cluster of these watches, and changes Pods with the client `fenced`. A failed Pod is
+    /// kept for the given time.
     #[must_use]
-    pub fn new(watches: Watches, creator: Client, keep_failed: Duration) -> Self {
-        Self { watches, creator, keep_failed }
+    pub fn new(watches: Watches, fenced: Client, keep_failed: Duration) -> Self {
+        Self { watches, fenced, keep_failed }
     }
 
     fn client(&self) -> Client {
@@ -124,7 +125,7 @@ impl Pods {
 
     async fn try_to_send(&self, plan: &Pod, recorded: u32, limits: Limits) -> Result<PodResult, PodError> {
         let namespace = plan.namespace().unwrap_or_default();
-        let api: Api<Pod> = Api::namespaced(self.client(), &namespace);
+        let api: Api<Pod> = Api::namespaced(self.fenced.clone(), &namespace);
         let step = self.next_step(plan, recorded).await.map_err(|cause| PodError::List { namespace, cause })?;
         let pod = match step {
             PodStep::Return(result) => return Ok(result),
@@ -164,7 +165,7 @@ impl Pods {
     /// Creates a Pod, unless the planned one is there already.
     async fn create(&self, plan: &Pod) -> Result<Pod, PodError> {
         let failed = |cause| PodError::Create { place: place(plan), cause };
-        match create(&self.creator, plan).await {
+        match create(&self.fenced, plan).await {
             Ok(pod) => {
                 debug!("Pod {} is made", place(&pod));
                 Ok(pod)
