@@ -32,11 +32,17 @@ pub enum Mechanism {
     JobsEndFirst,
     /// The leader releases the Lease only after it has recorded all sent messages.
     Drain,
+    /// An attempt lists the message's Pods before it creates one.
+    FindPods,
+    /// The API server creates a Pod before the attempt ends, or never.
+    CreateInTime,
+    /// No Pod is deleted after the term.
+    KeepPods,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::UidTest,
         Self::VersionTest,
         Self::RetryWrite,
@@ -51,6 +57,9 @@ impl Mechanism {
         Self::LeadershipChecked,
         Self::JobsEndFirst,
         Self::Drain,
+        Self::FindPods,
+        Self::CreateInTime,
+        Self::KeepPods,
     ];
 }
 
@@ -58,12 +67,19 @@ impl Mechanism {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Design {
     without: Option<Mechanism>,
+    /// True if Pods send the messages.
+    pub by_pods: bool,
 }
 
 impl Design {
-    /// All mechanisms except one.
-    pub fn without(mechanism: Mechanism) -> Self {
-        Self { without: Some(mechanism) }
+    /// The complete design, with messages that are sent by Pods.
+    pub fn by_pods() -> Self {
+        Self { by_pods: true, ..Self::default() }
+    }
+
+    /// Removes a mechanism.
+    pub fn without(self, mechanism: Mechanism) -> Self {
+        Self { without: Some(mechanism), ..self }
     }
 
     pub fn has(self, mechanism: Mechanism) -> bool {

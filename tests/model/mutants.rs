@@ -6,16 +6,19 @@ use crate::fault::Fault::{
     self, AnswerLost, Create, Delete, MachineSuspended, Refused, SecretWithdrawn, TermEnds, Terminated, Unreachable,
     WatchSilent, WriteLate, WriteLost,
 };
-use crate::mechanism::{Design, Mechanism};
+use crate::mechanism::Mechanism;
 use crate::properties::{NEVER_FALSELY_SENT, NEVER_LOST, NOT_TWICE, ONLY_IN_TERM, ONLY_WITH_SECRET, STAYS_SENT};
 use crate::protocol::Protocol;
 
 fn assert_needed(mechanism: Mechanism, operators: usize, faults: &[(Fault, u8)], promise: &str) {
-    let mut protocol = Protocol::new(operators, faults);
+    assert_needed_in(Protocol::new(operators, faults), mechanism, promise);
+}
+
+fn assert_needed_in(mut protocol: Protocol, mechanism: Mechanism, promise: &str) {
     if let Some(found) = counterexample(&protocol) {
         panic!("the complete design\n{}", found.story());
     }
-    protocol.design = Design::without(mechanism);
+    protocol.design = protocol.design.without(mechanism);
     let found = counterexample(&protocol).unwrap_or_else(|| panic!("without {mechanism:?} no promise is broken"));
     println!("without {mechanism:?}\n{}", found.story());
     assert_eq!(found.promise, promise, "without {mechanism:?}\n{}", found.story());
@@ -110,4 +113,29 @@ fn needs_jobs_end_first() {
 #[test]
 fn needs_drain() {
     assert_needed(Mechanism::Drain, 2, &[(Create, 1), (Terminated, 1)], NOT_TWICE);
+}
+
+/// A paused leader creates a Pod after its term.
+#[test]
+fn needs_fence_for_pods() {
+    assert_needed_in(Protocol::by_pods(2, &[(Create, 1), (TermEnds, 1)]), Mechanism::Fence, ONLY_IN_TERM);
+}
+
+/// After a lost answer, an attempt creates another Pod beside the first.
+#[test]
+fn needs_search_for_pods() {
+    assert_needed_in(Protocol::by_pods(1, &[(Create, 1), (AnswerLost, 1)]), Mechanism::FindPods, NOT_TWICE);
+}
+
+/// The API server creates a Pod long after the attempt has failed.
+#[test]
+fn needs_creation_in_time() {
+    assert_needed_in(Protocol::by_pods(1, &[(Create, 1), (WriteLate, 1)]), Mechanism::CreateInTime, NOT_TWICE);
+}
+
+/// A leader finds no Pod, because a former one has deleted it, and does not know its record yet.
+#[test]
+fn needs_pods_after_term() {
+    let faults = [(Create, 1), (TermEnds, 1)];
+    assert_needed_in(Protocol::by_pods(2, &faults), Mechanism::KeepPods, NOT_TWICE);
 }

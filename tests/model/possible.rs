@@ -21,6 +21,11 @@ pub fn steps(design: Design, state: &ModelState, mut add: impl FnMut(Step)) {
     }
     offer(None, StepKind::Fault, Some(Fault::SecretWithdrawn));
     state.late.iter().for_each(|patch| offer(None, StepKind::ApplyLate(*patch), None));
+    state.late_pods.iter().for_each(|pod| offer(None, StepKind::CreateLate(*pod), None));
+    for pod in state.pods.iter().filter(|pod| !pod.sent) {
+        offer(None, StepKind::EndPod(*pod), None);
+        offer(None, StepKind::EndPod(*pod), Some(Fault::ConfirmLost));
+    }
     for (me, operator) in state.operators.iter().enumerate() {
         let mut offer = |operation, fault| offer(Some(me), operation, fault);
         watch(design, operator, &mut offer);
@@ -99,6 +104,20 @@ fn work(
     offer: &mut impl FnMut(StepKind, Option<Fault>),
 ) {
     match job {
+        ActiveJob::Attempt(uid) if design.by_pods => offer(StepKind::FindPod(uid), None),
+        ActiveJob::CreatingPod(uid) => {
+            offer(StepKind::CreatePod(uid), None);
+            if fence_is_open(design, operator) {
+                for fault in [Fault::WriteLost, Fault::AnswerLost, Fault::WriteLate] {
+                    offer(StepKind::CreatePod(uid), Some(fault));
+                }
+            }
+        }
+        ActiveJob::AwaitingPod(uid) => {
+            if state.pods.iter().all(|pod| pod.uid != uid || pod.sent) {
+                offer(StepKind::AwaitPod(uid), None);
+            }
+        }
         ActiveJob::Attempt(uid) => {
             offer(StepKind::Publish(uid), None);
             if fence_is_open(design, operator) && has_secret(design, state, operator) {

@@ -7,7 +7,7 @@ use crate::mechanism::{Design, Mechanism};
 use crate::possible;
 use crate::properties;
 use crate::state::{
-    ActiveJob, ModelState, ObjectUid, OperatorState, Patch, QueueEntry, Role, Status, StoredObject, TermState,
+    ActiveJob, ModelState, ObjectUid, OperatorState, Patch, Pod, QueueEntry, Role, Status, StoredObject, TermState,
     WatchState, WatchedChange, WriteState,
 };
 use crate::step::{Step, StepKind};
@@ -43,6 +43,8 @@ impl Model for Protocol {
             holder: Some(0),
             operators,
             late: Vec::new(),
+            pods: Vec::new(),
+            late_pods: Vec::new(),
             secret_allowed: true,
             faults: self.faults,
             truth: Default::default(),
@@ -78,12 +80,22 @@ impl Protocol {
         Self { design: Design::default(), operators, faults: FaultBudget::of(faults), situations: &[] }
     }
 
+    /// The same, with messages that are sent by Pods.
+    pub fn by_pods(operators: usize, faults: &[(Fault, u8)]) -> Self {
+        Self { design: Design::by_pods(), ..Self::new(operators, faults) }
+    }
+
     fn outside(&self, state: &mut ModelState, step: Step) {
         match (step.operation, step.fault) {
             (StepKind::ApplyLate(patch), _) => {
                 state.late.retain(|late| *late != patch);
                 self.patch(state, patch);
             }
+            (StepKind::CreateLate(pod), _) => {
+                state.late_pods.retain(|late| *late != pod);
+                state.create_pod(pod);
+            }
+            (StepKind::EndPod(pod), fault) => end_pod(state, pod, fault),
             (_, Some(Fault::SecretWithdrawn)) => state.secret_allowed = false,
             (_, Some(Fault::Delete)) => {
                 let gone = state.object.take().filter(|object| object.status != Status::Sent);
@@ -109,12 +121,17 @@ impl Protocol {
             StepKind::StartRecording(uid) => self.start_recording(&mut state.operators[me], uid),
             StepKind::Publish(uid) => self.publish(state, me, uid, step.fault),
             StepKind::Confirm(uid) => self.confirm(state, me, uid, step.fault),
+            StepKind::FindPod(uid) => self.find_pod(state, me, uid),
+            StepKind::CreatePod(uid) => self.create_pod(state, me, uid, step.fault),
+            StepKind::AwaitPod(uid) => self.await_pod(state, me, uid),
             StepKind::Write(patch) => self.write(state, me, patch, step.fault),
             StepKind::Elect => elect(state, me),
             StepKind::Lead => self.lead(&mut state.operators[me]),
             StepKind::Follow => state.operators[me].role = Role::Follower,
             StepKind::Release => end(state, me, true),
-            StepKind::Fault | StepKind::ApplyLate(_) => self.apply_fault(state, me, step.fault),
+            StepKind::Fault | StepKind::ApplyLate(_) | StepKind::CreateLate(_) | StepKind::EndPod(_) => {
+                self.apply_fault(state, me, step.fault);
+            }
         }
     }
 
@@ -162,9 +179,54 @@ impl Protocol {
         replace(operator, ActiveJob::Published(uid), Some(ActiveJob::Recording(patch)));
     }
 
+    /// Looks for the message's Pods at the API server.
+    fn find_pod(&self, state: &mut ModelState, me: usize, uid: ObjectUid) {
+        let found = state.pods.iter().filter(|pod| pod.uid == uid && self.design.has(Mechanism::FindPods));
+        let next = match found.max_by_key(|pod| pod.sent) {
+            Some(pod) if pod.sent => ActiveJob::Recording(self.patch_of(uid, Status::Sent, 0)),
+            Some(_) => ActiveJob::AwaitingPod(uid),
+            None => ActiveJob::CreatingPod(uid),
+        };
+        replace(&mut state.operators[me], ActiveJob::Attempt(uid), Some(next));
+    }
+
+    fn create_pod(&self, state: &mut ModelState, me: usize, uid: ObjectUid, fault: Option<Fault>) {
+        let (job, operator) = (ActiveJob::CreatingPod(uid), &mut state.operators[me]);
+        let retries = operator.entries[uid].is_some_and(|entry| entry.status == Status::Failed);
+        let pod = Pod { uid, retries, sent: false };
+        let is_created = match fault {
+            None if !possible::fence_is_open(self.design, operator) => false,
+            None => {
+                replace(operator, job, Some(ActiveJob::AwaitingPod(uid)));
+                true
+            }
+            Some(fault) => fault == Fault::AnswerLost,
+        };
+        if fault.is_some() || !is_created {
+            self.finish(operator, job, Status::Failed, WriteState::Next);
+        }
+        if is_created {
+            state.published_after_term |= operator.term != TermState::Valid;
+            state.create_pod(pod);
+        } else if fault == Some(Fault::WriteLate) && !self.design.has(Mechanism::CreateInTime) {
+            state.late_pods.push(pod);
+        }
+    }
+
+    /// Takes the result of a Pod that has ended, or is gone.
+    fn await_pod(&self, state: &mut ModelState, me: usize, uid: ObjectUid) {
+        let (job, sent) = (ActiveJob::AwaitingPod(uid), state.pods.iter().any(|pod| pod.uid == uid));
+        let operator = &mut state.operators[me];
+        if sent {
+            replace(operator, job, Some(ActiveJob::Recording(self.patch_of(uid, Status::Sent, 0))));
+        } else {
+            self.finish(operator, job, Status::Failed, WriteState::Next);
+        }
+    }
+
     fn write(&self, state: &mut ModelState, me: usize, patch: Patch, fault: Option<Fault>) {
         let write_state = match fault {
-            None => match self.patch(state, patch) {
+            None => match self.record(state, me, patch) {
                 PatchResult::Done | PatchResult::Gone => WriteState::Written,
                 PatchResult::Changed => self.refused(&state.operators[me], patch),
             },
@@ -190,6 +252,17 @@ impl Protocol {
             (true, true) => WriteState::Next,
             (true, false) => WriteState::AfterWatch,
         }
+    }
+
+    /// Applies a patch. A leader deletes the Pod that is not needed any more.
+    fn record(&self, state: &mut ModelState, me: usize, patch: Patch) -> PatchResult {
+        let result = self.patch(state, patch);
+        let may_delete =
+            possible::fence_is_open(self.design, &state.operators[me]) || !self.design.has(Mechanism::KeepPods);
+        if patch.status == Status::Sent && may_delete {
+            state.pods.retain(|pod| pod.uid != patch.uid);
+        }
+        result
     }
 
     /// Applies a patch at the API server.
@@ -267,6 +340,19 @@ impl Protocol {
 fn end_watch(operator: &mut OperatorState) {
     operator.watch = WatchState::Ended;
     operator.events.clear();
+}
+
+/// A Pod publishes. If the confirm is lost, the Pod fails.
+fn end_pod(state: &mut ModelState, pod: Pod, fault: Option<Fault>) {
+    state.pods.retain(|other| *other != pod);
+    let truth = &mut state.truth[pod.uid];
+    truth.published += 1;
+    if fault.is_some() {
+        truth.excuses += 1;
+    } else {
+        truth.confirmed = true;
+        state.create_pod(Pod { sent: true, ..pod });
+    }
 }
 
 fn list(state: &mut ModelState, me: usize) {

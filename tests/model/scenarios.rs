@@ -119,6 +119,31 @@ fn machine_is_suspended() {
 }
 
 #[test]
+fn pods_send() {
+    let faults = [
+        (Create, 1),
+        (Delete, 1),
+        (ConfirmLost, 1),
+        (WriteLost, 1),
+        (AnswerLost, 1),
+        (WriteLate, 1),
+        (Crash, 1),
+        (WatchEnds, 1),
+    ];
+    let situations = &["a message is sent", "a message is sent again after a lost confirm"];
+    check("Pods", &Protocol { situations, ..Protocol::by_pods(1, &faults) }, 100_000);
+}
+
+/// A Pod's end is known to all, so that no takeover and no crash excuses a second one.
+#[test]
+fn pods_send_during_takeover() {
+    let faults = [(Create, 1), (TermEnds, 1), (Terminated, 1), (Crash, 1), (AnswerLost, 1)];
+    let situations = &["a message is sent", "a former leader records what it sent"];
+    let protocol = Protocol { situations, ..Protocol::by_pods(2, &faults) };
+    check("Pods and takeover", &protocol, 240_000);
+}
+
+#[test]
 fn any_faults_with_one_operator() {
     let mut protocol = Protocol::new(1, &EVERYTHING);
     protocol.faults = protocol.faults.at_most(5);

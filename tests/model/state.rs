@@ -47,6 +47,16 @@ pub struct Patch {
     pub version: u8,
 }
 
+/// A Pod at the API server. A failed one is not kept: its message's next attempt has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pod {
+    pub uid: ObjectUid,
+    /// Part of the Pod's name: true if an attempt had failed before.
+    pub retries: bool,
+    /// True if it has ended, and sent the message.
+    pub sent: bool,
+}
+
 /// An event of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WatchedChange {
@@ -90,6 +100,10 @@ pub enum ActiveJob {
     Attempt(ObjectUid),
     /// The broker has the message, and its confirm is in transit.
     Published(ObjectUid),
+    /// The message has no Pod yet.
+    CreatingPod(ObjectUid),
+    /// The message has a Pod.
+    AwaitingPod(ObjectUid),
     /// The status write is in flight.
     Recording(Patch),
 }
@@ -97,7 +111,7 @@ pub enum ActiveJob {
 impl ActiveJob {
     pub fn uid(self) -> ObjectUid {
         match self {
-            Self::Attempt(uid) | Self::Published(uid) => uid,
+            Self::Attempt(uid) | Self::Published(uid) | Self::CreatingPod(uid) | Self::AwaitingPod(uid) => uid,
             Self::Recording(patch) => patch.uid,
         }
     }
@@ -167,7 +181,7 @@ impl OperatorState {
     /// Returns true if only this operator knows that it published this message.
     fn alone_knows(&self, uid: ObjectUid) -> bool {
         let has_published = |job: &ActiveJob| match job {
-            ActiveJob::Attempt(_) => false,
+            ActiveJob::Attempt(_) | ActiveJob::CreatingPod(_) | ActiveJob::AwaitingPod(_) => false,
             ActiveJob::Published(other) => *other == uid,
             ActiveJob::Recording(patch) => patch.uid == uid && patch.status == Status::Sent,
         };
@@ -198,6 +212,10 @@ pub struct ModelState {
     pub operators: Vec<OperatorState>,
     /// Writes that timed out and may still take effect.
     pub late: Vec<Patch>,
+    /// Sorted.
+    pub pods: Vec<Pod>,
+    /// Requests for Pods that timed out and may still take effect.
+    pub late_pods: Vec<Pod>,
     /// True while operators may read the Secret.
     pub secret_allowed: bool,
     /// The faults that may still happen.
@@ -217,11 +235,20 @@ impl ModelState {
         }
     }
 
+    /// Creates a Pod, unless there is one of that name.
+    pub fn create_pod(&mut self, pod: Pod) {
+        if !self.pods.iter().any(|other| (other.uid, other.retries) == (pod.uid, pod.retries)) {
+            self.pods.push(pod);
+            self.pods.sort_unstable();
+        }
+    }
+
     /// Excuses a second publish of the messages that only this operator knows to be published.
     pub fn excuse(&mut self, operator: usize) {
         for uid in 0..MESSAGES {
             let recorded = self.object.is_some_and(|object| object.uid == uid && object.status == Status::Sent);
-            if !recorded && self.operators[operator].alone_knows(uid) {
+            let proven = self.pods.iter().any(|pod| pod.uid == uid && pod.sent);
+            if !recorded && !proven && self.operators[operator].alone_knows(uid) {
                 self.truth[uid].excuses += 1;
             }
         }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 
 use crate::fault::Fault;
-use crate::state::{ObjectUid, Patch, Status, StoredObject, WatchedChange};
+use crate::state::{ObjectUid, Patch, Pod, Status, StoredObject, WatchedChange};
 
 /// One step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,11 @@ pub enum StepKind {
     StartRecording(ObjectUid),
     Publish(ObjectUid),
     Confirm(ObjectUid),
+    FindPod(ObjectUid),
+    CreatePod(ObjectUid),
+    CreateLate(Pod),
+    EndPod(Pod),
+    AwaitPod(ObjectUid),
     Write(Patch),
     Elect,
     Lead,
@@ -40,9 +45,10 @@ pub type Function = (&'static str, &'static str, &'static str);
 
 impl StepKind {
     /// Returns one operation of each kind.
-    pub fn all() -> [Self; 16] {
+    pub fn all() -> [Self; 21] {
         let patch = Patch { uid: 0, status: Status::Sent, version: 0 };
         let object = StoredObject { uid: 0, status: Status::None, version: 0 };
+        let pod = Pod { uid: 0, retries: false, sent: false };
         [
             Self::Fault,
             Self::ApplyLate(patch),
@@ -55,6 +61,11 @@ impl StepKind {
             Self::StartRecording(0),
             Self::Publish(0),
             Self::Confirm(0),
+            Self::FindPod(0),
+            Self::CreatePod(0),
+            Self::CreateLate(pod),
+            Self::EndPod(pod),
+            Self::AwaitPod(0),
             Self::Write(patch),
             Self::Elect,
             Self::Lead,
@@ -66,7 +77,7 @@ impl StepKind {
     /// Returns the functions that implement the operation.
     pub fn functions(self) -> &'static [Function] {
         match self {
-            Self::Fault | Self::ApplyLate(_) => &[],
+            Self::Fault | Self::ApplyLate(_) | Self::CreateLate(_) | Self::EndPod(_) => &[],
             Self::List => {
                 &[("src/cluster/watch.rs", "", "pending"), ("src/controller/queue/mod.rs", "Queue", "begin_sync")]
             }
@@ -87,6 +98,12 @@ impl StepKind {
             Self::Confirm(_) => {
                 &[("src/reconciler.rs", "Reconciler", "reconcile"), ("src/controller/queue/mod.rs", "Queue", "finish")]
             }
+            Self::FindPod(_) => &[
+                ("src/cluster/pods/mod.rs", "Pods", "next_step"),
+                ("crates/fedora-message/src/pod/proof.rs", "", "judge"),
+            ],
+            Self::CreatePod(_) => &[("src/cluster/pods/mod.rs", "Pods", "create"), ("src/fence.rs", "Fence", "pass")],
+            Self::AwaitPod(_) => &[("src/cluster/pods/mod.rs", "Pods", "wait")],
             Self::Write(_) => &[
                 ("src/cluster/status.rs", "StatusWriter", "write"),
                 ("src/controller/queue/mod.rs", "Queue", "finish"),
@@ -139,13 +156,26 @@ impl Display for StepKind {
             | Self::Lead
             | Self::Follow
             | Self::Release => Ok(()),
+            Self::CreateLate(pod) => write!(f, "a late request takes effect: {pod}"),
+            Self::EndPod(pod) => write!(f, "{pod} ends"),
             Self::ApplyLate(patch) => write!(f, "a late write takes effect: {patch}"),
             Self::Receive(WatchedChange::Seen(object)) => write!(f, " (#{} {:?})", object.uid, object.status),
             Self::StartAttempt(uid) => write!(f, " (#{uid}, to send)"),
             Self::StartRecording(uid) => write!(f, " (#{uid}, to record)"),
-            Self::Receive(WatchedChange::Gone(uid)) | Self::Publish(uid) | Self::Confirm(uid) => write!(f, " (#{uid})"),
+            Self::Receive(WatchedChange::Gone(uid))
+            | Self::Publish(uid)
+            | Self::Confirm(uid)
+            | Self::FindPod(uid)
+            | Self::CreatePod(uid)
+            | Self::AwaitPod(uid) => write!(f, " (#{uid})"),
             Self::Write(patch) => write!(f, " ({patch})"),
         }
+    }
+}
+
+impl Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} Pod of #{}", if self.retries { "another" } else { "the first" }, self.uid)
     }
 }
 
