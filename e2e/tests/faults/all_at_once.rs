@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fedora_message::pod::manifest::UID_LABEL;
 use rig::{ClientCert, wait_until};
 use serde_json::json;
 
@@ -20,6 +21,8 @@ use e2e::{Operator, SOON, TestNamespace, message, message_count, numbered, share
 const NEIGHBORS: usize = 100;
 /// Secrets of 1 MiB, and as many ConfigMaps.
 const LARGE: usize = 60;
+/// Pods with the operator's label.
+const PODS: usize = 200;
 /// The clients that read the metrics again and again.
 const SCRAPERS: usize = 16;
 /// A message of the other namespace takes less at the median.
@@ -89,7 +92,7 @@ fn neighbor_is_served_while_tenant_tries_everything() {
     assert!(median < QUICK && late < SLOW && slowest < SLOW, "{median:?}, {late:?}, {slowest:?}");
 
     for namespace in [&tenant, &owner] {
-        namespace.kubectl(&["delete", "fmsg,secrets,configmaps", "--all", "--wait=false"]);
+        namespace.kubectl(&["delete", "fmsg,secrets,configmaps,pods", "--all", "--wait=false"]);
     }
     let remains = || [leader.anonymous(), standby.anonymous()];
     let gone = || remains().iter().zip(idle).all(|(now, idle)| *now < idle + REMAINS);
@@ -112,6 +115,7 @@ fn create_everything(tenant: &TestNamespace, owner: &TestNamespace, count: usize
     owner.create(&secrets);
     tenant.create(&secrets);
     tenant.create(&names().map(|name| large_map(&name)).collect::<String>());
+    tenant.create(&(0..PODS).map(labeled_pod).collect::<String>());
     tenant.create(&names().map(|name| with_secret(&message(&name, "tenant.large", ""), &name)).collect::<String>());
     let foreign =
         |name: String| with_foreign_secret(&message(&format!("foreign-{name}"), "tenant.foreign", ""), &name, owner);
@@ -129,7 +133,15 @@ fn create_everything(tenant: &TestNamespace, owner: &TestNamespace, count: usize
 
 /// Returns a ConfigMap of 1 MiB, with the operator's label.
 fn large_map(name: &str) -> String {
-    let (labels, data) = (json!({"apps.fedoraproject.org/message-uid": "x"}), json!({"message": "x".repeat(1 << 20)}));
-    let metadata = json!({"name": name, "labels": labels});
+    let metadata = json!({"name": name, "labels": {UID_LABEL: "x"}});
+    let data = json!({"message": "x".repeat(1 << 20)});
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}).to_string()
+}
+
+/// Returns a Pod with the operator's label, and as much text as a Pod may have.
+fn labeled_pod(number: usize) -> String {
+    let annotations = json!({"note": "x".repeat(250 << 10)});
+    let metadata = json!({"name": format!("pod{number}"), "labels": {UID_LABEL: "x"}, "annotations": annotations});
+    let spec = json!({"containers": [{"name": "c", "image": "localhost/none"}]});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}).to_string()
 }
