@@ -1,4 +1,4 @@
-//! Reads a cluster's version, user, CRD and admission policy, for `check --cluster`.
+//! Reads a cluster's version, user, CRD and admission policies, for `check --cluster`.
 
 use http::Request;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::{acting_as, build, configuration};
 use super::list::answer;
 use crate::fence::Fence;
-use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, crd};
+use fedora_message::api::compare::{InstalledCrd, Policy, crd};
 use fedora_message::api::v1alpha1::API_VERSION;
 
 /// A cluster, and its clients.
@@ -55,18 +55,18 @@ impl Cluster {
         Ok((info.git_version, [number(&info.major), number(&info.minor)]))
     }
 
-    /// Reads the admission policy.
-    pub async fn policy(&self) -> Result<Lookup, String> {
-        self.admission("validatingadmissionpolicies").await
+    /// Reads an admission policy.
+    pub async fn policy(&self, policy: &Policy) -> Result<Lookup, String> {
+        self.admission("validatingadmissionpolicies", policy).await
     }
 
-    /// Reads the binding of the admission policy.
-    pub async fn binding(&self) -> Result<Lookup, String> {
-        self.admission("validatingadmissionpolicybindings").await
+    /// Reads the binding of an admission policy.
+    pub async fn binding(&self, policy: &Policy) -> Result<Lookup, String> {
+        self.admission("validatingadmissionpolicybindings", policy).await
     }
 
-    async fn admission(&self, plural: &str) -> Result<Lookup, String> {
-        look(&self.client, &format!("/apis/admissionregistration.k8s.io/v1/{plural}/{POLICY_NAME}")).await
+    async fn admission(&self, plural: &str, policy: &Policy) -> Result<Lookup, String> {
+        look(&self.client, &format!("/apis/admissionregistration.k8s.io/v1/{plural}/{}", policy.name)).await
     }
 
     /// Reads a namespace.

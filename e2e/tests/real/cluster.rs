@@ -38,6 +38,11 @@ fn wait_unready(operator: &Operator, expected: &str) {
     assert_eq!(operator.probe("/livez"), Some(200));
 }
 
+fn install_pod_policies() {
+    let file = project("manifests/components/pods/admission-policy.yaml");
+    shared().kube.apply(&[file]).expect("the policies are stored");
+}
+
 /// Returns the CRD without a field and without some selectable fields.
 fn older_crd() -> String {
     let mut crd: Value = serde_saphyr::from_str(&read("crds/fedoramessages.yaml")).expect("YAML");
@@ -58,11 +63,14 @@ fn grant(namespace: &TestNamespace, user: &str, manifest: &str, kind: &str, role
 
 #[test]
 fn describes_complete_cluster() {
+    install_pod_policies();
     let output = check(&shared().kube.kubeconfig(), &["--leader-elect", "--delivery-mode", "fallback"]);
     output.expect(0, &[&format!("{} is Kubernetes v1.", shared().kube.url()), "user          admin"]);
     assert_eq!(found(&output, "CRD"), ["is this program's"]);
-    assert_eq!(found(&output, "policy"), ["is this program's"]);
-    assert_eq!(found(&output, "binding"), ["denies what the policy refuses"]);
+    let names = ["fedoramessages", "fedora-message-pods", "fedora-message-operator-pods"];
+    let lines = |what: &str| names.map(|name| format!("{name}.apps.fedoraproject.org {what}"));
+    assert_eq!(found(&output, "policy"), lines("is this program's"));
+    assert_eq!(found(&output, "binding"), lines("denies what the policy refuses"));
     assert_eq!(
         found(&output, "permissions"),
         [
@@ -113,6 +121,7 @@ fn names_missing_permissions() {
     grant(&namespace, USER, RULES, "Role", role);
     check(&kubeconfig, &[&here[..], &lease].concat()).expect(0, &[]);
 
+    install_pod_policies();
     let output = check(&kubeconfig, &[&here[..], &["--delivery-mode", "pod"]].concat());
     let places = format!("namespaces {}, {}", namespace.name, other.name);
     output.expect(1, &[&missing("get, list, create, watch, delete", "pods", &places, "fedora-message-operator-pods")]);

@@ -1,4 +1,4 @@
-//! Checks the cluster: its version, the installed CRD and admission policy, and the permissions that the operator
+//! Checks the cluster: its version, the installed CRD and admission policies, and the permissions that the operator
 //! needs with its settings.
 
 use std::collections::BTreeMap;
@@ -11,12 +11,10 @@ use crate::cli::{CheckArgs, DeliveryMode, ScopeArgs};
 use crate::cluster::inspect::{Cluster, Lookup, installed_crd};
 use crate::cluster::permissions::{Need, RULES, Rule};
 use crate::cluster::watch::INSTALL;
-use fedora_message::api::compare::{InstalledCrd, POLICY_NAME, enforces, is_same_policy};
+use fedora_message::api::compare::{InstalledCrd, Policy};
 
 /// The oldest version of Kubernetes with all features that the operator uses.
 const OLDEST: [u32; 2] = [1, 32];
-/// The command that installs the policy.
-const APPLY: &str = "kubectl apply --server-side -f manifests/base/admission-policy.yaml";
 
 /// Runs all checks. After a failure the others still run, unless the API server does not answer.
 pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
@@ -28,7 +26,11 @@ pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
         return report.failed("API server", &detail);
     }
     crd(&cluster.client, report).await;
-    policy(&cluster, report).await;
+    policy(&cluster, &Policy::MESSAGES, report).await;
+    if is_needed(Need::Pods, &arguments.scope) {
+        policy(&cluster, &Policy::PODS, report).await;
+        policy(&cluster, &Policy::OPERATOR_PODS, report).await;
+    }
     namespaces(&cluster, &arguments.scope, report).await;
     if let Err(detail) = permissions(&cluster, &arguments.scope, report).await {
         report.failed("permissions", &detail);
@@ -66,23 +68,27 @@ async fn crd(client: &Client, report: &mut CheckReport) {
     }
 }
 
-/// Checks the policy and its binding. Without them the operator refuses invalid messages, but later.
-async fn policy(cluster: &Cluster, report: &mut CheckReport) {
+/// Checks a policy and its binding. The operator works without them: it refuses invalid messages
+/// later, and a Pod's result counts if nobody was seen to change the Pod.
+async fn policy(cluster: &Cluster, policy: &Policy, report: &mut CheckReport) {
+    let Policy { name, file, .. } = policy;
     let hidden = "skipped: you are not allowed to read admission policies, and the operator does not need to";
-    match cluster.policy().await {
-        Ok(Lookup::Is(policy)) if is_same_policy(&policy) => report.found("policy", "is this program's"),
-        Ok(Lookup::Is(_)) => report.failed("policy", &format!("{POLICY_NAME} differs from this program's: {APPLY}")),
-        Ok(Lookup::Absent) => report.failed("policy", &format!("{POLICY_NAME} is not installed: {APPLY}")),
+    let failed = |what: &str| format!("{name} {what}: kubectl apply --server-side -f {file}");
+    match cluster.policy(policy).await {
+        Ok(Lookup::Is(installed)) if policy.is_same(&installed) => {
+            report.found("policy", &format!("{name} is this program's"));
+        }
+        Ok(Lookup::Is(_)) => report.failed("policy", &failed("differs from this program's")),
+        Ok(Lookup::Absent) => report.failed("policy", &failed("is not installed")),
         Ok(Lookup::Hidden) => return report.found("policy", hidden),
         Err(detail) => return report.failed("policy", &detail),
     }
-    match cluster.binding().await {
-        Ok(Lookup::Is(binding)) if enforces(&binding) => report.found("binding", "denies what the policy refuses"),
-        Ok(Lookup::Is(_)) => {
-            report
-                .failed("binding", &format!("{POLICY_NAME} does not deny everywhere what the policy refuses: {APPLY}"));
+    match cluster.binding(policy).await {
+        Ok(Lookup::Is(binding)) if policy.is_enforced_by(&binding) => {
+            report.found("binding", &format!("{name} denies what the policy refuses"));
         }
-        Ok(Lookup::Absent) => report.failed("binding", &format!("{POLICY_NAME} is not installed: {APPLY}")),
+        Ok(Lookup::Is(_)) => report.failed("binding", &failed("does not deny everywhere what the policy refuses")),
+        Ok(Lookup::Absent) => report.failed("binding", &failed("is not installed")),
         Ok(Lookup::Hidden) => report.found("binding", hidden),
         Err(detail) => report.failed("binding", &detail),
     }

@@ -1,4 +1,4 @@
-//! Compares the CRD and the admission policy of a cluster with those of this program.
+//! Compares the CRD and the admission policies of a cluster with those of this program.
 //!
 //! The API server publishes the CRD to everybody as `OpenAPI` v3.
 
@@ -6,10 +6,53 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::{GROUP, KIND, PLURAL, VERSION, definition};
 
-/// The manifests of the policy and its binding.
-const POLICY: &str = include_str!("../../../../manifests/base/admission-policy.yaml");
-/// The name of the policy and of its binding.
-pub const POLICY_NAME: &str = "fedoramessages.apps.fedoraproject.org";
+/// The manifests of the policy for messages.
+const MESSAGE_POLICY: &str = include_str!("../../../../manifests/base/admission-policy.yaml");
+/// The manifests of the policies for Pods.
+const POD_POLICIES: &str = include_str!("../../../../manifests/components/pods/admission-policy.yaml");
+
+/// An admission policy, with a binding of the same name.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: &'static str,
+    /// The file with it and its binding.
+    pub file: &'static str,
+    manifests: &'static str,
+}
+
+impl Policy {
+    /// Refuses invalid messages.
+    pub const MESSAGES: Self = Self {
+        name: "fedoramessages.apps.fedoraproject.org",
+        file: "manifests/base/admission-policy.yaml",
+        manifests: MESSAGE_POLICY,
+    };
+    /// Protects the Pods of messages.
+    pub const PODS: Self = Self::of_pods("fedora-message-pods.apps.fedoraproject.org");
+    /// Confines which Pods the operator creates.
+    pub const OPERATOR_PODS: Self = Self::of_pods("fedora-message-operator-pods.apps.fedoraproject.org");
+
+    const fn of_pods(name: &'static str) -> Self {
+        Self { name, file: "manifests/components/pods/admission-policy.yaml", manifests: POD_POLICIES }
+    }
+
+    /// Returns true if an installed policy has everything that this one has.
+    #[must_use]
+    pub fn is_same(&self, installed: &Value) -> bool {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(self.manifests).unwrap_or_default();
+        let mut own = documents.iter().filter(|document| document["metadata"]["name"] == self.name);
+        own.next().is_some_and(|own| includes(&installed["spec"], &own["spec"]))
+    }
+
+    /// Returns true if an installed binding enforces the policy in all namespaces.
+    #[must_use]
+    pub fn is_enforced_by(&self, binding: &Value) -> bool {
+        let spec = &binding["spec"];
+        let denies = spec["validationActions"].as_array().is_some_and(|all| all.iter().any(|action| action == "Deny"));
+        denies && spec["policyName"] == self.name && spec["matchResources"].is_null()
+    }
+}
 
 /// A cluster's CRD in comparison to this program's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,21 +138,6 @@ fn is_same(one: &Value, other: &Value) -> bool {
 
 fn texts<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
     list.as_array().into_iter().flatten().filter_map(|item| item[key].as_str()).collect()
-}
-
-/// Returns true if an installed policy has everything that this program's has.
-#[must_use]
-pub fn is_same_policy(installed: &Value) -> bool {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(POLICY).unwrap_or_default();
-    documents.first().is_some_and(|mine| includes(&installed["spec"], &mine["spec"]))
-}
-
-/// Returns true if an installed binding enforces the policy in all namespaces.
-#[must_use]
-pub fn enforces(binding: &Value) -> bool {
-    let spec = &binding["spec"];
-    let denies = spec["validationActions"].as_array().is_some_and(|all| all.iter().any(|action| action == "Deny"));
-    denies && spec["policyName"] == POLICY_NAME && spec["matchResources"].is_null()
 }
 
 /// Returns true if `installed` includes all of `expected`. The API server adds its defaults.
