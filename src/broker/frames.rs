@@ -1,8 +1,8 @@
 //! Refuses frames that no broker sends, before the AMQP client parses them.
 //!
 //! lapin parses tables by recursion, so a table that is nested thousands deep would overflow its
-//! stack and end the process. The numbers are those of the AMQP 0-9-1 specification and of
-//! RabbitMQ's extensions to it.
+//! stack and end the process (docs/decisions/0046). The numbers are those of the AMQP 0-9-1
+//! specification and of RabbitMQ's extensions to it.
 
 use std::io;
 
