@@ -2,7 +2,6 @@
 
 export PATH := env("XDG_CACHE_HOME", env("HOME") / ".cache") / "fedora-message-operator/bin:" + env("PATH")
 
-operator := env("CARGO_TARGET_DIR", "target") / "debug/fedora-message-operator"
 manifests := "--apply crds/fedoramessages.yaml --apply manifests/base/admission-policy.yaml"
 env_file := ".local/env"
 
@@ -12,8 +11,7 @@ default:
 
 # See a FedoraMessage become a message on a real broker, received by fedora-messaging; --pods: sent by a Pod
 demo *arguments:
-    cargo build --quiet
-    cargo run --quiet --package rig -- demo --operator {{operator}} --example docs/examples/hello-world.yaml {{manifests}} {{arguments}}
+    cargo demo {{arguments}}
 
 # Bring up Kubernetes and RabbitMQ for work of your own, until Ctrl-C; --node: with a node that runs Pods
 up *arguments:

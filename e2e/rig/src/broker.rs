@@ -12,25 +12,18 @@
 //! | `reader` | read, but publish nowhere |
 //! | `no-vhost` | log in, but not to `/pubsub` |
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{
     command::output,
     guard::{Guard, Signal},
     pki::{ClientCert, Pki, Request},
     port::Port,
+    rabbitmq::RabbitMq,
     testdata,
 };
-
-/// The scripts themselves. Those on the search path must run as root or as the user `rabbitmq`.
-const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 
 const NODE: &str = "rabbitmq";
 const EPMD: &str = "epmd";
@@ -49,6 +42,7 @@ pub const PLUGINS: &str = "broker/enabled_plugins";
 pub struct Broker {
     // The first field is dropped first, so the processes end before the ports are released.
     guard: Guard,
+    rabbitmq: RabbitMq,
     pki: Pki,
     name: String,
     port: Port,
@@ -72,15 +66,6 @@ pub struct Options {
 /// The broker's users, as in `testdata/broker/definitions.json`. The broker refuses any other.
 pub const USERS: [&str; 7] = ["nice-app", "nice-app.stg", "publisher", "consumer", "admin", "reader", "no-vhost"];
 
-/// Returns the folder of RabbitMQ's scripts. The error names the package to install.
-pub fn scripts() -> Result<String> {
-    ensure!(
-        Path::new(SCRIPTS).join("rabbitmq-server").exists(),
-        "RabbitMQ is not installed: apt-get install rabbitmq-server"
-    );
-    Ok(SCRIPTS.to_owned())
-}
-
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -100,8 +85,13 @@ impl Broker {
 
     /// Starts a broker with options.
     pub fn start_with(options: &Options) -> Result<Self> {
-        scripts()?;
+        Self::start_from(RabbitMq::find()?, options)
+    }
+
+    /// Starts this RabbitMQ with options.
+    pub fn start_from(rabbitmq: RabbitMq, options: &Options) -> Result<Self> {
         let broker = Self {
+            rabbitmq,
             pki: Pki::new("broker-ca")?,
             name: options.server_names.first().cloned().unwrap_or_default(),
             port: Port::reserve()?,
@@ -231,7 +221,7 @@ impl Broker {
 
     /// Starts Erlang's name server. Otherwise RabbitMQ starts one as a daemon that outlives it.
     fn launch_epmd(&self) -> Result<()> {
-        let mut command = Command::new(EPMD);
+        let mut command = self.rabbitmq.epmd();
         let port = self.epmd_port.number().to_string();
         command.args(["-address", "127.0.0.1", "-port", &port]);
         self.guard.start(EPMD, &command)?;
@@ -240,7 +230,7 @@ impl Broker {
 
     /// Returns a command for one of RabbitMQ's scripts, with the environment of this node.
     fn script(&self, name: &str) -> Command {
-        let mut command = Command::new(Path::new(SCRIPTS).join(name));
+        let mut command = self.rabbitmq.script(name);
         command
             .env("HOME", self.path("home"))
             .env("LANG", "C.UTF-8")

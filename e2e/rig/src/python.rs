@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use crate::{
     cache,
     command::output,
+    packages,
     pki::CertFiles,
     testdata::{schemas, testdata},
 };
@@ -89,14 +90,28 @@ pub fn config(url: &str, files: &CertFiles, topic_prefix: &str) -> String {
 fn install(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     let names = requirements.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ");
     eprintln!("Installing {names} into {}.", folder.display());
-    output(Command::new("python3").args(["-m", "venv"]).arg(folder))
-        .context("python3 cannot create a virtual environment: apt-get install python3-venv")?;
+    let wheel = create_environment(folder)?;
     // The files pin everything. One with hashes is installed alone, because pip then asks for all.
     for file in requirements {
         let mut pip = Command::new(folder.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"])
+        pip.env("PYTHONPATH", &wheel)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"])
             .arg(file);
         output(&mut pip).with_context(|| format!("pip cannot install {names}: is the package index reachable?"))?;
     }
     Ok(())
+}
+
+/// Creates an environment. Returns the wheel of pip if the environment has none: Debian has it in a
+/// package of its own.
+fn create_environment(folder: &Path) -> Result<PathBuf> {
+    let create = |more: &[&str]| output(Command::new("python3").args(["-m", "venv"]).args(more).arg(folder));
+    if create(&[]).is_ok() {
+        return Ok(PathBuf::new());
+    }
+    create(&["--clear", "--without-pip"]).context("python3 cannot create a virtual environment")?;
+    let wheels = packages::unpacked("python3-pip-whl", "python3-pip-whl")?.join("usr/share/python-wheels");
+    let mut files = fs::read_dir(&wheels).with_context(|| format!("no {}", wheels.display()))?.flatten();
+    let wheel = files.find(|file| file.file_name().to_string_lossy().starts_with("pip-"));
+    wheel.map(|file| file.path()).with_context(|| format!("no pip in {}", wheels.display()))
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rig::broker::Options;
+use rig::rabbitmq::RabbitMq;
 use rig::{Broker, Consumer, Kube, Publisher, kube};
 use serde_json::json;
 
@@ -37,6 +39,19 @@ fn api_server_keeps_data_after_restart() {
     let scratch = kube.guard().scratch().to_owned();
     drop(kube);
     assert!(!scratch.exists());
+}
+
+#[test]
+fn broker_runs_without_installation() {
+    let rabbitmq = RabbitMq::unpacked().unwrap();
+    let broker = Broker::start_from(rabbitmq, &Options::default()).unwrap();
+    let users = broker.ctl(&["list_users"]).unwrap();
+    assert!(users.contains("publisher"), "{users}");
+    let consumer = Consumer::start(&broker, "#").unwrap();
+    let mut publisher = Publisher::start(&broker, "publisher", "").unwrap();
+    let id = publisher.publish(&json!({"topic": "unpacked", "body": {}})).unwrap();
+    let received = consumer.wait_for(1, Duration::from_secs(10)).unwrap();
+    assert_eq!(received[0]["id"], json!(id));
 }
 
 #[test]

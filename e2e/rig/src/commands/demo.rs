@@ -1,6 +1,7 @@
 //! `rig demo`: shows the path of one message through real servers.
 
 use std::{
+    env,
     io::{IsTerminal, Write},
     path::PathBuf,
     process::Command,
@@ -9,24 +10,20 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use rig::{Consumer, Guard, Rig, consumer::Format, python::Python, wait_until};
+use rig::{Consumer, Guard, Rig, consumer::Format, project, python::Python, wait_until};
 
-use super::{Parts, StopSignal, say, shell_hint, start};
+use super::{Parts, StopSignal, say, shell_hint, start, tools};
 
 const OPERATOR: &str = "operator";
+/// The CRD and the policy.
+const MANIFESTS: [&str; 2] = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"];
 
 /// The arguments of `rig demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// The operator's program.
-    #[arg(long, value_name = "PROGRAM")]
-    operator: PathBuf,
-    /// The manifest to show.
-    #[arg(long, value_name = "FILE")]
+    /// The manifest to show. Paths are below the project's folder.
+    #[arg(long, value_name = "FILE", default_value = "docs/examples/hello-world.yaml")]
     example: PathBuf,
-    /// Manifests to apply first (CRD, policy); may be repeated.
-    #[arg(long, value_name = "FILE")]
-    apply: Vec<PathBuf>,
     /// Send the message by a Pod, on a node. Needs Linux and root.
     #[arg(long)]
     pods: bool,
@@ -38,11 +35,14 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts everything, shows one message, and waits for Ctrl-C.
     pub(crate) fn run(&self) -> Result<()> {
-        let rig = start(&self.apply, self.pods)?;
+        env::set_current_dir(project(".")).context("no project folder")?;
+        say::note("Getting what is missing. The first time, this takes some minutes.");
+        tools::get(self.pods, &[("operator", || build_operator().map(|program| program.display().to_string()))])?;
+        let rig = start(&MANIFESTS.map(PathBuf::from), self.pods)?;
         let consumer = Consumer::start_with(&Python::get()?, &rig.broker, "#", Format::Text)?;
         say::part("consumer", "fedora-messaging, bound to every topic");
         let operator = self.start_operator(&rig)?;
-        say::part("operator", &self.operator.display().to_string());
+        say::part("operator", &program().display().to_string());
 
         self.show(&rig, &consumer)
             .map_err(|error| anyhow!("{error:#}\nLast output of the operator:\n{}", operator.last_output(OPERATOR)))?;
@@ -55,12 +55,8 @@ impl Demo {
     }
 
     fn start_operator(&self, rig: &Rig) -> Result<Guard> {
-        let program = self
-            .operator
-            .canonicalize()
-            .with_context(|| format!("no operator at {}: run `cargo build`", self.operator.display()))?;
         let guard = Guard::new(OPERATOR)?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(program().canonicalize()?);
         command
             .arg("run")
             .env("KUBECONFIG", rig.kube.kubeconfig())
@@ -127,4 +123,17 @@ fn kubectl(rig: &Rig, args: &[&str]) -> Result<()> {
     print!("{printed}");
     std::io::stdout().flush()?;
     Ok(())
+}
+
+/// Returns the path of the operator's program.
+fn program() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    PathBuf::from(target).join("debug/fedora-message-operator")
+}
+
+fn build_operator() -> Result<PathBuf> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let built = cargo.args(["build", "--quiet", "--package", "fedora-message-operator"]).status();
+    ensure!(built.context("cargo does not start")?.success(), "the operator does not build");
+    Ok(program())
 }

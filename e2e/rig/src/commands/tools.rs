@@ -1,28 +1,83 @@
-//! `rig tools`: downloads and builds all tools in advance.
+//! `rig tools`: finds, downloads or builds everything that the other commands start.
 
-use std::time::Instant;
+use std::{path::Path, thread, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow, ensure};
 use rig::{
     images,
     kube::{binaries, node_binaries},
+    packages::is_on_path,
     python::Python,
+    rabbitmq::RabbitMq,
 };
 
 use super::say;
 
-/// Gets each tool, and prints its location and the time that took.
-pub(crate) fn run() -> Result<()> {
-    timed("Kubernetes", || Ok(binaries()?.display().to_string()))?;
-    timed("Node", || Ok(node_binaries()?.display().to_string()))?;
-    timed("Images", || Ok(images::archives()?.map(|path| path.display().to_string()).join(" ")))?;
-    timed("Python", || Ok(Python::get()?.interpreter().display().to_string()))?;
-    timed("RabbitMQ", rig::broker::scripts)
+/// A part that takes time to get the first time: its name, and what returns its place.
+pub(crate) type Tool = (&'static str, fn() -> Result<String>);
+
+/// What every command needs.
+const TOOLS: [Tool; 3] = [
+    ("Kubernetes", || binaries().map(|path| text(&path))),
+    ("Python", || Ok(text(&Python::get()?.interpreter()))),
+    ("RabbitMQ", || Ok(text(&RabbitMq::find()?.scripts()))),
+];
+/// What a node needs in addition.
+const NODE_TOOLS: [Tool; 2] = [
+    ("Node", || node_binaries().map(|path| text(&path))),
+    ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
+];
+/// The programs that a node needs, and their packages.
+const NODE_PROGRAMS: [(&str, &str); 5] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("unshare", "util-linux"),
+    ("ip", "iproute2"),
+    ("mmdebstrap", "mmdebstrap"),
+];
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
-fn timed(name: &str, get: impl FnOnce() -> Result<String>) -> Result<()> {
-    let start = Instant::now();
-    let place = get()?;
-    say::part(name, &format!("{place}  ({:.1} s)", start.elapsed().as_secs_f32()));
+/// Gets each tool, and prints its location and the time that took.
+pub(crate) fn run() -> Result<()> {
+    for (name, place, seconds) in get(true, &[])? {
+        say::part(name, &format!("{place}  ({seconds:.1} s)"));
+    }
+    Ok(())
+}
+
+/// Gets all tools at the same time. Returns the name, the place and the seconds of each.
+pub(crate) fn get(node: bool, more: &[Tool]) -> Result<Vec<(&'static str, String, f32)>> {
+    check(node)?;
+    let node_tools = if node { &NODE_TOOLS[..] } else { &[] };
+    let tools: Vec<&Tool> = TOOLS.iter().chain(node_tools).chain(more).collect();
+    thread::scope(|scope| {
+        let timed = |get: fn() -> Result<String>| {
+            let start = Instant::now();
+            get().map(|place| (place, start.elapsed().as_secs_f32()))
+        };
+        let getting: Vec<_> = tools.iter().map(|(name, get)| (*name, scope.spawn(move || timed(*get)))).collect();
+        let got = getting.into_iter().map(|(name, getting)| {
+            let got = getting.join().map_err(|_| anyhow!("{name}: the thread panicked"))?;
+            got.map(|(place, seconds)| (name, place, seconds)).context(name)
+        });
+        // All have ended before the first error is returned.
+        got.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Checks that the programs are there that can't be brought, before anything that takes minutes.
+fn check(node: bool) -> Result<()> {
+    let mut missing = Vec::new();
+    if !is_on_path("python3") {
+        missing.push("python3");
+    }
+    if node {
+        missing.extend(NODE_PROGRAMS.iter().filter(|(program, _)| !is_on_path(program)).map(|(_, package)| *package));
+    }
+    let install = if is_on_path("dnf") { "dnf" } else { "apt-get" };
+    ensure!(missing.is_empty(), "some programs are missing: {install} install {}", missing.join(" "));
     Ok(())
 }
