@@ -13,16 +13,16 @@ use rig::{
 
 use super::say;
 
-/// A part that takes time to get the first time: its name, and what returns its place.
+/// The name of a part that takes minutes to get the first time, and the function that returns its place.
 pub(crate) type Tool = (&'static str, fn() -> Result<String>);
 
-/// What every command needs.
+/// The tools of every command.
 const TOOLS: [Tool; 3] = [
     ("Kubernetes", || binaries().map(|path| text(&path))),
     ("Python", || Ok(text(&Python::get()?.interpreter()))),
     ("RabbitMQ", || Ok(text(&RabbitMq::find()?.scripts()))),
 ];
-/// What a node needs in addition.
+/// The further tools of a node.
 const NODE_TOOLS: [Tool; 2] = [
     ("Node", || node_binaries().map(|path| text(&path))),
     ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
