@@ -2,7 +2,7 @@
 
 use std::{path::Path, thread, time::Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use rig::{
     images,
     kube::{binaries, node_binaries},
@@ -54,18 +54,18 @@ pub(crate) fn get(node: bool, more: &[Tool]) -> Result<Vec<(&'static str, String
     let node_tools = if node { &NODE_TOOLS[..] } else { &[] };
     let tools: Vec<&Tool> = TOOLS.iter().chain(node_tools).chain(more).collect();
     thread::scope(|scope| {
-        let timed = |get: fn() -> Result<String>| {
-            let start = Instant::now();
-            get().map(|place| (place, start.elapsed().as_secs_f32()))
-        };
-        let getting: Vec<_> = tools.iter().map(|(name, get)| (*name, scope.spawn(move || timed(*get)))).collect();
-        let got = getting.into_iter().map(|(name, getting)| {
-            let got = getting.join().map_err(|_| anyhow!("{name}: the thread panicked"))?;
-            got.map(|(place, seconds)| (name, place, seconds)).context(name)
-        });
-        // All have ended before the first error is returned.
-        got.collect::<Vec<_>>().into_iter().collect()
+        let getting: Vec<_> = tools.iter().map(|tool| scope.spawn(|| get_one(tool))).collect();
+        // All end before an error is returned, so that the cache has what the others got.
+        let got: Vec<_> = getting.into_iter().map(|getting| getting.join().unwrap_or_default()).collect();
+        got.into_iter().collect::<Option<_>>().context("not all parts are there: see the errors above")
     })
+}
+
+/// Gets one tool. Prints an error at once, because the others may take minutes.
+fn get_one((name, get): &Tool) -> Option<(&'static str, String, f32)> {
+    let start = Instant::now();
+    let place = get().inspect_err(|error| eprintln!("{name}: {error:#}")).ok()?;
+    Some((name, place, start.elapsed().as_secs_f32()))
 }
 
 /// Checks that the programs are there that can't be brought, before anything that takes minutes.
