@@ -194,6 +194,7 @@ impl BrokerConnection {
     /// Returns the number of channels that the broker allows, if it has refused another one. Waits
     /// until the channels that open now are open or refused.
     pub async fn channel_limit(&self) -> Option<u16> {
+        // Held for writing while channels open.
         let _opened = timeout(QUIET_TIMEOUT, self.in_flight.read()).await;
         self.channel_limit.get().copied()
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::{acting_as, build, configuration};
 use super::list::answer;
 use crate::fence::Fence;
-use fedora_message::api::compare::{InstalledCrd, Policy, crd};
+use fedora_message::api::compare::{AdmissionPolicy, InstalledCrd, crd};
 use fedora_message::api::v1alpha1::API_VERSION;
 
 /// A cluster, and its clients.
@@ -56,16 +56,16 @@ impl Cluster {
     }
 
     /// Reads an admission policy.
-    pub async fn policy(&self, policy: &Policy) -> Result<Lookup, String> {
+    pub async fn policy(&self, policy: &AdmissionPolicy) -> Result<Lookup, String> {
         self.admission("validatingadmissionpolicies", policy).await
     }
 
     /// Reads the binding of an admission policy.
-    pub async fn binding(&self, policy: &Policy) -> Result<Lookup, String> {
+    pub async fn binding(&self, policy: &AdmissionPolicy) -> Result<Lookup, String> {
         self.admission("validatingadmissionpolicybindings", policy).await
     }
 
-    async fn admission(&self, plural: &str, policy: &Policy) -> Result<Lookup, String> {
+    async fn admission(&self, plural: &str, policy: &AdmissionPolicy) -> Result<Lookup, String> {
         look(&self.client, &format!("/apis/admissionregistration.k8s.io/v1/{plural}/{}", policy.name)).await
     }
 

@@ -11,7 +11,7 @@ use crate::cli::{CheckArgs, DeliveryMode, ScopeArgs};
 use crate::cluster::inspect::{Cluster, Lookup, installed_crd};
 use crate::cluster::permissions::{Need, RULES, Rule};
 use crate::cluster::watch::INSTALL;
-use fedora_message::api::compare::{InstalledCrd, Policy};
+use fedora_message::api::compare::{AdmissionPolicy, InstalledCrd};
 
 /// The oldest version of Kubernetes with all features that the operator uses.
 const OLDEST: [u32; 2] = [1, 32];
@@ -26,10 +26,10 @@ pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
         return report.failed("API server", &detail);
     }
     crd(&cluster.client, report).await;
-    policy(&cluster, &Policy::MESSAGES, report).await;
+    policy(&cluster, &AdmissionPolicy::MESSAGES, report).await;
     if is_needed(Need::Pods, &arguments.scope) {
-        policy(&cluster, &Policy::PODS, report).await;
-        policy(&cluster, &Policy::OPERATOR_PODS, report).await;
+        policy(&cluster, &AdmissionPolicy::PODS, report).await;
+        policy(&cluster, &AdmissionPolicy::OPERATOR_PODS, report).await;
     }
     namespaces(&cluster, &arguments.scope, report).await;
     if let Err(detail) = permissions(&cluster, &arguments.scope, report).await {
@@ -70,12 +70,12 @@ async fn crd(client: &Client, report: &mut CheckReport) {
 
 /// Checks a policy and its binding. The operator works without them: it refuses invalid messages
 /// later, and a Pod's result counts if nobody was seen to change the Pod.
-async fn policy(cluster: &Cluster, policy: &Policy, report: &mut CheckReport) {
-    let Policy { name, file, .. } = policy;
+async fn policy(cluster: &Cluster, own: &AdmissionPolicy, report: &mut CheckReport) {
+    let AdmissionPolicy { name, file, .. } = own;
     let hidden = "skipped: you are not allowed to read admission policies, and the operator does not need to";
     let failed = |what: &str| format!("{name} {what}: kubectl apply --server-side -f {file}");
-    match cluster.policy(policy).await {
-        Ok(Lookup::Is(installed)) if policy.is_same(&installed) => {
+    match cluster.policy(own).await {
+        Ok(Lookup::Is(installed)) if own.is_same(&installed) => {
             report.found("policy", &format!("{name} is this program's"));
         }
         Ok(Lookup::Is(_)) => report.failed("policy", &failed("differs from this program's")),
@@ -83,8 +83,8 @@ async fn policy(cluster: &Cluster, policy: &Policy, report: &mut CheckReport) {
         Ok(Lookup::Hidden) => return report.found("policy", hidden),
         Err(detail) => return report.failed("policy", &detail),
     }
-    match cluster.binding(policy).await {
-        Ok(Lookup::Is(binding)) if policy.is_enforced_by(&binding) => {
+    match cluster.binding(own).await {
+        Ok(Lookup::Is(binding)) if own.is_enforced_by(&binding) => {
             report.found("binding", &format!("{name} denies what the policy refuses"));
         }
         Ok(Lookup::Is(_)) => report.failed("binding", &failed("does not deny everywhere what the policy refuses")),

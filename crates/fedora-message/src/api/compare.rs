@@ -13,7 +13,7 @@ const POD_POLICIES: &str = include_str!("../../../../manifests/components/pods/a
 
 /// An admission policy, with a binding of the same name.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct AdmissionPolicy {
     /// Its name.
     pub name: &'static str,
     /// The file with it and its binding.
@@ -21,7 +21,7 @@ pub struct Policy {
     manifests: &'static str,
 }
 
-impl Policy {
+impl AdmissionPolicy {
     /// Refuses invalid messages.
     pub const MESSAGES: Self = Self {
         name: "fedoramessages.apps.fedoraproject.org",

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
-use crate::api::compare::{InstalledCrd, Policy, crd};
+use crate::api::compare::{AdmissionPolicy, InstalledCrd, crd};
 use crate::api::v1alpha1::definition;
 use serde_json::{Value, json};
 
@@ -91,35 +91,38 @@ fn ignores_the_api_servers_defaults_in_policies() {
         documents("manifests/base/admission-policy.yaml").try_into().expect("a policy and its binding");
     policy["spec"]["matchConstraints"]["matchPolicy"] = json!("Equivalent");
     policy["spec"]["matchConstraints"]["resourceRules"][0]["scope"] = json!("*");
-    assert!(Policy::MESSAGES.is_same(&policy));
+    assert!(AdmissionPolicy::MESSAGES.is_same(&policy));
     let mut weaker = policy.clone();
     weaker["spec"]["validations"].as_array_mut().unwrap().pop();
-    assert!(!Policy::MESSAGES.is_same(&weaker));
+    assert!(!AdmissionPolicy::MESSAGES.is_same(&weaker));
     weaker.clone_from(&policy);
     weaker["spec"]["failurePolicy"] = json!("Ignore");
-    assert!(!Policy::MESSAGES.is_same(&weaker));
+    assert!(!AdmissionPolicy::MESSAGES.is_same(&weaker));
 }
 
 #[test]
 fn knows_policies_for_pods() {
     let [pods, pods_binding, operator, operator_binding]: [Value; 4] =
         documents("manifests/components/pods/admission-policy.yaml").try_into().expect("two policies with bindings");
-    assert!(Policy::PODS.is_same(&pods) && Policy::OPERATOR_PODS.is_same(&operator));
-    assert!(!Policy::PODS.is_same(&operator) && !Policy::OPERATOR_PODS.is_same(&pods));
-    assert!(Policy::PODS.is_enforced_by(&pods_binding) && Policy::OPERATOR_PODS.is_enforced_by(&operator_binding));
-    assert!(!Policy::PODS.is_enforced_by(&operator_binding));
+    assert!(AdmissionPolicy::PODS.is_same(&pods) && AdmissionPolicy::OPERATOR_PODS.is_same(&operator));
+    assert!(!AdmissionPolicy::PODS.is_same(&operator) && !AdmissionPolicy::OPERATOR_PODS.is_same(&pods));
+    assert!(
+        AdmissionPolicy::PODS.is_enforced_by(&pods_binding)
+            && AdmissionPolicy::OPERATOR_PODS.is_enforced_by(&operator_binding)
+    );
+    assert!(!AdmissionPolicy::PODS.is_enforced_by(&operator_binding));
 }
 
 #[test]
 fn needs_a_binding_that_denies_everywhere() {
     let [_, mut binding]: [Value; 2] =
         documents("manifests/base/admission-policy.yaml").try_into().expect("a policy and its binding");
-    assert!(Policy::MESSAGES.is_enforced_by(&binding));
+    assert!(AdmissionPolicy::MESSAGES.is_enforced_by(&binding));
     binding["spec"]["validationActions"] = json!(["Deny", "Audit"]);
-    assert!(Policy::MESSAGES.is_enforced_by(&binding));
+    assert!(AdmissionPolicy::MESSAGES.is_enforced_by(&binding));
     let mut narrow = binding.clone();
     narrow["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": {"a": "b"}}});
-    assert!(!Policy::MESSAGES.is_enforced_by(&narrow));
+    assert!(!AdmissionPolicy::MESSAGES.is_enforced_by(&narrow));
     binding["spec"]["validationActions"] = json!(["Warn"]);
-    assert!(!Policy::MESSAGES.is_enforced_by(&binding));
+    assert!(!AdmissionPolicy::MESSAGES.is_enforced_by(&binding));
 }
