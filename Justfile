@@ -2,7 +2,6 @@
 
 export PATH := env("XDG_CACHE_HOME", env("HOME") / ".cache") / "fedora-message-operator/bin:" + env("PATH")
 
-manifests := "--apply crds/fedoramessages.yaml --apply manifests/base/admission-policy.yaml"
 env_file := ".local/env"
 
 # List the recipes
@@ -16,7 +15,7 @@ demo *arguments:
 # Bring up Kubernetes and RabbitMQ for work of your own, until Ctrl-C; --node: with a node that runs Pods
 up *arguments:
     mkdir -p .local
-    cargo run --quiet --package rig -- up {{manifests}} --env-file {{env_file}} {{arguments}}
+    cargo run --quiet --package rig -- up --env-file {{env_file}} {{arguments}}
 
 # End what `just up` brought up, from another terminal
 down:

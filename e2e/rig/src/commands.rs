@@ -8,7 +8,6 @@ pub(crate) mod up;
 
 use std::{
     ops::Deref,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,14 +16,19 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use rig::{Cluster, Rig};
+use rig::{Cluster, Rig, project};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use self::tools::Tool;
 
 /// The Secret that the examples name.
 const SECRET: &str = "fedora-messaging-certs";
 
 /// The broker's user in that Secret's certificate.
 const USER: &str = "publisher";
+
+/// The CRD and the policy.
+const MANIFESTS: [&str; 2] = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"];
 
 /// A flag that Ctrl-C sets. Without it, Ctrl-C ends the program at once, and the guards clean up
 /// too.
@@ -63,13 +67,15 @@ impl Deref for Parts {
     }
 }
 
-/// Starts API server and broker, and a node if `node` is true. Applies the manifests, and stores
-/// the Secret that the examples name.
-fn start(apply: &[PathBuf], node: bool) -> Result<Parts> {
+/// Gets the tools that are missing, and `more` of them. Starts API server and broker, and a node if
+/// `node` is true. Applies the manifests, and stores the Secret that the examples name.
+fn start(node: bool, more: &[Tool]) -> Result<Parts> {
+    say::note("Getting what is missing. The first time, this takes some minutes.");
+    tools::get(node, more)?;
     say::note("Starting Kubernetes and RabbitMQ. This takes about 10 seconds, and 10 more for a node.");
     let started = Instant::now();
     let rig = if node { Parts::Cluster(Box::new(Cluster::start()?)) } else { Parts::Rig(Box::new(Rig::start()?)) };
-    rig.kube.apply(apply)?;
+    rig.kube.apply(&MANIFESTS.map(project))?;
     let certificate = rig.broker.client(USER)?;
     rig.kube.apply_text(&certificate.secret_yaml(SECRET, "default"))?;
     say::part("Kubernetes", &format!("{} (version {})", rig.kube.url(), rig::kube::version()?));

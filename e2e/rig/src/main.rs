@@ -25,9 +25,6 @@ enum RigCommand {
     Tools,
     /// Run both until Ctrl-C.
     Up {
-        /// Manifests to apply first (CRD, policy); may be repeated.
-        #[arg(long, value_name = "FILE")]
-        apply: Vec<PathBuf>,
         /// Add a node that runs Pods. Needs Linux and root.
         #[arg(long)]
         node: bool,
@@ -62,7 +59,7 @@ fn main() -> ExitCode {
 fn run(command: RigCommand) -> Result<()> {
     match command {
         RigCommand::Tools => tools::run(),
-        RigCommand::Up { apply, node, env_file } => up::run(&apply, node, env_file.as_deref()),
+        RigCommand::Up { node, env_file } => up::run(node, env_file.as_deref()),
         RigCommand::Schemas { catalog, list } => schemas::run(&catalog, list.as_deref()),
         RigCommand::Demo(demo) => demo.run(),
     }

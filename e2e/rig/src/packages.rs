@@ -21,10 +21,14 @@ use crate::{cache, command::output};
 pub fn unpacked(package: &str, needed: &str) -> Result<PathBuf> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("other");
-    cache::entry(&format!("{package}-{codename}"), |folder| unpack(package, needed, folder)).with_context(|| {
-        let install = if is_on_path("dnf") { "dnf install" } else { "apt-get install" };
-        format!("{package} is not installed: {install} {package}")
-    })
+    cache::entry(&format!("{package}-{codename}"), |folder| unpack(package, needed, folder))
+        .with_context(|| format!("{package} is not installed: {} {package}", install_command()))
+}
+
+/// Returns the command that installs packages on this machine.
+#[must_use]
+pub fn install_command() -> &'static str {
+    if is_on_path("dnf") { "dnf install" } else { "apt-get install" }
 }
 
 /// Returns true if there is a program of this name on the search path.

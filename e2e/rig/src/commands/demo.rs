@@ -12,11 +12,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use rig::{Consumer, Guard, Rig, consumer::Format, project, python::Python, wait_until};
 
-use super::{Parts, StopSignal, say, shell_hint, start, tools};
+use super::{Parts, StopSignal, say, shell_hint, start};
 
 const OPERATOR: &str = "operator";
-/// The CRD and the policy.
-const MANIFESTS: [&str; 2] = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"];
 
 /// The arguments of `rig demo`.
 #[derive(Debug, Args)]
@@ -36,9 +34,7 @@ impl Demo {
     /// Starts everything, shows one message, and waits for Ctrl-C.
     pub(crate) fn run(&self) -> Result<()> {
         env::set_current_dir(project(".")).context("no project folder")?;
-        say::note("Getting what is missing. The first time, this takes some minutes.");
-        tools::get(self.pods, &[("operator", || build_operator().map(|program| program.display().to_string()))])?;
-        let rig = start(&MANIFESTS.map(PathBuf::from), self.pods)?;
+        let rig = start(self.pods, &[("operator", build_operator)])?;
         let consumer = Consumer::start_with(&Python::get()?, &rig.broker, "#", Format::Text)?;
         say::part("consumer", "fedora-messaging, bound to every topic");
         let operator = self.start_operator(&rig)?;
@@ -131,9 +127,10 @@ fn program() -> PathBuf {
     PathBuf::from(target).join("debug/fedora-message-operator")
 }
 
-fn build_operator() -> Result<PathBuf> {
+/// Builds the operator's program, and returns its path.
+fn build_operator() -> Result<String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let built = cargo.args(["build", "--quiet", "--package", "fedora-message-operator"]).status();
     ensure!(built.context("cargo does not start")?.success(), "the operator does not build");
-    Ok(program())
+    Ok(program().display().to_string())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rig::{
     images,
     kube::{binaries, node_binaries},
-    packages::is_on_path,
+    packages::{install_command, is_on_path},
     python::Python,
     rabbitmq::RabbitMq,
 };
@@ -77,7 +77,6 @@ fn check(node: bool) -> Result<()> {
     if node {
         missing.extend(NODE_PROGRAMS.iter().filter(|(program, _)| !is_on_path(program)).map(|(_, package)| *package));
     }
-    let install = if is_on_path("dnf") { "dnf" } else { "apt-get" };
-    ensure!(missing.is_empty(), "some programs are missing: {install} install {}", missing.join(" "));
+    ensure!(missing.is_empty(), "some programs are missing: {} {}", install_command(), missing.join(" "));
     Ok(())
 }

@@ -13,8 +13,8 @@ use rig::{Broker, broker::USERS};
 use super::{StopSignal, say, shell_hint, start};
 
 /// Starts the servers, prints how to use them, waits for Ctrl-C, and cleans up.
-pub(crate) fn run(apply: &[PathBuf], node: bool, env_file: Option<&Path>) -> Result<()> {
-    let rig = start(apply, node)?;
+pub(crate) fn run(node: bool, env_file: Option<&Path>) -> Result<()> {
+    let rig = start(node, &[])?;
     let url = rig.broker.url();
     let certs = write_certificates(&rig.broker)?;
     if let Some(file) = env_file {
