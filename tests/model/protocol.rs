@@ -194,15 +194,11 @@ impl Protocol {
         let (job, operator) = (ActiveJob::CreatingPod(uid), &mut state.operators[me]);
         let retries = operator.entries[uid].is_some_and(|entry| entry.status == Status::Failed);
         let pod = Pod { uid, retries, sent: false };
-        let is_created = match fault {
-            None if !possible::fence_is_open(self.design, operator) => false,
-            None => {
-                replace(operator, job, Some(ActiveJob::AwaitingPod(uid)));
-                true
-            }
-            Some(fault) => fault == Fault::AnswerLost,
-        };
-        if fault.is_some() || !is_created {
+        let is_created =
+            possible::fence_is_open(self.design, operator) && matches!(fault, None | Some(Fault::AnswerLost));
+        if is_created && fault.is_none() {
+            replace(operator, job, Some(ActiveJob::AwaitingPod(uid)));
+        } else {
             self.finish(operator, job, Status::Failed, WriteState::Next);
         }
         if is_created {
