@@ -52,8 +52,14 @@ prose:
     typos
     git grep --untracked --files-with-matches --null '' -- '*.md' '*.rs' '*.yaml' '*.toml' | xargs -0 vale --output=line
 
+# Check scripts (shellcheck), workflows for hosted CI (actionlint), and the form of Markdown (rumdl)
+files:
+    git grep --untracked --files-with-matches --null --extended-regexp '^#!.*[/ ](bash|sh)$' | xargs -0 shellcheck
+    actionlint .github/workflows/*.yaml .forgejo/workflows/*.yaml
+    rumdl check --quiet
+
 # What to run before each commit: it needs no Kubernetes, no RabbitMQ, no root
-check: lint prose
+check: lint prose files
     cargo check --quiet --package fedora-message
     cargo test --quiet
 
@@ -142,4 +148,4 @@ tools:
     cargo run --quiet --package rig -- tools
 
 # Everything that CI checks
-ci: lint prose deny alerts test bench-short instructions (fuzz "10") (demo "--once")
+ci: lint prose files deny alerts test bench-short instructions (fuzz "10") (demo "--once")
