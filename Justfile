@@ -37,6 +37,17 @@ test:
     trap 'kill -- -$! 2> /dev/null || true' EXIT
     cargo test --workspace --all-features
 
+# Run the tests of `real` on the older versions of Kubernetes, or on those named (docs/install.md has the results)
+matrix *VERSIONS="1.32.13 1.33.13 1.34.4 1.36.3": build-tests
+    #!/usr/bin/env bash
+    set -euo pipefail
+    failed=()
+    for version in {{VERSIONS}}; do
+        echo "Kubernetes $version"
+        KUBERNETES=$version cargo test --workspace --all-features --test real || failed+=("$version")
+    done
+    [ "${#failed[@]}" -eq 0 ] || { echo "failed on ${failed[*]}"; exit 1; }
+
 # Break real parts in full flow; FAULTS_MESSAGES=10000 for a large run, FAULTS_SEED for another one
 faults: build-tests
     cargo test --workspace --all-features --test faults --test network --test spread -- --nocapture

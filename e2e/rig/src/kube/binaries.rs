@@ -1,14 +1,18 @@
 //! Finds kube-apiserver, etcd and kubectl: in the developer's own folder, in the cache, as a
-//! download, or as a build from the Go modules that `testdata/kube/go.mod` pins.
+//! download, or as a build from Go modules. `testdata/kube/go.mod` pins them for one version.
+//! `KUBERNETES` selects another one, such as `1.34.4`.
 
 use std::{
+    collections::VecDeque,
     env, fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::{cache, command::output, testdata};
 
@@ -18,8 +22,15 @@ const NAMES: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 /// The Go packages of the programs. The build names etcd `server`.
 const PACKAGES: [&str; 3] =
     ["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl", "go.etcd.io/etcd/server/v3"];
-/// The additional programs of a node.
-const NODE_NAMES: [&str; 3] = ["kubelet", "kube-controller-manager", "kube-scheduler"];
+/// The Go packages of the additional programs of a node.
+const NODE_PACKAGES: [&str; 3] = [
+    "k8s.io/kubernetes/cmd/kubelet",
+    "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "k8s.io/kubernetes/cmd/kube-scheduler",
+];
+
+/// The time between two lines that tell how far a build is.
+const PROGRESS: Duration = Duration::from_secs(30);
 
 /// The URL of the archives that `testdata/kube/envtest.sha512` names. Kubernetes publishes them.
 const ENVTEST: &str = "https://github.com/kubernetes-sigs/controller-tools/releases/download";
@@ -36,17 +47,17 @@ pub fn binaries() -> Result<PathBuf> {
     }
     let version = version()?;
     let built = format!("kubernetes-{version}");
-    let (archive, _) = envtest()?;
-    for name in [&built, &archive] {
-        if let Some(folder) = cache::find(name)? {
-            return Ok(folder);
-        }
+    if let Some(folder) = cache::find(&built)? {
+        return Ok(folder);
     }
-    cache::entry(&archive, |folder| download(&archive, folder)).or_else(|_| {
-        cache::entry(&built, |folder| {
-            build(&version, &PACKAGES.map(str::to_owned), folder)?;
-            Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
-        })
+    if let Some((archive, sum)) = envtest(&version)?
+        && let Ok(folder) = cache::entry(&archive, |folder| download(&archive, &sum, folder))
+    {
+        return Ok(folder);
+    }
+    cache::entry(&built, |folder| {
+        build(&version, &PACKAGES, folder)?;
+        Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
     })
 }
 
@@ -54,13 +65,16 @@ pub fn binaries() -> Result<PathBuf> {
 /// them (7 minutes, once).
 pub fn node_binaries() -> Result<PathBuf> {
     let version = version()?;
-    cache::entry(&format!("kubernetes-node-{version}"), |folder| {
-        build(&version, &NODE_NAMES.map(|name| format!("k8s.io/kubernetes/cmd/{name}")), folder)
-    })
+    cache::entry(&format!("kubernetes-node-{version}"), |folder| build(&version, &NODE_PACKAGES, folder))
 }
 
-/// Returns the version of Kubernetes that `testdata/kube/go.mod` requires, without the `v`.
+/// Returns the version of Kubernetes to run, without the `v`: `KUBERNETES`, or else the pinned one.
 pub fn version() -> Result<String> {
+    env::var("KUBERNETES").or_else(|_| pinned())
+}
+
+/// Returns the version that `testdata/kube/go.mod` requires.
+fn pinned() -> Result<String> {
     let path = testdata("kube/go.mod");
     let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
     text.lines()
@@ -70,27 +84,28 @@ pub fn version() -> Result<String> {
         .with_context(|| format!("{} requires no k8s.io/kubernetes", path.display()))
 }
 
-/// Returns the name (without suffix) and the SHA-512 of the version's envtest archive.
-fn envtest() -> Result<(String, String)> {
+/// Returns the name (without suffix) and the SHA-512 of the envtest archive of the version's minor
+/// version, if `testdata/kube/envtest.sha512` has one.
+fn envtest(version: &str) -> Result<Option<(String, String)>> {
     let path = testdata("kube/envtest.sha512");
     let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    let (sum, file) =
-        text.trim().split_once("  ").with_context(|| format!("{} is not a line of sha512sum", path.display()))?;
-    let name = file.strip_suffix(".tar.gz").unwrap_or(file);
-    Ok((name.to_owned(), sum.to_owned()))
+    let (major, minor) = major_minor(version)?;
+    let prefix = format!("envtest-v{major}.{minor}.");
+    let mut lines = text.lines().filter_map(|line| line.split_once("  "));
+    let found = lines.find(|(_, file)| file.starts_with(&prefix));
+    Ok(found.map(|(sum, file)| (file.trim_end_matches(".tar.gz").to_owned(), sum.to_owned())))
 }
 
 /// Downloads the archive, checks its sum and unpacks the programs.
 ///
 /// Fails after 5 s without a connection, because there may be no internet.
-fn download(archive: &str, folder: &Path) -> Result<()> {
-    let (_, sum) = envtest()?;
+fn download(archive: &str, sum: &str, folder: &Path) -> Result<()> {
     let release = archive.strip_suffix("-linux-amd64").unwrap_or(archive);
     let file = folder.join("archive.tar.gz");
     let mut curl = Command::new("curl");
     curl.args(["--fail", "--silent", "--location", "--connect-timeout", "5", "--max-time", "300", "--output"]);
     output(curl.arg(&file).arg(format!("{ENVTEST}/{release}/{archive}.tar.gz")))?;
-    if !output(Command::new("sha512sum").arg(&file))?.starts_with(&sum) {
+    if !output(Command::new("sha512sum").arg(&file))?.starts_with(sum) {
         eprintln!("The downloaded {archive} does not have the sum that testdata/kube pins, so it is not used.");
         bail!("wrong sum");
     }
@@ -102,7 +117,7 @@ fn download(archive: &str, folder: &Path) -> Result<()> {
 }
 
 /// Builds programs from source.
-fn build(version: &str, packages: &[String], folder: &Path) -> Result<()> {
+fn build(version: &str, packages: &[&str], folder: &Path) -> Result<()> {
     ensure!(
         output(Command::new("go").arg("version")).is_ok(),
         "Kubernetes {version} is not installed, and there is no Go to build it: install Go 1.26 or newer, or \
@@ -118,11 +133,69 @@ fn build(version: &str, packages: &[String], folder: &Path) -> Result<()> {
     let stamp = "-X k8s.io/component-base/version";
     let stamps = format!("-s -w {stamp}.gitVersion=v{version} {stamp}.gitMajor={major} {stamp}.gitMinor={minor}");
     let to = format!("{}/", folder.display());
+    let module = module(version)?;
+    let needed = output(Command::new("go").current_dir(&module).args(["list", "-deps"]).args(packages))?;
     let mut go = Command::new("go");
-    go.current_dir(testdata("kube")).args(["build", "-trimpath", "-ldflags", &stamps, "-o", &to]).args(packages);
-    output(&mut go)?;
+    go.current_dir(module).args(["build", "-v", "-trimpath", "-ldflags", &stamps, "-o", &to]).args(packages);
+    run_with_progress(&mut go, &format!("Kubernetes {version}"), u64::try_from(needed.lines().count())?)?;
     eprintln!("Built Kubernetes {version} in {} s.", start.elapsed().as_secs());
     Ok(())
+}
+
+/// Runs a command that prints a line on standard error for each of `total` steps. Prints now and then
+/// how far it is, and how long the rest takes.
+fn run_with_progress(command: &mut Command, what: &str, total: u64) -> Result<()> {
+    let start = Instant::now();
+    let mut told = start;
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stderr.take().context("no standard error")?).lines();
+    let mut last = VecDeque::new();
+    for (done, line) in (1u64..).zip(lines) {
+        last.push_back(line?);
+        if last.len() > 10 {
+            last.pop_front();
+        }
+        if told.elapsed() < PROGRESS {
+            continue;
+        }
+        told = Instant::now();
+        // The first steps are not typical.
+        let left = if done < total / 10 {
+            String::new()
+        } else {
+            let left = start.elapsed().as_secs() * total.saturating_sub(done) / done / 60 + 1;
+            format!(", about {left} min left")
+        };
+        eprintln!("{what}: {done} of {total} packages are built{left}.");
+    }
+    ensure!(child.wait()?.success(), "the build of {what} failed:\n{}", last.make_contiguous().join("\n"));
+    Ok(())
+}
+
+/// Returns the folder of a Go module that requires the version and can build its programs.
+fn module(version: &str) -> Result<PathBuf> {
+    if version == pinned()? {
+        return Ok(testdata("kube"));
+    }
+    cache::entry(&format!("kubernetes-module-{version}"), |folder| write_module(version, folder))
+}
+
+/// Writes a Go module that requires the version and its staging modules.
+///
+/// Kubernetes replaces the staging modules by folders of its repository. They are published as
+/// modules too, with 0 as major version.
+fn write_module(version: &str, folder: &Path) -> Result<()> {
+    let mut go = Command::new("go");
+    go.current_dir(folder).args(["mod", "download", "-json", &format!("k8s.io/kubernetes@v{version}")]);
+    let downloaded: Value = serde_json::from_str(&output(&mut go)?)?;
+    let own = fs::read_to_string(downloaded["GoMod"].as_str().context("Go names no go.mod of Kubernetes")?)?;
+    let staging = own.lines().filter_map(|line| line.trim().split_once(" => ./staging/"));
+    let (_, minor) = version.split_once('.').with_context(|| format!("not a version: {version}"))?;
+    let mut text = format!("module kubernetes\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v{version}\n");
+    text.extend(PACKAGES.iter().chain(&NODE_PACKAGES).flat_map(|name| ["tool ", name, "\n"]));
+    text.extend(staging.flat_map(|(name, _)| ["replace ", name, " => ", name, " v0.", minor, "\n"]));
+    fs::write(folder.join("go.mod"), text)?;
+    output(Command::new("go").current_dir(folder).args(["mod", "tidy"])).map(drop)
 }
 
 fn major_minor(version: &str) -> Result<(&str, &str)> {
@@ -138,11 +211,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn archive_has_pinned_minor_version() {
-        let version = version().unwrap();
-        let (major, minor) = major_minor(&version).unwrap();
-        let (archive, sum) = envtest().unwrap();
-        assert!(archive.starts_with(&format!("envtest-v{major}.{minor}.")), "{archive}");
+    fn archive_has_minor_version() {
+        let (archive, sum) = envtest("1.36.3").unwrap().expect("an archive of 1.36");
+        assert!(archive.starts_with("envtest-v1.36."), "{archive}");
         assert_eq!(sum.len(), 128);
+        assert_eq!(envtest("1.3.0").unwrap(), None);
     }
 }
