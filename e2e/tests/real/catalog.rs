@@ -16,8 +16,10 @@ pub mod text;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use fedora_message::policy::outcome::Reason;
+use rig::rabbitmq::RabbitMq;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use strum::VariantArray;
@@ -40,6 +42,8 @@ struct Entry<Input> {
     /// The message that the user reads. Placeholders replace parts that differ between runs.
     #[serde(default)]
     message: String,
+    /// The message if the broker is RabbitMQ 4, whose own words differ there.
+    rabbitmq_4: Option<String>,
     /// The operator's message without schema and policy, if admission refuses the input.
     operator: Option<String>,
     /// The reason why the input can't reach the operator, if admission refuses it.
@@ -87,7 +91,10 @@ fn load<Input: DeserializeOwned>(file: &str) -> Vec<Entry<Input>> {
 
 impl<Input> Entry<Input> {
     fn expected(&self) -> Outcome {
-        Outcome { reason: self.reason.clone(), message: text::expand(&self.message) }
+        static VERSION: LazyLock<String> =
+            LazyLock::new(|| RabbitMq::find().and_then(|found| found.version()).expect("RabbitMQ"));
+        let message = self.rabbitmq_4.as_ref().filter(|_| !VERSION.starts_with("3.")).unwrap_or(&self.message);
+        Outcome { reason: self.reason.clone(), message: text::expand(message) }
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) type Tool = (&'static str, fn() -> Result<String>);
 const TOOLS: [Tool; 3] = [
     ("Kubernetes", || binaries().map(|path| text(&path))),
     ("Python", || Ok(text(&Python::get()?.interpreter()))),
-    ("RabbitMQ", || Ok(text(&RabbitMq::find()?.scripts()))),
+    ("RabbitMQ", || Ok(text(&RabbitMq::find()?.place()))),
 ];
 /// The further tools of a node.
 const NODE_TOOLS: [Tool; 2] = [
