@@ -101,7 +101,7 @@ impl Guard {
         u32::try_from(pid.as_u64().unwrap_or_default()).context("no process id")
     }
 
-    /// Creates a control group (version 1) of this name below the root of every hierarchy. The
+    /// Creates a control group of this name below the root of every hierarchy. The
     /// keeper removes it after the processes have ended.
     pub fn make_control_group(&self, name: &str) -> Result<()> {
         self.ask(&json!({"do": "group", "name": name})).map(drop)

@@ -76,8 +76,9 @@ class Keeper:
         self.groups = []
 
     def group(self, name):
-        """Creates a control group (version 1) of this name in every hierarchy. It is removed at the end."""
-        for hierarchy in os.listdir(GROUPS):
+        """Creates a control group of this name in every hierarchy. It is removed at the end."""
+        version_2 = os.path.exists(f"{GROUPS}/cgroup.controllers")
+        for hierarchy in ["."] if version_2 else os.listdir(GROUPS):
             group = f"{GROUPS}/{hierarchy}/{name}"
             self.groups.append(group)
             os.makedirs(group, exist_ok=True)

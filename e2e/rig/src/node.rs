@@ -1,5 +1,5 @@
 //! A node for real Pods: containerd with runc, kubelet, kube-controller-manager and kube-scheduler.
-//! Needs Linux, root and control groups of version 1.
+//! Needs Linux, root, and control groups of version 1 or 2.
 //!
 //! It has its own [`Network`]. Containers, their mounts and their control groups end with it. It
 //! changes no setting of the machine.
@@ -58,10 +58,7 @@ impl Cluster {
     /// Starts a cluster, and moves the calling thread into its network. Tests call
     /// [`enter`](Self::enter) from each other thread.
     pub fn start() -> Result<Self> {
-        ensure!(
-            Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists(),
-            "a node needs Linux with control groups of version 1"
-        );
+        ensure!(has_control_groups(), "a node needs Linux with control groups for cpu, memory and pids");
         // Download first, because the network has no connection to the internet.
         let (programs, archives) = (node_binaries()?, images::archives()?);
         binaries()?;
@@ -173,4 +170,14 @@ impl Cluster {
         let account = || self.kube.run(&["get", "serviceaccount", "default"]).is_ok();
         wait_until(READY_WITHIN, "the namespace's service account", account)
     }
+}
+
+/// Returns true if the machine can limit containers: in one hierarchy for each controller (version 1),
+/// or in one for all (version 2).
+fn has_control_groups() -> bool {
+    let all = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    ["cpu", "memory", "pids"].iter().all(|name| {
+        all.split_whitespace().any(|other| other == *name)
+            || Path::new("/sys/fs/cgroup").join(name).join("cgroup.procs").exists()
+    })
 }
