@@ -15,11 +15,12 @@ mod namespace;
 mod operator;
 pub mod overlay;
 pub mod raw;
+mod reader;
 mod shared;
 
 pub use namespace::{
-    TestNamespace, catalog, message, message_json, numbered, permissions, with_body, with_foreign_secret, with_secret,
-    with_spec,
+    CORE, MESSAGES, TestNamespace, catalog, message, message_json, numbered, permissions, with_body,
+    with_foreign_secret, with_secret, with_spec,
 };
 pub use operator::{DEBUG, Operator, audited, process_status, requests, unused_broker_url};
 pub use shared::{SOON, install, let_fault_last, message_count, program, project, read, run, shared, wait_soon};

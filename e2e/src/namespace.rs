@@ -4,13 +4,37 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rig::{Broker, ClientCert, Kube, wait_for, wait_until};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::fidelity::cases::parse;
+use crate::reader;
 use crate::shared::{SOON, run, shared};
 
 /// The annotation of a Secret that lists the namespaces that may use it.
 const CONSENT: &str = "apps.fedoraproject.org/allowed-namespaces";
+
+/// The path of the API of messages.
+pub const MESSAGES: &str = "/apis/apps.fedoraproject.org/v1alpha1";
+/// The path of the API of Pods, Secrets and Events.
+pub const CORE: &str = "/api/v1";
+
+/// A list from the API server.
+#[derive(Deserialize)]
+struct List<T> {
+    items: Vec<T>,
+}
+
+/// An object of which only the name counts. Its other fields may be nested too deeply for `Value`.
+#[derive(Deserialize)]
+struct Named {
+    metadata: Name,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
 
 /// A namespace that only one test uses.
 pub struct TestNamespace<'a> {
@@ -93,7 +117,7 @@ impl<'a> TestNamespace<'a> {
 
     /// Creates a message from JSON that kubectl neither checks nor changes.
     pub fn post(&self, json: &str) -> Result<String, String> {
-        let path = format!("/apis/apps.fedoraproject.org/v1alpha1/namespaces/{}/fedoramessages", self.name);
+        let path = self.path(MESSAGES, "fedoramessages");
         self.try_kubectl(&["create", "--raw", &path, "-f", "-"], json)
     }
 
@@ -103,47 +127,61 @@ impl<'a> TestNamespace<'a> {
         self.kubectl(&["patch", "fmsg", name, "--type=merge", "-p", patch]);
     }
 
-    /// Returns a message as it is stored.
+    /// Returns a message as it is stored, but for its managed fields.
     #[track_caller]
     pub fn get(&self, name: &str) -> Value {
-        parse(&self.kubectl(&["get", "fmsg", name, "-o", "json"]))
+        match reader::read(self.kube, &self.path(MESSAGES, &format!("fedoramessages/{name}"))) {
+            Ok(object) => without_managed_fields(object),
+            Err(error) => panic!("{name} in {}: {error}", self.name),
+        }
     }
 
-    /// Returns all resources that these arguments of `kubectl get` select.
+    /// Returns all objects of a resource of this API, such as `pods` of [`CORE`], but for their managed
+    /// fields.
     #[track_caller]
-    pub fn list(&self, selection: &[&str]) -> Vec<Value> {
-        let mut list = parse(&self.kubectl(&[&["get", "-o", "json"], selection].concat()));
-        list["items"].as_array_mut().map(std::mem::take).expect("a list")
+    pub fn list(&self, api: &str, resource: &str) -> Vec<Value> {
+        match self.try_list(api, resource) {
+            Ok(objects) => objects.into_iter().map(without_managed_fields).collect(),
+            Err(error) => panic!("{resource} in {}: {error}", self.name),
+        }
+    }
+
+    /// Returns the wanted part of all objects of a resource.
+    pub fn try_list<T: DeserializeOwned>(&self, api: &str, resource: &str) -> Result<Vec<T>, String> {
+        reader::read(self.kube, &self.path(api, resource)).map(|List { items }| items)
     }
 
     /// Returns all messages as they are stored.
     #[track_caller]
     pub fn messages(&self) -> Vec<Value> {
-        self.list(&["fmsg"])
+        self.list(MESSAGES, "fedoramessages")
     }
 
     /// Returns the Events of a message.
     #[track_caller]
     pub fn events(&self, name: &str) -> Vec<Value> {
-        self.list(&["events", "--field-selector", &format!("involvedObject.name={name}")])
+        self.list(CORE, &format!("events?fieldSelector=involvedObject.name%3D{name}"))
     }
 
     /// Returns the names of the messages that are not sent, or `None` if the API server does not
     /// answer.
     pub fn pending(&self) -> Option<Vec<String>> {
-        self.selected("status.status!=true")
+        self.selected("status.status!%3Dtrue")
     }
 
     /// Returns the names of the messages that are sent, or `None` if the API server does not
     /// answer.
     pub fn sent(&self) -> Option<Vec<String>> {
-        self.selected("status.status=true")
+        self.selected("status.status%3Dtrue")
     }
 
     fn selected(&self, selector: &str) -> Option<Vec<String>> {
-        let arguments = ["get", "fmsg", "--field-selector", selector, "-o", "name", "--request-timeout=10s"];
-        let output = self.try_kubectl(&arguments, "").ok()?;
-        Some(output.lines().filter_map(|line| Some(line.split_once('/')?.1.to_owned())).collect())
+        let found = self.try_list(MESSAGES, &format!("fedoramessages?fieldSelector={selector}")).ok()?;
+        Some(found.into_iter().map(|Named { metadata: Name { name } }| name).collect())
+    }
+
+    fn path(&self, api: &str, resource: &str) -> String {
+        format!("{api}/namespaces/{}/{resource}", self.name)
     }
 
     /// Waits until a message's status has this reason, and returns the status.
@@ -183,6 +221,14 @@ impl<'a> TestNamespace<'a> {
         });
         self.apply(&format!("{role_object}\n---\n{binding}\n"));
     }
+}
+
+/// Removes the managed fields, as kubectl does.
+fn without_managed_fields(mut object: Value) -> Value {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    object
 }
 
 #[track_caller]

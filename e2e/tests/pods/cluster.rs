@@ -7,7 +7,7 @@ use rig::network::NODE;
 use rig::{Cluster, wait_until};
 use serde_json::Value;
 
-use e2e::{Operator, TestNamespace, install, project};
+use e2e::{CORE, Operator, TestNamespace, install, project};
 
 /// The deadline for a Pod on a busy machine. It includes the time that the CLI waits for a broker.
 pub const POD_DEADLINE: Duration = Duration::from_mins(3);
@@ -62,7 +62,7 @@ pub fn operator_at(broker_url: &str, namespace: &TestNamespace, mode: &str, argu
 
 /// Returns the Pods of a namespace.
 pub fn pods(namespace: &TestNamespace) -> Vec<Value> {
-    namespace.list(&["pods"])
+    namespace.list(CORE, "pods")
 }
 
 /// Like [`TestNamespace::wait_for_reason`], with the deadline for a Pod.

@@ -5,7 +5,7 @@ use rig::proxy::Direction;
 use serde_json::Value;
 
 use e2e::raw::RawConsumer;
-use e2e::{Operator, SOON, TestNamespace, message, requests, shared, wait_soon, with_secret, with_spec};
+use e2e::{MESSAGES, Operator, SOON, TestNamespace, message, requests, shared, wait_soon, with_secret, with_spec};
 
 /// Applies a message, and waits until the broker has it and can't confirm it.
 fn hold(namespace: &TestNamespace, consumer: &RawConsumer, manifest: &str) {
@@ -28,7 +28,7 @@ fn status_changes_nothing_else() {
         "{name: hello, labels: {a: b}, annotations: {c: d}, finalizers: [e.f/g]}\nspec",
     );
     namespace.apply(&manifest);
-    let stored = || namespace.list(&["fmsg", "--show-managed-fields"]).remove(0);
+    let stored = || namespace.try_list::<Value>(MESSAGES, "fedoramessages").expect("a list").remove(0);
     let before = stored();
     let operator = Operator::start(&namespace, &[]);
     namespace.wait_for_reason("hello", "Sent");

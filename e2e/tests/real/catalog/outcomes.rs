@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use fedora_message::policy::outcome::{Reason, Then};
 use rig::wait_until;
+use serde::Deserialize;
+use serde_json::Value;
 use strum::VariantArray;
 
 use super::{Entry, Outcome, assert_expected};
-use e2e::{SOON, TestNamespace};
-
-/// The separator of columns. No message contains a control character.
-const COLUMN: char = '\t';
+use e2e::{MESSAGES, SOON, TestNamespace};
 
 /// Waits until each message has the expected status, or until a deadline. Returns all statuses.
 ///
@@ -50,22 +49,25 @@ pub(super) fn assert_all<Input>(
     assert_expected(entries, wait(namespace, &all, name, with_placeholders).into_iter().enumerate());
 }
 
+/// Name and status of a message. Its body may be nested too deeply for a JSON value.
+#[derive(Deserialize)]
+struct Message {
+    metadata: BTreeMap<String, Value>,
+    #[serde(default)]
+    status: Value,
+}
+
 /// Returns reason and text of each message, and asserts the conditions that follow from the reason.
-///
-/// The output has columns, because a body may be nested too deeply for a JSON parser.
 fn statuses(namespace: &TestNamespace) -> BTreeMap<String, Outcome> {
-    let path = r#"jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.reason}{"\t"}{.status.conditions[?(@.status=="True")].type}{"\t"}{.status.message}{"\n"}{end}"#;
-    let lines = namespace.kubectl(&["get", "fmsg", "-o", path]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut statuses = BTreeMap::new();
-    for line in lines.lines() {
-        let [name, reason, condition, text] = line.splitn(4, COLUMN).collect::<Vec<_>>()[..] else {
-            panic!("a message with more than one line: {line}");
-        };
-        if reason.is_empty() {
-            continue;
-        }
-        assert_eq!(condition, expected_condition(reason), "{name}: {reason}: {text}");
-        statuses.insert(name.to_owned(), Outcome { reason: Some(reason.to_owned()), message: text.to_owned() });
+    for Message { metadata, status } in namespace.try_list(MESSAGES, "fedoramessages").expect("a list") {
+        let Some(reason) = status["reason"].as_str() else { continue };
+        let (name, message) = (text(&metadata["name"]), text(&status["message"]));
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let met: Vec<_> = conditions.filter(|it| it["status"] == "True").map(|it| &it["type"]).collect();
+        assert_eq!(met, [expected_condition(reason)], "{name}: {reason}: {message}");
+        statuses.insert(name, Outcome { reason: Some(reason.to_owned()), message });
     }
     statuses
 }
