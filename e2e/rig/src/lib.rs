@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`kube`] | kube-apiserver, etcd and kubectl |
 //! | [`broker`] | RabbitMQ: TLS and client certificates only |
+//! | [`debian13`] | parts from packages of Debian 13 |
 //! | [`node`], [`network`], [`images`] | a node for real Pods: containerd, kubelet, controllers and scheduler |
 //! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
@@ -29,6 +30,7 @@ pub mod clock;
 mod command;
 pub mod consumer;
 pub mod cores;
+pub mod debian13;
 pub mod guard;
 pub mod images;
 pub mod kube;

@@ -1,0 +1,35 @@
+//! Parts from the packages of Debian 13, on any machine that has `mmdebstrap`: they are newer than
+//! those of Debian 12.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{cache, command::output};
+
+const RELEASE: &str = "trixie";
+
+/// Returns the archive (tar) of a root folder with RabbitMQ 4.0, Erlang 27 and what a container
+/// needs beside them. Makes it if it is not in the cache (about a minute).
+///
+/// # Errors
+///
+/// If `mmdebstrap` is missing or can't reach a mirror of Debian.
+pub fn rabbitmq_archive() -> Result<PathBuf> {
+    let folder = cache::entry("rabbitmq-debian13", |folder| {
+        eprintln!("Unpacking Debian 13's RabbitMQ into {}.", folder.display());
+        bootstrap("minbase", "rabbitmq-server,openssl,gosu,procps", &folder.join("root.tar"))
+    })?;
+    Ok(folder.join("root.tar"))
+}
+
+/// Makes a root folder, or an archive of one if `target` ends with `.tar`. `variant` is one of
+/// mmdebstrap's.
+fn bootstrap(variant: &str, packages: &str, target: &Path) -> Result<()> {
+    let mut command = Command::new("mmdebstrap");
+    command.args(["--quiet", &format!("--variant={variant}"), &format!("--include={packages}"), RELEASE]);
+    output(command.arg(target)).context("is mmdebstrap installed, and a mirror of Debian reachable?").map(drop)
+}
