@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     broker::Broker,
     guard::Guard,
+    pki::CertFiles,
     python::{self, Python},
     wait::wait_for,
 };
@@ -52,8 +53,25 @@ impl Consumer {
     pub fn start_with(python: &Python, broker: &Broker, routing_key: &str, format: Format) -> Result<Self> {
         let guard = Guard::new(NAME)?;
         let files = broker.client("consumer")?.write(guard.scratch(), NAME)?;
+        Self::run(guard, python, &broker.url(), &files, routing_key, format)
+    }
+
+    /// Like [`Consumer::start`], at a URL of another broker, with the certificate of a user who may
+    /// consume.
+    pub fn start_at(url: &str, files: &CertFiles, routing_key: &str) -> Result<Self> {
+        Self::run(Guard::new(NAME)?, &Python::get()?, url, files, routing_key, Format::Json)
+    }
+
+    fn run(
+        guard: Guard,
+        python: &Python,
+        url: &str,
+        files: &CertFiles,
+        routing_key: &str,
+        format: Format,
+    ) -> Result<Self> {
         let config = guard.scratch().join("config.toml");
-        fs::write(&config, python::config(&broker.url(), &files, ""))?;
+        fs::write(&config, python::config(url, files, ""))?;
         let scratch = guard.scratch().file_name().unwrap_or_default();
         let queue = scratch.to_string_lossy().into_owned();
         let mut command = python.script("consumer.py", &config);

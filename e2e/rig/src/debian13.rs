@@ -26,6 +26,20 @@ pub fn rabbitmq_archive() -> Result<PathBuf> {
     Ok(folder.join("root.tar"))
 }
 
+/// Returns the folder into which Docker 26 is unpacked, with Buildx and Compose. Unpacks it if it is
+/// not in the cache (about 20 s). Its `runc` and `iptables` need the C library of Debian 13, so the
+/// machine has to have them.
+///
+/// # Errors
+///
+/// If `mmdebstrap` is missing or can't reach a mirror of Debian.
+pub fn docker() -> Result<PathBuf> {
+    cache::entry("docker-debian13", |folder| {
+        eprintln!("Unpacking Debian 13's Docker into {}.", folder.display());
+        bootstrap("extract", "docker.io,docker-cli,docker-buildx,docker-compose", folder)
+    })
+}
+
 /// Makes a root folder, or an archive of one if `target` ends with `.tar`. `variant` is one of
 /// mmdebstrap's.
 fn bootstrap(variant: &str, packages: &str, target: &Path) -> Result<()> {

@@ -6,6 +6,7 @@
 //! | [`kube`] | kube-apiserver, etcd and kubectl |
 //! | [`broker`] | RabbitMQ: TLS and client certificates only |
 //! | [`debian13`] | parts from packages of Debian 13 |
+//! | [`engine`] | a Docker engine with Buildx and Compose |
 //! | [`node`], [`network`], [`images`] | a node for real Pods: containerd, kubelet, controllers and scheduler |
 //! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
@@ -31,6 +32,7 @@ mod command;
 pub mod consumer;
 pub mod cores;
 pub mod debian13;
+pub mod engine;
 pub mod guard;
 pub mod images;
 pub mod kube;
@@ -54,6 +56,7 @@ pub use broker::Broker;
 pub use clock::Clock;
 pub use consumer::Consumer;
 pub use cores::SeparateCores;
+pub use engine::Engine;
 pub use guard::Guard;
 pub use kube::Kube;
 pub use node::Cluster;

@@ -1,0 +1,111 @@
+//! A Docker engine of its own, as users have it: with Buildx and Compose. Needs Linux and root.
+//!
+//! Its containers, images, mounts and control groups end with it. The images that its tests need are
+//! made here, because it reaches no registry.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{command::output, debian13, guard::Guard};
+
+const NAME: &str = "dockerd";
+const START_WITHIN: Duration = Duration::from_mins(1);
+/// How RabbitMQ's official image starts: as root, which gives the data to the user `rabbitmq`.
+const RABBITMQ: [&str; 2] = [
+    "ENV HOME=/var/lib/rabbitmq PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    r#"ENTRYPOINT ["sh", "-c", "chown -R rabbitmq: /var/lib/rabbitmq && exec gosu rabbitmq rabbitmq-server"]"#,
+];
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    guard: Guard,
+    programs: PathBuf,
+}
+
+impl Engine {
+    /// Starts an engine in the network of the calling thread. There it makes a bridge, and rules of
+    /// the packet filter: call this in a [`Network`](crate::network::Network).
+    pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts an engine that only builds images. Their commands use the machine's network, in which
+    /// it changes nothing, and so reach the registries of packages.
+    pub fn for_builds() -> Result<Self> {
+        Self::start_with(&["--bridge=none", "--iptables=false", "--ip6tables=false"])
+    }
+
+    fn start_with(options: &[&str]) -> Result<Self> {
+        ensure!(rustix::process::geteuid().is_root(), "only root can start a Docker engine: run this as root");
+        let engine = Self { guard: Guard::new("engine")?, programs: debian13::docker()? };
+        let group = engine.scratch().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        engine.guard.make_control_group(&group)?;
+        let plugins = engine.programs.join("usr/libexec/docker/cli-plugins");
+        let config = serde_json::json!({"cliPluginsExtraDirs": [plugins]});
+        fs::write(engine.scratch().join("config.json"), config.to_string())?;
+
+        // Its mounts are in a namespace of their own, and end with it.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", NAME, "--host", &engine.socket()]);
+        for (option, place) in [("--data-root", "data"), ("--exec-root", "run"), ("--pidfile", "dockerd.pid")] {
+            command.arg(option).arg(engine.scratch().join(place));
+        }
+        command.arg("--cgroup-parent").arg(format!("/{group}")).args(options);
+        engine.guard.start(NAME, command.env("PATH", engine.path(&[])?))?;
+        engine.guard.wait_ready(NAME, START_WITHIN, || engine.run(&["version"]).is_ok())?;
+        Ok(engine)
+    }
+
+    /// Returns a folder for files. It ends with the engine.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.guard.scratch()
+    }
+
+    /// Returns a command with `docker` on its search path, before it the folders `more`.
+    pub fn command(&self, program: &str, more: &[&Path]) -> Result<Command> {
+        let mut command = Command::new(program);
+        command.env("PATH", self.path(more)?).env("DOCKER_HOST", self.socket()).env("DOCKER_CONFIG", self.scratch());
+        Ok(command)
+    }
+
+    /// Runs `docker`, and returns its standard output.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let docker = self.programs.join("usr/bin/docker").display().to_string();
+        output(self.command(&docker, &[])?.args(arguments)).with_context(|| arguments.join(" "))
+    }
+
+    /// Makes the image `name` from the archive of a root folder. `changes` are lines of a
+    /// Containerfile.
+    pub fn import(&self, archive: &Path, name: &str, changes: &[&str]) -> Result<()> {
+        let archive = archive.display().to_string();
+        let changes = changes.iter().flat_map(|change| ["--change", change]);
+        let arguments: Vec<_> = ["import"].into_iter().chain(changes).chain([archive.as_str(), name]).collect();
+        self.run(&arguments).map(drop)
+    }
+
+    /// Makes the image `name` with RabbitMQ 4.0, which starts as the official one.
+    pub fn import_rabbitmq(&self, name: &str) -> Result<()> {
+        self.import(&debian13::rabbitmq_archive()?, name, &RABBITMQ)
+    }
+
+    fn socket(&self) -> String {
+        format!("unix://{}", self.scratch().join("docker.sock").display())
+    }
+
+    /// Returns the search path. The machine's programs are before those of Debian 13, of which some
+    /// need a newer C library.
+    fn path(&self, first: &[&Path]) -> Result<std::ffi::OsString> {
+        let machine = env::var_os("PATH").unwrap_or_default();
+        let own = ["usr/sbin", "usr/bin"].map(|folder| self.programs.join(folder));
+        let first = first.iter().map(|folder| folder.to_path_buf());
+        Ok(env::join_paths(first.chain(env::split_paths(&machine)).chain(own))?)
+    }
+}
