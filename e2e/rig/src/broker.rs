@@ -29,6 +29,8 @@ const NODE: &str = "rabbitmq";
 const EPMD: &str = "epmd";
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// In bytes. It is small, so that a test can exceed it. Fedora has the default of 128 MiB.
+const MAX_MESSAGE_SIZE: usize = 1024 * 1024;
 
 /// The configuration, below `testdata`. docker-compose.yml mounts the same file.
 pub const CONFIG: &str = "broker/rabbitmq.conf";
@@ -187,7 +189,7 @@ impl Broker {
         self.guard.scratch().join(name)
     }
 
-    /// Writes the differences from the shared configuration: paths, port and options.
+    /// Writes the differences from the shared configuration: paths, port, size limit and options.
     fn write_config(&self, options: &Options) -> Result<()> {
         let mut request = Request::server(&[]);
         request.cn = options.server_names.first().cloned().unwrap_or_default();
@@ -204,7 +206,7 @@ impl Broker {
         }
         fs::write(self.path("enabled_plugins"), plugins)?;
         let config = format!(
-            "listeners.ssl.default = {}:{}\n\
+            "listeners.ssl.default = {}:{}\nmax_message_size = {MAX_MESSAGE_SIZE}\n\
              ssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n\
              load_definitions = {}\nlog.file = false\nlog.console = true\nlog.console.use_colors = off\n{}\n",
             options.address,

@@ -95,3 +95,10 @@ fn listens_on_loopback() {
     assert_eq!(configured("listeners.tcp"), "none", "only TLS");
     assert_eq!(configured("auth_mechanisms.1"), "EXTERNAL");
 }
+
+/// The values of Fedora's brokers, and RabbitMQ's default for the size of a message.
+#[test]
+fn limits_are_fedoras() {
+    assert_eq!((configured("heartbeat"), configured("channel_max")), ("600".to_owned(), "128".to_owned()));
+    assert!(!file(CONFIG).contains("max_message_size"));
+}

@@ -1,0 +1,75 @@
+//! The broker of docker-compose.yml, with the lines of README.md.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rig::network::Network;
+use rig::pki::CertFiles;
+use rig::{Consumer, Engine};
+use serde_json::Value;
+
+use e2e::{SOON, program, project, read, run};
+
+const URL: &str = "amqps://localhost:5671/%2Fpubsub";
+
+/// Copies what the lines use, because docker-compose.yml writes certificates beside itself.
+fn copy_project(to: &Path) {
+    fs::create_dir_all(to.join("docs")).expect("a folder");
+    for (from, to) in [("docker-compose.yml", to), ("testdata", to), ("docs/examples", &to.join("docs"))] {
+        run(Command::new("cp").arg("-r").arg(project(from)).arg(to), "").expect("a copy");
+    }
+}
+
+/// Returns the lines of README.md that begin with this one, up to the end of their block.
+fn block(first: &str) -> String {
+    let readme = read("README.md");
+    let start = readme.find(&format!("```sh\n{first}\n")).expect("a block that begins with this line");
+    readme[start..].split("```").nth(1).and_then(|block| block.split_once(first)).expect("a block").1.to_owned()
+}
+
+/// Returns the image that all services of a Compose file use.
+fn image(folder: &Path) -> String {
+    let text = fs::read_to_string(folder.join("docker-compose.yml")).expect("a file");
+    let compose: Value = serde_saphyr::from_str(&text).expect("YAML");
+    compose["services"]["rabbitmq"]["image"].as_str().expect("an image").to_owned()
+}
+
+/// The lines of README.md start the broker, check it and publish a message to a consumer of
+/// fedora-messaging. `docker compose down` removes all containers, networks and volumes.
+#[test]
+fn readme_lines_work() {
+    let network = Network::new().expect("a network");
+    network.enter().expect("this thread is in the network");
+    let engine = Engine::start().expect("an engine");
+    let folder = engine.scratch().join("project");
+    copy_project(&folder);
+    engine.import_rabbitmq(&image(&folder)).expect("an image");
+    let programs = program().parent().expect("a folder");
+    let shell = |lines: &str| {
+        let mut command = engine.command("bash", &[programs]).expect("a command");
+        run(command.args(["-euo", "pipefail", "-c", lines]).current_dir(&folder), "")
+            .unwrap_or_else(|error| panic!("{lines}: {error}"))
+    };
+
+    let up = "docker compose up --wait";
+    shell(up);
+    let certificate = |name: &str| folder.join(".certs").join(name);
+    let files = CertFiles {
+        ca: certificate("ca.pem"),
+        cert: certificate("consumer-cert.pem"),
+        key: certificate("consumer-key.pem"),
+    };
+    let consumer = Consumer::start_at(URL, &files, "#").expect("a consumer");
+    let printed = shell(&block(up));
+    assert!(printed.contains("amq.topic exists"), "{printed}");
+    let received = consumer.wait_for(1, SOON).expect("a message");
+    assert_eq!(received[0]["topic"], "nice.message");
+    let overview = shell("curl --fail --silent --show-error --user viewer:viewer http://localhost:15672/api/overview");
+    let overview: Value = serde_json::from_str(&overview).expect("JSON");
+    assert_eq!(overview["rabbitmq_version"].as_str().expect("a version").split('.').next(), Some("4"));
+
+    shell("docker compose down");
+    assert_eq!(shell("docker ps --all --quiet; docker volume ls --quiet"), "");
+    assert_eq!(shell("docker network ls --format '{{.Name}}' | sort"), "bridge\nhost\nnone\n");
+}
