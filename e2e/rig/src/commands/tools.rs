@@ -4,7 +4,7 @@ use std::{path::Path, thread, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use rig::{
-    images,
+    debian13, images,
     kube::{binaries, node_binaries},
     packages::{install_command, is_on_path},
     python::Python,
@@ -27,6 +27,11 @@ const NODE_TOOLS: [Tool; 2] = [
     ("Node", || node_binaries().map(|path| text(&path))),
     ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
 ];
+/// The further tools of a Docker engine.
+const ENGINE_TOOLS: [Tool; 2] = [
+    ("Docker", || debian13::docker().map(|path| text(&path))),
+    ("RabbitMQ 4", || debian13::rabbitmq_archive().map(|path| text(&path))),
+];
 /// The programs that a node needs, and their packages.
 const NODE_PROGRAMS: [(&str, &str); 5] = [
     ("containerd", "containerd"),
@@ -42,7 +47,7 @@ fn text(path: &Path) -> String {
 
 /// Gets each tool, and prints its location and the time that took.
 pub(crate) fn run() -> Result<()> {
-    for (name, place, seconds) in get(true, &[])? {
+    for (name, place, seconds) in get(true, &ENGINE_TOOLS)? {
         say::part(name, &format!("{place}  ({seconds:.1} s)"));
     }
     Ok(())
