@@ -26,6 +26,17 @@ pub fn rabbitmq_archive() -> Result<PathBuf> {
     Ok(folder.join("root.tar"))
 }
 
+/// Returns a `/usr` with RabbitMQ 4.0, Erlang 27 and the programs of their scripts. Unpacks it if it is
+/// not in the cache (15 s).
+///
+/// # Errors
+///
+/// If `mmdebstrap` is missing or can't reach a mirror of Debian.
+pub fn rabbitmq() -> Result<PathBuf> {
+    let packages = "rabbitmq-server,bash,coreutils,dash,debianutils,findutils,grep,hostname,mawk,procps,sed,util-linux";
+    Ok(cache::entry("rabbitmq-usr-debian13", |folder| bootstrap("extract", packages, folder))?.join("usr"))
+}
+
 /// Returns the folder into which Docker 26 is unpacked, with Buildx and Compose. Unpacks it if it is
 /// not in the cache (about 20 s). Its `runc` and `iptables` need the C library of Debian 13, so the
 /// machine has to have them.

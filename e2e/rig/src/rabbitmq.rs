@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, command::output, packages};
+use crate::{debian13, packages};
 
 const PACKAGE: &str = "rabbitmq-server";
 /// The prefix of the packages that it needs. Other libraries are on every machine.
@@ -20,10 +20,6 @@ const SCRIPTS: &str = "lib/rabbitmq/bin";
 const VERSIONS: &str = "lib/rabbitmq/lib";
 /// The folder of Erlang's programs, below `usr`. They find each other from there.
 const PROGRAMS: &str = "lib/erlang/bin";
-/// The packages of Debian 13 that RabbitMQ 4.0 and its scripts run with.
-const DEBIAN_13: &str =
-    "rabbitmq-server,bash,coreutils,dash,debianutils,findutils,grep,hostname,mawk,procps,sed,util-linux";
-
 /// RabbitMQ and Erlang.
 #[derive(Clone, Debug)]
 pub struct RabbitMq {
@@ -42,7 +38,7 @@ impl RabbitMq {
     /// If it is not there, and can't be unpacked. The error says what to install.
     pub fn find() -> Result<Self> {
         match env::var("RABBITMQ").as_deref() {
-            Ok("4.0") => Self::of_debian_13(),
+            Ok("4.0") => Ok(Self { usr: debian13::rabbitmq()?, foreign: true }),
             Ok(other) => bail!("no RabbitMQ {other} here: set RABBITMQ to 4.0, or unset it for the machine's own"),
             Err(_) => Self::of_machine(),
         }
@@ -57,17 +53,6 @@ impl RabbitMq {
     /// Returns the RabbitMQ in the cache, which has the version of the machine's distribution.
     pub fn unpacked() -> Result<Self> {
         Ok(Self { usr: packages::unpacked(PACKAGE, NEEDED)?.join("usr"), foreign: false })
-    }
-
-    /// Returns RabbitMQ 4.0 with Erlang 27, from the packages of Debian 13. Needs `mmdebstrap`.
-    fn of_debian_13() -> Result<Self> {
-        let include = format!("--include={DEBIAN_13}");
-        let folder = cache::entry(&format!("rabbitmq-debian-13-{:08x}", cache::fingerprint(DEBIAN_13)), |folder| {
-            let mut mmdebstrap = Command::new("mmdebstrap");
-            mmdebstrap.args(["--quiet", "--variant=extract", &include, "trixie"]).arg(folder);
-            output(&mut mmdebstrap).context("is mmdebstrap installed?").map(drop)
-        })?;
-        Ok(Self { usr: folder.join("usr"), foreign: true })
     }
 
     /// Returns the folder of the scripts.
