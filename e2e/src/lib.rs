@@ -8,6 +8,7 @@
     reason = "only tests and benchmarks call these functions"
 )]
 
+mod api;
 pub mod bench;
 pub mod cli;
 pub mod fidelity;
@@ -15,7 +16,6 @@ mod namespace;
 mod operator;
 pub mod overlay;
 pub mod raw;
-mod reader;
 mod shared;
 
 pub use namespace::{

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::reader;
+use crate::api;
 use crate::shared::{SOON, run, shared};
 
 /// The annotation of a Secret that lists the namespaces that may use it.
@@ -109,10 +109,13 @@ impl<'a> TestNamespace<'a> {
         accepted(self.try_kubectl(&["apply", "--server-side", "-f", "-"], manifests));
     }
 
-    /// Creates resources.
+    /// Creates objects without kubectl, in the order of the manifests. They are YAML, or JSON without
+    /// separators.
     #[track_caller]
     pub fn create(&self, manifests: &str) {
-        accepted(self.try_kubectl(&["create", "-f", "-"], manifests));
+        if let Err(error) = api::create(self.kube, &self.name, manifests) {
+            panic!("{}: {error}", self.name);
+        }
     }
 
     /// Creates a message from JSON that kubectl neither checks nor changes.
@@ -130,7 +133,7 @@ impl<'a> TestNamespace<'a> {
     /// Returns a message as it is stored, but for its managed fields.
     #[track_caller]
     pub fn get(&self, name: &str) -> Value {
-        match reader::read(self.kube, &self.path(MESSAGES, &format!("fedoramessages/{name}"))) {
+        match api::read(self.kube, &self.path(MESSAGES, &format!("fedoramessages/{name}"))) {
             Ok(object) => without_managed_fields(object),
             Err(error) => panic!("{name} in {}: {error}", self.name),
         }
@@ -148,7 +151,7 @@ impl<'a> TestNamespace<'a> {
 
     /// Returns the wanted part of all objects of a resource.
     pub fn try_list<T: DeserializeOwned>(&self, api: &str, resource: &str) -> Result<Vec<T>, String> {
-        reader::read(self.kube, &self.path(api, resource)).map(|List { items }| items)
+        api::read(self.kube, &self.path(api, resource)).map(|List { items }| items)
     }
 
     /// Returns all messages as they are stored.

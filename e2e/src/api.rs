@@ -1,7 +1,7 @@
-//! Reads from an API server as its administrator, in this process.
+//! Requests to an API server as its administrator, from this process.
 //!
 //! A test that waits reads many times a second. If it ran kubectl for that, the processes would take
-//! most of a small machine.
+//! most of a small machine. And kubectl creates 50 objects a second.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Request;
+use http::header::CONTENT_TYPE;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rig::Kube;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// The time limit of a read.
+/// The time limit of a request.
 const WITHIN: Duration = Duration::from_secs(10);
 
 thread_local! {
@@ -38,16 +40,46 @@ struct Connection {
 pub fn read<T: DeserializeOwned>(kube: &Kube, path: &str) -> Result<T, String> {
     CONNECTIONS.with_borrow_mut(|connections| {
         let kubeconfig = kube.kubeconfig();
-        let kept =
-            connections.remove(&kubeconfig).and_then(|connection| Some((connection.read(path).ok()?, connection)));
+        let kept = connections.remove(&kubeconfig).and_then(|kept| Some((kept.read(path).ok()?, kept)));
         // The API server may have closed a connection that was kept.
-        let (found, connection) = kept.map_or_else(
-            || Connection::open(&kubeconfig).and_then(|connection| Ok((connection.read(path)?, connection))),
-            Ok,
-        )?;
+        let (found, connection) = if let Some(kept) = kept {
+            kept
+        } else {
+            let new = Connection::open(&kubeconfig)?;
+            (new.read(path)?, new)
+        };
         connections.insert(kubeconfig, connection);
         Ok(found)
     })
+}
+
+/// Creates objects in a namespace, one after the other. `manifests` are YAML, or JSON without
+/// separators.
+///
+/// # Errors
+///
+/// If the API server refuses one, or does not answer within 10 seconds.
+pub fn create(kube: &Kube, namespace: &str, manifests: &str) -> Result<(), String> {
+    let connection = Connection::open(&kube.kubeconfig())?;
+    for object in parse(manifests)? {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let api = if text("apiVersion").contains('/') { "apis" } else { "api" };
+        let (version, resource) = (text("apiVersion"), text("kind").to_lowercase());
+        let path = format!("/{api}/{version}/namespaces/{namespace}/{resource}s?fieldValidation=Strict");
+        let request = Request::post(path).header(CONTENT_TYPE, "application/json");
+        let request = request.body(object.to_string().into_bytes()).map_err(|error| error.to_string())?;
+        connection.send::<IgnoredAny>(request)?;
+    }
+    Ok(())
+}
+
+fn parse(manifests: &str) -> Result<Vec<Value>, String> {
+    if manifests.starts_with('{') {
+        let objects = serde_json::Deserializer::from_str(manifests).into_iter();
+        return objects.collect::<Result<_, _>>().map_err(|error| error.to_string());
+    }
+    let documents = manifests.split("---\n").filter(|document| !document.trim().is_empty());
+    documents.map(|document| serde_saphyr::from_str(document).map_err(|error| error.to_string())).collect()
 }
 
 impl Connection {
@@ -64,7 +96,10 @@ impl Connection {
     }
 
     fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
-        let request = Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
+        self.send(Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?)
+    }
+
+    fn send<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, String> {
         let answer = self.runtime.block_on(async { timeout(WITHIN, self.client.request(request)).await });
         answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
