@@ -100,7 +100,11 @@ impl Connection {
     }
 
     fn send<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, String> {
-        let answer = self.runtime.block_on(async { timeout(WITHIN, self.client.request(request)).await });
-        answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        let answer = self.runtime.block_on(async { timeout(WITHIN, self.client.request_text(request)).await });
+        let text = answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let mut json = serde_json::Deserializer::from_str(&text);
+        // Managed fields are nested more deeply than a body may be.
+        json.disable_recursion_limit();
+        T::deserialize(&mut json).map_err(|error| error.to_string())
     }
 }

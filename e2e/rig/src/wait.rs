@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-/// The time between two checks.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The shortest and the longest time between two checks. It is a tenth of the time waited, because a
+/// check may cost more than a small machine can spare.
+const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
 /// Waits until `condition` is true. After the time limit `within`, the error names `what`.
 pub fn wait_until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
@@ -23,6 +24,6 @@ pub fn wait_for<T>(within: Duration, what: &str, mut check: impl FnMut() -> Resu
         if start.elapsed() >= within {
             return Err(anyhow!("timed out after {within:?}: {what}"));
         }
-        std::thread::sleep(POLL_INTERVAL);
+        std::thread::sleep((start.elapsed() / 10).clamp(POLL.0, POLL.1));
     }
 }

@@ -91,7 +91,7 @@ fn idle_clients_are_cut_off() {
 fn scrapes_delay_nobody() {
     let _alone = alone();
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
-    tenant.create(&(0..message_count(500)).map(absent).collect::<String>());
+    tenant.create_many(&(0..message_count(500)).map(absent).collect::<String>());
     let operator = Operator::start(&tenant, &["--watch-namespaces", &neighbor.name]);
     wait_for_reasons(&tenant, "SecretNotFound");
     let scrape = || drop(operator.http_get("/metrics"));

@@ -107,25 +107,26 @@ fn neighbor_is_served_while_tenant_tries_everything() {
 fn create_everything(tenant: &TestNamespace, owner: &TestNamespace, count: usize) {
     let publisher = shared().broker.client("publisher").expect("a certificate");
     tenant.kubectl(&["create", "secret", "generic", "busy", "--from-literal=ca=-", "--from-literal=cert=-"]);
-    tenant.create(&with_secret(&numbered(count, "busy", |_| "tenant.busy".to_owned()), "busy"));
-    tenant.create(&(0..count).map(absent).collect::<String>());
+    tenant.create_many(&with_secret(&numbered(count, "busy", |_| "tenant.busy".to_owned()), "busy"));
+    tenant.create_many(&(0..count).map(absent).collect::<String>());
     let names = || (0..LARGE).map(|n| format!("large{n}"));
     // kubectl reads JSON faster than YAML.
     let secrets: String = names().map(|name| large_secret(&name)).collect();
-    owner.create(&secrets);
-    tenant.create(&secrets);
-    tenant.create(&names().map(|name| large_map(&name)).collect::<String>());
-    tenant.create(&(0..PODS).map(labeled_pod).collect::<String>());
-    tenant.create(&names().map(|name| with_secret(&message(&name, "tenant.large", ""), &name)).collect::<String>());
+    owner.create_many(&secrets);
+    tenant.create_many(&secrets);
+    tenant.create_many(&names().map(|name| large_map(&name)).collect::<String>());
+    tenant.create_many(&(0..PODS).map(labeled_pod).collect::<String>());
+    tenant
+        .create_many(&names().map(|name| with_secret(&message(&name, "tenant.large", ""), &name)).collect::<String>());
     let foreign =
         |name: String| with_foreign_secret(&message(&format!("foreign-{name}"), "tenant.foreign", ""), &name, owner);
-    tenant.create(&names().map(foreign).collect::<String>());
+    tenant.create_many(&names().map(foreign).collect::<String>());
     create_wrong_messages(tenant);
     let variants = (0..count / 10).map(|n| {
         let variant = ClientCert { ca: format!("# {n}\n{}", publisher.ca), ..publisher.clone() };
         secret_and_message(&variant, tenant, n)
     });
-    tenant.create(&variants.collect::<String>());
+    tenant.create_many(&variants.collect::<String>());
     let sent = || tenant.sent().map(|sent| sent.iter().filter(|name| name.starts_with("own")).count());
     wait_until(SOON, "the tenant's own messages are sent", || sent() == Some(count / 10))
         .expect("the tenant's messages are sent too");

@@ -149,7 +149,7 @@ fn channel_closed() {
     broker
         .ctl(&["set_topic_permissions", "-p", "/pubsub", "nice-app", "amq.topic", "^channels.*", ".*"])
         .expect("the broker changes the permissions");
-    evil.create(&numbered(forbidden, "evil", |n| format!("evil.{n}")));
+    evil.create_many(&numbered(forbidden, "evil", |n| format!("evil.{n}")));
     ledger.wait_until_created();
     let namespaces = format!("{},{}", ledger.namespace.name, evil.name);
     let _operator = Operator::with_broker(&broker.url(), &ledger.namespace, &["--watch-namespaces", &namespaces]);
@@ -165,7 +165,7 @@ fn shares_connection_attempts() {
     proxy.answer(Answer::Close);
     let namespace = TestNamespace::with_publisher("away");
     let waiting = message_count(200);
-    namespace.create(&numbered(waiting, "m", |_| "away.topic".to_owned()));
+    namespace.create_many(&numbered(waiting, "m", |_| "away.topic".to_owned()));
     let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
     let attempts =
         || operator.count_in_log("reason=\"TlsFailed\"") + operator.count_in_log("reason=\"BrokerUnreachable\"");

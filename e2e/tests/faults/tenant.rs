@@ -106,7 +106,7 @@ fn absent_secrets_take_no_files() {
     const COUNT: usize = 1200;
     let _alone = alone();
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
-    tenant.create(&(0..COUNT).map(absent).collect::<String>());
+    tenant.create_many(&(0..COUNT).map(absent).collect::<String>());
     let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
     // Meanwhile the operator tries the tenant's messages, and looks for their Secrets again and again.
     for batch in 0..10 {
@@ -131,7 +131,7 @@ fn absent_secrets_take_no_files() {
 fn secrets_beyond_the_bound_are_found() {
     let tenant = TestNamespace::new("tenant");
     let count = MAX_WATCHED_SECRETS_PER_NAMESPACE + 10;
-    tenant.create(&(0..count).map(absent).collect::<String>());
+    tenant.create_many(&(0..count).map(absent).collect::<String>());
     let _operator = Operator::start(&tenant, &[]);
     wait_for_reasons(&tenant, "SecretNotFound");
     let bound = format!("messages of namespace {} name more than 20 Secrets", tenant.name);
@@ -155,14 +155,14 @@ fn large_secrets_take_no_memory() {
     const COUNT: usize = 120;
     let (tenant, owner) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("owner"));
     for n in 0..COUNT {
-        owner.create(&large_secret(&format!("large{n}")));
+        owner.create_many(&large_secret(&format!("large{n}")));
     }
     let operator = Operator::start(&tenant, &["--watch-namespaces", &owner.name]);
     send(&owner, "before");
     let before = operator.resident();
     let named =
         |n: usize| with_foreign_secret(&message(&format!("m{n}"), "tenant.foreign", ""), &format!("large{n}"), &owner);
-    tenant.create(&(0..COUNT).map(named).collect::<String>());
+    tenant.create_many(&(0..COUNT).map(named).collect::<String>());
     wait_for_reasons(&tenant, "SecretNotFound");
     let after = operator.peak();
     println!("memory before: {} KiB, peak: {} KiB", before >> 10, after >> 10);
@@ -170,7 +170,7 @@ fn large_secrets_take_no_memory() {
     send(&owner, "after");
 
     let own = |n: usize| with_secret(&message(&format!("m{n}"), "tenant.own", ""), &format!("large{n}"));
-    owner.create(&(0..COUNT).map(own).collect::<String>());
+    owner.create_many(&(0..COUNT).map(own).collect::<String>());
     let decided = || owner.messages().iter().filter(|message| message["status"]["reason"] == "SecretInvalid").count();
     wait_until(LATE, "all are tried", || decided() == COUNT).unwrap_or_else(|error| panic!("{error}: {}", decided()));
     let after = operator.peak();
@@ -237,7 +237,7 @@ fn changes_of_a_secret_wake_rarely() {
     const CHANGES: usize = 20;
     let tenant = TestNamespace::new("tenant");
     tenant.kubectl(&["create", "secret", "generic", "certs", "--from-literal=ca=-", "--from-literal=cert=-"]);
-    tenant.create(&numbered(COUNT, "m", |_| "tenant.woken".to_owned()));
+    tenant.create_many(&numbered(COUNT, "m", |_| "tenant.woken".to_owned()));
     let operator = Operator::start(&tenant, &[]);
     wait_for_reasons(&tenant, "SecretInvalid");
     assert_eq!(attempts(&operator, "SecretInvalid"), COUNT);
@@ -273,7 +273,7 @@ fn variants_of_a_certificate_share_a_connection() {
     };
     let proxy = Proxy::start(broker.port()).expect("a proxy");
     let _operator = Operator::with_broker(&proxy.url(), &tenant, &[]);
-    tenant.create(&(0..COUNT).map(variant).collect::<String>());
+    tenant.create_many(&(0..COUNT).map(variant).collect::<String>());
     tenant.wait_for_all_sent();
     assert_eq!(proxy.accepted(), 1);
 }
@@ -288,7 +288,7 @@ fn many_certificates_take_few_connections() {
     let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
     send(&neighbor, "before");
     let (files, threads) = (operator.open_files(), process_status(operator.pid, "Threads:"));
-    tenant.create(&(0..COUNT).map(|n| secret_and_message(&issue(), &tenant, n)).collect::<String>());
+    tenant.create_many(&(0..COUNT).map(|n| secret_and_message(&issue(), &tenant, n)).collect::<String>());
     for batch in 0..5 {
         let prefix = format!("good{batch}-");
         neighbor.apply(&numbered(10, &prefix, |_| "tenant.neighbor".to_owned()));

@@ -57,7 +57,7 @@ fn sends_once_across_restart() {
     const COUNT: usize = 1000;
     let namespace = TestNamespace::with_publisher("thousand");
     let consumer = RawConsumer::start(&shared().broker, "thousand.#");
-    namespace.create(&numbered(COUNT, "m", |n| format!("thousand.{n}")));
+    namespace.create_many(&numbered(COUNT, "m", |n| format!("thousand.{n}")));
     let operator = Operator::start(&namespace, &[]);
     namespace.wait_for_all_sent();
     let received = consumer.take(COUNT, SOON);

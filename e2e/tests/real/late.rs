@@ -34,7 +34,7 @@ fn waits_for_permission() {
     namespace.store_certificate(&broker, "nice-app");
     let consumer = RawConsumer::start(&broker, "late.#");
     let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
-    namespace.create(&numbered(COUNT, "m", |n| format!("late.m{n}")));
+    namespace.create_many(&numbered(COUNT, "m", |n| format!("late.m{n}")));
     wait_for_reasons(&namespace, "TopicForbidden");
     broker
         .ctl(&["set_topic_permissions", "-p", "/pubsub", "nice-app", "amq.topic", ".*", ".*"])
@@ -76,7 +76,7 @@ fn waits_for_exchange() {
     ] {
         namespace.store_certificate(&shared().broker, user);
         let operator = Operator::start(&namespace, &[&["--exchange", exchange], &delete[..]].concat());
-        namespace.create(&message(&format!("to-{exchange}-by-{user}"), "exchange.late", ""));
+        namespace.create_many(&message(&format!("to-{exchange}-by-{user}"), "exchange.late", ""));
         wait_soon(text, || {
             let all = namespace.messages();
             all.iter().all(|it| it["status"]["message"].as_str().is_some_and(|message| message.contains(text)))
@@ -129,7 +129,7 @@ fn waits_for_catalog() {
     let _operator = Operator::start(&namespace, &["--schema-catalog", &path, "--unknown-schemas", "refuse"]);
     for (name, schema) in [("broken", "late.broken"), ("missing", "late.missing")] {
         let message = json!({"topic": format!("incomplete.{name}"), "schema": schema, "body": {}});
-        namespace.create(&message_json(name, &message).to_string());
+        namespace.create_many(&message_json(name, &message).to_string());
     }
     wait_for_reasons(&namespace, "Misconfigured");
     fs::write(&file, catalog(&[("late.broken", json!({})), ("late.missing", json!({}))])).expect("a file");

@@ -93,7 +93,7 @@ fn topics_add_no_series() {
     namespace.apply(&forbidden("first"));
     namespace.wait_for_reason("first", "BackoffLimitExceeded");
     let before = scrape(&operator);
-    namespace.create(&(0..1000).map(|n| forbidden(&format!("bad{n}"))).collect::<String>());
+    namespace.create_many(&(0..1000).map(|n| forbidden(&format!("bad{n}"))).collect::<String>());
     let finished = r#"messages_finished_total{env="prod",mode="direct",reason="BackoffLimitExceeded"}"#;
     let refused = || scrape(&operator)[finished] >= 1001.0;
     operator.wait_until(SOON, "all messages are refused", refused);

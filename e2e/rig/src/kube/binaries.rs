@@ -65,6 +65,7 @@ pub fn binaries() -> Result<PathBuf> {
 /// them (7 minutes, once).
 pub fn node_binaries() -> Result<PathBuf> {
     let version = version()?;
+    ensure!(version == pinned()?, "a node has only Kubernetes {}: unset KUBERNETES", pinned()?);
     cache::entry(&format!("kubernetes-node-{version}"), |folder| build(&version, &NODE_PACKAGES, folder))
 }
 
@@ -172,7 +173,7 @@ fn run_with_progress(command: &mut Command, what: &str, total: u64) -> Result<()
     Ok(())
 }
 
-/// Returns the folder of a Go module that requires the version and can build its programs.
+/// Returns the folder of a Go module that requires the version and can build [`PACKAGES`].
 fn module(version: &str) -> Result<PathBuf> {
     if version == pinned()? {
         return Ok(testdata("kube"));
@@ -192,7 +193,7 @@ fn write_module(version: &str, folder: &Path) -> Result<()> {
     let staging = own.lines().filter_map(|line| line.trim().split_once(" => ./staging/"));
     let (_, minor) = version.split_once('.').with_context(|| format!("not a version: {version}"))?;
     let mut text = format!("module kubernetes\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v{version}\n");
-    text.extend(PACKAGES.iter().chain(&NODE_PACKAGES).flat_map(|name| ["tool ", name, "\n"]));
+    text.extend(PACKAGES.iter().flat_map(|name| ["tool ", name, "\n"]));
     text.extend(staging.flat_map(|(name, _)| ["replace ", name, " => ", name, " v0.", minor, "\n"]));
     fs::write(folder.join("go.mod"), text)?;
     output(Command::new("go").current_dir(folder).args(["mod", "tidy"])).map(drop)

@@ -49,21 +49,27 @@ pub(super) fn assert_all<Input>(
     assert_expected(entries, wait(namespace, &all, name, with_placeholders).into_iter().enumerate());
 }
 
-/// Name and status of a message. Its body may be nested too deeply for a JSON value.
+/// Name and status of a message. Its other fields may be nested too deeply for a JSON value.
 #[derive(Deserialize)]
 struct Message {
-    metadata: BTreeMap<String, Value>,
+    metadata: Metadata,
     #[serde(default)]
     status: Value,
 }
 
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+}
+
 /// Returns reason and text of each message, and asserts the conditions that follow from the reason.
 fn statuses(namespace: &TestNamespace) -> BTreeMap<String, Outcome> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut statuses = BTreeMap::new();
-    for Message { metadata, status } in namespace.try_list(MESSAGES, "fedoramessages").expect("a list") {
+    for Message { metadata: Metadata { name }, status } in
+        namespace.try_list(MESSAGES, "fedoramessages").expect("a list")
+    {
         let Some(reason) = status["reason"].as_str() else { continue };
-        let (name, message) = (text(&metadata["name"]), text(&status["message"]));
+        let message = status["message"].as_str().unwrap_or_default().to_owned();
         let conditions = status["conditions"].as_array().into_iter().flatten();
         let met: Vec<_> = conditions.filter(|it| it["status"] == "True").map(|it| &it["type"]).collect();
         assert_eq!(met, [expected_condition(reason)], "{name}: {reason}: {message}");
