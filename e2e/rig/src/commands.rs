@@ -74,11 +74,11 @@ fn start(node: bool, more: &[Tool]) -> Result<Parts> {
     tools::get(node, more)?;
     say::note("Starting Kubernetes and RabbitMQ. This takes about 10 seconds, and 10 more for a node.");
     let started = Instant::now();
-    let rig = if node { Parts::Cluster(Box::new(Cluster::start()?)) } else { Parts::Rig(Box::new(Rig::start()?)) };
+    let rig = if node { Parts::Cluster(Box::new(Cluster::start()?)) } else { Parts::Rig(Box::new(Rig::start_any()?)) };
     rig.kube.apply(&MANIFESTS.map(project))?;
     let certificate = rig.broker.client(USER)?;
     rig.kube.apply_text(&certificate.secret_yaml(SECRET, "default"))?;
-    say::part("Kubernetes", &format!("{} (version {})", rig.kube.url(), rig::kube::version()?));
+    say::part("Kubernetes", &format!("{} ({})", rig.kube.url(), rig.kube.server_version()?));
     say::part("RabbitMQ", &rig.broker.url());
     say::part("Secret", &format!("default/{SECRET}: client certificate of the broker's user {USER}"));
     say::note(&format!("Ready after {:.1} s.", started.elapsed().as_secs_f32()));

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub use self::binaries::{binaries, node_binaries, version};
+pub use self::binaries::{any_binaries, binaries, node_binaries, version};
 use crate::{
     command::output,
     guard::{Guard, Signal},
@@ -73,12 +73,11 @@ impl Kube {
 
     /// Starts both with additional flags for the API server.
     pub fn start_with(flags: &[&str]) -> Result<Self> {
-        Self::start_servers(flags, false)
+        Self::start_servers(binaries()?, flags, false)
     }
 
-    /// Starts both. If `node` is true, a node can join them.
-    pub(crate) fn start_servers(flags: &[&str], node: bool) -> Result<Self> {
-        let binaries = binaries()?;
+    /// Starts both from a folder of programs. If `node` is true, a node can join them.
+    pub(crate) fn start_servers(binaries: PathBuf, flags: &[&str], node: bool) -> Result<Self> {
         let guard = Guard::new("kube")?;
         let api_port = Port::reserve()?;
         config::write(guard.scratch(), &[&USERS[..], &["admin", "node"]].concat(), api_port.number())?;
@@ -180,6 +179,12 @@ impl Kube {
         let mut command = self.kubectl();
         command.env("KUBECONFIG", self.kubeconfig_for(user)?);
         Ok(command)
+    }
+
+    /// Returns the version of the API server, such as `v1.37.2`.
+    pub fn server_version(&self) -> Result<String> {
+        let version: Value = serde_json::from_str(&self.run(&["get", "--raw", "/version"])?)?;
+        version["gitVersion"].as_str().map(str::to_owned).context("the API server names no version")
     }
 
     /// Runs kubectl with these arguments. Returns its standard output, or its standard error as

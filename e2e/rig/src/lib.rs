@@ -87,7 +87,12 @@ impl Rig {
         Self::start_with(Kube::start, &Options::default())
     }
 
-    fn start_with(kube: fn() -> Result<Kube>, options: &Options) -> Result<Self> {
+    /// Does the same from the folder of any programs ([`kube::any_binaries`]).
+    pub fn start_any() -> Result<Self> {
+        Self::start_with(|| Kube::start_servers(kube::any_binaries()?, &[], false), &Options::default())
+    }
+
+    fn start_with(kube: impl FnOnce() -> Result<Kube> + Send, options: &Options) -> Result<Self> {
         let (kube, broker) = std::thread::scope(|scope| {
             let kube = scope.spawn(kube);
             let broker = Broker::start_with(options);

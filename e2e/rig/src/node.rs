@@ -61,7 +61,7 @@ impl Cluster {
         ensure!(has_control_groups(), "a node needs Linux with control groups for cpu, memory and pids");
         // Download first, because the network has no connection to the internet.
         let (programs, archives) = (node_binaries()?, images::archives()?);
-        binaries()?;
+        let servers = binaries()?;
         Python::get()?;
         let network = Network::new()?;
         network.enter()?;
@@ -70,7 +70,7 @@ impl Cluster {
             address: "0.0.0.0".into(),
             ..Options::default()
         };
-        let rig = Rig::start_with(|| Kube::start_servers(&[], true), &options)?;
+        let rig = Rig::start_with(|| Kube::start_servers(servers, &[], true), &options)?;
         let node = Guard::new(NAME)?;
         let cluster = Self { node, rig, network };
         cluster.start_node(&programs, &archives)?;

@@ -5,7 +5,7 @@ use std::{path::Path, thread, time::Instant};
 use anyhow::{Context, Result, ensure};
 use rig::{
     debian13, images,
-    kube::{binaries, node_binaries},
+    kube::{any_binaries, binaries, node_binaries},
     packages::{install_command, is_on_path},
     python::Python,
     rabbitmq::RabbitMq,
@@ -17,13 +17,12 @@ use super::say;
 pub(crate) type Tool = (&'static str, fn() -> Result<String>);
 
 /// The tools of every command.
-const TOOLS: [Tool; 3] = [
+const TOOLS: [Tool; 2] =
+    [("Python", || Ok(text(&Python::get()?.interpreter()))), ("RabbitMQ", || Ok(text(&RabbitMq::find()?.place())))];
+/// The further tools of a command without a node, and of one with a node.
+const SERVER_TOOLS: [Tool; 1] = [("Kubernetes", || any_binaries().map(|path| text(&path)))];
+const NODE_TOOLS: [Tool; 3] = [
     ("Kubernetes", || binaries().map(|path| text(&path))),
-    ("Python", || Ok(text(&Python::get()?.interpreter()))),
-    ("RabbitMQ", || Ok(text(&RabbitMq::find()?.place()))),
-];
-/// The further tools of a node.
-const NODE_TOOLS: [Tool; 2] = [
     ("Node", || node_binaries().map(|path| text(&path))),
     ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
 ];
@@ -56,7 +55,7 @@ pub(crate) fn run() -> Result<()> {
 /// Gets all tools at the same time. Returns the name, the place and the seconds of each.
 pub(crate) fn get(node: bool, more: &[Tool]) -> Result<Vec<(&'static str, String, f32)>> {
     check(node)?;
-    let node_tools = if node { &NODE_TOOLS[..] } else { &[] };
+    let node_tools = if node { &NODE_TOOLS[..] } else { &SERVER_TOOLS };
     let tools: Vec<&Tool> = TOOLS.iter().chain(node_tools).chain(more).collect();
     thread::scope(|scope| {
         let getting: Vec<_> = tools.iter().map(|tool| scope.spawn(|| get_one(tool))).collect();

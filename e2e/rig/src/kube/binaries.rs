@@ -29,6 +29,9 @@ const NODE_PACKAGES: [&str; 3] = [
     "k8s.io/kubernetes/cmd/kube-scheduler",
 ];
 
+/// The newest minor version with an archive in `testdata/kube/envtest.sha512`.
+const WITH_ARCHIVE: &str = "1.36";
+
 /// The time between two lines that tell how far a build is.
 const PROGRESS: Duration = Duration::from_secs(30);
 
@@ -40,25 +43,45 @@ const ENVTEST: &str = "https://github.com/kubernetes-sigs/controller-tools/relea
 /// Tries `KUBEBUILDER_ASSETS`, then the cache, then the envtest archive, then a Go build (6 minutes,
 /// once).
 pub fn binaries() -> Result<PathBuf> {
-    if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) {
-        let missing = NAMES.iter().map(|name| folder.join(name)).find(|path| !path.exists());
-        let Some(missing) = missing else { return Ok(folder) };
-        bail!("KUBEBUILDER_ASSETS is set, but {} is missing: unset it, or complete the folder", missing.display());
-    }
     let version = version()?;
-    let built = format!("kubernetes-{version}");
-    if let Some(folder) = cache::find(&built)? {
-        return Ok(folder);
-    }
-    if let Some((archive, sum)) = envtest(&version)?
-        && let Ok(folder) = cache::entry(&archive, |folder| download(&archive, &sum, folder))
-    {
-        return Ok(folder);
-    }
-    cache::entry(&built, |folder| {
-        build(&version, &PACKAGES, folder)?;
+    found(&version)?.or_else(|| downloaded(&version)).map_or_else(|| built(&version), Ok)
+}
+
+/// Does the same as [`binaries`], but prefers another version to a build if the archive of the version
+/// is not known.
+pub fn any_binaries() -> Result<PathBuf> {
+    let version = version()?;
+    let or_older = || downloaded(&version).or_else(|| downloaded(WITH_ARCHIVE));
+    found(&version)?.or_else(or_older).map_or_else(|| built(&version), Ok)
+}
+
+/// Returns the folder that the developer names, or the one in the cache.
+fn found(version: &str) -> Result<Option<PathBuf>> {
+    let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
+        return cache::find(&name(version));
+    };
+    let missing = NAMES.iter().map(|name| folder.join(name)).find(|path| !path.exists());
+    let Some(missing) = missing else { return Ok(Some(folder)) };
+    bail!("KUBEBUILDER_ASSETS is set, but {} is missing: unset it, or complete the folder", missing.display());
+}
+
+/// Returns the folder of the envtest archive of this minor version. Downloads it if it is not in the
+/// cache.
+fn downloaded(version: &str) -> Option<PathBuf> {
+    let (archive, sum) = envtest(version).ok()??;
+    cache::entry(&archive, |folder| download(&archive, &sum, folder)).ok()
+}
+
+fn built(version: &str) -> Result<PathBuf> {
+    cache::entry(&name(version), |folder| {
+        build(version, &PACKAGES, folder)?;
         Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
     })
+}
+
+/// Returns the name of the version's entry in the cache.
+fn name(version: &str) -> String {
+    format!("kubernetes-{version}")
 }
 
 /// Returns the folder of the programs of a node and its controllers. Finds them in the cache, or builds
@@ -217,5 +240,6 @@ mod tests {
         assert!(archive.starts_with("envtest-v1.36."), "{archive}");
         assert_eq!(sum.len(), 128);
         assert_eq!(envtest("1.3.0").unwrap(), None);
+        assert!(envtest(WITH_ARCHIVE).unwrap().is_some());
     }
 }
