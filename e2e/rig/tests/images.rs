@@ -91,4 +91,9 @@ fn writes_labels_and_compressed_layer() {
     assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     let list = Command::new("tar").arg("-tzf").arg(blob(&layout, layer)).output().expect("tar starts");
     assert_eq!(String::from_utf8_lossy(&list.stdout), "link\nprogram\nlib/\n");
+    let for_docker = &json(&layout.join("manifest.json"))[0];
+    assert_eq!(for_docker["RepoTags"], serde_json::json!(["localhost/some:1"]));
+    for (path, descriptor) in [(&for_docker["Config"], &manifest["config"]), (&for_docker["Layers"][0], layer)] {
+        assert_eq!(layout.join(path.as_str().expect("a path")), blob(&layout, descriptor));
+    }
 }
