@@ -1,7 +1,7 @@
 //! A Docker engine of its own, as users have it: with Buildx and Compose. Needs Linux and root.
 //!
-//! Its containers, images, mounts and control groups end with it. The images that its tests need are
-//! made here, because it reaches no registry.
+//! Its containers, images, mounts and control groups end with it. It needs no registry: its images
+//! are those of [`base_images`](crate::base_images), and what is built from them.
 
 use std::{
     env, fs,
@@ -12,15 +12,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{command::output, debian13, guard::Guard};
+use crate::{base_images::BaseImage, command::output, debian, guard::Guard};
 
 const NAME: &str = "dockerd";
 const START_WITHIN: Duration = Duration::from_mins(1);
-/// How RabbitMQ's official image starts: as root, which gives the data to the user `rabbitmq`.
-const RABBITMQ: [&str; 2] = [
-    "ENV HOME=/var/lib/rabbitmq PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    r#"ENTRYPOINT ["sh", "-c", "chown -R rabbitmq: /var/lib/rabbitmq && exec gosu rabbitmq rabbitmq-server"]"#,
-];
 
 /// A running engine.
 #[derive(Debug)]
@@ -44,7 +39,7 @@ impl Engine {
 
     fn start_with(options: &[&str]) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "only root can start a Docker engine: run this as root");
-        let engine = Self { guard: Guard::new("engine")?, programs: debian13::docker()? };
+        let engine = Self { guard: Guard::new("engine")?, programs: debian::docker()? };
         let group = engine.scratch().file_name().unwrap_or_default().to_string_lossy().into_owned();
         engine.guard.make_control_group(&group)?;
         let plugins = engine.programs.join("usr/libexec/docker/cli-plugins");
@@ -82,18 +77,12 @@ impl Engine {
         output(self.command(&docker, &[])?.args(arguments)).with_context(|| arguments.join(" "))
     }
 
-    /// Makes the image `name` from the archive of a root folder. `changes` are lines of a
-    /// Containerfile.
-    pub fn import(&self, archive: &Path, name: &str, changes: &[&str]) -> Result<()> {
-        let archive = archive.display().to_string();
-        let changes = changes.iter().flat_map(|change| ["--change", change]);
+    /// Makes the image `name`.
+    pub fn import(&self, image: &BaseImage, name: &str) -> Result<()> {
+        let archive = image.archive.display().to_string();
+        let changes = image.changes.iter().flat_map(|change| ["--change", change]);
         let arguments: Vec<_> = ["import"].into_iter().chain(changes).chain([archive.as_str(), name]).collect();
         self.run(&arguments).map(drop)
-    }
-
-    /// Makes the image `name` with RabbitMQ 4.0, which starts as the official one.
-    pub fn import_rabbitmq(&self, name: &str) -> Result<()> {
-        self.import(&debian13::rabbitmq_archive()?, name, &RABBITMQ)
     }
 
     fn socket(&self) -> String {

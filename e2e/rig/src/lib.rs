@@ -5,8 +5,7 @@
 //! |---|---|
 //! | [`kube`] | kube-apiserver, etcd and kubectl |
 //! | [`broker`] | RabbitMQ: TLS and client certificates only |
-//! | [`debian13`] | parts from packages of Debian 13 |
-//! | [`engine`] | a Docker engine with Buildx and Compose |
+//! | [`engine`], [`base_images`], [`debian`] | a Docker engine with Buildx and Compose, from Debian's packages |
 //! | [`node`], [`network`], [`images`] | a node for real Pods: containerd, kubelet, controllers and scheduler |
 //! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
@@ -25,13 +24,14 @@
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod acceptor;
+pub mod base_images;
 pub mod broker;
 pub mod cache;
 pub mod clock;
 mod command;
 pub mod consumer;
 pub mod cores;
-pub mod debian13;
+pub mod debian;
 pub mod engine;
 pub mod guard;
 pub mod images;

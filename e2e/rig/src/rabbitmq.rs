@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{debian13, packages};
+use crate::{debian, packages};
 
 const PACKAGE: &str = "rabbitmq-server";
 /// The prefix of the packages that it needs. Other libraries are on every machine.
@@ -38,7 +38,7 @@ impl RabbitMq {
     /// If it is not there, and can't be unpacked. The error says what to install.
     pub fn find() -> Result<Self> {
         match env::var("RABBITMQ").as_deref() {
-            Ok("4.0") => Ok(Self { usr: debian13::rabbitmq()?, foreign: true }),
+            Ok("4.0") => Ok(Self { usr: debian::rabbitmq()?, foreign: true }),
             Ok(other) => bail!("no RabbitMQ {other} here: set RABBITMQ to 4.0, or unset it for the machine's own"),
             Err(_) => Self::of_machine(),
         }

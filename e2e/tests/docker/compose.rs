@@ -6,7 +6,8 @@ use std::process::Command;
 
 use rig::network::Network;
 use rig::pki::CertFiles;
-use rig::{Consumer, Engine};
+use rig::python::Python;
+use rig::{Consumer, Engine, base_images, debian};
 use serde_json::Value;
 
 use e2e::{SOON, program, project, read, run};
@@ -39,12 +40,16 @@ fn image(folder: &Path) -> String {
 /// fedora-messaging. `docker compose down` removes all containers, networks and volumes.
 #[test]
 fn readme_lines_work() {
+    // Download first, because the network has no connection to the internet.
+    let base_image = base_images::rabbitmq().expect("a base image");
+    debian::docker().expect("the programs of an engine");
+    Python::get().expect("fedora-messaging");
     let network = Network::new().expect("a network");
     network.enter().expect("this thread is in the network");
     let engine = Engine::start().expect("an engine");
     let folder = engine.scratch().join("project");
     copy_project(&folder);
-    engine.import_rabbitmq(&image(&folder)).expect("an image");
+    engine.import(&base_image, &image(&folder)).expect("an image");
     let programs = program().parent().expect("a folder");
     let shell = |lines: &str| {
         let mut command = engine.command("bash", &[programs]).expect("a command");

@@ -4,7 +4,7 @@ use std::{path::Path, thread, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use rig::{
-    debian13, images,
+    base_images, debian, images,
     kube::{any_binaries, binaries, node_binaries},
     packages::{install_command, is_on_path},
     python::Python,
@@ -27,9 +27,10 @@ const NODE_TOOLS: [Tool; 3] = [
     ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
 ];
 /// The further tools of a Docker engine.
-const ENGINE_TOOLS: [Tool; 2] = [
-    ("Docker", || debian13::docker().map(|path| text(&path))),
-    ("RabbitMQ 4", || debian13::rabbitmq_archive().map(|path| text(&path))),
+const ENGINE_TOOLS: [Tool; 3] = [
+    ("Docker", || debian::docker().map(|path| text(&path))),
+    ("RabbitMQ's image", || base_images::rabbitmq().map(|image| text(image.archive()))),
+    ("Python's image", || base_images::python().map(|image| text(image.archive()))),
 ];
 /// The programs that a node needs, and their packages.
 const NODE_PROGRAMS: [(&str, &str); 5] = [
