@@ -146,6 +146,10 @@ sbom FILE="target/fedora-message-operator.cdx.json":
     @mkdir -p target
     images/sbom {{FILE}}
 
+# Build the operator's Containerfile with a Docker engine, and compare it with `just image` (some minutes; root)
+containerfiles: build-tests
+    cargo test --workspace --all-features --test docker -- --ignored
+
 # Compare docker-compose.yml's broker with the tests'; `just test` does it too
 compose-check:
     cargo test --quiet --package rig --test compose
