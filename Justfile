@@ -37,6 +37,11 @@ test:
     trap 'kill -- -$! 2> /dev/null || true' EXIT
     cargo test --workspace --all-features
 
+# Run the tests of what a broker answers on RabbitMQ 4.0 too
+rabbitmq-4: build-tests
+    RABBITMQ=4.0 cargo test --workspace --all-features --test real -- fidelity catalog::deliveries catalog::secrets check:: late::
+    RABBITMQ=4.0 cargo test --workspace --all-features --test network -- limits:: refusals::
+
 # Run the tests of `real` on the older versions of Kubernetes, or on those named (docs/install.md has the results)
 matrix *VERSIONS="1.32.13 1.33.13 1.34.4 1.36.3": build-tests
     #!/usr/bin/env bash
@@ -163,4 +168,4 @@ tools:
     cargo run --quiet --package rig -- tools
 
 # Everything that CI checks
-ci: lint prose files deny alerts test bench-short instructions (fuzz "10") (demo "--once")
+ci: lint prose files deny alerts test rabbitmq-4 bench-short instructions (fuzz "10") (demo "--once")

@@ -136,7 +136,7 @@ impl<'a> TestNamespace<'a> {
         self.kubectl(&["patch", "fmsg", name, "--type=merge", "-p", patch]);
     }
 
-    /// Returns a message as it is stored, but for its managed fields.
+    /// Returns a message as it is stored, without its managed fields.
     #[track_caller]
     pub fn get(&self, name: &str) -> Value {
         match api::read(self.kube, &self.path(MESSAGES, &format!("fedoramessages/{name}"))) {
@@ -145,8 +145,8 @@ impl<'a> TestNamespace<'a> {
         }
     }
 
-    /// Returns all objects of a resource of this API, such as `pods` of [`CORE`], but for their managed
-    /// fields.
+    /// Returns all objects of a resource of this API, such as `pods` of [`CORE`], without their
+    /// managed fields.
     #[track_caller]
     pub fn list(&self, api: &str, resource: &str) -> Vec<Value> {
         match self.try_list(api, resource) {

@@ -42,7 +42,7 @@ struct Entry<Input> {
     /// The message that the user reads. Placeholders replace parts that differ between runs.
     #[serde(default)]
     message: String,
-    /// The message if the broker is RabbitMQ 4, whose own words differ there.
+    /// The message if the broker is RabbitMQ 4, whose reply differs.
     rabbitmq_4: Option<String>,
     /// The operator's message without schema and policy, if admission refuses the input.
     operator: Option<String>,
