@@ -411,7 +411,7 @@ pub(super) fn is_refused_channel(error: &Lapin) -> bool {
 }
 
 /// Returns the limit of channels that the broker names when it refuses another one, as in "has
-/// reached the maximum allowed user limit of (4)" (RabbitMQ 3.10).
+/// reached the maximum allowed user limit of (4)" (RabbitMQ 3.10 and 4.0).
 pub(super) fn allowed_channels(error: &Lapin) -> Option<u16> {
     let LapinKind::ProtocolError(reply) = error.kind() else { return None };
     let (_, limit) = reply.get_message().as_str().rsplit_once("limit of (")?;
