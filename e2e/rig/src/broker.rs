@@ -59,6 +59,8 @@ pub struct Options {
     pub server_names: Vec<String>,
     /// The address on which it listens.
     pub address: String,
+    /// The port, or `None` for a free one.
+    pub port: Option<u16>,
     /// Additional lines for its `rabbitmq.conf`. They override the shared file.
     pub config: String,
     /// Additional plugins.
@@ -73,6 +75,7 @@ impl Default for Options {
         Self {
             server_names: vec!["localhost".into(), "127.0.0.1".into()],
             address: "127.0.0.1".into(),
+            port: None,
             config: String::new(),
             plugins: Vec::new(),
         }
@@ -96,7 +99,7 @@ impl Broker {
             rabbitmq,
             pki: Pki::new("broker-ca")?,
             name: options.server_names.first().cloned().unwrap_or_default(),
-            port: Port::reserve()?,
+            port: options.port.map_or_else(Port::reserve, |number| Ok(Port::alone(number)))?,
             dist_port: Port::reserve()?,
             epmd_port: Port::reserve()?,
             guard: Guard::new("broker")?,

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub use self::binaries::{any_binaries, binaries, node_binaries, version};
+pub use self::binaries::{any_binaries, binaries, node_binaries, proxy_binary, version};
 use crate::{
     command::output,
     guard::{Guard, Signal},
@@ -24,6 +24,9 @@ use crate::{
     proxy::Proxy,
     wait::wait_until,
 };
+
+/// The API server's port in the network of a node, which is the usual one.
+const PORT: u16 = 6443;
 
 /// A cold API server on a busy machine with two cores needs up to 20 s.
 const START_WITHIN: Duration = Duration::from_secs(90);
@@ -79,7 +82,7 @@ impl Kube {
     /// Starts both from a folder of programs. If `node` is true, a node can join them.
     pub(crate) fn start_servers(binaries: PathBuf, flags: &[&str], node: bool) -> Result<Self> {
         let guard = Guard::new("kube")?;
-        let api_port = Port::reserve()?;
+        let api_port = if node { Port::alone(PORT) } else { Port::reserve()? };
         config::write(guard.scratch(), &[&USERS[..], &["admin", "node"]].concat(), api_port.number())?;
         let kube = Self {
             binaries,

@@ -7,6 +7,7 @@
 //! | [`broker`] | RabbitMQ: TLS and client certificates only |
 //! | [`engine`], [`base_images`], [`debian`] | a Docker engine with Buildx and Compose, from Debian's packages |
 //! | [`node`], [`network`], [`images`] | a node for real Pods: containerd, kubelet, controllers and scheduler |
+//! | [`services`], [`network_policy`] | Service addresses, DNS and network policies on a node |
 //! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
 //! | [`schemas`] | the schemas of Fedora's messages, with valid and invalid bodies |
@@ -37,6 +38,7 @@ pub mod guard;
 pub mod images;
 pub mod kube;
 pub mod network;
+pub mod network_policy;
 pub mod node;
 pub mod packages;
 pub mod pki;
@@ -48,6 +50,7 @@ pub mod python;
 pub mod rabbitmq;
 pub mod resolver;
 pub mod schemas;
+pub mod services;
 mod testdata;
 pub mod tls_server;
 pub mod wait;
@@ -64,6 +67,7 @@ pub use pki::{ClientCert, Pki};
 pub use proxy::Proxy;
 pub use publisher::Publisher;
 pub use resolver::Resolver;
+pub use services::Services;
 pub use testdata::{project, testdata};
 pub use tls_server::TlsServer;
 pub use wait::{wait_for, wait_until};

@@ -33,6 +33,9 @@ const FILES: [(&str, &str); 3] = [
     ("cni/10-pods.conflist", include_str!("node/cni.json")),
 ];
 const NAME: &str = "node";
+/// The names of Fedora's brokers. The broker's certificate is valid for them.
+pub const BROKERS: [&str; 2] = ["rabbitmq.fedoraproject.org", "rabbitmq.stg.fedoraproject.org"];
+const BROKER_PORT: u16 = 5671;
 /// A node needs 8 s on an idle machine, and longer on a busy one.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 
@@ -65,9 +68,12 @@ impl Cluster {
         Python::get()?;
         let network = Network::new()?;
         network.enter()?;
+        let node = NODE.to_string();
+        let names = [node.as_str(), "localhost", "127.0.0.1"].into_iter().chain(BROKERS);
         let options = Options {
-            server_names: vec![NODE.to_string(), "localhost".into(), "127.0.0.1".into()],
+            server_names: names.map(str::to_owned).collect(),
             address: "0.0.0.0".into(),
+            port: Some(BROKER_PORT),
             ..Options::default()
         };
         let rig = Rig::start_with(|| Kube::start_servers(servers, &[], true), &options)?;

@@ -2,7 +2,9 @@
 //! without root.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,17 +14,59 @@ use anyhow::{Context, Result, ensure};
 use crate::{cache, command::output};
 
 /// Returns the folder into which a package is unpacked, in the version of the machine's distribution.
-/// Packages that it needs are there too if their names begin with `needed`. Downloads them if they
-/// are not in the cache.
+/// Packages that it depends on are there too if `needed` returns true for their names. Downloads them
+/// if they are not in the cache.
 ///
 /// # Errors
 ///
 /// If the machine has other packages, or they can't be downloaded. The error says what to install.
-pub fn unpacked(package: &str, needed: &str) -> Result<PathBuf> {
+pub fn unpacked(package: &str, needed: fn(&str) -> bool) -> Result<PathBuf> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("other");
     cache::entry(&format!("{package}-{codename}"), |folder| unpack(package, needed, folder))
         .with_context(|| format!("{package} is not installed: {} {package}", install_command()))
+}
+
+/// A program: the installed one, or one in the cache with its libraries.
+#[derive(Debug, Clone)]
+pub struct Program {
+    path: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
+}
+
+impl Program {
+    /// Returns the installed program, or the one of a package that is unpacked into the cache.
+    ///
+    /// # Errors
+    ///
+    /// As for [`unpacked`].
+    pub fn find(name: &str, package: &str) -> Result<Self> {
+        if is_on_path(name) {
+            return Ok(Self { path: name.into(), environment: Vec::new() });
+        }
+        // The machine's C library fits its other programs, and is on every machine.
+        let folder = unpacked(package, |name| name.starts_with("lib") && name != "libc6")?;
+        let programs = folder.join("usr/sbin");
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([programs.clone()].into_iter().chain(env::split_paths(&path)))?;
+        let libraries =
+            ["usr/lib", "lib"].map(|libraries| folder.join(format!("{libraries}/{}-linux-gnu", env::consts::ARCH)));
+        let environment = vec![("PATH", path), ("LD_LIBRARY_PATH", env::join_paths(libraries)?)];
+        Ok(Self { path: programs.join(name), environment })
+    }
+
+    /// Returns a command that runs it, without arguments.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        self.offer_to(&mut command);
+        command
+    }
+
+    /// Lets another command find it on its search path.
+    pub fn offer_to(&self, command: &mut Command) {
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+    }
 }
 
 /// Returns the command that installs packages on this machine.
@@ -37,7 +81,7 @@ pub fn is_on_path(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-fn unpack(package: &str, needed: &str, folder: &Path) -> Result<()> {
+fn unpack(package: &str, needed: fn(&str) -> bool, folder: &Path) -> Result<()> {
     ensure!(is_on_path("apt-get") && is_on_path("dpkg-deb"), "only packages of Debian and its relatives are unpacked");
     let archives = folder.join("archives");
     fs::create_dir(&archives)?;
@@ -58,11 +102,11 @@ fn unpack(package: &str, needed: &str, folder: &Path) -> Result<()> {
     fs::remove_dir_all(archives).context("the packages can't be removed")
 }
 
-fn download(package: &str, needed: &str, folder: &Path, options: &[String]) -> Result<()> {
+fn download(package: &str, needed: fn(&str) -> bool, folder: &Path, options: &[String]) -> Result<()> {
     let only = ["--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"];
     let found = output(Command::new("apt-cache").args(options).arg("depends").args(only).arg(package))?;
     // Each package is at the start of a line, and what it depends on is indented below.
-    let names = found.lines().filter(|line| *line == package || line.starts_with(needed));
+    let names = found.lines().filter(|line| *line == package || needed(line));
     let mut command = Command::new("apt-get");
     output(command.current_dir(folder).args(options).args(["download", "-q"]).args(names)).map(drop)
 }

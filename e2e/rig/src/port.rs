@@ -1,4 +1,5 @@
-//! Reserves free loopback ports, so no other rig gets them.
+//! Reserves free loopback ports, so no other rig gets them. In a network of its own, a server has a
+//! port of its choice.
 //!
 //! The ports are below the kernel's range for outgoing connections. So no outgoing connection takes
 //! a port while its server is down between a kill and a restart.
@@ -26,7 +27,7 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct Port {
     number: u16,
     /// Locked while the port is reserved. The kernel unlocks it when the process ends.
-    _reservation: File,
+    _reservation: Option<File>,
 }
 
 impl Port {
@@ -41,10 +42,16 @@ impl Port {
             let reservation = File::create(folder.join(number.to_string()))?;
             let ours = reservation.try_lock().is_ok();
             if ours && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Ok(Self { number, _reservation: reservation });
+                return Ok(Self { number, _reservation: Some(reservation) });
             }
         }
         bail!("no free port on 127.0.0.1 in {RANGE:?}")
+    }
+
+    /// Returns this port, for a server that is alone in its [`Network`](crate::network::Network).
+    #[must_use]
+    pub fn alone(number: u16) -> Self {
+        Self { number, _reservation: None }
     }
 
     /// Returns its number.

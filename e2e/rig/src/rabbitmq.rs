@@ -11,8 +11,6 @@ use anyhow::{Context, Result, bail};
 use crate::{debian, packages};
 
 const PACKAGE: &str = "rabbitmq-server";
-/// The prefix of the packages that it needs. Other libraries are on every machine.
-const NEEDED: &str = "erlang-";
 /// The folder of RabbitMQ's own scripts, below `usr`. Those on the search path must run as root or as
 /// the user `rabbitmq`.
 const SCRIPTS: &str = "lib/rabbitmq/bin";
@@ -52,7 +50,7 @@ impl RabbitMq {
 
     /// Returns the RabbitMQ in the cache, which has the version of the machine's distribution.
     pub fn unpacked() -> Result<Self> {
-        Ok(Self { usr: packages::unpacked(PACKAGE, NEEDED)?.join("usr"), foreign: false })
+        Ok(Self { usr: packages::unpacked(PACKAGE, |name| name.starts_with("erlang-"))?.join("usr"), foreign: false })
     }
 
     /// Returns the folder of the scripts.

@@ -5,10 +5,11 @@ use std::{path::Path, thread, time::Instant};
 use anyhow::{Context, Result, ensure};
 use rig::{
     base_images, debian, images,
-    kube::{any_binaries, binaries, node_binaries},
+    kube::{any_binaries, binaries, node_binaries, proxy_binary},
     packages::{install_command, is_on_path},
     python::Python,
     rabbitmq::RabbitMq,
+    services,
 };
 
 use super::say;
@@ -26,11 +27,16 @@ const NODE_TOOLS: [Tool; 3] = [
     ("Node", || node_binaries().map(|path| text(&path))),
     ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
 ];
-/// The further tools of a Docker engine.
-const ENGINE_TOOLS: [Tool; 3] = [
+/// The tools that only tests need: those of a Docker engine, RabbitMQ 4.0, and those of Service addresses.
+const TEST_TOOLS: [Tool; 5] = [
     ("Docker", || debian::docker().map(|path| text(&path))),
     ("RabbitMQ's image", || base_images::rabbitmq().map(|image| text(image.archive()))),
     ("Python's image", || base_images::python().map(|image| text(image.archive()))),
+    ("RabbitMQ 4.0", || debian::rabbitmq().map(|path| text(&path))),
+    ("Services", || {
+        services::Programs::get()?;
+        proxy_binary().map(|path| text(&path))
+    }),
 ];
 /// The programs that a node needs, and their packages.
 const NODE_PROGRAMS: [(&str, &str); 5] = [
@@ -47,7 +53,7 @@ fn text(path: &Path) -> String {
 
 /// Gets each tool, and prints its location and the time that took.
 pub(crate) fn run() -> Result<()> {
-    for (name, place, seconds) in get(true, &ENGINE_TOOLS)? {
+    for (name, place, seconds) in get(true, &TEST_TOOLS)? {
         say::part(name, &format!("{place}  ({seconds:.1} s)"));
     }
     Ok(())

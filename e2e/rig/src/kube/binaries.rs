@@ -28,6 +28,8 @@ const NODE_PACKAGES: [&str; 3] = [
     "k8s.io/kubernetes/cmd/kube-controller-manager",
     "k8s.io/kubernetes/cmd/kube-scheduler",
 ];
+/// The Go package that translates the addresses of Services.
+const PROXY_PACKAGES: [&str; 1] = ["k8s.io/kubernetes/cmd/kube-proxy"];
 
 /// The newest minor version with an archive in `testdata/kube/envtest.sha512`.
 const WITH_ARCHIVE: &str = "1.36";
@@ -92,6 +94,17 @@ pub fn node_binaries() -> Result<PathBuf> {
     cache::entry(&format!("kubernetes-node-{version}"), |folder| build(&version, &NODE_PACKAGES, folder))
 }
 
+/// Returns the path of kube-proxy. Finds it in the cache, or builds it (half a minute after the programs
+/// of a node, once).
+pub fn proxy_binary() -> Result<PathBuf> {
+    // Two builds at once would compile the same packages twice.
+    node_binaries()?;
+    let version = version()?;
+    let folder =
+        cache::entry(&format!("kubernetes-proxy-{version}"), |folder| build(&version, &PROXY_PACKAGES, folder))?;
+    Ok(folder.join("kube-proxy"))
+}
+
 /// Returns the version of Kubernetes to run, without the `v`: `KUBERNETES`, or else the pinned one.
 pub fn version() -> Result<String> {
     env::var("KUBERNETES").or_else(|_| pinned())
@@ -149,7 +162,7 @@ fn build(version: &str, packages: &[&str], folder: &Path) -> Result<()> {
         NAMES.join(", ")
     );
     eprintln!(
-        "Building Kubernetes {version} from source into {}: about 7 minutes on two cores, once.",
+        "Building Kubernetes {version} from source into {}: up to 7 minutes on two cores, once.",
         folder.display()
     );
     let start = Instant::now();
