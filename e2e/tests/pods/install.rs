@@ -1,17 +1,20 @@
 //! Installation on an empty cluster, as the README describes it: the operator becomes available, is
-//! upgraded under load, and leaves nothing behind.
+//! upgraded under load, and leaves nothing behind. It reaches the API server by its Service, and the
+//! broker by its name.
 
+use std::net::IpAddr;
 use std::path::Path;
 
-use rig::{Cluster, images, schemas};
+use rig::network::NODE;
+use rig::{Cluster, Proxy, Services, images, schemas, services};
 
-use crate::cluster::environment;
-use e2e::overlay::with_component;
+use crate::network_policy;
+use e2e::overlay::{with_component, with_variable};
 use e2e::raw::{RawConsumer, unique};
 use e2e::{SOON, TestNamespace, message, numbered, project, wait_soon, with_body};
 
 /// The namespaces that the overlays name.
-const NAMESPACE: &str = "fedora-message-operator";
+pub const NAMESPACE: &str = "fedora-message-operator";
 const APPS: &str = "apps";
 const MESSAGES: usize = 2_000;
 
@@ -27,12 +30,8 @@ fn import(cluster: &Cluster) {
 }
 
 /// Installs an overlay into its namespace, and waits until it is available.
-fn install(cluster: &Cluster, name: &str, namespace: &str) {
-    let kube = &cluster.kube;
-    kube.run(&["apply", "--server-side", "-k", &overlay(name)]).expect("kubectl installs it");
-    let env = environment(cluster).map(|(name, value)| format!("{name}={value}"));
-    let set = ["-n", namespace, "set", "env", "deployment/fedora-message-operator", &env[0], &env[1], &env[2]];
-    kube.run(&set).expect("kubectl configures it");
+fn install(cluster: &Cluster, folder: &str, namespace: &str) {
+    cluster.kube.run(&["apply", "--server-side", "-k", folder]).expect("kubectl installs it");
     wait_for_rollout(cluster, namespace);
 }
 
@@ -49,13 +48,20 @@ fn wait_for_rollout(cluster: &Cluster, namespace: &str) {
 fn installs_cleanly() {
     // The network of the cluster does not reach the internet.
     let catalog = schemas::catalog().expect("the catalog is exported");
+    let programs = services::Programs::get().expect("the programs are there");
     let cluster = Cluster::start().expect("a cluster of its own");
+    let services = Services::start(programs, &cluster).expect("the Services answer");
     import(&cluster);
     install_for_one_namespace(&cluster);
-    install(&cluster, "cluster-wide", NAMESPACE);
+    // The broker of staging has another port.
+    let staging = Proxy::against(IpAddr::V4(NODE), cluster.broker.port()).expect("a proxy");
+    let url = format!("amqps://rabbitmq.stg.fedoraproject.org:{}/%2Fpubsub", staging.port());
+    let folder = with_variable(&cluster.kube, "cluster-wide", "STG_AMQP_URL", &url);
+    install(&cluster, &folder.display().to_string(), NAMESPACE);
     let kube = &cluster.kube;
     let namespace = TestNamespace::on(kube, "apps");
     namespace.store_certificate(&cluster.broker, "publisher");
+    network_policy::check(&cluster, &services, &namespace, staging.port());
     send_example(&cluster);
     check_cluster(&cluster);
     check_schemas(&cluster, &namespace, &catalog);
@@ -82,7 +88,7 @@ fn install_for_one_namespace(cluster: &Cluster) {
     kube.create_namespace(APPS).expect("a namespace");
     let level = "pod-security.kubernetes.io/enforce=restricted";
     kube.run(&["label", "namespace", APPS, level]).expect("the label is set");
-    install(cluster, "one-namespace", APPS);
+    install(cluster, &overlay("one-namespace"), APPS);
 
     let certificate = cluster.broker.client("publisher").expect("a certificate");
     kube.apply_text(&certificate.secret_yaml("certs", APPS)).expect("the Secret is stored");
@@ -117,7 +123,7 @@ fn send_example(cluster: &Cluster) {
 }
 
 /// Runs `check --cluster` in the Pod, as docs/operations.md describes.
-fn check_cluster(cluster: &Cluster) {
+pub fn check_cluster(cluster: &Cluster) {
     let program = ["--", "/fedora-message-operator", "check", "--cluster"];
     let exec = [&["-n", NAMESPACE, "exec", "deploy/fedora-message-operator"][..], &program].concat();
     let output = cluster.kube.run(&exec).expect("the check succeeds");

@@ -13,5 +13,6 @@ mod fallback;
 mod foreign;
 mod image;
 mod install;
+mod network_policy;
 mod permissions;
 mod restart;
