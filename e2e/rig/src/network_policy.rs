@@ -190,13 +190,13 @@ mod tests {
         })
     }
 
-    fn policy(spec: Value) -> Value {
+    fn policy(spec: &Value) -> Value {
         json!({"metadata": {"namespace": "here", "name": "one"}, "spec": spec})
     }
 
     #[test]
     fn policy_restricts_selected_pods() {
-        let policies = [policy(json!({
+        let policies = [policy(&json!({
             "podSelector": {"matchLabels": {"app": "operator"}},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": [{"port": "admin", "protocol": "TCP"}, {"port": "other", "protocol": "TCP"}]}],
@@ -225,7 +225,7 @@ mod tests {
     /// Without rules for a direction, nothing is allowed in it. The other direction stays open.
     #[test]
     fn policy_without_rules_allows_nothing() {
-        let policies = [policy(json!({"podSelector": {}, "policyTypes": ["Ingress"]}))];
+        let policies = [policy(&json!({"podSelector": {}, "policyTypes": ["Ingress"]}))];
         let rules = rules(&policies, &[pod("here", "operator", "10.0.0.1")]).unwrap();
         assert!(rules.contains("set ingress_pods { type ipv4_addr; elements = { 10.0.0.1 } }"), "{rules}");
         assert_eq!(rules.matches("elements").count(), 1, "{rules}");
@@ -243,12 +243,12 @@ mod tests {
             (json!({"ports": [{"port": 53, "protocol": "SCTP"}]}), "unknown variant `SCTP`"),
             (json!({"ports": [{"port": "dns", "protocol": "UDP"}]}), "the port dns of other Pods is not known"),
         ] {
-            let policies = [policy(json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [egress]}))];
+            let policies = [policy(&json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [egress]}))];
             let error = format!("{:#}", rules(&policies, &[pod("here", "operator", "10.0.0.1")]).unwrap_err());
             assert!(error.contains(expected) && error.contains(r#""here"/"one""#), "{error}");
         }
         let selector = json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]});
-        let policies = [policy(json!({"podSelector": selector, "policyTypes": ["Ingress"]}))];
+        let policies = [policy(&json!({"podSelector": selector, "policyTypes": ["Ingress"]}))];
         assert!(rules(&policies, &[]).is_err());
     }
 }
