@@ -32,6 +32,8 @@ const FILES: [(&str, &str); 3] = [
     ("kubelet.yaml", include_str!("node/kubelet.yaml")),
     ("cni/10-pods.conflist", include_str!("node/cni.json")),
 ];
+/// The folders of the plugins for networks: Debian's and Fedora's.
+const CNI_PLUGINS: [&str; 2] = ["/usr/lib/cni", "/usr/libexec/cni"];
 const NAME: &str = "node";
 /// The names of Fedora's brokers. The broker's certificate is valid for them.
 pub const BROKERS: [&str; 2] = ["rabbitmq.fedoraproject.org", "rabbitmq.stg.fedoraproject.org"];
@@ -126,10 +128,13 @@ impl Cluster {
         let group = self.control_group();
         self.node.make_control_group(&group)?;
         fs::create_dir(scratch.join("cni"))?;
+        let plugins = CNI_PLUGINS.into_iter().find(|folder| Path::new(folder).exists());
+        let plugins = plugins.with_context(|| format!("no plugins for networks in {}", CNI_PLUGINS.join(" or ")))?;
         for (file, template) in FILES {
             let text = template
                 .replace("SCRATCH", &scratch.display().to_string())
                 .replace("CGROUP", &group)
+                .replace("CNI_PLUGINS", plugins)
                 .replace("KUBE_CA", &self.kube.ca().display().to_string());
             fs::write(scratch.join(file), text)?;
         }
