@@ -77,7 +77,13 @@ fn downloaded(version: &str) -> Option<PathBuf> {
 fn built(version: &str) -> Result<PathBuf> {
     cache::entry(&name(version), |folder| {
         build(version, &PACKAGES, folder)?;
-        Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
+        fs::rename(folder.join("server"), folder.join("etcd"))?;
+        if version != pinned()? {
+            // The output of kubectl is that of the pinned version in all tests.
+            let kubectl = found(&pinned()?)?.map_or_else(|| built(&pinned()?), Ok)?.join("kubectl");
+            fs::copy(kubectl, folder.join("kubectl"))?;
+        }
+        Ok(())
     })
 }
 
