@@ -78,7 +78,7 @@ fn parse(manifests: &str) -> Result<Vec<Value>, String> {
         let objects = serde_json::Deserializer::from_str(manifests).into_iter();
         return objects.collect::<Result<_, _>>().map_err(|error| error.to_string());
     }
-    let documents = manifests.split("---\n").filter(|document| !document.trim().is_empty());
+    let documents = manifests.split("\n---\n").filter(|document| !document.trim().is_empty());
     documents.map(|document| serde_saphyr::from_str(document).map_err(|error| error.to_string())).collect()
 }
 
