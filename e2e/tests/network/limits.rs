@@ -22,7 +22,8 @@ fn set_limits(user: &str, limits: &str) {
     shared().broker.ctl(&["set_user_limits", user, limits]).expect("the limits are set");
 }
 
-/// The broker closes a connection that opens one channel too many. No message is in flight then.
+/// The broker closes a connection that opens one channel too many. No message is in flight then. It
+/// counts channels late, and sometimes after all messages are sent. So several operators try.
 #[test]
 fn keeps_to_limit_of_channels() {
     let (title, broker) = ("few-channels", &shared().broker);
@@ -31,18 +32,22 @@ fn keeps_to_limit_of_channels() {
     let namespace = TestNamespace::new(title);
     namespace.store_certificate(broker, title);
     let consumer = RawConsumer::start(broker, title);
-    let proxy = Proxy::start(broker.port()).expect("a proxy");
     let mut ledger = Ledger::new(&namespace, &consumer, title);
-    // All are tried at once, so that they need more channels.
-    ledger.create(&names("many", 200));
-    let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
-    assert_eq!(ledger.wait_for_all(0), 0);
-    let retried: Vec<_> =
-        namespace.messages().into_iter().filter(|message| message["status"]["attempts"] != 1).collect();
-    assert!(retried.is_empty(), "{retried:#?}");
-    assert!(operator.log().contains("the broker allows no more channels"), "{}", operator.log());
-    assert!(proxy.accepted() <= 3, "{} connections for 200 messages: {}", proxy.accepted(), operator.log());
-    assert_eq!(operator.stop(), Some(0));
+    let reaches_limit = |round: usize| {
+        // All are tried at once, so that they need more channels.
+        ledger.create(&names(&format!("many{round}"), 200));
+        let proxy = Proxy::start(broker.port()).expect("a proxy");
+        let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
+        assert_eq!(ledger.wait_for_all(0), 0);
+        let retried: Vec<_> =
+            namespace.messages().into_iter().filter(|message| message["status"]["attempts"] != 1).collect();
+        assert!(retried.is_empty(), "{retried:#?}");
+        assert!(proxy.accepted() <= 3, "{} connections for 200 messages: {}", proxy.accepted(), operator.log());
+        let reached = operator.log().contains("the broker allows no more channels");
+        assert_eq!(operator.stop(), Some(0));
+        reached
+    };
+    assert!((0..5).any(reaches_limit), "the broker refused no channel");
 }
 
 #[test]
