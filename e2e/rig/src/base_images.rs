@@ -56,7 +56,9 @@ pub fn python() -> Result<BaseImage> {
 pub fn rust() -> Result<BaseImage> {
     let rustc = output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(project("")))?;
     let toolchain = PathBuf::from(rustc.trim());
-    let name = toolchain.file_name().context("no toolchain of rustup")?.display().to_string();
+    // The folder may be another name's: rustup in the image looks for the project's.
+    let active = output(Command::new("rustup").args(["show", "active-toolchain"]).current_dir(project("")))?;
+    let name = active.split_whitespace().next().context("no toolchain of rustup")?;
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     let programs = home.context("no home")?.join("bin");
     let hooks = [
