@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::Request;
 use http::header::CONTENT_TYPE;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use rig::Kube;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -73,6 +73,11 @@ pub fn create(kube: &Kube, namespace: &str, manifests: &str) -> Result<(), Strin
     Ok(())
 }
 
+/// Returns the configuration of a client for this kubeconfig.
+pub(crate) async fn config(kubeconfig: &Path) -> Result<Config, KubeconfigError> {
+    Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await
+}
+
 fn parse(manifests: &str) -> Result<Vec<Value>, String> {
     if manifests.starts_with('{') {
         let objects = serde_json::Deserializer::from_str(manifests).into_iter();
@@ -88,9 +93,7 @@ impl Connection {
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
         let client = runtime.block_on(async {
-            let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-            Client::try_from(config).map_err(Box::<dyn std::error::Error>::from)
+            Client::try_from(config(kubeconfig).await?).map_err(Box::<dyn std::error::Error>::from)
         });
         Ok(Self { client: client.map_err(|error| error.to_string())?, runtime })
     }

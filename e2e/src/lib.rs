@@ -19,7 +19,7 @@ pub mod raw;
 mod shared;
 
 pub use namespace::{
-    CORE, MESSAGES, TestNamespace, catalog, message, message_json, numbered, permissions, with_body,
+    CORE, MESSAGES, Summary, TestNamespace, catalog, message, message_json, numbered, permissions, with_body,
     with_foreign_secret, with_secret, with_spec,
 };
 pub use operator::{DEBUG, Operator, audited, process_status, requests, unused_broker_url};

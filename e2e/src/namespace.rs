@@ -25,15 +25,25 @@ struct List<T> {
     items: Vec<T>,
 }
 
-/// An object of which only the name counts. Its other fields may be nested too deeply for `Value`.
+/// Name and status of a message. Its other fields may be nested too deeply for a JSON value.
 #[derive(Deserialize)]
-struct Named {
-    metadata: Name,
+pub struct Summary {
+    metadata: Metadata,
+    /// The status, or null.
+    #[serde(default)]
+    pub status: Value,
 }
 
 #[derive(Deserialize)]
-struct Name {
+struct Metadata {
     name: String,
+}
+
+impl Summary {
+    /// Returns the message's name.
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
 }
 
 /// A namespace that only one test uses.
@@ -185,8 +195,13 @@ impl<'a> TestNamespace<'a> {
     }
 
     fn selected(&self, selector: &str) -> Option<Vec<String>> {
-        let found = self.try_list(MESSAGES, &format!("fedoramessages?fieldSelector={selector}")).ok()?;
-        Some(found.into_iter().map(|Named { metadata: Name { name } }| name).collect())
+        let found = self.try_list::<Summary>(MESSAGES, &format!("fedoramessages?fieldSelector={selector}")).ok()?;
+        Some(found.into_iter().map(|message| message.metadata.name).collect())
+    }
+
+    /// Returns name and status of all messages.
+    pub fn summaries(&self) -> Result<Vec<Summary>, String> {
+        self.try_list(MESSAGES, "fedoramessages")
     }
 
     fn path(&self, api: &str, resource: &str) -> String {

@@ -83,9 +83,7 @@ fn archive(name: &str, release: &str, packages: &str, hooks: &[String]) -> Resul
         eprintln!("Making the base image of {name} in {}.", folder.display());
         let packages = format!("{packages},ca-certificates");
         let trust = format!(r#"cp {AUTHORITIES} "$1{AUTHORITIES}""#);
-        let hooks = hooks.iter().chain([&trust]).map(|hook| format!("--customize-hook={hook}"));
-        let options: Vec<_> = ["--variant=minbase".to_owned()].into_iter().chain(hooks).collect();
-        bootstrap(release, &packages, &options, &folder.join("root.tar"))
+        bootstrap(release, "minbase", &packages, &[hooks, &[trust]].concat(), &folder.join("root.tar"))
     })?;
     Ok(folder.join("root.tar"))
 }

@@ -72,8 +72,7 @@ impl Consumer {
     ) -> Result<Self> {
         let config = guard.scratch().join("config.toml");
         fs::write(&config, python::config(url, files, ""))?;
-        let scratch = guard.scratch().file_name().unwrap_or_default();
-        let queue = scratch.to_string_lossy().into_owned();
+        let queue = guard.unique_name();
         let mut command = python.script("consumer.py", &config);
         command.args([&queue, routing_key, format.name()]);
         guard.start(NAME, &command)?;

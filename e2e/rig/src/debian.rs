@@ -20,9 +20,7 @@ const OLD_MIRROR: &str = r#"--aptopt=Acquire::Check-Valid-Until "false""#;
 /// If `mmdebstrap` is missing or can't reach a mirror of Debian.
 pub fn rabbitmq() -> Result<PathBuf> {
     let packages = "rabbitmq-server,bash,coreutils,dash,debianutils,findutils,grep,hostname,mawk,procps,sed,util-linux";
-    let folder = cache::entry("rabbitmq-usr-debian13", |folder| {
-        bootstrap("trixie", packages, &["--variant=extract".to_owned()], folder)
-    })?;
+    let folder = cache::entry("rabbitmq-usr-debian13", |folder| bootstrap("trixie", "extract", packages, &[], folder))?;
     Ok(folder.join("usr"))
 }
 
@@ -37,15 +35,16 @@ pub fn docker() -> Result<PathBuf> {
     cache::entry("docker-debian13", |folder| {
         eprintln!("Unpacking Debian 13's Docker into {}.", folder.display());
         let packages = "docker.io,docker-cli,docker-buildx,docker-compose";
-        bootstrap("trixie", packages, &["--variant=extract".to_owned()], folder)
+        bootstrap("trixie", "extract", packages, &[], folder)
     })
 }
 
 /// Makes a root folder with packages of a release, or an archive of one if `target` ends with `.tar`.
-/// `options` are those of mmdebstrap.
-pub(crate) fn bootstrap(release: &str, packages: &str, options: &[String], target: &Path) -> Result<()> {
+/// `variant` is one of mmdebstrap's, and `hooks` are commands of the shell, to which the folder is `$1`.
+pub(crate) fn bootstrap(release: &str, variant: &str, packages: &str, hooks: &[String], target: &Path) -> Result<()> {
     let mut command = Command::new("mmdebstrap");
-    command.args(["--quiet", OLD_MIRROR, &format!("--include={packages}")]).args(options);
+    command.args(["--quiet", OLD_MIRROR, &format!("--variant={variant}"), &format!("--include={packages}")]);
+    command.args(hooks.iter().map(|hook| format!("--customize-hook={hook}")));
     output(command.arg(release).arg(target))
         .context("is mmdebstrap installed, and a mirror of Debian reachable?")
         .map(drop)

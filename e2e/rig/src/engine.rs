@@ -40,8 +40,7 @@ impl Engine {
     fn start_with(options: &[&str]) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "only root can start a Docker engine: run this as root");
         let engine = Self { guard: Guard::new("engine")?, programs: debian::docker()? };
-        let group = engine.scratch().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        engine.guard.make_control_group(&group)?;
+        engine.guard.make_control_group()?;
         let plugins = engine.programs.join("usr/libexec/docker/cli-plugins");
         let config = serde_json::json!({"cliPluginsExtraDirs": [plugins]});
         fs::write(engine.scratch().join("config.json"), config.to_string())?;
@@ -52,7 +51,7 @@ impl Engine {
         for (option, place) in [("--data-root", "data"), ("--exec-root", "run"), ("--pidfile", "dockerd.pid")] {
             command.arg(option).arg(engine.scratch().join(place));
         }
-        command.arg("--cgroup-parent").arg(format!("/{group}")).args(options);
+        command.arg("--cgroup-parent").arg(format!("/{}", engine.guard.unique_name())).args(options);
         engine.guard.start(NAME, command.env("PATH", engine.path(&[])?))?;
         engine.guard.wait_ready(NAME, START_WITHIN, || engine.run(&["version"]).is_ok())?;
         Ok(engine)

@@ -101,10 +101,16 @@ impl Guard {
         u32::try_from(pid.as_u64().unwrap_or_default()).context("no process id")
     }
 
-    /// Creates a control group of this name below the root of every hierarchy. The
-    /// keeper removes it after the processes have ended.
-    pub fn make_control_group(&self, name: &str) -> Result<()> {
-        self.ask(&json!({"do": "group", "name": name})).map(drop)
+    /// Returns a name that no other guard has: that of its scratch folder.
+    #[must_use]
+    pub fn unique_name(&self) -> String {
+        self.scratch.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Creates a control group with the name [`Guard::unique_name`] below the root of every hierarchy.
+    /// The keeper removes it after the processes have ended.
+    pub fn make_control_group(&self) -> Result<()> {
+        self.ask(&json!({"do": "group", "name": self.unique_name()})).map(drop)
     }
 
     /// Sends a signal to `name` and its helpers.

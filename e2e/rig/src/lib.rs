@@ -91,7 +91,7 @@ impl Rig {
         Self::start_with(Kube::start, &Options::default())
     }
 
-    /// Does the same from the folder of any programs ([`kube::any_binaries`]).
+    /// Does the same, if need be with an older version of Kubernetes ([`kube::any_binaries`]).
     pub fn start_any() -> Result<Self> {
         Self::start_with(|| Kube::start_servers(kube::any_binaries()?, &[], false), &Options::default())
     }

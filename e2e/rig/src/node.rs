@@ -116,24 +116,19 @@ impl Cluster {
     /// Returns the control group of all Pods, below each controller's root.
     #[must_use]
     pub fn pods_control_group(&self) -> String {
-        format!("{}/kubepods", self.control_group())
-    }
-
-    fn control_group(&self) -> String {
-        self.node.scratch().file_name().unwrap_or_default().to_string_lossy().into_owned()
+        format!("{}/kubepods", self.node.unique_name())
     }
 
     fn start_node(&self, programs: &Path, archives: &[PathBuf]) -> Result<()> {
         let scratch = self.node.scratch();
-        let group = self.control_group();
-        self.node.make_control_group(&group)?;
+        self.node.make_control_group()?;
         fs::create_dir(scratch.join("cni"))?;
         let plugins = CNI_PLUGINS.into_iter().find(|folder| Path::new(folder).exists());
         let plugins = plugins.with_context(|| format!("no plugins for networks in {}", CNI_PLUGINS.join(" or ")))?;
         for (file, template) in FILES {
             let text = template
                 .replace("SCRATCH", &scratch.display().to_string())
-                .replace("CGROUP", &group)
+                .replace("CGROUP", &self.node.unique_name())
                 .replace("CNI_PLUGINS", plugins)
                 .replace("KUBE_CA", &self.kube.ca().display().to_string());
             fs::write(scratch.join(file), text)?;

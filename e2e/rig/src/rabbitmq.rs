@@ -18,6 +18,7 @@ const SCRIPTS: &str = "lib/rabbitmq/bin";
 const VERSIONS: &str = "lib/rabbitmq/lib";
 /// The folder of Erlang's programs, below `usr`. They find each other from there.
 const PROGRAMS: &str = "lib/erlang/bin";
+
 /// RabbitMQ and Erlang.
 #[derive(Clone, Debug)]
 pub struct RabbitMq {

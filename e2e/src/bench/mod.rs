@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use fedora_message::api::v1alpha1::{API_VERSION, PLURAL};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use rig::{Broker, Kube};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::api::config;
 use crate::project;
 
 pub use self::machine::{Result, machine};
@@ -44,9 +44,7 @@ pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
 
 /// Returns a client of the API server like the operator's, for this kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(fedora_message_operator::internals::connect(config)?)
+    Ok(fedora_message_operator::internals::connect(config(kubeconfig).await?)?)
 }
 
 /// Returns a message of about 300 bytes.

@@ -110,7 +110,6 @@ fn create_everything(tenant: &TestNamespace, owner: &TestNamespace, count: usize
     tenant.create_many(&with_secret(&numbered(count, "busy", |_| "tenant.busy".to_owned()), "busy"));
     tenant.create_many(&(0..count).map(absent).collect::<String>());
     let names = || (0..LARGE).map(|n| format!("large{n}"));
-    // kubectl reads JSON faster than YAML.
     let secrets: String = names().map(|name| large_secret(&name)).collect();
     owner.create_many(&secrets);
     tenant.create_many(&secrets);

@@ -12,7 +12,7 @@ use rig::{Broker, Kube, wait_until};
 use serde_json::Value;
 
 use e2e::raw::{DurableQueue, unique};
-use e2e::{MESSAGES, Operator, TestNamespace, message, message_count, run, wait_soon};
+use e2e::{Operator, TestNamespace, message, message_count, run, wait_soon};
 
 /// The messages that an operator has in flight. At most this number is sent twice when the operator
 /// or the broker dies.
@@ -104,8 +104,8 @@ impl<'a> Ledger<'a> {
     pub fn wait_for_reason(&self, reason: &str) {
         self.create_last();
         wait_soon(&format!("a message has reason {reason}"), || {
-            let messages = self.namespace.try_list::<Value>(MESSAGES, "fedoramessages");
-            messages.is_ok_and(|messages| messages.iter().any(|message| message["status"]["reason"] == reason))
+            let messages = self.namespace.summaries();
+            messages.is_ok_and(|messages| messages.iter().any(|message| message.status["reason"] == reason))
         });
     }
 

@@ -154,9 +154,7 @@ fn secrets_beyond_the_bound_are_found() {
 fn large_secrets_take_no_memory() {
     const COUNT: usize = 120;
     let (tenant, owner) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("owner"));
-    for n in 0..COUNT {
-        owner.create_many(&large_secret(&format!("large{n}")));
-    }
+    owner.create_many(&(0..COUNT).map(|n| large_secret(&format!("large{n}"))).collect::<String>());
     let operator = Operator::start(&tenant, &["--watch-namespaces", &owner.name]);
     send(&owner, "before");
     let before = operator.resident();

@@ -20,8 +20,9 @@ use crate::{cache, command::output, testdata};
 const NAMES: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
 /// The Go packages of the programs. The build names etcd `server`.
-const PACKAGES: [&str; 3] =
-    ["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl", "go.etcd.io/etcd/server/v3"];
+const PACKAGES: [&str; 3] = [SERVERS[0], SERVERS[1], "k8s.io/kubernetes/cmd/kubectl"];
+/// Those of the servers.
+const SERVERS: [&str; 2] = ["k8s.io/kubernetes/cmd/kube-apiserver", "go.etcd.io/etcd/server/v3"];
 /// The Go packages of the additional programs of a node.
 const NODE_PACKAGES: [&str; 3] = [
     "k8s.io/kubernetes/cmd/kubelet",
@@ -75,15 +76,17 @@ fn downloaded(version: &str) -> Option<PathBuf> {
 }
 
 fn built(version: &str) -> Result<PathBuf> {
+    let pinned = pinned()?;
     cache::entry(&name(version), |folder| {
-        build(version, &PACKAGES, folder)?;
-        fs::rename(folder.join("server"), folder.join("etcd"))?;
-        if version != pinned()? {
+        if version == pinned {
+            build(version, &PACKAGES, folder)?;
+        } else {
             // The output of kubectl is that of the pinned version in all tests.
-            let kubectl = found(&pinned()?)?.map_or_else(|| built(&pinned()?), Ok)?.join("kubectl");
+            let kubectl = found(&pinned)?.map_or_else(|| built(&pinned), Ok)?.join("kubectl");
+            build(version, &SERVERS, folder)?;
             fs::copy(kubectl, folder.join("kubectl"))?;
         }
-        Ok(())
+        Ok(fs::rename(folder.join("server"), folder.join("etcd"))?)
     })
 }
 
@@ -95,8 +98,8 @@ fn name(version: &str) -> String {
 /// Returns the folder of the programs of a node and its controllers. Finds them in the cache, or builds
 /// them (7 minutes, once).
 pub fn node_binaries() -> Result<PathBuf> {
-    let version = version()?;
-    ensure!(version == pinned()?, "a node has only Kubernetes {}: unset KUBERNETES", pinned()?);
+    let (version, pinned) = (version()?, pinned()?);
+    ensure!(version == pinned, "a node has only Kubernetes {pinned}: unset KUBERNETES");
     cache::entry(&format!("kubernetes-node-{version}"), |folder| build(&version, &NODE_PACKAGES, folder))
 }
 
@@ -215,7 +218,7 @@ fn run_with_progress(command: &mut Command, what: &str, total: u64) -> Result<()
     Ok(())
 }
 
-/// Returns the folder of a Go module that requires the version and can build [`PACKAGES`].
+/// Returns the folder of a Go module that requires the version and can build [`SERVERS`].
 fn module(version: &str) -> Result<PathBuf> {
     if version == pinned()? {
         return Ok(testdata("kube"));
@@ -235,7 +238,7 @@ fn write_module(version: &str, folder: &Path) -> Result<()> {
     let staging = own.lines().filter_map(|line| line.trim().split_once(" => ./staging/"));
     let (_, minor) = version.split_once('.').with_context(|| format!("not a version: {version}"))?;
     let mut text = format!("module kubernetes\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v{version}\n");
-    text.extend(PACKAGES.iter().flat_map(|name| ["tool ", name, "\n"]));
+    text.extend(SERVERS.iter().flat_map(|name| ["tool ", name, "\n"]));
     text.extend(staging.flat_map(|(name, _)| ["replace ", name, " => ", name, " v0.", minor, "\n"]));
     fs::write(folder.join("go.mod"), text)?;
     output(Command::new("go").current_dir(folder).args(["mod", "tidy"])).map(drop)

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use fedora_message::policy::outcome::{Reason, Then};
 use rig::wait_until;
-use serde::Deserialize;
-use serde_json::Value;
 use strum::VariantArray;
 
 use super::{Entry, Outcome, assert_expected};
-use e2e::{MESSAGES, SOON, TestNamespace};
+use e2e::{SOON, TestNamespace};
 
 /// Waits until each message has the expected status, or until a deadline. Returns all statuses.
 ///
@@ -49,31 +47,17 @@ pub(super) fn assert_all<Input>(
     assert_expected(entries, wait(namespace, &all, name, with_placeholders).into_iter().enumerate());
 }
 
-/// Name and status of a message. Its other fields may be nested too deeply for a JSON value.
-#[derive(Deserialize)]
-struct Message {
-    metadata: Metadata,
-    #[serde(default)]
-    status: Value,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    name: String,
-}
-
 /// Returns reason and text of each message, and asserts the conditions that follow from the reason.
 fn statuses(namespace: &TestNamespace) -> BTreeMap<String, Outcome> {
     let mut statuses = BTreeMap::new();
-    for Message { metadata: Metadata { name }, status } in
-        namespace.try_list(MESSAGES, "fedoramessages").expect("a list")
-    {
+    for message in namespace.summaries().expect("a list") {
+        let (name, status) = (message.name().to_owned(), &message.status);
         let Some(reason) = status["reason"].as_str() else { continue };
-        let message = status["message"].as_str().unwrap_or_default().to_owned();
+        let text = status["message"].as_str().unwrap_or_default().to_owned();
         let conditions = status["conditions"].as_array().into_iter().flatten();
         let met: Vec<_> = conditions.filter(|it| it["status"] == "True").map(|it| &it["type"]).collect();
-        assert_eq!(met, [expected_condition(reason)], "{name}: {reason}: {message}");
-        statuses.insert(name, Outcome { reason: Some(reason.to_owned()), message });
+        assert_eq!(met, [expected_condition(reason)], "{name}: {reason}: {text}");
+        statuses.insert(name, Outcome { reason: Some(reason.to_owned()), message: text });
     }
     statuses
 }
