@@ -103,7 +103,8 @@ fmt:
 
 # Generate the CRD from the Rust types
 crds: 
-    cargo run --quiet -- crd > crds/fedoramessages.yaml
+    cargo run --quiet -- crd fedoramessages > crds/fedoramessages.yaml
+    cargo run --quiet -- crd fedoramessagesenders > crds/fedoramessagesenders.yaml
 
 # Write the page of docs about metrics from the code
 metrics:

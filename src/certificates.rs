@@ -6,15 +6,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
 use fedora_message::bounds::{MAX_KNOWN_CERTIFICATES, MAX_KNOWN_CERTIFICATES_PER_NAMESPACE};
-use fedora_message::message::authentication::SecretName;
+use fedora_message::message::authentication::SourceName;
 
 /// The time for which a certificate counts as in use after a message named it, and the time between two warnings that
 /// it expires soon.
 const DAY: TimeDelta = TimeDelta::days(1);
 
-/// The certificates that messages named in the last day, by Secret.
+/// The reason of the Event that a certificate expires soon. It is no message's reason, because
+/// messages are sent all the same.
+pub const CERTIFICATE_EXPIRES: &str = "CertificateExpires";
+
+/// The certificates that messages or Senders named in the last day, by Secret.
 #[derive(Debug, Default)]
-pub struct CertificateTracker(Mutex<HashMap<SecretName, Certificate>>);
+pub struct CertificateTracker(Mutex<HashMap<SourceName, Certificate>>);
 
 #[derive(Debug)]
 struct Certificate {
@@ -25,13 +29,13 @@ struct Certificate {
 
 impl CertificateTracker {
     /// Notes that a message uses, at `now`, a certificate that is valid until `not_after`.
-    pub fn note(&self, secret: &SecretName, not_after: DateTime<Utc>, now: DateTime<Utc>) {
+    pub fn note(&self, secret: &SourceName, not_after: DateTime<Utc>, now: DateTime<Utc>) {
         let mut known = self.0.lock();
         if let Some(certificate) = known.get_mut(secret) {
             (certificate.not_after, certificate.used) = (not_after, now);
             return;
         }
-        let has_room = |known: &HashMap<SecretName, Certificate>| {
+        let has_room = |known: &HashMap<SourceName, Certificate>| {
             let own = known.keys().filter(|other| other.namespace == secret.namespace).count();
             known.len() < MAX_KNOWN_CERTIFICATES && own < MAX_KNOWN_CERTIFICATES_PER_NAMESPACE
         };
@@ -44,7 +48,7 @@ impl CertificateTracker {
     }
 
     /// Returns true if a warning that this certificate expires soon is due: once a day.
-    pub fn is_warning_due(&self, secret: &SecretName, now: DateTime<Utc>) -> bool {
+    pub fn is_warning_due(&self, secret: &SourceName, now: DateTime<Utc>) -> bool {
         let mut known = self.0.lock();
         let due = known
             .get_mut(secret)
@@ -53,7 +57,7 @@ impl CertificateTracker {
     }
 
     /// Returns when each certificate in use expires.
-    pub fn in_use(&self, now: DateTime<Utc>) -> Vec<(SecretName, DateTime<Utc>)> {
+    pub fn in_use(&self, now: DateTime<Utc>) -> Vec<(SourceName, DateTime<Utc>)> {
         let mut known = self.0.lock();
         known.retain(|_, certificate| now - certificate.used < DAY);
         known.iter().map(|(secret, certificate)| (secret.clone(), certificate.not_after)).collect()
@@ -64,8 +68,8 @@ impl CertificateTracker {
 mod tests {
     use super::*;
 
-    fn secret(number: usize) -> SecretName {
-        SecretName { namespace: "apps".to_owned(), name: format!("certs{number}") }
+    fn secret(number: usize) -> SourceName {
+        SourceName::secret("apps", format!("certs{number}"))
     }
 
     #[test]
@@ -94,7 +98,7 @@ mod tests {
         }
         assert_eq!(certificates.in_use(now).len(), MAX_KNOWN_CERTIFICATES_PER_NAMESPACE);
         for number in 0..2 * MAX_KNOWN_CERTIFICATES {
-            let of_neighbor = SecretName { namespace: format!("neighbor{number}"), ..secret(0) };
+            let of_neighbor = SourceName { namespace: format!("neighbor{number}"), ..secret(0) };
             certificates.note(&of_neighbor, now, now);
         }
         assert_eq!(certificates.in_use(now).len(), MAX_KNOWN_CERTIFICATES, "and all have a limit");

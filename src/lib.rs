@@ -8,6 +8,7 @@
 //! - `cluster`: reads and writes Kubernetes objects; the only module that creates a `kube::Client`.
 //! - `delivery`: makes one attempt to send a message, directly or by a Pod.
 //! - `reconciler`: handles one message. `controller`: the loop and the work queue around it.
+//! - `senders`: follows the Senders, and checks them.
 //! - `ttl`: deletes finished resources.
 //! - `metrics`, `certificates`, `admin`, `traces`: monitor the operator.
 //! - `cli`, `commands`: the command line.
@@ -21,6 +22,7 @@ pub mod cli;
 mod cluster;
 pub mod commands;
 mod controller;
+mod credential_reader;
 mod delivery;
 mod fence;
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod metrics;
 mod reconciler;
 mod round_robin;
 mod schema_file;
+mod senders;
 mod traces;
 mod ttl;
 
@@ -44,6 +47,7 @@ pub mod internals {
     pub use crate::broker::connection::Confirmed;
     pub use crate::broker::credentials::Credentials;
     pub use crate::broker::errors::BrokerError;
+    pub use crate::broker::login::Login;
     pub use crate::broker::pool::{Brokers, IDLE_TIMEOUT, Pool};
     pub use crate::broker::transport::{TlsTokio, Transport};
     pub use crate::cluster::client::{connect, describe};

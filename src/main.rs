@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match cli.command {
         None => commands::run::main(cli.run),
         Some(Command::Run(arguments)) => commands::run::main(*arguments),
-        Some(Command::Crd) => commands::crd::main(),
+        Some(Command::Crd { name }) => commands::crd::main(name),
         Some(Command::Publish(arguments)) => commands::publish::main(&arguments),
         Some(Command::Check(arguments)) => commands::check::main(&arguments),
         Some(Command::Completions { shell }) => commands::completions::main(shell),

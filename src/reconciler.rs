@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::FedoraMessageStatus;
 use fedora_message::bounds::{MAX_EXPLAINED_BYTES, MAX_SIZE_WITHOUT_PROOF};
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
-use fedora_message::message::secret::select;
+use fedora_message::message::sender::{Sender, SenderError};
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
@@ -21,14 +22,14 @@ use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tracing::{Level, event};
 
-use crate::broker::credential_cache::CredentialCache;
-use crate::broker::credentials::CredentialsError;
-use crate::certificates::CertificateTracker;
-use crate::cluster::events::Events;
+use crate::broker::login::Login;
+use crate::certificates::CERTIFICATE_EXPIRES;
+use crate::cluster::events::{Action, Events};
 use crate::cluster::refetch::Refetcher;
-use crate::cluster::secrets::Secrets;
+use crate::cluster::senders::Senders;
 use crate::cluster::status::{StatusWriter, Written};
 use crate::controller::queue::{Job, Next, Write};
+use crate::credential_reader::CredentialReader;
 use crate::delivery::{Delivery, DeliveryRequest, Identity, NotTried};
 use crate::metrics::{AttemptRecord, Metrics};
 use crate::schema_file::SchemaFile;
@@ -39,9 +40,6 @@ use crate::ttl::TtlController;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Replaces a time beyond the range of `Instant`, such as a deadline in 300 years.
 const FAR_FUTURE: Duration = Duration::from_hours(24 * 365);
-/// The reason of the Event that a certificate expires soon. It is no message's reason, because
-/// messages are sent all the same.
-const CERTIFICATE_EXPIRES: &str = "CertificateExpires";
 /// The API server accepts no larger number.
 const MAX_ATTEMPTS: u32 = i32::MAX.cast_unsigned();
 
@@ -52,19 +50,17 @@ pub struct Reconciler {
     /// Reads specs that were left with the API server.
     pub refetcher: Refetcher,
     /// Writes Events.
-    pub events: Events,
+    pub events: Arc<Events>,
     /// Deletes finished resources.
     pub ttl: TtlController,
     /// Where messages go.
     pub routing: Routing,
-    /// Reads the Secrets that messages name.
-    pub secrets: Secrets,
-    /// Holds the credentials that were read from Secrets.
-    pub credential_cache: CredentialCache,
+    /// Finds the Senders that messages name.
+    pub senders: Arc<Senders>,
+    /// Reads the credentials that messages and Senders name.
+    pub credentials: Arc<CredentialReader>,
     /// Sends messages.
-    pub delivery: Delivery,
-    /// Tracks when certificates expire.
-    pub certificates: CertificateTracker,
+    pub delivery: Arc<Delivery>,
     /// The schemas that messages are checked against.
     pub schemas: Arc<SchemaFile>,
     /// A permit for each message with a large body that may be prepared at the same time.
@@ -114,14 +110,14 @@ impl Reconciler {
 
     /// Prepares the message and sends it.
     async fn send(&self, job: &Job, object: &FedoraMessage) -> Result<Attempt, NotTried> {
-        let message = match self.prepare(object).await {
+        let message = match self.prepare(object, self.sender(object).await).await {
             Ok(message) => message,
             Err(invalid) => return Ok(invalid.into()),
         };
         let identity = match self.identify(object, &message).await {
             Ok(identity) => identity,
             Err(failed) => {
-                let outcome = self.explain_polls(object, failed.outcome);
+                let outcome = self.explain_polls(&job.message, failed.outcome);
                 return Ok(Attempt { outcome, routing_key: Some(message.routing_key), ..failed });
             }
         };
@@ -140,10 +136,23 @@ impl Reconciler {
         self.delivery.send(&request).await
     }
 
+    /// Returns the Sender that the message names, if it names one.
+    async fn sender(&self, object: &FedoraMessage) -> Option<Result<Arc<Sender>, SenderError>> {
+        match &object.summary.sender {
+            Some(name) => Some(self.senders.find(name, object.namespace()).await),
+            None => None,
+        }
+    }
+
     /// Prepares the message. One with a large body takes long and much memory, so it waits for others
     /// of that kind, and keeps no other job from this thread.
-    async fn prepare(&self, object: &FedoraMessage) -> Result<OutgoingMessage, PrepareError> {
-        let prepare = || prepare(object, &self.routing, &self.schemas.current());
+    async fn prepare(
+        &self,
+        object: &FedoraMessage,
+        sender: Option<Result<Arc<Sender>, SenderError>>,
+    ) -> Result<OutgoingMessage, PrepareError> {
+        let sender = sender.as_ref().map(|sender| sender.as_deref().map_err(Clone::clone));
+        let prepare = || prepare(object, sender, &self.routing, &self.schemas.current());
         if object.size() <= MAX_EXPLAINED_BYTES {
             return prepare();
         }
@@ -180,28 +189,25 @@ impl Reconciler {
         }
     }
 
-    /// Reads the credentials from the Secrets that the message names.
+    /// Reads the credentials from the Secrets that the message or its Sender names.
     async fn identify(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Identity, Attempt> {
-        let secrets = self.secrets.read(&message.authentication, object.namespace()).await?;
-        let material = select(&message.authentication, object.namespace(), &secrets)?;
-        let (secret, now) = (message.authentication.certificate(), Utc::now());
-        let credentials = self.credential_cache.credentials(&material, now).inspect_err(|error| {
-            if let CredentialsError::Expired { at, .. } = error {
-                self.certificates.note(secret, *at, now);
-            }
-        })?;
-        self.certificates.note(secret, credentials.not_after, now);
-        let warning = credentials.warning(now, &material.cert.place);
-        if let Some(text) = warning.as_deref().filter(|_| self.certificates.is_warning_due(secret, now)) {
-            self.events.warn(object, CERTIFICATE_EXPIRES, text);
+        let (OutgoingMessage { authentication, owner, environment, .. }, now) = (message, Utc::now());
+        let read = self.credentials.read(authentication, owner, *environment, now).await?;
+        // The status of a Sender has the warning for all its messages.
+        let warning = read.warning.filter(|_| object.summary.sender.is_none());
+        let is_due = || self.credentials.certificates.is_warning_due(authentication.certificate(), now);
+        if let Some(text) = warning.as_deref().filter(|_| is_due()) {
+            self.events.warn(object, CERTIFICATE_EXPIRES, Action::Publish, text);
         }
-        Ok(Identity { credentials, secrets, warning })
+        let login = Login { credentials: read.credentials, application: message.application.clone() };
+        Ok(Identity { login, secrets: read.secrets, warning })
     }
 
     /// Says in the outcome that a changed Secret is noticed late, if too many Secrets are named.
     fn explain_polls(&self, object: &FedoraMessage, outcome: Outcome) -> Outcome {
         let waits = outcome.reason.then() == Then::AwaitSecret;
-        let bound = self.secrets.exceeded_bound(object.namespace(), &object.summary.secrets).filter(|_| waits);
+        let summary = &object.summary;
+        let bound = self.credentials.secrets.exceeded_bound(summary.owner(), summary.sources()).filter(|_| waits);
         match bound {
             Some(bound) => {
                 outcome.with_warning(&format!("Its Secrets are only looked at now and then, because {bound}"))
@@ -223,8 +229,12 @@ impl Reconciler {
             .then(|| attempt.not_before.unwrap_or_else(|| now + backoff::delay(failures, fastrand::f64())));
         let poll = (outcome.reason.then() == Then::AwaitSecret).then(|| {
             let is_there = outcome.reason != Reason::SecretNotFound;
-            self.secrets.next_poll(job.message.namespace(), &job.message.summary.secrets, is_there)
+            let summary = &job.message.summary;
+            self.credentials.secrets.next_poll(summary.owner(), summary.sources(), is_there)
         });
+        if let Some(sender) = job.message.summary.sender.as_ref().filter(|_| concerns_sender(outcome.reason)) {
+            self.senders.doubt(sender);
+        }
         let facts = Facts {
             routing_key: attempt.routing_key.as_deref(),
             attempts,
@@ -289,7 +299,9 @@ impl Reconciler {
     }
 
     async fn write(&self, job: &Job, state: &MessageState) -> Written {
-        let written = self.statuses.write(&job.message, &state.to_status(job.message.uid())).await;
+        let env = job.message.environment();
+        let status = FedoraMessageStatus { env, ..state.to_status(job.message.uid()) };
+        let written = self.statuses.write(&job.message, &status).await;
         self.metrics.count_status_write(written);
         written
     }
@@ -300,6 +312,34 @@ impl Reconciler {
         if let Some(pods) = self.delivery.pods().filter(|_| by_pod) {
             pods.clean_up(message).await;
         }
+    }
+}
+
+/// Returns true if a failure with this reason may be one of the Sender, so of all its messages.
+fn concerns_sender(reason: Reason) -> bool {
+    match reason {
+        Reason::SecretNotFound
+        | Reason::SecretInvalid
+        | Reason::CertificateExpired
+        | Reason::BrokerUnreachable
+        | Reason::TlsFailed
+        | Reason::AuthenticationFailed
+        | Reason::VhostRefused
+        | Reason::ExchangeNotFound => true,
+        Reason::Suspended
+        | Reason::Sending
+        | Reason::Sent
+        | Reason::InvalidMessage
+        | Reason::Misconfigured
+        | Reason::SenderNotFound
+        | Reason::BrokerBlocked
+        | Reason::ConfirmTimeout
+        | Reason::Nacked
+        | Reason::TopicForbidden
+        | Reason::MessageTooLarge
+        | Reason::DeadlineExceeded
+        | Reason::BackoffLimitExceeded
+        | Reason::PodFailed => false,
     }
 }
 

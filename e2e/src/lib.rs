@@ -19,8 +19,8 @@ pub mod raw;
 mod shared;
 
 pub use namespace::{
-    CORE, MESSAGES, Summary, TestNamespace, catalog, message, message_json, numbered, permissions, with_body,
-    with_foreign_secret, with_secret, with_spec,
+    CORE, MESSAGES, Summary, TestNamespace, by_sender, catalog, message, message_json, numbered, permissions, sender,
+    with_body, with_foreign_secret, with_secret, with_spec,
 };
 pub use operator::{DEBUG, Operator, audited, process_status, requests, unused_broker_url};
-pub use shared::{SOON, install, let_fault_last, message_count, program, project, read, run, shared, wait_soon};
+pub use shared::{CRDS, SOON, install, let_fault_last, message_count, program, project, read, run, shared, wait_soon};

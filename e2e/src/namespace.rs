@@ -218,6 +218,29 @@ impl<'a> TestNamespace<'a> {
         .unwrap_or_else(|error| panic!("{error}; the status is {last:#}"))
     }
 
+    /// Returns a Sender as it is stored, without its managed fields.
+    #[track_caller]
+    pub fn get_sender(&self, name: &str) -> Value {
+        match api::read(self.kube, &self.path(MESSAGES, &format!("fedoramessagesenders/{name}"))) {
+            Ok(object) => without_managed_fields(object),
+            Err(error) => panic!("{name} in {}: {error}", self.name),
+        }
+    }
+
+    /// Waits until the condition of a Sender has this status and reason, for its last generation, and
+    /// returns its status.
+    pub fn wait_for_sender(&self, name: &str, ready: &str, reason: &str) -> Value {
+        let mut last = Value::Null;
+        wait_for(SOON, &format!("{name} is {ready} with reason {reason}"), || {
+            last = self.get_sender(name);
+            let (status, condition) = (&last["status"], &last["status"]["conditions"][0]);
+            let is_current = status["observedGeneration"] == last["metadata"]["generation"];
+            let is_it = condition["status"] == ready && condition["reason"] == reason;
+            Ok((is_current && is_it).then(|| status.clone()))
+        })
+        .unwrap_or_else(|error| panic!("{error}; it is {last:#}"))
+    }
+
     /// Waits until every message is sent.
     pub fn wait_for_all_sent(&self) {
         self.wait_until_sent("");
@@ -274,6 +297,34 @@ spec:
   env: prod
   message: {{body: {{name: {name}}}, topic: {topic}{more}}}
   authentication: {{secretRef: {{name: certs}}}}
+---
+"
+    )
+}
+
+/// Returns the manifest of a message that is sent as the Sender `default`. `more` adds fields to `spec`,
+/// in flow style.
+pub fn by_sender(name: &str, topic: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: apps.fedoraproject.org/v1alpha1
+kind: FedoraMessage
+metadata: {{name: {name}}}
+spec: {{message: {{body: {{name: {name}}}, topic: {topic}}}{more}}}
+---
+"
+    )
+}
+
+/// Returns the manifest of a Sender of the environment prod with the Secret `certs`. `more` adds fields
+/// to `spec`, in flow style.
+pub fn sender(name: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: apps.fedoraproject.org/v1alpha1
+kind: FedoraMessageSender
+metadata: {{name: {name}}}
+spec: {{env: prod, authentication: {{secretRef: {{name: certs}}}}{more}}}
 ---
 "
     )

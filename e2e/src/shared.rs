@@ -13,6 +13,9 @@ use crate::namespace::message;
 /// The deadline for everything that a user would wait for, on a busy machine.
 pub const SOON: Duration = Duration::from_mins(1);
 
+/// The files with the CRDs.
+pub const CRDS: [&str; 2] = ["crds/fedoramessages.yaml", "crds/fedoramessagesenders.yaml"];
+
 /// How to build the program.
 const BUILD: &str = "run `cargo build` first, with the same profile and features";
 
@@ -48,8 +51,8 @@ pub fn shared() -> &'static Rig {
 
 /// Installs CRD and admission policy, and waits until both are in force.
 pub fn install(kube: &Kube) {
-    let files = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"].map(project);
-    kube.apply(&files).expect("the CRD and the policy are accepted");
+    let files = CRDS.into_iter().chain(["manifests/base/admission-policy.yaml"]).map(project);
+    kube.apply(&files.collect::<Vec<_>>()).expect("the CRDs and the policy are accepted");
     let forbidden = message("forbidden", "a.topic", ", headers: {CC: nobody}");
     let refused = || {
         let mut kubectl = kube.kubectl();

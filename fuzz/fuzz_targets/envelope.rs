@@ -36,7 +36,7 @@ fuzz_target!(|input: Input| {
     }
     let length = length + prefix.len();
     let routing = Routing { exchange: "amq.topic".to_owned(), prod_topic_prefix: prefix, ..Routing::default() };
-    within(length, || check_message(&message, &routing));
+    within(length, || check_message(&message, None, &routing));
 });
 
 impl Input {

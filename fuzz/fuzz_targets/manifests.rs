@@ -1,4 +1,5 @@
-//! Files for `publish`, in YAML or JSON: they become messages and Secrets, or an error.
+//! Files for `publish`, in YAML or JSON: they become messages, Senders, Secrets and ConfigMaps, or an
+//! error.
 
 #![no_main]
 
@@ -15,7 +16,10 @@ fuzz_target!(|bytes: &[u8]| {
     within(bytes.len(), || {
         let mut manifests = Manifests::default();
         match manifests.add(text, "file") {
-            Ok(()) => check(&manifests),
+            Ok(()) => {
+                manifests.resolve();
+                check(&manifests);
+            }
             Err(error) => check_error_hides_keys(&error, bytes),
         }
     });
@@ -24,12 +28,15 @@ fuzz_target!(|bytes: &[u8]| {
 fn check(manifests: &Manifests) {
     let routing = Routing { exchange: "amq.topic".to_owned(), ..Routing::default() };
     for message in &manifests.messages {
-        check_message(message, &routing);
+        let found = manifests.sender(message);
+        let sender = found.as_ref().map(|found| found.as_deref().map_err(Clone::clone));
+        check_message(message, sender.clone(), &routing);
         assert!(message.created.is_some() && message.status.is_none());
-        let Ok(outgoing) = validate(message, &routing) else { continue };
-        let names = outgoing.authentication.secrets();
+        let Ok(outgoing) = validate(message, sender, &routing) else { continue };
+        assert_eq!(message.environment(), Some(outgoing.environment));
+        let names = outgoing.authentication.sources();
         let secrets: Vec<_> = names.map(|name| manifests.secrets.get(name).cloned()).collect();
-        if let Err(error) = select(&outgoing.authentication, message.namespace(), &secrets) {
+        if let Err(error) = select(&outgoing.authentication, &outgoing.owner, &secrets, None) {
             check_error(&error.to_string());
         }
     }

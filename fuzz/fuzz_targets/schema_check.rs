@@ -65,7 +65,7 @@ fuzz_target!(|bytes: &[u8]| {
         let message = message(schema, body);
         // The first message of a schema compiles it.
         within(bytes.len() + 65536, || {
-            let Ok(mut outgoing) = validate(&message, &Routing::default()) else { return };
+            let Ok(mut outgoing) = validate(&message, None, &Routing::default()) else { return };
             if let Err(invalid) = check_schema(&mut outgoing, &SCHEMAS) {
                 check_error(&invalid.to_string());
             }

@@ -4,8 +4,10 @@ use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame}
 use amq_protocol::protocol::BasicProperties;
 use amq_protocol::types::{AMQPValue, FieldTable};
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::sender::FedoraMessageSender;
 use fedora_message::message::envelope::{self, Envelope, Routing};
 use fedora_message::message::outgoing::{HeaderValue, OutgoingMessage};
+use fedora_message::message::sender::{Sender, SenderError};
 use fedora_message::message::validate::validate;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -55,20 +57,39 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)
 }
 
-/// Validates a message, and checks the error or the envelope.
-pub fn check_message(message: &FedoraMessage, routing: &Routing) {
-    match validate(message, routing) {
+/// Validates a message that is sent as this Sender, unless it names a certificate. Checks the error or
+/// the envelope.
+pub fn check_message(message: &FedoraMessage, sender: Option<Result<&Sender, SenderError>>, routing: &Routing) {
+    match validate(message, sender.clone(), routing) {
         Ok(outgoing) => {
-            check_outgoing(message, &outgoing, routing);
+            check_outgoing(message, sender.and_then(Result::ok), &outgoing, routing);
             check_envelope(message, &outgoing, routing);
         }
         Err(error) => check_error(&error.to_string()),
     }
 }
 
-fn check_outgoing(message: &FedoraMessage, outgoing: &OutgoingMessage, routing: &Routing) {
+/// Validates a Sender, and checks the error, or a message that is sent as it.
+pub fn check_sender(object: &FedoraMessageSender, message: &FedoraMessage, routing: &Routing) {
+    match Sender::new(object) {
+        Ok(sender) => {
+            let own = &sender.name.namespace;
+            assert!(sender.allows(own) && sender.authentication.sources().all(|source| source.namespace == *own));
+            check_message(message, Some(Ok(&sender)), routing);
+        }
+        Err(error) => check_error(&error.to_string()),
+    }
+}
+
+fn check_outgoing(message: &FedoraMessage, sender: Option<&Sender>, outgoing: &OutgoingMessage, routing: &Routing) {
     let spec = message.spec().expect("what is valid has a spec");
-    let prefix = routing.prefix(spec.env);
+    let sender = sender.filter(|_| spec.authentication.is_none());
+    let environment = sender.map_or(spec.env, |sender| Some(sender.environment));
+    assert_eq!(environment, Some(outgoing.environment));
+    let owner = sender.map_or(message.namespace(), |sender| &sender.name.namespace);
+    assert_eq!(outgoing.owner, owner);
+    let own_prefix = sender.and_then(|sender| sender.topic_prefix.as_deref());
+    let prefix = own_prefix.unwrap_or_else(|| routing.prefix(outgoing.environment));
     let key = outgoing.routing_key.as_str();
     assert!((1..=255).contains(&key.len()), "a routing key of {} bytes", key.len());
     assert!(!key.contains(|c: char| c.is_control() || c.is_whitespace() || c == '*' || c == '#'), "{key:?}");
@@ -81,8 +102,8 @@ fn check_outgoing(message: &FedoraMessage, outgoing: &OutgoingMessage, routing: 
         assert!((1..=255).contains(&name.len()) && !RESERVED.contains(&name.as_str()), "{name:?}");
         assert!(!name.starts_with("fedora_messaging") || *value == HeaderValue::Boolean(true), "{name:?}: {value:?}");
     }
-    for secret in outgoing.authentication.secrets() {
-        assert!(!secret.name.contains(['/', '%', '?', '#']) && !secret.name.contains(".."), "{secret}");
+    for source in outgoing.authentication.sources() {
+        assert!(!source.name.contains(['/', '%', '?', '#']) && !source.name.contains(".."), "{source}");
     }
 }
 

@@ -24,13 +24,13 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
-use super::credentials::Credentials;
 use super::errors::{BrokerError, ErrorContext, allowed_channels, is_refused_channel, reply};
-use super::login::handshake;
+use super::login::{Login, handshake};
 use super::transport::{ShutdownHandle, Transport};
 use crate::fence::Fence;
 use fedora_message::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope};
 use fedora_message::message::outgoing::HeaderValue;
+use fedora_message::message::sender::Application;
 use fedora_message::policy::outcome::Timing;
 
 /// The time limit for the AMQP handshake.
@@ -113,16 +113,16 @@ impl BrokerConnection {
     /// alarm.
     pub async fn open(
         address: &BrokerAddress,
-        credentials: &Credentials,
+        login: &Login,
         max_channels: u16,
         fence: Fence,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
-        let context = ErrorContext { broker: address.clone(), user: credentials.user.clone() };
-        let transport = Transport::open(address, credentials.tls.clone(), fence)
+        let context = ErrorContext { broker: address.clone(), user: login.credentials.user.clone() };
+        let transport = Transport::open(address, login.credentials.tls.clone(), fence)
             .await
             .map_err(|error| context.transport(&error))?;
-        let mut connection = Self::log_in(context, transport, on_unblocked).await?;
+        let mut connection = Self::log_in(context, transport, &login.application, on_unblocked).await?;
         connection.max_channels = connection.max_channels.min(max_channels);
         connection.permits = Semaphore::new(connection.max_channels.into());
         // A connection without any channel is no use. If the broker blocks it, that is for the
@@ -138,11 +138,12 @@ impl BrokerConnection {
     pub async fn log_in(
         context: ErrorContext,
         transport: Transport,
+        application: &Application,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
         let greeting = transport.greeting.clone();
         let (stream, shutdown_handle) = transport.into_parts();
-        let opened = timeout(OPEN_TIMEOUT, handshake(&context.broker, stream)).await.map_or_else(
+        let opened = timeout(OPEN_TIMEOUT, handshake(&context.broker, application, stream)).await.map_or_else(
             |_| {
                 let detail = format!("it does not answer in AMQP for {} s", OPEN_TIMEOUT.as_secs());
                 Err(BrokerError::Unreachable { broker: context.broker.to_string(), detail })

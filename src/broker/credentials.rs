@@ -32,7 +32,7 @@ const MAX_USER: usize = 255;
 
 /// The operator warns about a certificate this long before it expires, which leaves time to renew
 /// it.
-pub const SOON: TimeDelta = TimeDelta::days(21);
+const SOON: TimeDelta = TimeDelta::days(21);
 
 /// A SHA-256.
 pub type Fingerprint = [u8; 32];
@@ -197,6 +197,11 @@ fn der<'a>(certificates: &'a [CertificateDer<'_>]) -> impl Iterator<Item = &'a [
     certificates.iter().map(AsRef::as_ref)
 }
 
+/// Returns an error if the text has no CA certificate that could be trusted.
+pub fn check_ca(ca: &PemText<'_>) -> Result<(), CredentialsError> {
+    roots(certificates(ca)?, ca).map(drop)
+}
+
 /// Trusts the certificates of the CA.
 fn roots(certificates: Vec<CertificateDer<'static>>, ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
     if certificates.is_empty() {
@@ -352,7 +357,7 @@ pub fn text_hash_with_places(text_hash: &Fingerprint, material: &PemFiles<'_>) -
 }
 
 /// The hash includes the length of each part, so different lists never look the same.
-fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Fingerprint {
+pub(super) fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Fingerprint {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&part.len().to_le_bytes());

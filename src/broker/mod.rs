@@ -7,7 +7,7 @@ pub mod credentials;
 pub mod errors;
 mod frames;
 mod greeting;
-mod login;
+pub mod login;
 mod pem_diagnostics;
 pub mod pool;
 mod slots;

@@ -1,5 +1,5 @@
-//! A pool with one connection per environment and credentials, so no identity publishes for
-//! another.
+//! A pool with one connection per environment, credentials and application, so no identity publishes
+//! for another.
 //!
 //! The pool opens a connection for its first message, shares it, and closes it when it is idle, or when
 //! another one needs its slot (docs/decisions/0045).
@@ -20,8 +20,9 @@ use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::connection::{BrokerConnection, Confirmed, MAX_CHANNELS, Published};
-use super::credentials::{Credentials, Fingerprint};
+use super::credentials::Fingerprint;
 use super::errors::BrokerError;
+use super::login::Login;
 use super::slots::{Namespace, Slot, Slots};
 use crate::fence::Fence;
 use fedora_message::api::v1alpha1::Environment;
@@ -136,10 +137,10 @@ impl Failures {
     }
 }
 
-/// The pool's entry for one environment and one set of credentials.
+/// The pool's entry for one environment and one login.
 struct PoolEntry {
     /// Keeps the parsed credentials until the entry is idle.
-    credentials: Arc<Credentials>,
+    login: Login,
     slot: Slot,
     /// The task that connects holds the lock. The others wait for it and share the result.
     state: tokio::sync::Mutex<ConnectionState>,
@@ -174,7 +175,7 @@ impl Pool {
         Self { brokers, confirm_timeout, fence, entries, slots, permits, on_recovery }
     }
 
-    /// Publishes a message of a namespace with the given credentials and awaits the broker's confirm.
+    /// Publishes a message on behalf of a namespace with the given login and awaits the broker's confirm.
     ///
     /// Returns `None` if the message is cancelled: `is_cancelled` returned true before the broker
     /// received it.
@@ -182,11 +183,11 @@ impl Pool {
         &self,
         namespace: &str,
         environment: Environment,
-        credentials: &Arc<Credentials>,
+        login: &Login,
         envelope: &Envelope<'_>,
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Option<Confirmed>, BrokerError> {
-        let entry = self.entry(namespace, environment, credentials).await?;
+        let entry = self.entry(namespace, environment, login).await?;
         let result = loop {
             // `connection` has recorded its own failures.
             let connection = self.connection(&entry, environment, &envelope.message_id).await?;
@@ -206,9 +207,19 @@ impl Pool {
         result.map(Some)
     }
 
-    /// Returns the state of the connection for these credentials if its last use failed.
-    pub fn health(&self, environment: Environment, credentials: &Credentials) -> Option<Health> {
-        let entry = self.known(environment, credentials)?;
+    /// Checks that the broker accepts the login and has the exchange. Opens a connection for that, which
+    /// counts for no namespace, so the caller limits their number.
+    pub async fn check(&self, environment: Environment, login: &Login, exchange: &str) -> Result<(), BrokerError> {
+        let connector = self.connector(environment, login, 1, || {});
+        let connection = connector.open().await?;
+        let found = connection.find_exchange(exchange).await;
+        connection.close().await;
+        found
+    }
+
+    /// Returns the state of the connection for this login if its last use failed.
+    pub fn health(&self, environment: Environment, login: &Login) -> Option<Health> {
+        let entry = self.known(environment, login)?;
         let failures = entry.failures.lock();
         let failures = failures.as_ref()?;
         Some(Health { failures: failures.count, error: failures.error.clone() })
@@ -217,8 +228,8 @@ impl Pool {
     /// Returns true if the caller should publish a message directly to test whether the broker
     /// confirms again. It does so once in the time of a confirm, because that message may have been
     /// sent.
-    pub fn claim_probe(&self, environment: Environment, credentials: &Credentials) -> bool {
-        let Some(entry) = self.known(environment, credentials) else {
+    pub fn claim_probe(&self, environment: Environment, login: &Login) -> bool {
+        let Some(entry) = self.known(environment, login) else {
             return false;
         };
         let mut failures = entry.failures.lock();
@@ -240,29 +251,29 @@ impl Pool {
         usage
     }
 
-    fn known(&self, environment: Environment, credentials: &Credentials) -> Option<Arc<PoolEntry>> {
-        self.entries.lock().get(&(environment, credentials.fingerprint)).cloned()
+    fn known(&self, environment: Environment, login: &Login) -> Option<Arc<PoolEntry>> {
+        self.entries.lock().get(&(environment, login.fingerprint())).cloned()
     }
 
     async fn entry(
         &self,
         namespace: &str,
         environment: Environment,
-        credentials: &Arc<Credentials>,
+        login: &Login,
     ) -> Result<Arc<PoolEntry>, BrokerError> {
-        if let Some(entry) = self.known(environment, credentials) {
+        if let Some(entry) = self.known(environment, login) {
             return Ok(entry);
         }
         let payer = self.slots.of(namespace);
         let new_entry = async {
             let _turn = payer.turn().await;
             // Another message may have come first.
-            if let Some(entry) = self.known(environment, credentials) {
+            if let Some(entry) = self.known(environment, login) {
                 return entry;
             }
             let slot = self.slots.take(payer.clone(), |payer| self.free_slot(payer)).await;
-            let new = || Arc::new(PoolEntry::new(credentials.clone(), slot));
-            self.entries.lock().entry((environment, credentials.fingerprint)).or_insert_with(new).clone()
+            let new = || Arc::new(PoolEntry::new(login.clone(), slot));
+            self.entries.lock().entry((environment, login.fingerprint())).or_insert_with(new).clone()
         };
         timeout(CONNECTION_WAIT, Box::pin(new_entry)).await.map_err(|_| {
             let (who, bound) = if payer.is_full() {
@@ -317,17 +328,9 @@ impl Pool {
             ConnectionState::Down(error) => return Err(error.clone()),
             ConnectionState::New => None,
         };
-        let connector = Connector {
-            broker: self.brokers.of(environment).clone(),
-            credentials: entry.credentials.clone(),
-            max_channels: channel_limit.unwrap_or(MAX_CHANNELS),
-            fence: self.fence.clone(),
-            permits: self.permits.of(environment).clone(),
-            on_recovery: {
-                let on_recovery = self.on_recovery.clone();
-                Arc::new(move || on_recovery(environment))
-            },
-        };
+        let on_recovery = self.on_recovery.clone();
+        let max_channels = channel_limit.unwrap_or(MAX_CHANNELS);
+        let connector = self.connector(environment, &entry.login, max_channels, move || on_recovery(environment));
         match connector.open().await {
             Ok(connection) => {
                 *state = ConnectionState::Up(connection.clone());
@@ -340,6 +343,29 @@ impl Pool {
                 Err(error)
             }
         }
+    }
+
+    fn connector(
+        &self,
+        environment: Environment,
+        login: &Login,
+        max_channels: u16,
+        on_recovery: impl Fn() + Send + Sync + 'static,
+    ) -> Connector {
+        Connector {
+            broker: self.brokers.of(environment).clone(),
+            login: login.clone(),
+            max_channels,
+            fence: self.fence.clone(),
+            permits: self.permits.of(environment).clone(),
+            on_recovery: Arc::new(on_recovery),
+        }
+    }
+
+    /// Returns the broker of an environment.
+    #[must_use]
+    pub fn broker(&self, environment: Environment) -> &BrokerAddress {
+        self.brokers.of(environment)
     }
 
     async fn close_where(&self, should_close: impl Fn(&PoolEntry) -> bool) {
@@ -361,9 +387,9 @@ impl Pool {
 }
 
 impl PoolEntry {
-    fn new(credentials: Arc<Credentials>, slot: Slot) -> Self {
+    fn new(login: Login, slot: Slot) -> Self {
         let state = tokio::sync::Mutex::new(ConnectionState::New);
-        Self { credentials, slot, state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
+        Self { login, slot, state, used: Mutex::new(Instant::now()), failures: Mutex::default() }
     }
 
     /// Returns true if no task uses it, and no message waits for its confirm. Only the pool creates
@@ -396,10 +422,10 @@ impl PoolEntry {
     }
 }
 
-/// Opens connections to one broker with one set of credentials.
+/// Opens connections to one broker with one login.
 struct Connector {
     broker: BrokerAddress,
-    credentials: Arc<Credentials>,
+    login: Login,
     max_channels: u16,
     fence: Fence,
     permits: Arc<Semaphore>,
@@ -413,13 +439,8 @@ impl Connector {
             let on_recovery = self.on_recovery.clone();
             move || on_recovery()
         };
-        let opened = BrokerConnection::open(
-            &self.broker,
-            &self.credentials,
-            self.max_channels,
-            self.fence.clone(),
-            on_unblocked,
-        );
+        let opened =
+            BrokerConnection::open(&self.broker, &self.login, self.max_channels, self.fence.clone(), on_unblocked);
         opened.await.map(Arc::new)
     }
 }

@@ -18,12 +18,16 @@ use clap_complete::Shell;
 use self::pods::PodArgs;
 pub use self::schemas::{SchemaArgs, SchemaCheckArgs};
 use self::values::{
-    BrokerUrl, admin_address, environment, exchange, lease_name, namespace, number, topic_prefix, watched_namespace,
+    BrokerUrl, admin_address, environment, exchange, lease_name, namespace, number, sender, topic_prefix,
+    watched_namespace,
 };
 use crate::broker::address::BrokerAddress;
 use crate::broker::pool::Brokers;
+use crate::commands::files::operator_ca;
+use fedora_message::api::names::SenderName;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Routing;
+use fedora_message::message::secret::OperatorCas;
 
 /// Version and commit, as `--version` prints them.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMMIT"), ")");
@@ -61,15 +65,20 @@ pub struct Cli {
 pub enum Command {
     /// Run the operator: send the messages that are applied to the cluster (default)
     Run(Box<RunArgs>),
-    /// Print the CRD, to install it: fedora-message-operator crd | kubectl apply --server-side -f -
-    Crd,
+    /// Print the CRDs, to install them: fedora-message-operator crd | kubectl apply --server-side -f -
+    Crd {
+        /// Print only this one
+        #[arg(value_enum)]
+        name: Option<CrdName>,
+    },
     /// Publish FedoraMessage manifests from files, without a cluster
     ///
-    /// Reads FedoraMessage manifests, and the Secrets that they name, from YAML or JSON files.
+    /// Reads FedoraMessage manifests, and the FedoraMessageSenders, Secrets and ConfigMaps that they name,
+    /// from YAML or JSON files.
     /// Publishes each message as the operator would, and prints the status that it would have. A
     /// manifest without metadata.uid gets a new message id each time.
     Publish(Box<PublishArgs>),
-    /// Check a broker (--env), the cluster (--cluster) or both, and report each finding, or what failed
+    /// Check a broker (--env), a Sender (--sender), the cluster (--cluster) or several, and report each finding, or what failed
     /// and how to fix it
     Check(Box<CheckArgs>),
     /// Print a completion script for a shell
@@ -77,6 +86,15 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// The resources that the program defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CrdName {
+    /// Messages
+    Fedoramessages,
+    /// Senders
+    Fedoramessagesenders,
 }
 
 /// Flags of the operator.
@@ -88,6 +106,10 @@ pub struct RunArgs {
     /// Namespaces, delivery and leader election.
     #[command(flatten)]
     pub scope: ScopeArgs,
+    /// Refuse messages that name a certificate themselves, so that only those who may create Senders decide
+    /// which certificates are used
+    #[arg(long, env = "REQUIRE_SENDER", value_parser = FalseyValueParser::new(), default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
+    pub require_sender: bool,
     /// Maximum number of messages in flight per environment. An eighth as many statuses are written concurrently
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = number::<u16>(1..=1024))]
     pub concurrency: u16,
@@ -192,6 +214,13 @@ pub struct BrokerArgs {
     /// Prefix of staging's topics, for example org.fedoraproject.stg
     #[arg(long, env = "STG_TOPIC_PREFIX", value_name = "PREFIX", default_value = "", hide_default_value = true, value_parser = topic_prefix)]
     pub stg_topic_prefix: String,
+    /// File with the CA of production's broker, for Senders and Secrets without a CA. It is read once, at
+    /// the start
+    #[arg(long, env = "PROD_CA_FILE", value_name = "FILE")]
+    pub prod_ca_file: Option<PathBuf>,
+    /// File with the CA of staging's broker, for Senders and Secrets without a CA
+    #[arg(long, env = "STG_CA_FILE", value_name = "FILE")]
+    pub stg_ca_file: Option<PathBuf>,
     /// Exchange that messages are published to. It must exist
     #[arg(long, env = "EXCHANGE", default_value = "amq.topic", value_parser = exchange)]
     pub exchange: String,
@@ -217,6 +246,12 @@ impl BrokerArgs {
         Duration::from_secs(self.confirm_timeout.into())
     }
 
+    /// Reads the operator's own CAs. The error names the file and its fault.
+    pub fn cas(&self) -> Result<OperatorCas, String> {
+        let read = |file: &Option<PathBuf>| file.as_deref().map(operator_ca).transpose();
+        Ok(OperatorCas { prod: read(&self.prod_ca_file)?, stg: read(&self.stg_ca_file)? })
+    }
+
     /// Returns the exchange and the topic prefixes.
     #[must_use]
     pub fn routing(&self) -> Routing {
@@ -225,6 +260,7 @@ impl BrokerArgs {
             prod_topic_prefix: self.prod_topic_prefix.clone(),
             stg_topic_prefix: self.stg_topic_prefix.clone(),
             trace_context: self.trace_context,
+            require_sender: false,
         }
     }
 }
@@ -277,7 +313,7 @@ pub struct OptionalCertificateArgs {
 
 /// Flags of `check`.
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("what").args(["env", "cluster", "schemas", "schema"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("what").args(["env", "sender", "cluster", "schemas", "schema"]).required(true).multiple(true)))]
 pub struct CheckArgs {
     /// Brokers, exchange and topics.
     #[command(flatten)]
@@ -294,7 +330,11 @@ pub struct CheckArgs {
     /// File with the client certificate's private key
     #[arg(long, value_name = "FILE", requires = "env")]
     pub key: Option<PathBuf>,
-    /// Check the cluster: CRD, admission policy, and the permissions that the operator needs. They depend on the
+    /// Sender whose certificate, broker and exchange are checked, with the Secrets that it names in the
+    /// cluster
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = sender, conflicts_with = "env")]
+    pub sender: Option<SenderName>,
+    /// Check the cluster: CRDs, admission policy, and the permissions that the operator needs. They depend on the
     /// operator's own flags and variables, which are accepted too
     #[arg(long)]
     pub cluster: bool,

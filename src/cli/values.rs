@@ -13,7 +13,7 @@ use strum::VariantArray;
 use url::Url;
 
 use crate::broker::address::BrokerAddress;
-use fedora_message::api::names::{is_label, is_subdomain};
+use fedora_message::api::names::{SenderName, is_label, is_subdomain};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::validate::valid_topic;
 
@@ -114,5 +114,15 @@ fn subdomain(name: &str, what: &str) -> Result<String, String> {
         Ok(name.to_owned())
     } else {
         Err(format!("must be {what}, of lower case letters, digits and, between them, dashes and dots: correct it"))
+    }
+}
+
+/// Parses a Sender's namespace and name.
+pub(crate) fn sender(text: &str) -> Result<SenderName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if is_label(namespace) && is_subdomain(name) => {
+            Ok(SenderName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err("must be a Sender's namespace and name: write for example apps/default".to_owned()),
     }
 }

@@ -1,5 +1,5 @@
-//! Writes Kubernetes Events: a warning whenever a message's status gets a new reason why it is not
-//! sent. Events are hints. The status is what counts, and no message ever waits for an Event
+//! Writes Kubernetes Events: a warning whenever the status of a message or Sender gets a new reason why
+//! nothing is sent. Events are hints. The status is what counts, and no message ever waits for an Event
 //! (docs/decisions/0032).
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
+use strum::IntoStaticStr;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -32,8 +33,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_NOTE: usize = 1024;
 /// The reporting controller.
 const CONTROLLER: &str = "apps.fedoraproject.org/fedora-message-operator";
+
 /// The action that an Event is about.
-const ACTION: &str = "Publish";
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+pub enum Action {
+    /// A message is published.
+    Publish,
+    /// A Sender is checked.
+    Check,
+}
 
 /// Accepts Events, and writes them in the background. Namespaces take turns. Beyond the bounds,
 /// Events are dropped, as in client-go.
@@ -86,14 +94,15 @@ impl Events {
     /// status said until now.
     pub fn report(&self, message: &FedoraMessage, before: Option<Reason>, state: &MessageState) {
         if let Some(reason) = state.reason.filter(|_| state.is_warning(before)) {
-            self.warn(message, reason.name(), &state.message);
+            self.warn(message, reason.name(), Action::Publish, &state.message);
         }
     }
 
-    /// Writes a warning about the message.
-    pub fn warn(&self, message: &FedoraMessage, reason: &str, detail: &str) {
-        if !self.waiting.push(message.namespace(), event(message, reason, detail, &self.instance)) {
-            debug!(uid = message.uid(), "an Event is dropped, because too many wait to be written");
+    /// Writes a warning about a message or Sender.
+    pub fn warn<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, action: Action, detail: &str) {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        if !self.waiting.push(namespace, event(object, reason, action, detail, &self.instance)) {
+            debug!(uid = object.meta().uid, "an Event is dropped, because too many wait to be written");
         }
     }
 }
@@ -113,18 +122,25 @@ async fn write(client: Client, waiting: Arc<Waiting>) {
     }
 }
 
-fn event(message: &FedoraMessage, reason: &str, detail: &str, instance: &str) -> Event {
+fn event<K: Resource<DynamicType = ()>>(
+    object: &K,
+    reason: &str,
+    action: Action,
+    detail: &str,
+    instance: &str,
+) -> Event {
+    let ObjectMeta { name, namespace, .. } = object.meta();
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", message.name())),
-            namespace: message.metadata.namespace.clone(),
+            generate_name: Some(format!("{}-", name.as_deref().unwrap_or_default())),
+            namespace: namespace.clone(),
             ..ObjectMeta::default()
         },
         type_: Some("Warning".to_owned()),
         reason: Some(reason.to_owned()),
         note: Some(detail[..detail.floor_char_boundary(LONGEST_NOTE)].to_owned()),
-        action: Some(ACTION.to_owned()),
-        regarding: Some(message.object_ref(&())),
+        action: Some(<&str>::from(action).to_owned()),
+        regarding: Some(object.object_ref(&())),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
         event_time: Some(now()),

@@ -11,5 +11,6 @@ pub mod permissions;
 pub mod pods;
 pub mod refetch;
 pub mod secrets;
+pub mod senders;
 pub mod status;
 pub mod watch;

@@ -54,10 +54,13 @@ pub struct Rule {
 }
 
 /// All rules, as in the manifests.
-pub const RULES: [Rule; 6] = [
+pub const RULES: [Rule; 9] = [
     rule(Need::Always, GROUP, "fedoramessages", &["get", "list", "watch", "delete"]),
     rule(Need::Always, GROUP, "fedoramessages/status", &["update", "patch"]),
+    rule(Need::Always, GROUP, "fedoramessagesenders", &["list", "watch"]),
+    rule(Need::Always, GROUP, "fedoramessagesenders/status", &["patch"]),
     rule(Need::Always, "", "secrets", &["get", "watch"]),
+    rule(Need::Always, "", "configmaps", &["get", "watch"]),
     rule(Need::Always, "events.k8s.io", "events", &["create"]),
     rule(Need::LeaderElection, "coordination.k8s.io", "leases", &["create", "get", "update", "watch"]),
     rule(Need::Pods, "", "pods", &["get", "list", "create", "watch", "delete"]),

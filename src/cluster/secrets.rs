@@ -1,5 +1,6 @@
-//! Reads and watches only the Secrets that pending messages name, each by its name and never as a
-//! list. The first message that names a Secret pays for a read, the others for none.
+//! Reads and watches only the Secrets and `ConfigMaps` that pending messages and Senders name, each by
+//! its name and never as a list. The first message that names a Secret pays for a read, the others for
+//! none. What is said here of Secrets holds for `ConfigMaps` too.
 //!
 //! A watch brings only the metadata. The contents are read once for each version, for the first
 //! message that may use them, and only the keys that messages use are kept.
@@ -7,7 +8,7 @@
 //! The number of watches is bounded, for each namespace and in all. A message whose Secret is beyond
 //! the bound reads it at each attempt, and looks again from time to time.
 
-mod pacer;
+pub mod pacer;
 mod reader;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,13 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fedora_message::api::names::SourceKind;
 use fedora_message::bounds::{
     MAX_SECRET_READS, MAX_WATCHED_SECRETS, MAX_WATCHED_SECRETS_PER_NAMESPACE, MIN_SECRET_POLL,
     SECRET_CONTENTS_POLL_GAP, SECRET_POLL_GAP,
 };
-use fedora_message::message::authentication::{Authentication, SecretName};
+use fedora_message::message::authentication::{Authentication, SourceName};
 use fedora_message::message::secret::{Secret, SecretError, SecretMetadata, SecretVersion, used_keys};
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
+use kube::core::PartialObjectMeta;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -29,9 +32,9 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 pub use self::reader::SecretChange;
-use self::reader::{Content, Known, KubeMetadata, Reader, explain};
+use self::reader::{Content, Known, Reader, explain, into_metadata};
 use super::list::{self, ListError};
-use super::watch::Watches;
+use super::watch::{Watched, Watches};
 use crate::log_throttle::LogThrottle;
 
 /// The first read of a Secret may take this time, and so may a read after a connection has died
@@ -45,7 +48,7 @@ const KEEP: Duration = Duration::from_mins(5);
 const MAX_KEYS: usize = 32;
 
 /// A Secret that is watched.
-struct Watched {
+struct WatchedSecret {
     known: watch::Sender<Known>,
     contents: Arc<CachedContents>,
     task: AbortHandle,
@@ -54,7 +57,7 @@ struct Watched {
     namespace: String,
 }
 
-impl Drop for Watched {
+impl Drop for WatchedSecret {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -99,22 +102,31 @@ struct Failures(Mutex<LogThrottle>);
 
 impl Failures {
     /// Explains why a Secret can't be read. Logs it if the operator lacks a permission.
-    fn explain(&self, secret: &SecretName, error: &ListError) -> String {
-        let detail = explain(error);
+    fn explain(&self, secret: &SourceName, error: &ListError) -> String {
+        let detail = explain(secret.kind, error);
         // One line for all Secrets: users decide how many they name.
         if let Some(code @ (401 | 403)) = error.code()
             && self.0.lock().is_due(&code.to_string(), Instant::now())
         {
-            warn!("Secret {secret} can't be read: {detail}");
+            warn!("{secret} can't be read: {detail}");
         }
         detail
     }
 }
 
-/// The Secrets that messages name.
+/// The Secrets that are needed although nobody has used them for a while.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Those that waiting messages name.
+    pub messages: HashSet<SourceName>,
+    /// Those that Senders name.
+    pub senders: HashSet<SourceName>,
+}
+
+/// The Secrets that messages and Senders name.
 pub struct Secrets {
     watches: Watches,
-    watched: Mutex<HashMap<SecretName, Watched>>,
+    watched: Mutex<HashMap<SourceName, WatchedSecret>>,
     /// The last time that was given to a message to look for its Secret, by namespace.
     polls: Mutex<HashMap<String, Instant>>,
     reads: Semaphore,
@@ -136,15 +148,15 @@ impl Secrets {
         }
     }
 
-    /// Returns the Secrets that `authentication` of a message in `namespace` names, in its order.
-    /// `None` stands for one that does not exist, or that its owner does not let the message use.
+    /// Returns the Secrets that `authentication` of a message or Sender in `namespace` names, in its order.
+    /// `None` stands for one that does not exist, or that its owner does not let the namespace use.
     pub async fn read(
         &self,
         authentication: &Authentication,
         namespace: &str,
     ) -> Result<Vec<Option<Arc<Secret>>>, SecretError> {
         let mut secrets = Vec::with_capacity(3);
-        for name in authentication.secrets() {
+        for name in authentication.sources() {
             let keys = used_keys(authentication, name);
             let secret = self.read_one(name, namespace, &keys).await;
             secrets.push(secret.map_err(|detail| SecretError::Unreadable { secret: name.clone(), detail })?);
@@ -155,7 +167,7 @@ impl Secrets {
     /// Returns when a message in `namespace` that waits for one of these Secrets has to look again
     /// by itself. Returns nothing if changes of the Secrets wake it. A poll costs more if the Secrets
     /// are there: then `reads_contents` is true.
-    pub fn next_poll(&self, namespace: &str, secrets: &[SecretName], reads_contents: bool) -> Option<Instant> {
+    pub fn next_poll(&self, namespace: &str, secrets: &[SourceName], reads_contents: bool) -> Option<Instant> {
         let wakes = {
             let watched = self.watched.lock();
             secrets.iter().all(|name| {
@@ -173,7 +185,7 @@ impl Secrets {
     }
 
     /// Returns which bound keeps one of these Secrets from being watched, for people.
-    pub fn exceeded_bound(&self, namespace: &str, secrets: &[SecretName]) -> Option<String> {
+    pub fn exceeded_bound(&self, namespace: &str, secrets: &[SourceName]) -> Option<String> {
         let watched = self.watched.lock();
         if secrets.iter().all(|name| watched.contains_key(name)) {
             return None;
@@ -185,23 +197,45 @@ impl Secrets {
         })
     }
 
-    /// Ends the watches on Secrets that no message has used for a while and that are not `needed`.
-    pub fn release(&self, needed: impl FnOnce() -> HashSet<SecretName>) {
+    /// Ends the watches on Secrets that were not used for a while and that no message needs. Those that a
+    /// Sender needs are kept while there are few watches.
+    pub fn release(&self, needs: impl FnOnce() -> Needs) {
         let now = Instant::now();
         self.polls.lock().retain(|_, last| *last > now);
         let mut watched = self.watched.lock();
-        let is_idle = |watched: &Watched| watched.used + KEEP < now;
+        let is_idle = |watched: &WatchedSecret| watched.used + KEEP < now;
         if watched.values().any(is_idle) {
-            let needed = needed();
-            watched.retain(|name, watched| !is_idle(watched) || needed.contains(name));
+            let needs = needs();
+            watched.retain(|name, watched| {
+                !is_idle(watched) || needs.messages.contains(name) || needs.senders.contains(name)
+            });
+            let mut idle: Vec<_> = watched
+                .iter()
+                .filter(|(name, watched)| is_idle(watched) && !needs.messages.contains(*name))
+                .map(|(name, watched)| (watched.used, name.clone()))
+                .collect();
+            idle.sort_unstable();
+            let surplus = watched.len().saturating_sub(MAX_WATCHED_SECRETS / 2);
+            for (_, name) in idle.into_iter().take(surplus) {
+                watched.remove(&name);
+            }
         }
     }
 
-    async fn read_one(&self, name: &SecretName, namespace: &str, keys: &[&str]) -> Result<Option<Arc<Secret>>, String> {
+    /// Returns true if all these Secrets are watched, so that their changes are noticed.
+    pub fn are_watched(&self, secrets: &[SourceName]) -> bool {
+        let watched = self.watched.lock();
+        secrets.iter().all(|name| watched.contains_key(name))
+    }
+
+    async fn read_one(&self, name: &SourceName, namespace: &str, keys: &[&str]) -> Result<Option<Arc<Secret>>, String> {
         let Some((known, contents)) = self.watch(name, namespace) else {
-            let SecretName { namespace: of, name: secret } = name;
-            let metadata: Option<KubeMetadata> = self.get(name, list::get(self.watches.client(), of, secret)).await?;
-            let metadata = metadata.map(|secret| SecretMetadata::from(secret.metadata));
+            let metadata = match name.kind {
+                SourceKind::Secret => self.get_object::<PartialObjectMeta<KubeSecret>>(name).await?.map(into_metadata),
+                SourceKind::ConfigMap => {
+                    self.get_object::<PartialObjectMeta<ConfigMap>>(name).await?.map(into_metadata)
+                }
+            };
             return match metadata.filter(|metadata| metadata.allows(name, namespace)) {
                 Some(_) => self.get_contents(name, &keys.iter().copied().collect()).await,
                 None => Ok(None),
@@ -240,7 +274,7 @@ impl Secrets {
     /// Returns the contents of this version of a watched Secret, or newer ones.
     async fn contents(
         &self,
-        name: &SecretName,
+        name: &SourceName,
         version: &SecretVersion,
         known: &watch::Sender<Known>,
         cached: &CachedContents,
@@ -265,32 +299,29 @@ impl Secrets {
         Ok(secret)
     }
 
-    async fn get_contents(&self, name: &SecretName, keys: &BTreeSet<&str>) -> Result<Option<Arc<Secret>>, String> {
-        let secret: Option<KubeSecret> =
-            self.get(name, list::get(self.watches.client(), &name.namespace, &name.name)).await?;
-        Ok(secret.map(|secret| {
-            let mut secret = Secret::from(secret);
+    async fn get_contents(&self, name: &SourceName, keys: &BTreeSet<&str>) -> Result<Option<Arc<Secret>>, String> {
+        let secret: Option<Secret> = match name.kind {
+            SourceKind::Secret => self.get_object::<KubeSecret>(name).await?.map(Into::into),
+            SourceKind::ConfigMap => self.get_object::<ConfigMap>(name).await?.map(Into::into),
+        };
+        Ok(secret.map(|mut secret| {
             secret.keep(keys);
             Arc::new(secret)
         }))
     }
 
-    /// Makes a request, of which there are few at the same time.
-    async fn get<T>(
-        &self,
-        name: &SecretName,
-        request: impl Future<Output = Result<T, ListError>>,
-    ) -> Result<T, String> {
+    /// Reads an object. There are few such requests at the same time.
+    async fn get_object<K: Watched>(&self, name: &SourceName) -> Result<Option<K>, String> {
         let answer = async {
             let _permit = self.reads.acquire().await;
-            request.await
+            list::get(self.watches.client(), &name.namespace, &name.name).await
         };
         let answer = timeout(FIRST_READ, answer).await.unwrap_or(Err(ListError::Silent));
         answer.map_err(|error| self.failures.explain(name, &error))
     }
 
     /// Returns what is known of a Secret that is watched from now on, unless too many are.
-    fn watch(&self, name: &SecretName, namespace: &str) -> Option<(watch::Sender<Known>, Arc<CachedContents>)> {
+    fn watch(&self, name: &SourceName, namespace: &str) -> Option<(watch::Sender<Known>, Arc<CachedContents>)> {
         let mut all = self.watched.lock();
         if !all.contains_key(name) && (all.len() >= MAX_WATCHED_SECRETS || is_full(&all, namespace)) {
             return None;
@@ -305,8 +336,13 @@ impl Secrets {
                 failures: self.failures.clone(),
                 on_change: self.on_change.clone(),
             };
-            let task = tokio::spawn(reader.run(self.watches.clone())).abort_handle();
-            Watched { known, contents, task, used: Instant::now(), namespace: namespace.to_owned() }
+            let watches = self.watches.clone();
+            let task = match name.kind {
+                SourceKind::Secret => tokio::spawn(reader.run::<KubeSecret>(watches)),
+                SourceKind::ConfigMap => tokio::spawn(reader.run::<ConfigMap>(watches)),
+            };
+            let task = task.abort_handle();
+            WatchedSecret { known, contents, task, used: Instant::now(), namespace: namespace.to_owned() }
         });
         watched.used = Instant::now();
         Some((watched.known.clone(), watched.contents.clone()))
@@ -314,7 +350,7 @@ impl Secrets {
 }
 
 /// Returns true if as many Secrets are watched for this namespace as may be.
-fn is_full(watched: &HashMap<SecretName, Watched>, namespace: &str) -> bool {
+fn is_full(watched: &HashMap<SourceName, WatchedSecret>, namespace: &str) -> bool {
     watched.values().filter(|watched| watched.namespace == namespace).count() >= MAX_WATCHED_SECRETS_PER_NAMESPACE
 }
 

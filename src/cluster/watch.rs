@@ -1,5 +1,5 @@
-//! One watch for everything that the operator follows: pending messages, Secrets, the Lease and
-//! Pods.
+//! One watch for everything that the operator follows: pending messages, Senders, Secrets, the Lease
+//! and Pods.
 //!
 //! A watch reads what is there, follows the changes, and never ends. It repeats what fails, with a
 //! pause that grows. The API server ends each watch request after an agreed time, and a request
@@ -16,6 +16,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::sender::FedoraMessageSender;
 use fedora_message::policy::backoff;
 use futures::stream::{self, BoxStream, SelectAll, select_all};
 use futures::{StreamExt, TryStreamExt};
@@ -72,6 +73,9 @@ pub enum Event<K> {
     Failed(ListError),
 }
 
+/// The events of several watches, each with the number of its watch.
+pub type EventStream<K> = SelectAll<BoxStream<'static, (usize, Event<K>)>>;
+
 /// Begins watches.
 #[derive(Clone)]
 pub struct Watches {
@@ -100,10 +104,19 @@ impl Watches {
 
     /// Watches pending messages in the given namespaces, or in all if none is given. Each event
     /// comes with the number of its namespace.
-    pub fn pending(&self, namespaces: &[String]) -> SelectAll<BoxStream<'static, (usize, Event<FedoraMessage>)>> {
-        select_all(paths::<FedoraMessage>(namespaces).into_iter().enumerate().map(|(number, path)| {
-            let source = Source::List { path, fields: PENDING };
-            let watch = Watch::new(self, WatchKind::Messages, source, Position::Unread);
+    pub fn pending(&self, namespaces: &[String]) -> EventStream<FedoraMessage> {
+        self.lists(WatchKind::Messages, namespaces, PENDING)
+    }
+
+    /// Watches the Senders in the given namespaces, or in all if none is given. Each event comes with
+    /// the number of its namespace.
+    pub fn senders(&self, namespaces: &[String]) -> EventStream<FedoraMessageSender> {
+        self.lists(WatchKind::Senders, namespaces, "")
+    }
+
+    fn lists<K: Watched>(&self, kind: WatchKind, namespaces: &[String], fields: &'static str) -> EventStream<K> {
+        select_all(paths::<K>(namespaces).into_iter().enumerate().map(|(number, path)| {
+            let watch = Watch::new(self, kind, Source::List { path, fields }, Position::Unread);
             stream::unfold(watch, move |mut watch| async move { Some(((number, watch.next().await), watch)) }).boxed()
         }))
     }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::manifests::Manifests;
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
+use crate::broker::login::Login;
 use crate::broker::pool::Pool;
 use crate::cli::{OptionalCertificateArgs, Output, PublishArgs};
 use crate::delivery::{Delivery, DeliveryRequest, Identity};
@@ -24,9 +25,11 @@ use crate::schema_file::SchemaFile;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::FedoraMessageStatus;
 use fedora_message::message::envelope::Routing;
+use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
-use fedora_message::message::secret::select;
+use fedora_message::message::secret::{OperatorCas, select};
+use fedora_message::message::sender::SenderError;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
 use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::schema::check::Schemas;
@@ -48,6 +51,10 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
         Ok(certificate) => certificate,
         Err(detail) => return super::misused(&detail),
     };
+    let cas = match arguments.broker.cas() {
+        Ok(cas) => cas,
+        Err(detail) => return super::misused(&detail),
+    };
     let schemas = match SchemaFile::open(arguments.schemas.settings()) {
         Ok(file) => file.current(),
         Err(error) => return super::misused(&error.to_string()),
@@ -63,6 +70,7 @@ pub fn main(arguments: &PublishArgs) -> ExitCode {
         )),
         credential_cache: CredentialCache::default(),
         certificate,
+        cas,
         manifests,
     };
     match super::block_on(publisher.publish_all(arguments.concurrency.into(), arguments.output)) {
@@ -83,6 +91,7 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
         let text = text.map_err(|error| format!("can't read {place}: {}", describe(&error)))?;
         manifests.add(&text, &place)?;
     }
+    manifests.resolve();
     match manifests.messages.len() {
         0 => Err("there is no FedoraMessage in the files: add a manifest of one".to_owned()),
         _ => Ok(manifests),
@@ -122,6 +131,8 @@ struct Publisher {
     credential_cache: CredentialCache,
     /// The certificate for all messages, if one was given.
     certificate: Option<Arc<Credentials>>,
+    /// The CAs for Senders and Secrets without one.
+    cas: OperatorCas,
     manifests: Manifests,
 }
 
@@ -162,16 +173,20 @@ impl Publisher {
             mode: attempt.mode,
             ..Facts::default()
         };
-        new.next(object, &attempt.outcome, &facts, Utc::now()).to_status(object.uid())
+        let status = new.next(object, &attempt.outcome, &facts, Utc::now()).to_status(object.uid());
+        FedoraMessageStatus { env: object.environment(), ..status }
     }
 
     /// Makes one attempt. Without a cluster nothing cancels it, and there are no Pods.
     async fn attempt(&self, object: &FedoraMessage) -> Option<Attempt> {
-        let message = match prepare(object, &self.routing, &self.schemas) {
+        let sender = self.manifests.sender(object);
+        let sender = sender.as_ref().map(|sender| sender.as_deref().map_err(Clone::clone));
+        let message = match prepare(object, sender, &self.routing, &self.schemas) {
             Ok(message) => message,
+            Err(PrepareError::Sender(error)) => return Some(without_cluster(error).into()),
             Err(invalid) => return Some(invalid.into()),
         };
-        let identity = match self.identify(object, &message) {
+        let identity = match self.identify(&message) {
             Ok(identity) => identity,
             Err(outcome) => return Some(Attempt { routing_key: Some(message.routing_key), ..outcome.into() }),
         };
@@ -188,36 +203,53 @@ impl Publisher {
     }
 
     /// Returns the identity that the command line or the Secrets in the files give.
-    fn identify(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Identity, Outcome> {
+    fn identify(&self, message: &OutgoingMessage) -> Result<Identity, Outcome> {
         let credentials = match &self.certificate {
             Some(certificate) => certificate.clone(),
-            None => self.credentials(object, message)?,
+            None => self.credentials(message)?,
         };
-        Ok(Identity { credentials, secrets: Vec::new(), warning: None })
+        let login = Login { credentials, application: message.application.clone() };
+        Ok(Identity { login, secrets: Vec::new(), warning: None })
     }
 
-    fn credentials(&self, object: &FedoraMessage, message: &OutgoingMessage) -> Result<Arc<Credentials>, Outcome> {
+    fn credentials(&self, message: &OutgoingMessage) -> Result<Arc<Credentials>, Outcome> {
         let secrets = &self.manifests.secrets;
-        let secrets: Vec<_> = message.authentication.secrets().map(|name| secrets.get(name).cloned()).collect();
-        let material = select(&message.authentication, object.namespace(), &secrets)
-            .map_err(|error| self.without_cluster(error.into(), message))?;
+        let secrets: Vec<_> = message.authentication.sources().map(|name| secrets.get(name).cloned()).collect();
+        let ca = self.cas.of(message.environment);
+        let material = select(&message.authentication, &message.owner, &secrets, ca)
+            .map_err(|error| self.secret_without_cluster(error.into(), message))?;
         Ok(self.credential_cache.credentials(&material, Utc::now())?)
     }
 
     /// Adds to an absent Secret how it is given without a cluster.
-    fn without_cluster(&self, mut outcome: Outcome, message: &OutgoingMessage) -> Outcome {
+    fn secret_without_cluster(&self, mut outcome: Outcome, message: &OutgoingMessage) -> Outcome {
         if outcome.reason == Reason::SecretNotFound {
-            let absent = message.authentication.secrets().find(|name| !self.manifests.secrets.contains_key(name));
+            let absent = message.authentication.sources().find(|name| !self.manifests.secrets.contains_key(name));
             match absent {
                 Some(name) => {
                     outcome.message =
-                        format!("Secret {name} is not in the files: add its manifest, or give --ca, --cert and --key");
+                        format!("{name} is not in the files: add its manifest, or give --ca, --cert and --key");
                 }
                 None => outcome.message += ", or give --ca, --cert and --key",
             }
         }
         outcome
     }
+}
+
+/// Says of an absent Sender how it is given without a cluster.
+fn without_cluster(error: SenderError) -> Outcome {
+    let mut outcome = Outcome::from(error.clone());
+    match error {
+        SenderError::NoDefault(namespace) => {
+            outcome.message = format!(
+                "the message names neither spec.senderRef nor spec.authentication, and FedoraMessageSender {namespace}/default is not in the files: add its manifest"
+            );
+        }
+        SenderError::Absent(sender) => outcome.message = format!("{sender} is not in the files: add its manifest"),
+        SenderError::Denied { .. } | SenderError::Invalid { .. } | SenderError::Unreadable { .. } => {}
+    }
+    outcome
 }
 
 /// Prints the result of each message. Returns true if all were sent.

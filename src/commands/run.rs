@@ -1,5 +1,6 @@
 //! `run`: the operator.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::pin::pin;
@@ -11,6 +12,7 @@ use futures::FutureExt;
 use kube::Client;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,9 +22,7 @@ use uuid::Uuid;
 
 use crate::VERSION;
 use crate::admin::{self, Admin, Page};
-use crate::broker::credential_cache::CredentialCache;
 use crate::broker::pool::Pool;
-use crate::certificates::CertificateTracker;
 use crate::cli::{DeliveryMode, LogFormat, RunArgs};
 use crate::cluster::client::client;
 use crate::cluster::events::Events;
@@ -30,20 +30,27 @@ use crate::cluster::inspect::installed_crd;
 use crate::cluster::leader_election::{Elector, ElectorReports, Leadership, Moment};
 use crate::cluster::pods::Pods;
 use crate::cluster::refetch::Refetcher;
-use crate::cluster::secrets::Secrets;
+use crate::cluster::secrets::{SecretChange, Secrets};
+use crate::cluster::senders::Senders;
 use crate::cluster::status::{StatusWriter, at_a_time};
 use crate::cluster::watch::{INSTALL, WatchMonitor, Watches};
 use crate::controller::queue::{PodLimits, Queue};
 use crate::controller::{self, Inputs, NOT_LISTED, Wake};
+use crate::credential_reader::CredentialReader;
 use crate::delivery::{Delivery, Fallback, PodDelivery};
 use crate::fence::Fence;
 use crate::metrics::Metrics;
 use crate::reconciler::Reconciler;
 use crate::schema_file::SchemaFile;
+use crate::senders::{self, Checker, Notice};
 use crate::ttl::TtlController;
 use crate::{cli::BrokerArgs, traces::Traces};
 use fedora_message::api::compare::InstalledCrd;
+use fedora_message::api::names::SenderName;
+use fedora_message::api::v1alpha1::Environment;
 use fedora_message::bounds::MAX_LARGE_PREPARATIONS;
+use fedora_message::message::envelope::Routing;
+use fedora_message::message::secret::OperatorCas;
 
 /// The default log filter. The kube client would log whole answers that it can't read, which may be Secrets. lapin logs
 /// errors that the operator reports itself.
@@ -58,14 +65,18 @@ pub fn main(arguments: RunArgs) -> ExitCode {
         Ok(schemas) => Arc::new(schemas),
         Err(error) => return super::misused(&error.to_string()),
     };
-    match super::block_on(run(arguments, schemas)) {
+    let cas = match arguments.broker.cas() {
+        Ok(cas) => cas,
+        Err(detail) => return super::misused(&detail),
+    };
+    match super::block_on(run(arguments, schemas, cas)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(detail)) => super::fail(&detail),
         Err(error) => super::fail(&format!("can't start: {error}")),
     }
 }
 
-async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String> {
+async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> Result<(), String> {
     let listener = admin::bind(arguments.admin_address).await.map_err(|error| {
         format!("can't serve on {}: {error}; choose another with --admin-address", arguments.admin_address)
     })?;
@@ -96,32 +107,52 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         () = &mut terminated => return Ok(()),
     }
     let (wake, wakes) = mpsc::unbounded_channel();
+    let (notice, notices) = mpsc::unbounded_channel();
+    let signals = Signals { wake, notice };
     let begun = watch::Sender::new(None);
-    let counts = metrics.clone();
-    let ttl = TtlController::new(arguments.default_ttl_seconds_after_finished, move |deletion| {
-        counts.count_deletion(deletion);
-    });
     let (namespaces, leadership) = (arguments.scope.namespaces(), election.leadership.clone());
-    let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces.clone(), leadership));
-    // The receiver is gone only while the program ends.
-    let wake = move |event| drop(wake.send(event));
-    let (wake_secret, wake_catalog) = (wake.clone(), wake.clone());
-    tokio::spawn(schemas.clone().watch(move || wake_catalog(Wake::Catalog)));
+    let senders = Arc::<Senders>::default();
+    let ttl = {
+        let (default, counts) = (arguments.default_ttl_seconds_after_finished, metrics.clone());
+        TtlController::new(default, senders.clone(), move |deletion| counts.count_deletion(deletion))
+    };
+    let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces.clone(), leadership.clone()));
+    tokio::spawn(schemas.clone().watch(signals.on_catalog()));
+    let delivery =
+        delivery(&watches, &arguments, &cas, leadership.clone(), begun.subscribe(), signals.on_recovery()).await?;
+    let secrets = Secrets::new(watches.clone(), signals.on_secret());
+    let checker = Checker {
+        senders: senders.clone(),
+        credentials: Arc::new(CredentialReader::new(secrets, cas)),
+        delivery: Arc::new(delivery),
+        exchange: arguments.broker.exchange.clone(),
+        events: Arc::new(Events::new(client.clone(), election.me.clone())),
+        client: client.clone(),
+    };
     let reconciler = Reconciler {
-        secrets: Secrets::new(watches.clone(), move |change| wake_secret(Wake::Secret(change))),
-        events: Events::new(client.clone(), election.me.clone()),
+        senders,
+        credentials: checker.credentials.clone(),
+        events: checker.events.clone(),
         statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into())),
-        refetcher: Refetcher::new(client.clone()),
+        refetcher: Refetcher::new(client),
         ttl,
-        routing: arguments.broker.routing(),
-        credential_cache: CredentialCache::default(),
-        certificates: CertificateTracker::default(),
-        delivery: delivery(&watches, &arguments, election.leadership.clone(), begun.subscribe(), wake).await?,
+        routing: Routing { require_sender: arguments.require_sender, ..arguments.broker.routing() },
+        delivery: checker.delivery.clone(),
         metrics,
         schemas,
         large_preparations: Semaphore::new(MAX_LARGE_PREPARATIONS),
         traces: traces.clone(),
     };
+    let following = tokio::spawn(senders::run(
+        checker,
+        senders::Inputs {
+            events: watches.senders(&namespaces),
+            scopes: namespaces.len().max(1),
+            notices,
+            leadership,
+            wake: signals.on_senders(),
+        },
+    ));
     let inputs = Inputs {
         watch: || watches.pending(&namespaces),
         scopes: namespaces.len().max(1),
@@ -134,6 +165,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
     };
     let queue = Queue::new(arguments.concurrency.into(), by_pods(&arguments));
     let ended = controller::run(Arc::new(reconciler), queue, inputs, terminated).await;
+    following.abort();
     cleaning.abort();
     // Deletions end before another replica can lead.
     let _ = cleaning.await;
@@ -143,6 +175,41 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>) -> Result<(), String>
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
     ended.map_err(|error| format!("internal error: {error}. Please report this bug"))
+}
+
+/// Passes events to the controller of messages and to that of Senders. Their receivers are gone only
+/// while the program ends.
+struct Signals {
+    wake: UnboundedSender<Wake>,
+    notice: UnboundedSender<Notice>,
+}
+
+impl Signals {
+    fn on_catalog(&self) -> impl Fn() + Send + Sync + 'static {
+        let wake = self.wake.clone();
+        move || drop(wake.send(Wake::Catalog))
+    }
+
+    fn on_senders(&self) -> impl Fn(HashSet<SenderName>) + Send + Sync + 'static {
+        let wake = self.wake.clone();
+        move |names| drop(wake.send(Wake::Senders(names)))
+    }
+
+    fn on_recovery(&self) -> impl Fn(Environment) + Send + Sync + 'static {
+        let (wake, notice) = (self.wake.clone(), self.notice.clone());
+        move |environment| {
+            drop(notice.send(Notice::Environment(environment)));
+            drop(wake.send(Wake::Environment(environment)));
+        }
+    }
+
+    fn on_secret(&self) -> impl Fn(SecretChange) + Send + Sync + 'static {
+        let (wake, notice) = (self.wake.clone(), self.notice.clone());
+        move |change: SecretChange| {
+            drop(notice.send(Notice::Secret(change.clone())));
+            drop(wake.send(Wake::Secret(change)));
+        }
+    }
 }
 
 /// Lets the process open as many files as it may. Containers often begin with 1,024, and may have
@@ -221,21 +288,20 @@ fn by_pods(arguments: &RunArgs) -> PodLimits {
 async fn delivery(
     watches: &Watches,
     arguments: &RunArgs,
+    cas: &OperatorCas,
     leadership: watch::Receiver<Leadership>,
     begun: watch::Receiver<Option<u64>>,
-    wake: impl Fn(Wake) + Send + Sync + 'static,
+    on_recovery: impl Fn(Environment) + Send + Sync + 'static,
 ) -> Result<Delivery, String> {
     let fence = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Moment::now()));
     let brokers = arguments.broker.brokers();
-    let pool = || {
-        let wake = move |environment| wake(Wake::Environment(environment));
-        Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), fence.clone(), wake)
-    };
+    let pool = || Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), fence.clone(), on_recovery);
     let pods = async || {
         let (fenced, _) = client(fence.clone()).await?;
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
         let (pods, settings) = (Pods::new(watches.clone(), fenced, keep_failed), arguments.pods.settings());
-        Ok::<_, String>(PodDelivery::new(pods, settings, brokers.clone(), arguments.scope.namespaces()))
+        let namespaces = arguments.scope.namespaces();
+        Ok::<_, String>(PodDelivery::new(pods, settings, brokers.clone(), cas.clone(), namespaces))
     };
     Ok(match arguments.scope.delivery_mode {
         DeliveryMode::Direct => Delivery::Direct(pool()),

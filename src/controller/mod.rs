@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use fedora_message::api::names::SenderName;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::Environment;
 use futures::{Stream, StreamExt};
@@ -23,7 +24,8 @@ use tracing::{debug, info, warn};
 use self::queue::{Job, Next, Queue, Scope, Uid};
 use self::wall_clock::WallClock;
 use crate::cluster::leader_election::{Leadership, Moment};
-use crate::cluster::secrets::SecretChange;
+use crate::cluster::secrets::{Needs, SecretChange};
+use crate::cluster::senders::Senders;
 use crate::cluster::watch::{self as cluster_watch, Event};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{AGES, Report};
@@ -45,6 +47,8 @@ pub const NOT_LISTED: &str = "pending messages have not been listed yet";
 pub enum Wake {
     /// The environment's broker is back.
     Environment(Environment),
+    /// The Senders have appeared, changed or disappeared.
+    Senders(HashSet<SenderName>),
     /// The Secret has appeared or changed.
     Secret(SecretChange),
     /// The catalog of schemas has changed.
@@ -107,7 +111,9 @@ where
         if wall_clock.was_set_back(Instant::now(), Utc::now()) {
             pending.queue.wake_after_clock_change();
         }
-        while let Some(job) = pending.queue.take(Instant::now(), Utc::now()) {
+        while let Some(mut job) = pending.queue.take(Instant::now(), Utc::now()) {
+            // The Sender may have appeared since the message was reported.
+            reconciler.senders.resolve(&mut job.message);
             let reconciler = reconciler.clone();
             jobs.spawn(async move {
                 let next = reconciler.reconcile(&job).await;
@@ -133,6 +139,9 @@ where
             Ok(()) = leadership.changed(), if deadline.is_none() => {}
             Some(wake) = wakes.recv() => match wake {
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),
+                Wake::Senders(names) => {
+                    pending.queue.wake_senders(&names, |sender, namespace| reconciler.senders.terms(sender, namespace));
+                }
                 Wake::Catalog => pending.queue.wake_misconfigured(),
                 Wake::Secret(change) => {
                     pending.queue.wake_secret(&change.secret, |namespace| change.concerns(namespace));
@@ -141,14 +150,17 @@ where
             // The requester may have timed out, so the error is ignored.
             Some(request) = requests.recv() => drop(request.send(pending.report(&reconciler))),
             _ = maintenance.tick() => {
-                reconciler.secrets.release(|| pending.queue.needed_secrets());
+                let messages = || pending.queue.needed_secrets();
+                let leads = pending.term.borrow().is_some();
+                let senders = || if leads { reconciler.senders.sources() } else { HashSet::new() };
+                reconciler.credentials.secrets.release(|| Needs { messages: messages(), senders: senders() });
                 // A slow API server must not have several of these at the same time.
                 if maintaining.is_finished() {
                     let unsent = reconciler.delivery.pods().and_then(|_| pending.unsent());
                     maintaining = tokio::spawn(maintain(reconciler.clone(), unsent));
                 }
             }
-            Some((scope, event)) = pending.events.next() => pending.observe(scope, event),
+            Some((scope, event)) = pending.events.next() => pending.observe(scope, event, &reconciler.senders),
             Some(finished) = jobs.join_next() => {
                 let (job, next) = finished?;
                 pending.queue.finish(&job, next);
@@ -226,15 +238,19 @@ impl<W: Fn() -> E, E> Pending<W, E> {
             pending: if leads { self.queue.pending_by_age(now, AGES.map(|(_, age)| age)) } else { Vec::new() },
             connections: reconciler.delivery.usage().into_iter().flatten().collect(),
             schemas: reconciler.schemas.report(),
-            certificates: reconciler.certificates.in_use(now),
+            certificates: reconciler.credentials.certificates.in_use(now),
+            senders: if leads { reconciler.senders.reports() } else { Vec::new() },
         }
     }
 
     /// Passes a watch event to the queue.
-    fn observe(&mut self, scope: Scope, event: Event<FedoraMessage>) {
+    fn observe(&mut self, scope: Scope, event: Event<FedoraMessage>, senders: &Senders) {
         match event {
             Event::Begin => self.queue.begin_sync(scope),
-            Event::Seen(message) => self.queue.observe(scope, *message),
+            Event::Seen(mut message) => {
+                senders.resolve(&mut message);
+                self.queue.observe(scope, *message);
+            }
             Event::Gone(message) => self.queue.forget(message.uid()),
             Event::Failed(error) => self.report_failure(cluster_watch::explain(&error)),
             Event::Complete => {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::address::BrokerAddress;
-use crate::broker::credential_cache::CredentialCache;
 use crate::broker::pool::{Brokers, Pool};
-use crate::certificates::CertificateTracker;
 use crate::cluster::events::Events;
 use crate::cluster::fake_api;
 use crate::cluster::leader_election::{Leadership, Moment};
@@ -17,6 +15,7 @@ use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::{Event, WatchMonitor, Watches};
 use crate::controller::queue::{Next, PodLimits, Queue};
 use crate::controller::{self, Inputs};
+use crate::credential_reader::CredentialReader;
 use crate::delivery::Delivery;
 use crate::fence::Fence;
 use crate::metrics::Metrics;
@@ -32,6 +31,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use fedora_message::fixture::{example, message, plain_routing, set, with};
+use fedora_message::message::secret::OperatorCas;
 use fedora_message::policy::outcome::Reason;
 
 /// Within this everything happens that is to happen.
@@ -45,19 +45,21 @@ fn reconciler(client: Client) -> Reconciler {
     let broker: BrokerAddress = "amqps://localhost:1/%2F".parse().unwrap();
     let brokers = Brokers { prod: broker.clone(), stg: broker };
     Reconciler {
-        ttl: TtlController::new(None, |_| {}),
+        ttl: TtlController::new(None, Arc::default(), |_| {}),
         statuses: StatusWriter::new(client.clone(), 8),
         refetcher: Refetcher::new(client.clone()),
-        events: Events::new(client.clone(), "me".to_owned()),
+        events: Arc::new(Events::new(client.clone(), "me".to_owned())),
         routing: plain_routing(),
-        secrets: Secrets::new(Watches::new(client, WatchMonitor::default()), drop),
-        credential_cache: CredentialCache::default(),
-        certificates: CertificateTracker::default(),
+        senders: Arc::default(),
+        credentials: Arc::new(CredentialReader::new(
+            Secrets::new(Watches::new(client, WatchMonitor::default()), drop),
+            OperatorCas::default(),
+        )),
         schemas: Arc::default(),
         large_preparations: Semaphore::new(1),
         traces: None,
         metrics: Arc::new(Metrics::new(WatchMonitor::default())),
-        delivery: Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop)),
+        delivery: Arc::new(Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop))),
     }
 }
 

@@ -51,6 +51,7 @@ fn may_help(reason: Reason) -> bool {
         | Reason::Sent
         | Reason::InvalidMessage
         | Reason::Misconfigured
+        | Reason::SenderNotFound
         | Reason::SecretNotFound
         | Reason::SecretInvalid
         | Reason::CertificateExpired
@@ -69,8 +70,8 @@ fn may_help(reason: Reason) -> bool {
 impl Fallback {
     /// Makes one attempt to deliver a message, on the route that is likely to succeed.
     pub(super) async fn send(&self, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
-        let health = || self.pool.health(request.message.environment, &request.identity.credentials);
-        let claim_probe = || self.pool.claim_probe(request.message.environment, &request.identity.credentials);
+        let health = || self.pool.health(request.message.environment, &request.identity.login);
+        let claim_probe = || self.pool.claim_probe(request.message.environment, &request.identity.login);
         let failed = match route(health().as_ref(), self.after) {
             Route::Pod(error) if !claim_probe() => direct_attempt(error),
             Route::Pod(_) | Route::Direct => direct(&self.pool, request).await?,

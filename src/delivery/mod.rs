@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub use self::fallback::Fallback;
 pub use self::pod::PodDelivery;
-use crate::broker::credentials::Credentials;
+use crate::broker::login::Login;
 use crate::broker::pool::{Pool, Usage};
 
 /// The ways to deliver a message.
@@ -31,9 +31,9 @@ pub enum Delivery {
 
 /// The identity that a message is sent as.
 pub struct Identity {
-    /// The credentials.
-    pub credentials: Arc<Credentials>,
-    /// The Secrets that hold them, in the order in which the message names them.
+    /// The credentials and the application.
+    pub login: Login,
+    /// The Secrets that hold the credentials, in the order in which the message names them.
     pub secrets: Vec<Option<Arc<Secret>>>,
     /// A warning of something to fix soon.
     pub warning: Option<String>,
@@ -121,7 +121,9 @@ impl Delivery {
         }
     }
 
-    fn pool(&self) -> Option<&Pool> {
+    /// Returns the connections to brokers, if the process has any.
+    #[must_use]
+    pub fn pool(&self) -> Option<&Pool> {
         match self {
             Self::Direct(pool) => Some(pool),
             Self::Pod(_) => None,
@@ -132,10 +134,9 @@ impl Delivery {
 
 /// Publishes a message. It counts as sent once the broker has confirmed it.
 async fn direct(pool: &Pool, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
-    let DeliveryRequest { object, message, exchange, identity, is_cancelled, .. } = request;
+    let DeliveryRequest { message, exchange, identity, is_cancelled, .. } = request;
     let envelope = Envelope::new(message, exchange);
-    let (namespace, credentials) = (object.namespace(), &identity.credentials);
-    match pool.publish(namespace, message.environment, credentials, &envelope, is_cancelled).await {
+    match pool.publish(&message.owner, message.environment, &identity.login, &envelope, is_cancelled).await {
         Ok(Some(confirmed)) => {
             let sent = Outcome::sent(confirmed.routed);
             Ok(Attempt { took: Some(confirmed.took), ..direct_attempt(sent) })

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::message::secret::KeyLocations;
-use fedora_message::pod::manifest::{PodPlanError, PodSettings, plan};
+use fedora_message::message::secret::{KeyLocations, OperatorCas};
+use fedora_message::pod::manifest::{PodLogin, PodPlanError, PodSettings, plan};
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ pub struct PodDelivery {
     pods: Pods,
     settings: PodSettings,
     brokers: Brokers,
+    cas: OperatorCas,
     /// The namespaces that are watched for messages. Empty: all.
     watched: Vec<String>,
     /// The namespaces in which Pods were created.
@@ -28,8 +29,8 @@ pub struct PodDelivery {
 impl PodDelivery {
     /// `watched` names the namespaces of the messages; empty: all.
     #[must_use]
-    pub fn new(pods: Pods, settings: PodSettings, brokers: Brokers, watched: Vec<String>) -> Self {
-        Self { pods, settings, brokers, watched, used: Mutex::default() }
+    pub fn new(pods: Pods, settings: PodSettings, brokers: Brokers, cas: OperatorCas, watched: Vec<String>) -> Self {
+        Self { pods, settings, brokers, cas, watched, used: Mutex::default() }
     }
 
     /// Sends a message by a Pod. `direct` is the outcome of direct delivery, if that was tried.
@@ -52,7 +53,8 @@ impl PodDelivery {
         let &DeliveryRequest { object, message, exchange, identity, attempts, .. } = request;
         let keys = KeyLocations::find(&message.authentication, &identity.secrets);
         let url = self.brokers.of(message.environment).url();
-        plan(object, message, exchange, &url, &keys, &self.settings, attempts.saturating_add(1))
+        let login = PodLogin { url: &url, keys: &keys, operator_ca: self.cas.of(message.environment) };
+        plan(object, message, exchange, login, &self.settings, attempts.saturating_add(1))
     }
 
     /// Deletes the Pod of a sent message, because the message's status says all that the Pod proves.
@@ -86,7 +88,7 @@ impl PodDelivery {
 
 /// Returns true if a message's Secrets, and so its Pod, may be in this namespace.
 fn may_have_pod(object: &FedoraMessage, namespace: &str) -> bool {
-    object.namespace() == namespace || object.summary.secrets.iter().any(|secret| secret.namespace == namespace)
+    object.namespace() == namespace || object.summary.sources().iter().any(|source| source.namespace == namespace)
 }
 
 /// Adds the outcome of direct delivery to that of a Pod.

@@ -1,7 +1,7 @@
 //! The metrics that the program serves at `/metrics`.
 //!
-//! Labels come from closed lists, except those of certificates, of which there are at most a thousand. So the
-//! content of messages never creates a series.
+//! Labels come from closed lists, except those of certificates, of which there are at most a thousand, and those of
+//! Senders, of which there are at most five thousand. So the content of messages never creates a series.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -18,11 +18,13 @@ use tokio::time::Instant;
 
 use crate::VERSION;
 use crate::broker::pool::Usage;
+use crate::cluster::senders::SenderReport;
 use crate::cluster::status::Written;
 use crate::cluster::watch::WatchMonitor;
 use crate::ttl::schedule::Deletion;
+use fedora_message::api::names::SenderName;
 use fedora_message::api::v1alpha1::Environment;
-use fedora_message::message::authentication::SecretName;
+use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Mode, Reason, Timing};
 
 /// The prefix of every metric's name.
@@ -83,6 +85,12 @@ struct SecretLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct SenderLabels {
+    namespace: String,
+    sender: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
 struct ResultLabels {
     result: &'static str,
 }
@@ -92,6 +100,9 @@ struct WatchLabels {
     watch: &'static str,
 }
 
+/// The description of the readiness of Senders.
+const SENDER_READY: &str = "1 if the broker accepts the FedoraMessageSender, 0 if messages can't be sent as it. Only \
+    the replica that sends has it";
 /// The description of the age of watches.
 const WATCH_AGE: &str = "Time since a watch on the API server last heard something, of the most silent watch of each \
     kind. Below 90 s is normal";
@@ -117,6 +128,7 @@ pub struct Metrics {
     channels: Family<EnvLabels, Gauge>,
     blocked: Family<EnvLabels, Gauge>,
     certificates: Family<SecretLabels, Gauge>,
+    senders_ready: Family<SenderLabels, Gauge>,
     watches: WatchMonitor,
     watch_age: Family<WatchLabels, Gauge<f64, AtomicU64>>,
 }
@@ -134,7 +146,9 @@ pub struct Report {
     /// The number of schemas, and true if they are those in their file. `None` without a file.
     pub schemas: Option<(usize, bool)>,
     /// When the client certificates in use expire.
-    pub certificates: Vec<(SecretName, DateTime<Utc>)>,
+    pub certificates: Vec<(SourceName, DateTime<Utc>)>,
+    /// The results of the last checks of Senders.
+    pub senders: Vec<(SenderName, SenderReport)>,
 }
 
 /// One attempt to send a message, and its result.
@@ -205,9 +219,10 @@ impl Metrics {
             r,
             "certificate_not_after_timestamp",
             "Time when the client certificate in this Secret expires, in seconds since 1970; only of Secrets that \
-             messages named in the last day",
+             messages or Senders named in the last day",
             Family::default(),
         );
+        let senders_ready = registered(r, "sender_ready", SENDER_READY, Family::default());
         let watch_age = registered_in_seconds(r, "watch_last_event_age", WATCH_AGE, Family::default());
         let status_writes = registered(
             r,
@@ -223,18 +238,7 @@ impl Metrics {
              it), kept (its time is not over any more), denied (not allowed) or failed",
             Family::default(),
         );
-        let schemas = registered(
-            r,
-            "schemas",
-            "Message schemas in use, from the file --schema-catalog; none without one",
-            Gauge::default(),
-        );
-        let schemas_in_step = registered(
-            r,
-            "schemas_in_step",
-            "1 if these schemas are those in the file, 0 if the file has changed and can't be used",
-            Gauge::default(),
-        );
+        let (schemas, schemas_in_step) = register_schemas(r);
         let leader = registered(r, "leader", "1 if this replica sends messages, 0 if it stands by", Gauge::default());
         register_build_info(r);
         let metrics = Self {
@@ -254,6 +258,7 @@ impl Metrics {
             channels,
             blocked,
             certificates,
+            senders_ready,
             watches,
             watch_age,
         };
@@ -343,6 +348,12 @@ impl Metrics {
             let labels = SecretLabels { namespace: secret.namespace.clone(), secret: secret.name.clone() };
             self.certificates.get_or_create(&labels).set(not_after.timestamp());
         }
+        self.senders_ready.clear();
+        for (SenderName { namespace, name: sender }, report) in &report.senders {
+            let Some(ready) = report.ready else { continue };
+            let labels = SenderLabels { namespace: namespace.clone(), sender: sender.clone() };
+            self.senders_ready.get_or_create(&labels).set(ready.into());
+        }
         self.watch_age.clear();
         for (kind, age) in self.watches.ages(Instant::now()) {
             self.watch_age.get_or_create(&WatchLabels { watch: kind.name() }).set(age.as_secs_f64());
@@ -352,6 +363,16 @@ impl Metrics {
 
 fn broker_histogram() -> Histogram {
     Histogram::new(BROKER_SECONDS)
+}
+
+/// Registers the number of schemas, and whether they are those in their file.
+fn register_schemas(registry: &mut Registry) -> (Gauge, Gauge) {
+    let schemas = "Message schemas in use, from the file --schema-catalog; none without one";
+    let in_step = "1 if these schemas are those in the file, 0 if the file has changed and can't be used";
+    (
+        registered(registry, "schemas", schemas, Gauge::default()),
+        registered(registry, "schemas_in_step", in_step, Gauge::default()),
+    )
 }
 
 fn register_build_info(registry: &mut Registry) {

@@ -9,9 +9,11 @@ use strum::VariantArray;
 
 use super::{AGES, AttemptRecord, Metrics, Report, UNKNOWN};
 use crate::broker::pool::Usage;
+use crate::cluster::senders::SenderReport;
 use crate::cluster::watch::{WatchKind, WatchMonitor};
+use fedora_message::api::names::SenderName;
 use fedora_message::api::v1alpha1::Environment;
-use fedora_message::message::authentication::SecretName;
+use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Mode, Reason, Timing};
 
 /// If this variable is set, the test writes the page instead of comparing it.
@@ -40,11 +42,13 @@ fn example() -> String {
         took: Some(Timing { publish: Duration::ZERO, confirm: Duration::ZERO }),
         age: Duration::ZERO,
     });
-    let secret = SecretName { namespace: "apps".to_owned(), name: "certs".to_owned() };
+    let secret = SourceName::secret("apps", "certs");
+    let sender = SenderName { namespace: "apps".to_owned(), name: "default".to_owned() };
     metrics.encode(Some(&Report {
         pending: vec![(None, [0; AGES.len()])],
         connections: vec![(Environment::Prod, Usage::default())],
         certificates: vec![(secret, DateTime::<Utc>::UNIX_EPOCH)],
+        senders: vec![(sender, SenderReport { ready: Some(true) })],
         ..Report::default()
     }))
 }

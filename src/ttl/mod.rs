@@ -27,6 +27,7 @@ use self::schedule::{Deletion, Expired, Schedule};
 use crate::cluster::client::describe;
 use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::list::{self, ListCounts, ListError, ListReader, paths};
+use crate::cluster::senders::Senders;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::policy::ttl::{Expiry, expires_at, expiry};
 use fedora_message::state::MessageState;
@@ -46,7 +47,7 @@ const LOOK: Duration = Duration::from_mins(1);
 
 /// Selects resources that have a status, so may be finished, and their own time to live.
 const OWN_TIME: &str = "status.status!=,spec.ttlSecondsAfterFinished!=";
-/// Selects resources that have a status: the default applies to all without their own time to live.
+/// Selects resources that have a status: the default, or that of a Sender, applies to all without their own time to live.
 const ANY_TIME: &str = "status.status!=";
 
 /// Notes finished messages, and deletes their resources in time.
@@ -58,16 +59,22 @@ struct Notes {
     changed: Notify,
     /// The time to live, in seconds, of resources that set none.
     default: Option<u32>,
+    /// The Senders, which may set another one.
+    senders: Arc<Senders>,
     on_deletion: Box<dyn Fn(&Deletion) + Send + Sync>,
 }
 
 impl TtlController {
     /// Creates a controller that has noted nothing. Resources that set no time to live have the `default`, in
-    /// seconds, or none. `on_deletion` receives each result.
+    /// seconds, or none, unless their Sender sets one. `on_deletion` receives each result.
     #[must_use]
-    pub fn new(default: Option<u32>, on_deletion: impl Fn(&Deletion) + Send + Sync + 'static) -> Self {
+    pub fn new(
+        default: Option<u32>,
+        senders: Arc<Senders>,
+        on_deletion: impl Fn(&Deletion) + Send + Sync + 'static,
+    ) -> Self {
         let on_deletion = Box::new(on_deletion);
-        Self(Arc::new(Notes { schedule: Mutex::default(), changed: Notify::new(), default, on_deletion }))
+        Self(Arc::new(Notes { schedule: Mutex::default(), changed: Notify::new(), default, senders, on_deletion }))
     }
 
     /// Schedules the deletion of a message's resource, if the status that was written to it says that it is finished.
@@ -207,11 +214,13 @@ impl TtlWorker {
 
     /// Lists all finished resources with a limited time, and notes them.
     async fn list(&self) -> Result<ListCounts, ListError> {
-        let fields = if self.notes.default.is_some() { ANY_TIME } else { OWN_TIME };
+        let any = self.notes.default.is_some() || self.notes.senders.give_time_to_live();
+        let fields = if any { ANY_TIME } else { OWN_TIME };
         let mut all = ListCounts::default();
         for path in paths::<FedoraMessage>(&self.namespaces) {
             let mut listing = ListReader::<FedoraMessage>::new(self.client.clone(), path, fields);
-            while let Some(message) = listing.next().await? {
+            while let Some(mut message) = listing.next().await? {
+                self.notes.senders.resolve(&mut message);
                 let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
                 if let Some(end) = expires_at(&message, &state, self.notes.default) {
                     self.notes.schedule.lock().add(expired_resource(&message, &state), end);
@@ -248,7 +257,8 @@ impl TtlWorker {
         let found: Option<FedoraMessage> = list::get(&self.client, &expired.namespace, &expired.name)
             .await
             .map_err(|error| Deletion::Failed(explain(&error)))?;
-        let message = found.filter(|message| message.uid() == expired.uid).ok_or(Deletion::Gone)?;
+        let mut message = found.filter(|message| message.uid() == expired.uid).ok_or(Deletion::Gone)?;
+        self.notes.senders.resolve(&mut message);
         let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
         match expiry(&message, &state, self.notes.default, Utc::now()) {
             Expiry::Delete => Ok(message.metadata.resource_version.unwrap_or_default()),

@@ -121,3 +121,14 @@ pub const MAX_CONNECTIONS: usize = 24;
 /// A message waits at most this long for its connection, if there are as many as allowed. Each one
 /// that no message uses is closed for it. So it waits longer only if a broker confirms slowly.
 pub const CONNECTION_WAIT: Duration = Duration::from_secs(10);
+
+/// The number of Senders of one namespace that are held. An application has one for each environment.
+/// The CRD bounds the size of each: 20 KB at most, and usually 500 bytes.
+pub const MAX_SENDERS_PER_NAMESPACE: usize = 100;
+
+/// The number of Senders in all: more than any cluster has.
+pub const MAX_SENDERS: usize = 5000;
+
+/// The number of Senders that are checked at the same time. A check opens a connection to the broker,
+/// which is closed at once.
+pub const MAX_SENDER_CHECKS: usize = 4;

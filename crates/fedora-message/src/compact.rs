@@ -91,6 +91,11 @@ impl CompactMessage {
         &self.summary
     }
 
+    /// Replaces what the queue needs of the spec, because the Sender has changed.
+    pub fn set_summary(&mut self, summary: Arc<Summary>) {
+        self.summary = summary;
+    }
+
     /// Returns the age of the resource.
     #[must_use]
     pub fn age(&self, now: DateTime<Utc>) -> TimeDelta {

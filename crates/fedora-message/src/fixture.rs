@@ -1,4 +1,4 @@
-//! The example message of the proposal, and functions that change it.
+//! The example message of the proposal, an example Sender, and functions that change them.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -7,9 +7,13 @@
     reason = "only tests call these functions"
 )]
 
+use std::sync::Arc;
+
 use crate::api::object::FedoraMessage;
+use crate::api::sender::FedoraMessageSender;
 use crate::message::envelope::Routing;
 use crate::message::outgoing::HeaderValue;
+use crate::message::sender::Sender;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -37,6 +41,53 @@ pub fn example() -> Value {
             "authentication": {"secret_ref": {"name": "fedora-messaging-certs", "namespace": "default"}},
         },
     })
+}
+
+/// Returns a message that is only a topic and a body. It is sent as the Sender `default`.
+pub fn minimal() -> Value {
+    let mut object = example();
+    object["spec"] = json!({"message": {"body": {"encouragement": "You're doing great!"}, "topic": "nice.message"}});
+    object
+}
+
+/// Returns an example of a Sender as the API server stores it.
+pub fn example_sender() -> Value {
+    json!({
+        "apiVersion": "apps.fedoraproject.org/v1alpha1",
+        "kind": "FedoraMessageSender",
+        "metadata": {
+            "name": "default", "namespace": "apps", "uid": "2b3c4d5e-6f7a-4b8c-9d0e-1f2a3b4c5d6e", "generation": 1,
+            "resourceVersion": "5", "creationTimestamp": CREATED,
+        },
+        "spec": {
+            "env": "prod",
+            "topicPrefix": "org.example.prod",
+            "application": {
+                "name": "nice-app", "version": "2.1", "url": "https://nice.example.org",
+                "contacts": ["admin@example.org", "team@example.org"],
+            },
+            "authentication": {
+                "certSecretRef": {"name": "nice-cert", "key": "nice-cert.pem"},
+                "keySecretRef": {"name": "nice-key", "key": "nice-key.pem"},
+                "caConfigMapRef": {"name": "fedora-ca", "key": "cacert.pem"},
+            },
+            "allowedNamespaces": ["nice-jobs"],
+            "defaults": {"ttlSecondsAfterFinished": 604_800},
+        },
+    })
+}
+
+/// Decodes a Sender from a value, and validates it.
+pub fn valid_sender(object: &Value) -> Sender {
+    let object: FedoraMessageSender = serde_json::from_value(object.clone()).unwrap();
+    Sender::new(&object).unwrap()
+}
+
+/// Decodes a message, with what this Sender gives it.
+pub fn message_of(sender: &Sender, object: &Value) -> FedoraMessage {
+    let mut message = message(object);
+    Arc::make_mut(&mut message.summary).set_sender_terms(Some(sender.terms.clone()));
+    message
 }
 
 /// Returns the example with the value at a JSON pointer replaced or added.
@@ -98,4 +149,21 @@ pub fn at(time: &str) -> DateTime<Utc> {
 /// Returns a header value of type string.
 pub fn text(value: &str) -> HeaderValue {
     HeaderValue::String(value.to_owned())
+}
+
+/// Returns a Sender of the environment prod with one Secret.
+pub fn sender(namespace: &str, name: &str) -> FedoraMessageSender {
+    sender_with(namespace, name, &json!({}))
+}
+
+/// Returns a Sender like [`sender`], with the fields of `spec` replaced or added.
+pub fn sender_with(namespace: &str, name: &str, spec: &Value) -> FedoraMessageSender {
+    let mut object = json!({
+        "metadata": {"namespace": namespace, "name": name, "uid": UID, "generation": 1, "resourceVersion": "7"},
+        "spec": {"env": "prod", "authentication": {"secretRef": {"name": "certs"}}},
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        object["spec"][field] = value.clone();
+    }
+    serde_json::from_value(object).unwrap()
 }

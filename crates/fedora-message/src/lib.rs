@@ -1,4 +1,4 @@
-//! The pure core: the resource `FedoraMessage`, its rules, its form on the wire, and every outcome.
+//! The pure core: the resources, their rules, the form on the wire, and every outcome.
 //!
 //! Everything here is a pure function of its arguments. The compiler guards that: this crate's
 //! `Cargo.toml` lists no client, and `clippy.toml` forbids clocks, randomness, files and the
@@ -11,6 +11,7 @@
 //! - [`schema`]: the check of a message against the schema that its sender names.
 //! - [`pod`]: the Pod that runs the fedora-messaging CLI, and the meaning of its status.
 //! - [`policy`]: the outcomes of an attempt, and their consequences.
+//! - [`sender_check`]: the result of checking a Sender, and the status that says it.
 //! - [`state`]: the operator's knowledge of a message, and the status that it writes.
 //! - [`compact`]: the compact form of messages and statuses that wait.
 
@@ -25,5 +26,6 @@ pub mod message;
 pub mod pod;
 pub mod policy;
 pub mod schema;
+pub mod sender_check;
 pub mod state;
 pub mod text;

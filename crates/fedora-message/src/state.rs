@@ -156,10 +156,10 @@ impl MessageState {
             // A message that was given up, tried once more and given up again has changed twice.
             (Then::Stop, _) => Phase::Stalled(now_seconds),
             (
-                Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume,
+                Then::Backoff | Then::BackoffThenStop | Then::AwaitSender | Then::AwaitSecret | Then::AwaitResume,
                 Phase::Reconciling(since),
             ) => Phase::Reconciling(since),
-            (Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume, _) => {
+            (Then::Backoff | Then::BackoffThenStop | Then::AwaitSender | Then::AwaitSecret | Then::AwaitResume, _) => {
                 Phase::Reconciling(now_seconds)
             }
         };
@@ -200,7 +200,7 @@ impl MessageState {
         self.is_sent().then_some(shortened)
     }
 
-    /// Renders the status of the message with this `uid`.
+    /// Renders the status of the message with this `uid`. The caller adds the environment.
     #[must_use]
     pub fn to_status(&self, uid: &str) -> FedoraMessageStatus {
         let Some(reason) = self.reason else { return FedoraMessageStatus::default() };
@@ -211,6 +211,7 @@ impl MessageState {
             message: Some((*self.message).to_owned()),
             conditions: self.conditions(reason),
             observed_generation: self.observed_generation,
+            env: None,
             message_id: Some(uid.to_owned()),
             sent_time: self.sent_time,
             routing_key: self.routing_key.as_deref().map(str::to_owned),
@@ -266,6 +267,7 @@ impl MessageState {
                     None => next,
                 }
             }
+            Then::AwaitSender => "The next attempt is made as soon as the Sender appears or changes".to_owned(),
             Then::AwaitSecret => "The next attempt is made as soon as the Secret appears or changes".to_owned(),
             Then::AwaitResume => "Waits until spec.suspend is false".to_owned(),
         }
@@ -312,7 +314,7 @@ fn changed(condition: &Condition) -> DateTime<Utc> {
     DateTime::from_timestamp(condition.last_transition_time.0.as_second(), 0).unwrap_or_default()
 }
 
-fn time(at: DateTime<Utc>) -> Time {
+pub(crate) fn time(at: DateTime<Utc>) -> Time {
     Time(Timestamp::from_second(at.timestamp()).unwrap_or_default())
 }
 

@@ -39,6 +39,7 @@ pub struct AuditedRequest {
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ObjectReference {
+    resource: String,
     subresource: String,
     pub namespace: String,
 }
@@ -98,6 +99,11 @@ impl AuditedRequest {
     /// Returns true if the operator sent it.
     pub fn is_operators(&self) -> bool {
         self.user_agent.starts_with(OPERATOR)
+    }
+
+    /// Returns true if it is for objects of this resource.
+    pub fn is_of(&self, resource: &str) -> bool {
+        self.object_ref.resource == resource
     }
 
     /// Returns true if it is a list of the operator.

@@ -17,6 +17,7 @@ mod plot;
 mod process;
 mod publisher;
 mod requests;
+mod senders;
 mod setup;
 mod soak;
 mod start;
@@ -35,8 +36,9 @@ use e2e::bench::{Result, machine};
 type Measure = fn(&Setup) -> Result<Vec<Row>>;
 
 /// All goals in the order of their measurement.
-const ALL: [(&str, Measure); 10] = [
+const ALL: [(&str, Measure); 11] = [
     ("requests", requests::measure),
+    ("senders", senders::measure),
     ("drain", drain::measure),
     ("publisher", publisher::measure),
     ("cpu", cpu::measure),

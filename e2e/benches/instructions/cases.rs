@@ -68,18 +68,18 @@ fn decoding(updates: usize) -> Result<()> {
 
 fn validating(updates: usize) -> Result<()> {
     let (message, routing) = (decode(&line(0, updates))?, routing());
-    calls(|| Ok(validate(&message, &routing)?))
+    calls(|| Ok(validate(&message, None, &routing)?))
 }
 
 fn checking_schema() -> Result<()> {
     let (message, schemas) = (decode(&line(0, SMALL))?, schemas()?);
-    let mut outgoing = validate(&message, &routing())?;
+    let mut outgoing = validate(&message, None, &routing())?;
     calls(|| Ok(check_schema(&mut outgoing, &schemas)?))
 }
 
 fn enveloping() -> Result<()> {
     let (message, routing) = (decode(&line(0, SMALL))?, routing());
-    let outgoing = validate(&message, &routing)?;
+    let outgoing = validate(&message, None, &routing)?;
     calls(|| Ok(Envelope::new(&outgoing, &routing.exchange)))
 }
 

@@ -28,7 +28,8 @@ const SECRET: &str = "fedora-messaging-certs";
 const USER: &str = "publisher";
 
 /// The CRD and the policy.
-const MANIFESTS: [&str; 2] = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"];
+const MANIFESTS: [&str; 3] =
+    ["crds/fedoramessages.yaml", "crds/fedoramessagesenders.yaml", "manifests/base/admission-policy.yaml"];
 
 /// A flag that Ctrl-C sets. Without it, Ctrl-C ends the program at once, and the guards clean up
 /// too.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::api::config;
-use crate::project;
+use crate::{CRDS, project};
 
 pub use self::machine::{Result, machine};
 
@@ -33,7 +33,7 @@ pub fn prepare(kube: &Kube, broker: &Broker) -> Result<(Runtime, Client)> {
 pub fn install(kube: &Kube) -> Result<(Runtime, Client)> {
     // This fails only if a provider is already installed.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-    kube.apply(&[project("crds/fedoramessages.yaml")])?;
+    kube.apply(&CRDS.map(project))?;
     kube.create_namespace(NAMESPACE)?;
     // At first the API server responds to requests for a new kind with 429, and kubectl retries.
     kube.run(&["get", "--raw", &format!("/apis/{API_VERSION}/{PLURAL}")])?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Utc};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Envelope;
-use fedora_message_operator::internals::{BrokerError, Brokers, Confirmed, Credentials, Fence, IDLE_TIMEOUT, Pool};
+use fedora_message_operator::internals::{BrokerError, Brokers, Confirmed, Fence, IDLE_TIMEOUT, Login, Pool};
 use rig::pki::Request;
 use rig::proxy::Answer;
 use rig::{ClientCert, Pki, Proxy};
@@ -160,7 +160,7 @@ async fn closes_idle_connections() {
     let address = proxy.url().parse().expect("a URL");
     let brokers = Brokers { prod: proxy.url().parse().expect("a URL"), stg: address };
     let pool = Pool::new(brokers, SOON, Fence::always_open(), |_| {});
-    let (old, new) = (credentials(&publisher()), credentials(&publisher()));
+    let (old, new) = (login(&publisher()), login(&publisher()));
     publish(&pool, &old, "idle").await.expect("a confirm");
     let between = Instant::now();
     publish(&pool, &new, "idle").await.expect("a confirm");
@@ -176,7 +176,7 @@ async fn closes_idle_connections() {
 }
 
 /// Publishes a message with this routing key.
-pub async fn publish(pool: &Pool, credentials: &Arc<Credentials>, routing_key: &str) -> Result<Confirmed, BrokerError> {
+pub async fn publish(pool: &Pool, login: &Login, routing_key: &str) -> Result<Confirmed, BrokerError> {
     let payload = RawValue::from_string("{}".to_owned()).expect("JSON");
     let envelope = Envelope {
         exchange: "amq.topic",
@@ -186,11 +186,11 @@ pub async fn publish(pool: &Pool, credentials: &Arc<Credentials>, routing_key: &
         headers: Vec::new(),
         payload: &payload,
     };
-    let published = pool.publish("apps", Environment::Prod, credentials, &envelope, || false).await;
+    let published = pool.publish("apps", Environment::Prod, login, &envelope, || false).await;
     published.map(|confirmed| confirmed.expect("not cancelled"))
 }
 
-/// Reads the credentials of a certificate.
-pub fn credentials(certificate: &ClientCert) -> Arc<Credentials> {
-    Arc::new(raw::credentials(certificate))
+/// Returns the login with a certificate.
+pub fn login(certificate: &ClientCert) -> Login {
+    Login { credentials: Arc::new(raw::credentials(certificate)), application: Arc::default() }
 }

@@ -4,7 +4,7 @@ use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message_operator::internals::{Brokers, Fence, Pool};
 use rig::Proxy;
 
-use crate::credentials::{credentials, publish};
+use crate::credentials::{login, publish};
 use e2e::{SOON, shared, wait_soon};
 
 /// More than twice the number of channels that the broker allows on a connection.
@@ -15,7 +15,7 @@ async fn refusals_keep_connection() {
     let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
     let brokers = Brokers { prod: proxy.url().parse().expect("a URL"), stg: proxy.url().parse().expect("a URL") };
     let pool = Pool::new(brokers, SOON, Fence::always_open(), |_| {});
-    let nice = credentials(&shared().broker.client("nice-app").expect("a certificate"));
+    let nice = login(&shared().broker.client("nice-app").expect("a certificate"));
     for n in 0..REFUSALS {
         let topic = format!("evil.topic{n}");
         let error = publish(&pool, &nice, &topic).await.expect_err("a refusal");

@@ -4,10 +4,11 @@ use fedora_message::bounds::MAX_POD_MESSAGE_BYTES;
 use serde_json::{Value, json};
 
 use crate::cluster::{cluster, namespace, operator, pods, wait_for_all_sent, wait_for_reason};
-use e2e::fidelity::cases::{Case, PREFIX, all};
+use e2e::cli::Cli;
+use e2e::fidelity::cases::{Case, PREFIX, SENDERS, all, half_by_sender};
 use e2e::fidelity::stage::{Sent, Stage};
 use e2e::raw::{RawConsumer, id};
-use e2e::{SOON, message, message_json, wait_soon};
+use e2e::{SOON, by_sender, message, message_json, sender, wait_soon};
 
 /// The operator deletes the Pod afterwards.
 #[test]
@@ -43,13 +44,46 @@ fn pods_match_library() {
     for (mode, expected) in [("fallback", "direct"), ("pod", "pod")] {
         let namespace = namespace(&format!("fidelity-{mode}"), "publisher");
         let _operator = operator(&namespace, mode, &["--prod-topic-prefix", PREFIX, "--max-pods", "6"]);
-        namespace.create(&stage.manifests(mode, ""));
+        namespace.apply(SENDERS);
+        namespace.create(&half_by_sender(&stage.manifests(mode, "")));
         wait_for_all_sent(&namespace);
         let objects = namespace.messages();
         assert!(objects.iter().all(|object| object["status"]["deliveryMode"] == expected), "{mode}");
         sent.extend(objects.iter().map(|object| stage.sent_by_operator(object)));
     }
     stage.compare(&sent);
+}
+
+/// The CA is in a ConfigMap, or only the operator has it. The Pods mount it all the same. The operator
+/// does not log in itself.
+#[test]
+fn sends_by_sender() {
+    let (namespace, cli) = (namespace("senders", "publisher"), Cli::new());
+    let certificate = cluster().broker.client("publisher").expect("a certificate");
+    let consumer = RawConsumer::start(&cluster().broker, "by-pod.pods.sender.*");
+    let own = cli.file("ca.pem", &certificate.ca).display().to_string();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pair"},
+        "stringData": {"app.crt": certificate.cert, "app.key": certificate.key},
+    });
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.pem": certificate.ca},
+    });
+    namespace.apply(&format!("{secret}\n---\n{map}"));
+    let pair = "{certSecretRef: {name: pair, key: app.crt}, keySecretRef: {name: pair, key: app.key}";
+    for (name, ca) in [("map", ", caConfigMapRef: {name: ca, key: ca.pem}}"), ("operator", "}")] {
+        let spec = format!(", topicPrefix: by-pod, application: {{name: app-{name}, contacts: [a@example.org]}}");
+        let sender = sender(name, &spec).replace("{secretRef: {name: certs}}", &format!("{pair}{ca}"));
+        namespace.apply(&sender);
+        namespace.apply(&by_sender(name, &format!("pods.sender.{name}"), &format!(", senderRef: {{name: {name}}}")));
+    }
+    let _operator = operator(&namespace, "pod", &["--prod-ca-file", &own]);
+    for name in ["map", "operator"] {
+        wait_for_reason(&namespace, name, "Sent");
+        let status = namespace.wait_for_sender(name, "True", "CertificateValid");
+        assert_eq!(status["user"], "publisher");
+    }
+    assert_eq!(consumer.take(2, SOON).len(), 2);
 }
 
 #[test]

@@ -80,9 +80,10 @@ fn installs_cleanly() {
 /// policy.
 fn install_for_one_namespace(cluster: &Cluster) {
     let kube = &cluster.kube;
-    let files = ["crds/fedoramessages.yaml", "manifests/base/admission-policy.yaml"]
-        .map(|file| project(file).display().to_string());
-    kube.run(&["apply", "--server-side", "-f", &files[0], "-f", &files[1]]).expect("CRD and policy are installed");
+    let (crds, policy) = (project("crds"), project("manifests/base/admission-policy.yaml"));
+    let [crds, policy] = [crds, policy].map(|file| file.display().to_string());
+    kube.run(&["apply", "--server-side", "-k", &crds]).expect("the CRDs are installed");
+    kube.run(&["apply", "--server-side", "-f", &policy]).expect("the policy is installed");
     let crd = "crd/fedoramessages.apps.fedoraproject.org";
     kube.run(&["wait", "--for=condition=Established", crd, "--timeout=30s"]).expect("the CRD is served");
     kube.create_namespace(APPS).expect("a namespace");

@@ -3,6 +3,7 @@
 
 mod changes;
 
+use std::path::Path;
 use std::process::Command;
 
 use fedora_message::api::object::FedoraMessage;
@@ -11,7 +12,7 @@ use fedora_message::message::validate::validate;
 use serde_json::{Value, json};
 
 use crate::catalog::text::expand;
-use e2e::{TestNamespace, message, message_json, program, read, run};
+use e2e::{CRDS, TestNamespace, message, message_json, program, read, run};
 
 /// The API server stores them unchanged.
 #[test]
@@ -67,10 +68,14 @@ fn kubectl_explains_fields() {
     let namespace = TestNamespace::new("explain");
     for (field, expected) in [
         ("fmsg", "A message for Fedora's message bus"),
-        ("fmsg.spec", "The message, its environment and its client certificate"),
+        ("fmsg.spec", "The message, and the Sender or the client certificate to send it with"),
+        ("fmsg.spec.env", "Default: that of the Sender"),
         ("fmsg.spec.message.severity", "Default: the severity of the schema"),
         ("fmsg.spec.message.headers", "`sent-at`, `priority`, `CC` and `BCC` can't be set"),
         ("fmsg.status.reason", "The result of the last attempt in one word"),
+        ("fmsender", "What an application sets up once"),
+        ("fmsender.spec.topicPrefix", "The empty string stands for no prefix"),
+        ("fmsender.spec.defaults.severity", "The severity of messages that set none"),
     ] {
         let text = namespace.kubectl(&["explain", field]);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -98,18 +103,25 @@ fn names_five_wrong_headers() {
 
 #[test]
 fn crd_is_current() {
-    let printed = run(Command::new(program()).arg("crd"), "").expect("the program prints the CRD");
-    assert!(read("crds/fedoramessages.yaml") == printed, "crds/fedoramessages.yaml is not up to date: run `just crds`");
+    for file in CRDS {
+        let name = Path::new(file).file_stem().and_then(|name| name.to_str()).expect("a name");
+        let printed = run(Command::new(program()).args(["crd", name]), "").expect("the program prints the CRD");
+        assert!(read(file) == printed, "{file} is not up to date: run `just crds`");
+    }
+    let all = run(Command::new(program()).arg("crd"), "").expect("the program prints the CRDs");
+    assert_eq!(all, CRDS.map(read).join("---\n"));
 }
 
 #[test]
 fn crd_describes_every_property() {
-    let crd: Value = serde_saphyr::from_str(&read("crds/fedoramessages.yaml")).expect("YAML");
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let mut without = Vec::new();
-    undescribed(schema, "", &mut without);
-    assert!(schema["properties"]["spec"].is_object());
-    assert_eq!(without, Vec::<String>::new());
+    for file in CRDS {
+        let crd: Value = serde_saphyr::from_str(&read(file)).expect("YAML");
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut without = Vec::new();
+        undescribed(schema, "", &mut without);
+        assert!(schema["properties"]["spec"].is_object());
+        assert_eq!(without, Vec::<String>::new(), "{file}");
+    }
 }
 
 /// Returns a correct message.
@@ -154,7 +166,7 @@ fn operator(message: &Value) -> Result<(), String> {
         "creationTimestamp": "2026-01-01T00:00:00Z",
     });
     let message: FedoraMessage = serde_json::from_str(&stored.to_string()).expect("an object");
-    validate(&message, &Routing::default()).map(drop).map_err(|error| error.to_string())
+    validate(&message, None, &Routing::default()).map(drop).map_err(|error| error.to_string())
 }
 
 /// Adds the paths of all properties without a description.

@@ -76,7 +76,10 @@ fn describes_complete_cluster() {
         [
             "get, list, watch, delete fedoramessages (apps.fedoraproject.org) in all namespaces",
             "update, patch fedoramessages/status (apps.fedoraproject.org) in all namespaces",
+            "list, watch fedoramessagesenders (apps.fedoraproject.org) in all namespaces",
+            "patch fedoramessagesenders/status (apps.fedoraproject.org) in all namespaces",
             "get, watch secrets in all namespaces",
+            "get, watch configmaps in all namespaces",
             "create events (events.k8s.io) in all namespaces",
             "create, get, update, watch leases (coordination.k8s.io) in namespace default",
             "get, list, create, watch, delete pods in all namespaces",
@@ -102,12 +105,15 @@ fn names_missing_permissions() {
     for (verbs, resource) in [
         ("get, list, watch, delete", "fedoramessages (apps.fedoraproject.org)"),
         ("update, patch", "fedoramessages/status (apps.fedoraproject.org)"),
+        ("list, watch", "fedoramessagesenders (apps.fedoraproject.org)"),
+        ("patch", "fedoramessagesenders/status (apps.fedoraproject.org)"),
         ("get, watch", "secrets"),
+        ("get, watch", "configmaps"),
         ("create", "events (events.k8s.io)"),
     ] {
         output.expect(1, &[&missing(verbs, resource, &elsewhere, "fedora-message-operator")]);
     }
-    assert_eq!(output.err.lines().count(), 4, "{}", output.err);
+    assert_eq!(output.err.lines().count(), 7, "{}", output.err);
 
     grant(&other, USER, RULES, "ClusterRole", "fedora-message-operator");
     check(&kubeconfig, &here).expect(0, &["get, watch secrets in namespaces checked-"]);
@@ -143,7 +149,7 @@ fn manifests_grant_all_permissions() {
         let mut last = None;
         let granted = || last.insert(check(&kube.kubeconfig(), &arguments)).code == 0;
         wait_until(SOON, overlay, granted).unwrap_or_else(|error| panic!("{error}: {last:?}"));
-        assert_eq!(found(&last.expect("an output"), "permissions").len(), 5);
+        assert_eq!(found(&last.expect("an output"), "permissions").len(), 8);
     }
 }
 
@@ -217,7 +223,10 @@ fn waits_for_permissions() {
     wait_unready(&operator, "fedora-message-operator check --cluster lists missing permissions");
     grant(&namespace, "bob", RULES, "ClusterRole", "fedora-message-operator");
     operator.wait_ready();
-    assert_eq!(operator.count_in_log("is not allowed to watch"), 1, "{}", operator.log());
+    for kind in ["FedoraMessages:", "FedoraMessageSenders:"] {
+        let text = format!("is not allowed to watch {kind}");
+        assert_eq!(operator.count_in_log(&text), 1, "{}", operator.log());
+    }
 
     let elected = [&arguments[..], &["--leader-elect", "--lease-namespace", &namespace.name]].concat();
     let elected = Operator::launch(&bob, &shared().broker.url(), &elected, DEBUG);
@@ -248,12 +257,12 @@ fn waits_for_crd() {
             "binding failed: fedoramessages.apps.fedoraproject.org is not installed: kubectl apply",
         ],
     );
-    assert_eq!(found(&output, "permissions").len(), 4, "{output:?}");
+    assert_eq!(found(&output, "permissions").len(), 7, "{output:?}");
 
     kube.apply_text(&older_crd()).expect("it is accepted");
     wait_unready(&operator, "can't select pending FedoraMessages: its CRD is older than the operator");
     assert_eq!(operator.count_in_log(unknown), 1, "{}", operator.log());
-    let lacks = "lacks the field status.startTime, the selectable field spec.ttlSecondsAfterFinished, the selectable field status.status, the selectable field status.reason";
+    let lacks = "lacks the field status.startTime, the selectable field spec.ttlSecondsAfterFinished, the selectable field status.status, the selectable field status.reason, the resource FedoraMessageSender";
     let older =
         || check(&admin, &[]).err.contains(&format!("CRD failed: older than this program, it {lacks}: install"));
     wait_soon("the check finds the older CRD", older);

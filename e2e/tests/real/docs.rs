@@ -4,10 +4,12 @@
 use std::fs;
 
 use fedora_message::policy::outcome::Reason;
+use serde_json::Value;
 use strum::VariantArray;
 
 use crate::monitoring::files;
-use e2e::{TestNamespace, read};
+use e2e::cli::Cli;
+use e2e::{MESSAGES, Operator, TestNamespace, read, shared};
 
 /// Each command of kubectl creates them without a warning.
 #[test]
@@ -29,12 +31,79 @@ fn examples_are_accepted() {
     }
 }
 
+/// The pages show whole manifests, which the API server accepts.
+#[test]
+fn pages_show_valid_manifests() {
+    let namespace = TestNamespace::new("pages");
+    let mut shown = 0;
+    for page in ["docs/senders.md", "docs/fedora.md"] {
+        let text = read(page);
+        for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if !block.contains("kind: FedoraMessage") {
+                continue;
+            }
+            let answer = namespace.try_kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], block);
+            answer.unwrap_or_else(|error| panic!("{page}: {error}:\n{block}"));
+            shown += 1;
+        }
+    }
+    assert!(shown >= 1, "{shown} manifests");
+}
+
 #[test]
 fn readme_example_is_accepted() {
     let readme = read("README.md");
     let namespace = TestNamespace::new("readme");
     let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     namespace.try_kubectl(&["create", "--dry-run=server", "-f", "-"], yaml).expect("the API server accepts it");
+}
+
+/// The shapes of Fedora's real applications: each sends with its own Secrets, CA and prefix.
+#[test]
+fn shapes_of_fedora_send() {
+    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let json = |pem: &str| Value::from(pem).to_string();
+    let cli = Cli::new();
+    let ca = cli.file("ca.pem", &certificate.ca).display().to_string();
+    let files = files("testdata/fedora", "yaml");
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let namespace = TestNamespace::new("fedora");
+        let text = fs::read_to_string(&file).expect("a file");
+        let (_, objects) = text.split_once("apiVersion").expect("an object");
+        let mut manifests = format!("apiVersion{objects}");
+        // One certificate serves both applications here.
+        for (place, pem) in [
+            ("CA_PEM", &certificate.ca),
+            ("CERT2_PEM", &certificate.cert),
+            ("KEY2_PEM", &certificate.key),
+            ("CERT_PEM", &certificate.cert),
+            ("KEY_PEM", &certificate.key),
+        ] {
+            manifests = manifests.replace(place, &json(pem));
+        }
+        let prefix = ["--prod-topic-prefix", "org.fedoraproject.prod", "--prod-ca-file", &ca];
+        let _operator = Operator::start(&namespace, &prefix);
+        namespace.apply(&manifests);
+        namespace.wait_for_all_sent();
+        let messages = namespace.messages();
+        assert!(!messages.is_empty(), "{}", file.display());
+        for message in &messages {
+            let key = message["status"]["routingKey"].as_str().expect("a routing key");
+            let topic = message["spec"]["message"]["topic"].as_str().expect("a topic");
+            assert!(key.ends_with(topic), "{}: {key}", file.display());
+            let known = match file.file_stem().and_then(|stem| stem.to_str()) {
+                Some("other-prefix") => key.starts_with("org.release-monitoring.prod."),
+                Some("no-prefix") => key == topic,
+                _ => key.starts_with("org.fedoraproject.prod."),
+            };
+            assert!(known, "{}: {key}", file.display());
+        }
+        let senders = namespace.list(MESSAGES, "fedoramessagesenders");
+        for sender in senders {
+            namespace.wait_for_sender(sender["metadata"]["name"].as_str().expect("a name"), "True", "LoggedIn");
+        }
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use chrono::{SubsecRound, Utc};
+use serde_json::Value;
 
 use e2e::cli::Cli;
-use e2e::fidelity::cases::{self, Case, PREFIX, parse};
+use e2e::fidelity::cases::{self, Case, PREFIX, SENDERS, half_by_sender, parse};
 use e2e::fidelity::stage::{Sent, Stage, number};
 use e2e::{Operator, TestNamespace, shared};
 
@@ -14,11 +15,14 @@ use e2e::{Operator, TestNamespace, shared};
 fn operator_matches_library() {
     let stage = Stage::set(&shared().broker, "fidelity-operator", all("fidelity-operator"), Case::stored);
     let namespace = TestNamespace::with_publisher("fidelity");
+    namespace.apply(SENDERS);
     // The operator finds half of the objects by list, and equal ones by watch. `create` stores
     // them: server-side apply accepts no control characters and no long keys.
     namespace.create(&stage.manifests("list", ""));
     let _operator = Operator::start(&namespace, &["--prod-topic-prefix", PREFIX]);
-    namespace.create(&stage.manifests("watch", ""));
+    namespace.create(&half_by_sender(&stage.manifests("watch", "")));
+    let by_sender = |object: &&Value| object["spec"]["senderRef"].is_object();
+    assert!(namespace.messages().iter().filter(by_sender).count() >= 40, "Senders are covered");
     namespace.wait_for_all_sent();
 
     let sent: Vec<Sent> = namespace.messages().iter().map(|object| stage.sent_by_operator(object)).collect();
@@ -38,13 +42,13 @@ fn publish_matches_library() {
     let cli = Cli::new();
     let certificate = shared().broker.client("publisher").expect("a certificate");
     let [json, yaml] = [
-        ("cases.json", stage.manifests("json", "")),
+        ("cases.json", half_by_sender(&stage.manifests("json", ""))),
         ("cases.yaml", escaped(&stage.manifests("yaml", "---\n# YAML\n"))),
     ]
     .map(|(name, text)| cli.file(name, &text).display().to_string());
-    let url = shared().broker.url();
+    let (url, senders) = (shared().broker.url(), cli.file("senders.yaml", SENDERS).display().to_string());
     let arguments = format!(
-        "publish -o json -f {json} -f {yaml} --prod-amqp-url {url} --stg-amqp-url {url} --prod-topic-prefix {PREFIX}"
+        "publish -o json -f {json} -f {yaml} -f {senders} --prod-amqp-url {url} --stg-amqp-url {url} --prod-topic-prefix {PREFIX}"
     );
 
     let begin = Utc::now().trunc_subsecs(0);

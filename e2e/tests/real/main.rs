@@ -24,9 +24,9 @@ mod monitoring;
 mod permissions;
 mod pod_policy;
 mod reasons;
-
 mod schemas;
 mod secrecy;
+mod senders;
 mod statuses;
 mod tls;
 mod traces;

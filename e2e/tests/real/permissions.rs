@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use e2e::raw::RawConsumer;
 use e2e::{
-    DEBUG, Operator, SOON, TestNamespace, install, message, numbered, permissions, project, read, shared, wait_soon,
-    with_foreign_secret, with_spec,
+    DEBUG, Operator, SOON, TestNamespace, install, message, numbered, permissions, project, read, sender, shared,
+    wait_soon, with_foreign_secret, with_spec,
 };
 
 /// The user who has only these permissions.
@@ -19,15 +19,20 @@ const USER: &str = "operator";
 const EXPIRES: &str = "ttlSecondsAfterFinished: 0";
 
 /// The log text for each missing verb.
-const LOG_TEXTS: [(&str, &str, &str); 13] = [
+const LOG_TEXTS: [(&str, &str, &str); 18] = [
     ("fedoramessages", "get", "is not allowed to read FedoraMessages"),
     ("fedoramessages", "list", "is not allowed to watch FedoraMessages"),
     ("fedoramessages", "watch", "is not allowed to watch FedoraMessages"),
     ("fedoramessages", "delete", "is not allowed to delete FedoraMessages"),
     ("fedoramessages/status", "update", "the status could not be written"),
     ("fedoramessages/status", "patch", "the status could not be written"),
+    ("fedoramessagesenders", "list", "is not allowed to watch FedoraMessageSenders"),
+    ("fedoramessagesenders", "watch", "is not allowed to watch FedoraMessageSenders"),
+    ("fedoramessagesenders/status", "patch", "the status of FedoraMessageSender"),
     ("secrets", "get", "is not allowed to read and watch Secrets"),
     ("secrets", "watch", "is not allowed to read and watch Secrets"),
+    ("configmaps", "get", "is not allowed to read and watch ConfigMaps"),
+    ("configmaps", "watch", "is not allowed to read and watch ConfigMaps"),
     ("events", "create", "an Event could not be written"),
     ("leases", "create", "could not be written: the operator is not allowed to do that"),
     ("leases", "get", "could not be read: the operator is not allowed to do that"),
@@ -43,7 +48,15 @@ fn rules() -> Vec<Value> {
 
 /// Returns the rules without one verb.
 fn without(rules: &[Value], resource: &str, verb: &str) -> Vec<Value> {
-    let mut rules = rules.to_vec();
+    let each = rules.iter().flat_map(|rule| {
+        let resources = rule["resources"].as_array().cloned().unwrap_or_default();
+        resources.into_iter().map(|resource| {
+            let mut rule = rule.clone();
+            rule["resources"] = json!([resource]);
+            rule
+        })
+    });
+    let mut rules: Vec<Value> = each.collect();
     for rule in rules.iter_mut().filter(|rule| rule["resources"][0] == resource) {
         rule["verbs"].as_array_mut().expect("verbs").retain(|other| other != verb);
     }
@@ -85,6 +98,8 @@ fn assert_needed(rules: &[Value], resource: &str, verb: &str, expected: &str) {
     let namespace = TestNamespace::new("permissions");
     namespace.grant(USER, "operator", &json!(without(rules, resource, verb)));
     let operator = launch(&namespace);
+    // It names a ConfigMap for the CA.
+    namespace.apply(&sender("checked", "").replace("certs}}", "certs}, caConfigMapRef: {name: ca, key: ca}}"));
     namespace.apply(&with_spec(&message("warned", "permissions.warned", ""), EXPIRES));
     if (resource, verb) == ("fedoramessages", "get") {
         // The operator reads a message that was given up before it deletes the message.

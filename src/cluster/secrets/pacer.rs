@@ -1,27 +1,32 @@
-//! Decides how soon the next change of a Secret may wake the messages that name it. Pure: the time
-//! is an argument.
+//! Decides how soon the next change of a Secret or Sender may wake the messages that name it. Pure: the
+//! time is an argument.
 
 use std::time::Duration;
 
 use fedora_message::bounds::{MAX_SECRET_WAKE_GAP, MIN_SECRET_WAKE_GAP};
 use tokio::time::Instant;
 
-/// The pace of the wakes for one Secret: the first at once, the next ones after a gap that doubles.
+/// The pace of the wakes for one object: the first at once, the next ones after a gap that doubles.
 #[derive(Debug, Default)]
-pub(super) struct WakePacer {
+pub struct WakePacer {
     /// The last wake, and the gap after it.
     last: Option<(Instant, Duration)>,
 }
 
 impl WakePacer {
     /// Returns when a change that happens `now` may wake the messages.
-    pub(super) fn next(&self, now: Instant) -> Instant {
+    pub fn next(&self, now: Instant) -> Instant {
         self.last.map_or(now, |(last, gap)| now.max(last + gap))
+    }
+
+    /// Returns true if nothing was woken for a while, so that the pacer is as good as a new one.
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        self.last.is_none_or(|(last, gap)| now >= last + 2 * gap)
     }
 
     /// The messages were woken. `random` from 0 to 1 makes the gap up to half longer, so that many
     /// Secrets that change together don't stay together.
-    pub(super) fn woke(&mut self, now: Instant, random: f64) {
+    pub fn woke(&mut self, now: Instant, random: f64) {
         let gap = match self.last {
             Some((last, gap)) if now < last + 2 * gap => (2 * gap).min(MAX_SECRET_WAKE_GAP),
             // It was quiet for a while.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedora_message::message::authentication::SecretName;
+use fedora_message::api::names::SourceKind;
+use fedora_message::message::authentication::SourceName;
 use fedora_message::message::secret::{SecretMetadata, SecretVersion};
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use kube::Resource;
 use kube::core::PartialObjectMeta;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -20,8 +21,10 @@ use crate::cluster::watch::{ObjectState, WatchKind, Watches};
 /// rely on that.
 const TRUST: Duration = Duration::from_mins(2);
 
-/// A Secret without its contents, as watches and reads bring it.
-pub(super) type KubeMetadata = PartialObjectMeta<KubeSecret>;
+/// Returns what is used of a Secret without its contents, as watches and reads bring it.
+pub(super) fn into_metadata<K>(object: PartialObjectMeta<K>) -> SecretMetadata {
+    object.metadata.into()
+}
 
 /// The last known state of a Secret.
 #[derive(Clone)]
@@ -49,7 +52,7 @@ enum View<'a> {
 }
 
 impl Content {
-    fn view(&self, secret: &SecretName, namespace: &str) -> View<'_> {
+    fn view(&self, secret: &SourceName, namespace: &str) -> View<'_> {
         match self {
             Self::Is(Some(metadata)) if metadata.allows(secret, namespace) => View::Usable(&metadata.version),
             Self::Is(_) => View::AbsentOrDenied,
@@ -70,7 +73,7 @@ impl Known {
 #[derive(Clone, Debug)]
 pub struct SecretChange {
     /// The Secret.
-    pub secret: SecretName,
+    pub secret: SourceName,
     before: Content,
     after: Content,
 }
@@ -86,7 +89,7 @@ impl SecretChange {
 
 /// Keeps what is known about one Secret up to date.
 pub(super) struct Reader {
-    pub(super) name: SecretName,
+    pub(super) name: SourceName,
     pub(super) known: watch::Sender<Known>,
     pub(super) contents: Arc<CachedContents>,
     pub(super) failures: Arc<Failures>,
@@ -95,9 +98,16 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads and watches the Secret until the task is aborted.
-    pub(super) async fn run(self, watches: Watches) {
-        let SecretName { namespace, name } = &self.name;
-        let mut watch = watches.object::<KubeMetadata>(WatchKind::Secrets, namespace, name);
+    pub(super) async fn run<K>(self, watches: Watches)
+    where
+        K: Clone + Resource<DynamicType = ()> + Send + 'static,
+    {
+        let SourceName { kind, namespace, name } = &self.name;
+        let kind = match kind {
+            SourceKind::Secret => WatchKind::Secrets,
+            SourceKind::ConfigMap => WatchKind::ConfigMaps,
+        };
+        let mut watch = watches.object::<PartialObjectMeta<K>>(kind, namespace, name);
         let mut pacer = WakePacer::default();
         // The state before the changes that still have to wake the messages, and when they do.
         let mut unreported: Option<(Content, Instant)> = None;
@@ -120,13 +130,13 @@ impl Reader {
                     Ok(state) => {
                         failing = None;
                         Content::Is(match state {
-                            ObjectState::Present(secret) => Some(Arc::new(secret.metadata.into())),
+                            ObjectState::Present(secret) => Some(Arc::new(into_metadata(*secret))),
                             ObjectState::Absent(_) => None,
                         })
                     }
                     Err(error) => {
                         let detail = self.failures.explain(&self.name, &error);
-                        debug!("Secret {} is not up to date: {detail}", self.name);
+                        debug!("{} is not up to date: {detail}", self.name);
                         let is_refusal = matches!(error.code(), Some(401 | 403));
                         if !is_refusal && matches!(self.known.borrow().content, Content::Is(_)) {
                             // The last answer is still the best that is known.
@@ -172,13 +182,12 @@ async fn wait_until(time: Option<Instant>) {
     }
 }
 
-/// Explains why a Secret can't be read, and what to do.
-pub(super) fn explain(error: &ListError) -> String {
+/// Explains why a Secret or `ConfigMap` can't be read, and what to do.
+pub(super) fn explain(kind: SourceKind, error: &ListError) -> String {
     match error.code() {
-        Some(403) => {
-            "the operator is not allowed to read and watch Secrets of this namespace: bind its ServiceAccount to its role there"
-                .to_owned()
-        }
+        Some(403) => format!(
+            "the operator is not allowed to read and watch {kind}s of this namespace: bind its ServiceAccount to its role there"
+        ),
         _ => error.to_string(),
     }
 }
@@ -218,7 +227,7 @@ mod tests {
             (failed(), content("1", ""), true, true),
             (content("1", ""), failed(), true, true),
         ] {
-            let secret = SecretName { namespace: "own".to_owned(), name: "s".to_owned() };
+            let secret = SourceName::secret("own", "s");
             let change = SecretChange { secret, before, after };
             assert_eq!((change.concerns("own"), change.concerns("guest")), (own, guest), "{change:?}");
         }

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::cluster::fake_api::{self, Reply, Requests};
 use crate::cluster::watch::WatchMonitor;
+use fedora_message::message::authentication::ClientKeys;
 
 /// The namespace of the Secret, and the namespace of messages that its owner may let use it.
 const OWNER: &str = "owner";
@@ -24,12 +25,16 @@ fn refusal(code: u16) -> Reply {
     Reply::Refusal(json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code}))
 }
 
-fn name(name: &str) -> SecretName {
-    SecretName { namespace: OWNER.to_owned(), name: name.to_owned() }
+fn name(name: &str) -> SourceName {
+    SourceName::secret(OWNER, name)
 }
 
 fn authentication() -> Authentication {
-    Authentication::One(name("s"))
+    one(name("s"))
+}
+
+fn one(name: SourceName) -> Authentication {
+    Authentication { client: ClientKeys::One(name), ca: None }
 }
 
 fn secrets(replies: impl IntoIterator<Item = Reply>) -> (Secrets, Watches, Requests) {
@@ -133,7 +138,7 @@ async fn one_namespace_takes_no_watch_of_others() {
     let named = |number: usize| [name(&number.to_string())];
     for number in 0..=MAX_WATCHED_SECRETS_PER_NAMESPACE {
         let [name] = named(number);
-        assert!(secrets.read(&Authentication::One(name), GUEST).await.is_err());
+        assert!(secrets.read(&one(name), GUEST).await.is_err());
     }
     let (first, last) = (named(0), named(MAX_WATCHED_SECRETS_PER_NAMESPACE));
     assert_eq!(secrets.exceeded_bound(GUEST, &first), None);
@@ -148,7 +153,7 @@ async fn one_namespace_takes_no_watch_of_others() {
     assert_eq!(polls[1], polls[0] + SECRET_POLL_GAP);
     assert_eq!(polls[2], polls[1] + SECRET_CONTENTS_POLL_GAP);
 
-    assert!(secrets.read(&Authentication::One(name("own")), OWNER).await.is_err());
+    assert!(secrets.read(&one(name("own")), OWNER).await.is_err());
     assert_eq!(secrets.exceeded_bound(OWNER, &[name("own")]), None);
 }
 
@@ -167,7 +172,7 @@ async fn watches_no_more_than_all_may_have() {
     assert!(secrets.watch(&name("0"), GUEST).is_some(), "it is watched already");
 
     sleep(KEEP + Duration::from_secs(1)).await;
-    secrets.release(|| [name("0")].into());
+    secrets.release(|| Needs { messages: [name("0")].into(), ..Needs::default() });
     assert!(secrets.watch(&name("more"), GUEST).is_some(), "others were not needed any more");
     assert_eq!(secrets.watched.lock().len(), 2);
 }

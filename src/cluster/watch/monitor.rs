@@ -15,8 +15,12 @@ use tokio::time::Instant;
 pub enum WatchKind {
     /// Pending messages.
     Messages,
-    /// Secrets that messages name.
+    /// Senders.
+    Senders,
+    /// Secrets that messages and Senders name.
     Secrets,
+    /// `ConfigMaps` with a CA that Senders name.
+    ConfigMaps,
     /// The Lease, while another operator leads.
     Lease,
     /// Pods that send messages.
@@ -135,8 +139,8 @@ impl Heartbeat {
     /// Secret leaves them as they are. Bookmarks arrive once a minute, whatever changes.
     pub(super) fn beat_change(&mut self) {
         match self.kind {
-            WatchKind::Secrets => self.last_success = Instant::now(),
-            WatchKind::Messages | WatchKind::Lease | WatchKind::Pods => self.beat(),
+            WatchKind::Secrets | WatchKind::ConfigMaps => self.last_success = Instant::now(),
+            WatchKind::Messages | WatchKind::Senders | WatchKind::Lease | WatchKind::Pods => self.beat(),
         }
     }
 

@@ -7,50 +7,52 @@ use tokio_rustls::rustls::ProtocolVersion;
 use super::CheckReport;
 use crate::broker::connection::BrokerConnection;
 use crate::broker::errors::{BrokerError, ErrorContext};
+use crate::broker::login::Login;
 use crate::broker::transport::{Transport, TransportError};
 use crate::cli::BrokerArgs;
 use crate::commands::files;
 use crate::fence::Fence;
 use fedora_message::api::v1alpha1::Environment;
+use fedora_message::message::sender::Application;
 
-/// The step that reads only files.
-const CERTIFICATE: &str = "certificate";
+/// The step that needs no connection.
+pub(super) const CERTIFICATE: &str = "certificate";
 
 struct Failed {
     step: &'static str,
     detail: String,
 }
 
-impl Failed {
-    fn at(step: &'static str) -> impl Fn(String) -> Self {
-        move |detail| Self { step, detail }
+/// Checks one environment's broker with the CA, certificate and key in these files.
+pub(crate) async fn check_files(
+    arguments: &BrokerArgs,
+    environment: Environment,
+    [ca, cert, key]: [&Path; 3],
+    report: &mut CheckReport,
+) {
+    let application = Application::named(env!("CARGO_PKG_NAME").to_owned()).into();
+    match files::credentials(ca, cert, key) {
+        Ok(credentials) => check(arguments, environment, &Login { credentials, application }, report).await,
+        Err(detail) => report.misused(CERTIFICATE, &detail),
     }
 }
 
-/// Checks one environment's broker with the CA, certificate and key in these files.
-pub(crate) async fn check(
-    arguments: &BrokerArgs,
-    environment: Environment,
-    files: [&Path; 3],
-    report: &mut CheckReport,
-) {
-    match go(arguments, environment, files, report).await {
-        Ok(()) => {}
-        Err(Failed { step: CERTIFICATE, detail }) => report.misused(CERTIFICATE, &detail),
-        Err(Failed { step, detail }) => report.failed(step, &detail),
+/// Checks one environment's broker with this login.
+pub(crate) async fn check(arguments: &BrokerArgs, environment: Environment, login: &Login, report: &mut CheckReport) {
+    if let Err(Failed { step, detail }) = go(arguments, environment, login, report).await {
+        report.failed(step, &detail);
     }
 }
 
 async fn go(
     arguments: &BrokerArgs,
     environment: Environment,
-    [ca, cert, key]: [&Path; 3],
+    Login { credentials, application }: &Login,
     report: &mut CheckReport,
 ) -> Result<(), Failed> {
     let brokers = arguments.brokers();
     let broker = brokers.of(environment);
     let exchange = &arguments.exchange;
-    let credentials = files::credentials(ca, cert, key).map_err(Failed::at(CERTIFICATE))?;
     report.found(
         CERTIFICATE,
         &format!("of {}, valid until {}", credentials.user, credentials.not_after.format("%Y-%m-%d %H:%M:%S UTC")),
@@ -63,7 +65,7 @@ async fn go(
     let transport =
         transport.map_err(|error| Failed { step: error.step(), detail: peers.transport(&error).to_string() })?;
     report.found("TLS", &format!("{} with {}, whose certificate the CA issued", version(&transport), broker.host));
-    let connection = BrokerConnection::log_in(peers, transport, || {}).await;
+    let connection = BrokerConnection::log_in(peers, transport, application, || {}).await;
     if matches!(connection, Ok(_) | Err(BrokerError::Vhost { .. })) {
         report.found("login", &format!("as {}", credentials.user));
     }

@@ -1,9 +1,10 @@
-//! `check`: checks a broker, the cluster, or both, and reports each finding, or what failed and how to fix it. It
+//! `check`: checks a broker, a Sender, the cluster, or several of them, and reports each finding, or what failed and how to fix it. It
 //! also checks schemas, which needs neither.
 
 mod broker;
 mod cluster;
 mod schemas;
+mod sender;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,10 @@ async fn check(arguments: &CheckArgs) -> CheckReport {
         cluster::check(arguments, &mut report).await;
     }
     if let Some((environment, files)) = arguments.broker_to_check() {
-        broker::check(&arguments.broker, environment, files, &mut report).await;
+        broker::check_files(&arguments.broker, environment, files, &mut report).await;
+    }
+    if let Some(name) = &arguments.sender {
+        sender::check(&arguments.broker, name, &mut report).await;
     }
     report
 }

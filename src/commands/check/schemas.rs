@@ -9,8 +9,10 @@ use crate::commands::publish::read;
 use crate::commands::{complain, fail, misused, print};
 use crate::schema_file::SchemaFile;
 use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::invalid::PrepareError;
+use fedora_message::message::sender::Sender;
 use fedora_message::message::validate::validate;
 use fedora_message::schema::catalog::{Catalog, LeftOut, Schema, SchemaLookup};
 use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy, check_schema};
@@ -92,6 +94,10 @@ fn check(arguments: &SchemaCheckArgs, name: &str, catalog: Arc<Catalog>) -> Exit
     if all_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Checks a message against the schemas. Its Sender is of no importance for that.
 fn fits(message: &FedoraMessage, schemas: &Schemas) -> Result<(), PrepareError> {
-    check_schema(&mut validate(message, &Routing::default())?, schemas).map(drop)
+    let environment = message.environment().unwrap_or(Environment::Prod);
+    let sender = message.summary.sender.as_ref().map(|name| Sender::assumed(name.clone(), environment));
+    let sender = sender.as_ref().map(Ok);
+    check_schema(&mut validate(message, sender, &Routing::default())?, schemas).map(drop)
 }

@@ -1,4 +1,5 @@
-//! Reads manifests from text: `FedoraMessages`, and the Secrets that they name.
+//! Reads manifests from text: `FedoraMessages`, and the Senders, Secrets and `ConfigMaps` that they
+//! name.
 
 mod json;
 mod yaml;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
 use memchr::memchr2_iter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,11 +18,14 @@ use uuid::Uuid;
 
 use self::json::JsonObjects;
 use self::yaml::read_documents;
+use fedora_message::api::names::SenderName;
 use fedora_message::api::object::{FedoraMessage, Metadata};
+use fedora_message::api::sender::{FedoraMessageSender, KIND as SENDER_KIND};
 use fedora_message::api::v1alpha1::{API_VERSION, KIND};
-use fedora_message::message::authentication::SecretName;
+use fedora_message::message::authentication::SourceName;
 use fedora_message::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use fedora_message::message::secret::Secret;
+use fedora_message::message::sender::{FoundSender, Sender, SenderError, usable};
 use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable, quoted};
 
 /// The namespace of manifests without one.
@@ -36,8 +40,10 @@ const MOST_SHOWN: usize = 5;
 pub struct Manifests {
     /// The messages, in the order of the files.
     pub messages: Vec<FedoraMessage>,
-    /// The Secrets, by name.
-    pub secrets: HashMap<SecretName, Arc<Secret>>,
+    /// The Senders, by name.
+    pub senders: HashMap<SenderName, FoundSender>,
+    /// The Secrets and `ConfigMaps`, by name.
+    pub secrets: HashMap<SourceName, Arc<Secret>>,
 }
 
 impl Manifests {
@@ -80,12 +86,14 @@ impl Manifests {
                 Some(items) => items.into_iter().try_for_each(|item| self.add_object(item.get())),
                 None => Err("is a List without items: add them".to_owned()),
             },
+            ("v1", "ConfigMap") => self.add_config_map(json),
             (API_VERSION, KIND) => self.add_message(&object),
+            (API_VERSION, SENDER_KIND) => self.add_sender(&object),
             ("", "") => Err(format!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}")),
             ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, MAX_QUOTE))),
             (version, "") => Err(format!("is of {} without kind: add the line", printable(version, MAX_QUOTE))),
             (version, kind) => Err(format!(
-                "is a {} of {}: only {KIND} of {API_VERSION} and Secret of v1 are read here; remove it",
+                "is a {} of {}: only {KIND} and {SENDER_KIND} of {API_VERSION}, and Secret and ConfigMap of v1 are read here; remove it",
                 printable(kind, MAX_QUOTE),
                 printable(version, MAX_QUOTE)
             )),
@@ -101,8 +109,46 @@ impl Manifests {
         data.extend(plain.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
         let name = secret.metadata.name.clone().ok_or("is a Secret without metadata.name: add it")?;
         let namespace = secret.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        self.secrets.insert(SecretName { namespace, name }, Arc::new(secret.into()));
+        self.secrets.insert(SourceName::secret(namespace, name), Arc::new(secret.into()));
         Ok(())
+    }
+
+    fn add_config_map(&mut self, json: &str) -> Result<(), String> {
+        let map: ConfigMap = decode(json).map_err(|error| format!("is not a valid ConfigMap: {}", describe(&error)))?;
+        let name = map.metadata.name.clone().ok_or("is a ConfigMap without metadata.name: add it")?;
+        let namespace = map.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        self.secrets.insert(SourceName::config_map(namespace, name), Arc::new(map.into()));
+        Ok(())
+    }
+
+    fn add_sender(&mut self, object: &Object<'_>) -> Result<(), String> {
+        let spec = object.spec.map(|spec| decode(spec.get())).transpose().map_err(|error| describe(&error))?;
+        let (sender, unknown) = FedoraMessageSender::from_manifest(metadata(object.metadata)?, spec);
+        refuse_unknown_fields(&unknown)?;
+        if sender.metadata.name.is_none() {
+            return Err(format!("is a {SENDER_KIND} without metadata.name: add it"));
+        }
+        self.senders.insert(sender.name(), Sender::new(&sender).map(Arc::new));
+        Ok(())
+    }
+
+    /// Returns the Sender that a message names, if it names one.
+    #[must_use]
+    pub fn sender(&self, message: &FedoraMessage) -> Option<Result<Arc<Sender>, SenderError>> {
+        let name = message.summary.sender.as_ref()?;
+        Some(usable(name, message.namespace(), self.senders.get(name)))
+    }
+
+    /// Adds to each message the fields that its Sender gives. Senders may come after their messages, so
+    /// this comes last.
+    pub fn resolve(&mut self) {
+        let mut messages = std::mem::take(&mut self.messages);
+        for message in &mut messages {
+            if let Some(Ok(sender)) = self.sender(message) {
+                Arc::make_mut(&mut message.summary).set_sender_terms(Some(sender.terms.clone()));
+            }
+        }
+        self.messages = messages;
     }
 
     fn add_message(&mut self, object: &Object<'_>) -> Result<(), String> {
@@ -243,7 +289,7 @@ spec:
             "apiVersion: v1\nkind: Secret\nmetadata: {name: certs}\nstringData: {ca: text}\ndata: {cert: dGV4dA==}\n";
         let manifests = read(&format!("---\n{MESSAGE}---\n{secret}---\n# nothing\n--- \n{MESSAGE}")).unwrap();
         assert_eq!(manifests.messages.len(), 2);
-        let name = SecretName { namespace: "default".to_owned(), name: "certs".to_owned() };
+        let name = SourceName::secret("default", "certs");
         let secret = &manifests.secrets[&name];
         assert_eq!((secret.get("ca"), secret.get("cert")), (Some(&b"text"[..]), Some(&b"text"[..])));
     }

@@ -55,6 +55,11 @@ impl Compactor {
         }
     }
 
+    /// Shares a summary with equal ones.
+    pub(super) fn summary(&mut self, summary: Summary) -> Arc<Summary> {
+        self.summaries.intern(Arc::new(summary))
+    }
+
     /// Shares the texts of a state with equal ones.
     pub(super) fn state(&mut self, mut state: MessageState) -> MessageState {
         state.message = self.texts.intern(state.message);

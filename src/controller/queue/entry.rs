@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fedora_message::compact::CompactMessage;
-use fedora_message::message::authentication::SecretName;
+use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::Reason;
 use fedora_message::state::MessageState;
 use tokio::sync::OwnedSemaphorePermit;
@@ -68,8 +68,8 @@ impl Entry {
     }
 
     /// Returns true if the message is not finished and names the Secret.
-    pub(super) fn needs(&self, secret: &SecretName) -> bool {
-        !self.state.is_finished() && self.message.summary().secrets.contains(secret)
+    pub(super) fn needs(&self, secret: &SourceName) -> bool {
+        !self.state.is_finished() && self.message.summary().sources().contains(secret)
     }
 
     /// Returns true if the message was sent, and its object does not say so yet.

@@ -20,8 +20,9 @@ pub(super) enum QueueKey {
     Environment(Environment),
     /// Messages that a Pod sends, to whichever environment.
     Pods,
-    /// Messages that can't be read: they name no environment, and need no broker.
-    Unreadable,
+    /// Messages without an environment, which need no broker: they can't be read, or their Sender is not
+    /// there.
+    NoEnvironment,
     /// Status writes, for messages of any kind.
     Statuses,
 }
@@ -62,7 +63,7 @@ impl FairQueue {
             QueueKey::Statuses if limits.backlog => 1,
             QueueKey::Statuses => at_a_time(limits.direct),
             QueueKey::Pods => limits.pods,
-            QueueKey::Environment(_) | QueueKey::Unreadable => limits.direct,
+            QueueKey::Environment(_) | QueueKey::NoEnvironment => limits.direct,
         };
         let has_room = self.in_flight < concurrency && self.bytes_in_flight < MAX_BYTES_IN_FLIGHT;
         self.has_backlog() && has_room && (limits.leading || key == QueueKey::Statuses)

@@ -22,10 +22,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::names::SenderName;
+use fedora_message::api::object::{FedoraMessage, Terms};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::compact::CompactMessage;
-use fedora_message::message::authentication::SecretName;
+use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Reason, Then};
 use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::state::MessageState;
@@ -188,14 +189,42 @@ impl Queue {
     pub fn wake_environment(&mut self, environment: Environment) {
         self.wake(|entry| {
             let waits = entry.is_in_flight() || entry.state.awaits(Then::Backoff);
-            waits && entry.message.summary().environment == Some(environment)
+            waits && entry.message.summary().environment() == Some(environment)
         });
     }
 
     /// Tries all messages that name a Secret, because it has appeared or changed. Messages of other
     /// namespaces than those that it `concerns` don't learn of it.
-    pub fn wake_secret(&mut self, secret: &SecretName, concerns: impl Fn(&str) -> bool) {
-        self.wake(|entry| entry.needs(secret) && concerns(&entry.message.summary().namespace));
+    pub fn wake_secret(&mut self, secret: &SourceName, concerns: impl Fn(&str) -> bool) {
+        self.wake(|entry| entry.needs(secret) && concerns(entry.message.summary().owner()));
+    }
+
+    /// Tries all messages of these Senders, because a Sender has appeared, changed or disappeared.
+    /// `terms` returns the fields that a Sender gives now to messages of a namespace. Messages that may
+    /// not use the Sender, now or before, don't learn of it.
+    pub fn wake_senders(
+        &mut self,
+        senders: &HashSet<SenderName>,
+        terms: impl Fn(&SenderName, &str) -> Option<Arc<Terms>>,
+    ) {
+        let mut changed = Vec::new();
+        for (uid, entry) in &mut self.entries {
+            let summary = entry.message.summary();
+            let Some(sender) = summary.sender.as_ref().filter(|sender| senders.contains(*sender)) else { continue };
+            let (before, now) = (summary.sender_terms(), terms(sender, &summary.namespace));
+            if before.is_none() && now.is_none() && sender.namespace != summary.namespace {
+                continue;
+            }
+            if before != now.as_ref() {
+                let mut summary = summary.clone();
+                summary.set_sender_terms(now);
+                entry.message.set_summary(self.compactor.summary(summary));
+            }
+            changed.push(uid.clone());
+        }
+        for uid in changed {
+            self.make_ready(&uid);
+        }
     }
 
     /// Tries all messages that the operator's settings stand against, because a setting has changed.
@@ -213,10 +242,10 @@ impl Queue {
     /// Returns the Secrets that messages name which are not finished. None is needed while another
     /// process sends the messages.
     #[must_use]
-    pub fn needed_secrets(&self) -> HashSet<SecretName> {
+    pub fn needed_secrets(&self) -> HashSet<SourceName> {
         let unfinished = self.entries.values().filter(|entry| self.leading && !entry.state.is_finished());
         let mut needed = HashSet::new();
-        for secret in unfinished.flat_map(|entry| &entry.message.summary().secrets) {
+        for secret in unfinished.flat_map(|entry| entry.message.summary().sources()) {
             if !needed.contains(secret) {
                 needed.insert(secret.clone());
             }
@@ -254,7 +283,7 @@ impl Queue {
             let message = entry.message.expand();
             let decision = match key {
                 QueueKey::Statuses => Decision::Rest,
-                QueueKey::Environment(_) | QueueKey::Pods | QueueKey::Unreadable => {
+                QueueKey::Environment(_) | QueueKey::Pods | QueueKey::NoEnvironment => {
                     decide(&message, &entry.state, wall_clock)
                 }
             };
@@ -348,7 +377,7 @@ impl Queue {
             [Some(Environment::Prod), Some(Environment::Stg), None].map(|environment| (environment, [0; N]));
         let waits = |entry: &Entry| !entry.state.is_finished() && entry.state.reason != Some(Reason::Suspended);
         for entry in self.entries.values().filter(|entry| waits(entry)) {
-            let (environment, age) = (entry.message.summary().environment, entry.message.age(now));
+            let (environment, age) = (entry.message.summary().environment(), entry.message.age(now));
             let Some((_, counts)) = counts.iter_mut().find(|(other, _)| *other == environment) else { continue };
             for (count, _) in counts.iter_mut().zip(ages).filter(|(_, than)| age >= *than) {
                 *count += 1;
@@ -383,10 +412,10 @@ impl Queue {
 
     /// Returns the queue from which a message is sent first.
     fn key_of(&self, message: &CompactMessage) -> QueueKey {
-        match message.summary().environment {
+        match message.summary().environment() {
             Some(_) if self.pods.always => QueueKey::Pods,
             Some(environment) => QueueKey::Environment(environment),
-            None => QueueKey::Unreadable,
+            None => QueueKey::NoEnvironment,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::fixture::{at, example, message, set};
-use fedora_message::message::authentication::SecretName;
+use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::policy::retry::Decision;
 use fedora_message::state::{Facts, MessageState};
@@ -267,7 +267,7 @@ fn changed_secret_wakes_its_messages() {
         let job = take(&mut queue, now()).expect("a job");
         finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, None);
     }
-    let secret = |namespace: &str, name: &str| SecretName { namespace: namespace.to_owned(), name: name.to_owned() };
+    let secret = |namespace: &str, name: &str| SourceName::secret(namespace, name);
     assert_eq!(
         queue.needed_secrets(),
         [("apps", "certs"), ("keys", "ca"), ("keys", "cert"), ("keys", "key")]

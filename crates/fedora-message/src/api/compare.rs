@@ -1,10 +1,11 @@
-//! Compares the CRD and the admission policies of a cluster with those of this program.
+//! Compares the CRDs and the admission policies of a cluster with those of this program.
 //!
 //! The API server publishes the CRD to everybody as `OpenAPI` v3.
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{GROUP, KIND, PLURAL, VERSION, definition};
+use crate::api::sender;
+use crate::api::v1alpha1::{self, GROUP, KIND, VERSION};
 
 /// The manifests of the policy for messages.
 const MESSAGE_POLICY: &str = include_str!("../../../../manifests/base/admission-policy.yaml");
@@ -57,7 +58,7 @@ impl AdmissionPolicy {
 /// A cluster's CRD in comparison to this program's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstalledCrd {
-    /// The API server does not serve the resource, or not in this version.
+    /// The API server does not serve messages, or not in this version.
     Absent,
     /// The CRD lacks these fields or features, so it is older.
     Older(Vec<String>),
@@ -68,12 +69,39 @@ pub enum InstalledCrd {
     Same,
 }
 
-/// Compares this program's CRD with the `OpenAPI` document for the group and version of the resource.
+/// Compares this program's CRDs with the `OpenAPI` document for the group and version of the resources.
 #[must_use]
 pub fn crd(published: &Value) -> InstalledCrd {
-    let Some(installed) = schemas(published).find(|schema| is_ours(schema)) else { return InstalledCrd::Absent };
-    let mine = serde_json::to_value(definition()).unwrap_or_default();
-    let mine = &mine["spec"]["versions"][0];
+    let (mut missing, mut all_same) = (Vec::new(), true);
+    for mine in [v1alpha1::definition(), sender::definition()] {
+        let mine = serde_json::to_value(mine).unwrap_or_default();
+        let (kind, plural) = (&mine["spec"]["names"]["kind"], &mine["spec"]["names"]["plural"]);
+        let Some(installed) = schemas(published).find(|schema| is_of_kind(schema, kind)) else {
+            if kind == KIND {
+                return InstalledCrd::Absent;
+            }
+            missing.push(format!("the resource {}", kind.as_str().unwrap_or_default()));
+            continue;
+        };
+        let (lacks, same) = compare(&mine["spec"]["versions"][0], installed);
+        // Users know the fields of the first resource without its name.
+        let prefix = if kind == KIND { String::new() } else { format!("{}: ", kind.as_str().unwrap_or_default()) };
+        missing.extend(lacks.into_iter().map(|lack| format!("{prefix}{lack}")));
+        all_same &= same;
+        let status = format!("/{}/{{name}}/status", plural.as_str().unwrap_or_default());
+        if !published["paths"].as_object().is_some_and(|paths| paths.keys().any(|path| path.ends_with(&status))) {
+            missing.push(format!("{prefix}the subresource status"));
+        }
+    }
+    match (missing.is_empty(), all_same) {
+        (false, _) => InstalledCrd::Older(missing),
+        (true, false) => InstalledCrd::Other,
+        (true, true) => InstalledCrd::Same,
+    }
+}
+
+/// Returns what the installed version of a resource lacks, and true if both are the same.
+fn compare(mine: &Value, installed: &Value) -> (Vec<String>, bool) {
     let properties = &mine["schema"]["openAPIV3Schema"]["properties"];
     let mut paths = Vec::new();
     for part in ["spec", "status"] {
@@ -86,25 +114,17 @@ pub fn crd(published: &Value) -> InstalledCrd {
             missing.push(format!("the selectable field {path}"));
         }
     }
-    let status = format!("/{PLURAL}/{{name}}/status");
-    if !published["paths"].as_object().is_some_and(|paths| paths.keys().any(|path| path.ends_with(&status))) {
-        missing.push("the subresource status".to_owned());
-    }
     let same = ["spec", "status"].iter().all(|part| is_same(&properties[part], &installed["properties"][part]));
-    match (missing.is_empty(), same) {
-        (false, _) => InstalledCrd::Older(missing),
-        (true, false) => InstalledCrd::Other,
-        (true, true) => InstalledCrd::Same,
-    }
+    (missing, same)
 }
 
 fn schemas(published: &Value) -> impl Iterator<Item = &Value> {
     published["components"]["schemas"].as_object().into_iter().flat_map(|schemas| schemas.values())
 }
 
-fn is_ours(schema: &Value) -> bool {
+fn is_of_kind(schema: &Value, kind: &Value) -> bool {
     let kinds = schema["x-kubernetes-group-version-kind"].as_array();
-    kinds.into_iter().flatten().any(|it| it["group"] == GROUP && it["version"] == VERSION && it["kind"] == KIND)
+    kinds.into_iter().flatten().any(|it| it["group"] == GROUP && it["version"] == VERSION && it["kind"] == *kind)
 }
 
 /// Adds the paths of the properties that `installed` lacks.

@@ -1,16 +1,20 @@
 //! Schemas and rules of the CRD that can't be derived from a Rust type.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Message, Rule};
+use strum::VariantArray;
+
+use super::v1alpha1::Environment;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// The required fields of the spec that never change.
-const FIXED: [&str; 3] = ["env", "message", "authentication"];
+/// The required field of the spec that never changes.
+const FIXED: [&str; 1] = ["message"];
 /// The optional fields of the spec that never change.
-const FIXED_OR_ABSENT: [&str; 3] = ["activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"];
+const FIXED_OR_ABSENT: [&str; 6] =
+    ["env", "authentication", "senderRef", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"];
 
 pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
@@ -53,6 +57,16 @@ pub(crate) fn count(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 0, "maximum": i32::MAX})
 }
 
+/// Names the values, so that the field keeps its own description.
+pub(crate) fn environment(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": Environment::VARIANTS.iter().map(|it| it.name()).collect::<Vec<_>>()})
+}
+
+/// Names the values, so that the field keeps its own description.
+pub(crate) fn severity(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["Debug", "Info", "Warning", "Error"]})
+}
+
 pub(crate) fn octet(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 0, "maximum": 255})
 }
@@ -65,14 +79,29 @@ pub(crate) fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})
 }
 
-/// A DNS subdomain, which the API server requires for a Secret's name.
+/// A Secret's name.
 pub(crate) fn secret_name(_: &mut SchemaGenerator) -> Schema {
+    object_name("a Secret")
+}
+
+/// The name of a Secret or `ConfigMap`.
+pub(crate) fn source_name(_: &mut SchemaGenerator) -> Schema {
+    object_name("a Secret or ConfigMap")
+}
+
+/// A Sender's name.
+pub(crate) fn sender_name(_: &mut SchemaGenerator) -> Schema {
+    object_name("a FedoraMessageSender")
+}
+
+/// A DNS subdomain, which the API server requires for the name of most objects.
+fn object_name(what: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 253,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
-            "message": "must be the name of a Secret: at most 253 lower case letters, digits, dashes and dots"
+            "message": format!("must be the name of {what}: at most 253 lower case letters, digits, dashes and dots")
         }]
     })
 }
@@ -90,13 +119,71 @@ pub(crate) fn namespace_name(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn secret_key(_: &mut SchemaGenerator) -> Schema {
+    data_key("a Secret")
+}
+
+pub(crate) fn source_key(_: &mut SchemaGenerator) -> Schema {
+    data_key("a Secret or ConfigMap")
+}
+
+fn data_key(what: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 253,
         "x-kubernetes-validations": [{
             "rule": "self.matches('^[-._a-zA-Z0-9]+$')",
-            "message": "must be a key of a Secret: at most 253 letters, digits, dashes, dots and underscores"
+            "message": format!("must be a key of {what}: at most 253 letters, digits, dashes, dots and underscores")
         }]
+    })
+}
+
+/// A topic prefix, which may be empty. The rules are those of topics.
+pub(crate) fn topic_prefix(_: &mut SchemaGenerator) -> Schema {
+    let rule = |rule: &str, message: &str| serde_json::json!({"rule": rule, "message": message});
+    json_schema!({
+        "type": "string",
+        "maxLength": 200,
+        "x-kubernetes-validations": [
+            rule("size(bytes(self)) <= 200", "spec.topicPrefix must have at most 200 bytes in UTF-8"),
+            rule("!self.startsWith('.') && !self.endsWith('.') && !self.contains('..')", "spec.topicPrefix must be words separated by single dots, or empty"),
+            rule("!self.contains('*') && !self.contains('#')", "spec.topicPrefix must not contain * or #, which are wildcards for subscriptions"),
+            rule(r"!self.matches('[\\s\\p{Z}\\p{Cc}]')", "spec.topicPrefix must not contain white space or control characters")
+        ]
+    })
+}
+
+/// A text of at most 255 bytes without control characters. A broker limits the size of all properties of
+/// a client together.
+pub(crate) fn short_text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "x-kubernetes-validations": [
+            {"rule": "size(bytes(self)) <= 255", "message": "must have at most 255 bytes in UTF-8"},
+            {"rule": r"!self.matches('[\\p{Cc}]')", "message": "must not contain control characters"}
+        ]
+    })
+}
+
+pub(crate) fn contacts(generator: &mut SchemaGenerator) -> Schema {
+    let item = short_text(generator);
+    json_schema!({"type": "array", "maxItems": 10, "items": item})
+}
+
+pub(crate) fn allowed_namespaces(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 100,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": "self == '*' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "message": "must be the name of a namespace, or * for all namespaces"
+            }]
+        }
     })
 }
 
@@ -111,7 +198,7 @@ pub(crate) fn only_suspend_changes() -> Rule {
         let (now, before) = (format!("self.spec.{field}"), format!("oldSelf.spec.{field}"));
         (field, format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})"))
     });
-    let fields = [fixed, absent].concat();
+    let fields = [&absent[..2], &fixed, &absent[2..]].concat();
     let same: Vec<_> = fields.iter().map(|(_, same)| same.as_str()).collect();
     let changed = fields
         .iter()
@@ -138,11 +225,21 @@ pub(crate) fn suspend_stays_after_end() -> Rule {
         .field_path(".spec.suspend")
 }
 
+/// Returns the definition with what can't be derived from a type.
+pub(super) fn polished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let versions = crd.spec.versions.iter_mut();
+    for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
+        without_nulls(schema);
+        without_line_breaks(schema);
+    }
+    crd
+}
+
 /// Removes `nullable` from every schema except that of header values, see [`any_headers`].
 ///
 /// The API server then drops a null as if the field were absent. Users expect this of an optional
 /// field, and rules with `has()` rely on it.
-pub(crate) fn without_nulls(schema: &mut JSONSchemaProps) {
+fn without_nulls(schema: &mut JSONSchemaProps) {
     if schema.x_kubernetes_preserve_unknown_fields != Some(true) {
         schema.nullable = None;
     }
@@ -151,7 +248,7 @@ pub(crate) fn without_nulls(schema: &mut JSONSchemaProps) {
 
 /// Joins the lines of every description. `kubectl explain` wraps lines itself, but keeps the line
 /// breaks of the source.
-pub(crate) fn without_line_breaks(schema: &mut JSONSchemaProps) {
+fn without_line_breaks(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         *description = description.replace('\n', " ");
     }

@@ -1,8 +1,9 @@
-//! The custom resource: its types, its CRD and its decoder.
+//! The custom resources: their types, their CRDs and their decoders.
 
 pub mod compare;
 mod crd;
 pub mod names;
 pub mod object;
+pub mod sender;
 mod serde;
 pub mod v1alpha1;

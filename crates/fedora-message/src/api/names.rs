@@ -3,18 +3,63 @@
 //!
 //! Source: RFC 1123, as in Kubernetes' "Object Names and IDs".
 
-/// A Secret by namespace and name.
+use std::fmt;
+
+/// The name of the Sender of messages that name neither a Sender nor a certificate.
+pub const DEFAULT_SENDER: &str = "default";
+
+/// The kind of an object that holds certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display)]
+pub enum SourceKind {
+    /// A Secret, for certificates and keys.
+    Secret,
+    /// A `ConfigMap`, only for the CA.
+    ConfigMap,
+}
+
+/// A Secret or `ConfigMap` by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SecretName {
+pub struct SourceName {
+    /// Its kind.
+    pub kind: SourceKind,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
 }
 
-impl std::fmt::Display for SecretName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+impl SourceName {
+    /// Names a Secret.
+    #[must_use]
+    pub fn secret(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: SourceKind::Secret, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Names a `ConfigMap`.
+    #[must_use]
+    pub fn config_map(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: SourceKind::ConfigMap, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// A `FedoraMessageSender` by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SenderName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for SenderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FedoraMessageSender {}/{}", self.namespace, self.name)
     }
 }
 

@@ -11,22 +11,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
-use crate::api::names::SecretName;
+use crate::api::names::{DEFAULT_SENDER, SenderName, SourceName};
 use crate::api::serde::object;
 use crate::api::v1alpha1::{
-    AuthenticationSpec, Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, VERSION,
+    AuthenticationSpec, Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, SenderReference,
+    VERSION,
 };
 use crate::text::{MAX_PHRASE, printable};
+
+/// Short name of the resource, as `kubectl` takes it.
+const SHORT_NAME: &str = "fmsg";
 
 /// An error in the JSON of a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// The resource has no spec.
-    #[error("spec is missing: add env, message and authentication")]
+    #[error("spec is missing: add message with topic and body")]
     Missing,
     /// A field can't be decoded. The text names the field and its problem.
     #[error("{0}")]
@@ -56,25 +60,38 @@ pub struct FedoraMessage {
     pub status: Option<Box<FedoraMessageStatus>>,
 }
 
-/// The fields of a spec that the work queue and the policies need.
+/// The fields of a spec that the work queue and the policies need, with those that its Sender gives.
 ///
 /// Most messages of an application have the same summary, so the queue holds each one once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Summary {
     /// The namespace of the resource.
     pub namespace: String,
-    /// The environment whose broker gets the message. `None` if the spec can't be decoded. Such a
-    /// message is refused later, because it must not stop the list or watch that brought it.
-    pub environment: Option<Environment>,
-    /// The Secrets that the message names.
-    pub secrets: Vec<SecretName>,
+    /// False if the spec can't be decoded. Such a message is refused later, because it must not stop the
+    /// list or watch that brought it.
+    pub readable: bool,
     /// `spec.suspend`.
     pub suspend: bool,
-    /// `spec.activeDeadlineSeconds`.
+    /// The Sender that the message is sent as, unless it names a certificate itself.
+    pub sender: Option<SenderName>,
+    /// The fields of the spec.
+    own: Terms,
+    /// The fields that the Sender gives, if it is there and the message may use it.
+    sender_terms: Option<Arc<Terms>>,
+}
+
+/// The fields that decide where a message goes, when it is given up, and when its resource is deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// The environment whose broker gets the message.
+    pub environment: Option<Environment>,
+    /// The Secrets and `ConfigMaps` with the certificates.
+    pub sources: Vec<SourceName>,
+    /// `activeDeadlineSeconds`.
     pub active_deadline_seconds: Option<i64>,
-    /// `spec.backoffLimit`.
+    /// `backoffLimit`.
     pub backoff_limit: Option<u32>,
-    /// `spec.ttlSecondsAfterFinished`.
+    /// `ttlSecondsAfterFinished`.
     pub ttl_seconds_after_finished: Option<u32>,
 }
 
@@ -82,8 +99,9 @@ pub struct Summary {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SummarySpec {
-    env: Environment,
-    authentication: AuthenticationSpec,
+    env: Option<Environment>,
+    authentication: Option<AuthenticationSpec>,
+    sender_ref: Option<SenderReference>,
     suspend: Option<bool>,
     active_deadline_seconds: Option<i64>,
     backoff_limit: Option<u32>,
@@ -96,18 +114,80 @@ impl Summary {
         let Some(spec) = spec_json.and_then(|json| serde_json::from_str::<SummarySpec>(json).ok()) else {
             return Self { namespace, ..Self::default() };
         };
-        let secret = |(name, other): (&str, Option<&str>)| SecretName {
-            namespace: other.unwrap_or(&namespace).to_owned(),
-            name: name.to_owned(),
-        };
+        let source = |(name, other): (&str, Option<&str>)| SourceName::secret(other.unwrap_or(&namespace), name);
+        let sender = sender_name(&namespace, spec.sender_ref.as_ref(), spec.authentication.is_some());
         Self {
-            environment: Some(spec.env),
-            secrets: spec.authentication.secrets().map(secret).collect(),
+            readable: true,
             suspend: spec.suspend.unwrap_or_default(),
-            active_deadline_seconds: spec.active_deadline_seconds,
-            backoff_limit: spec.backoff_limit,
-            ttl_seconds_after_finished: spec.ttl_seconds_after_finished,
+            sender,
+            own: Terms {
+                environment: spec.env,
+                sources: spec.authentication.iter().flat_map(AuthenticationSpec::secrets).map(source).collect(),
+                active_deadline_seconds: spec.active_deadline_seconds,
+                backoff_limit: spec.backoff_limit,
+                ttl_seconds_after_finished: spec.ttl_seconds_after_finished,
+            },
+            sender_terms: None,
             namespace,
+        }
+    }
+
+    /// Sets the fields that the Sender gives now, if there is one that the message may use.
+    pub fn set_sender_terms(&mut self, terms: Option<Arc<Terms>>) {
+        self.sender_terms = terms;
+    }
+
+    /// The fields that the Sender gives, if there is one that the message may use.
+    #[must_use]
+    pub fn sender_terms(&self) -> Option<&Arc<Terms>> {
+        self.sender_terms.as_ref()
+    }
+
+    /// The environment whose broker gets the message. `None` if the spec can't be decoded, or if only the
+    /// Sender would name it and is not there.
+    #[must_use]
+    pub fn environment(&self) -> Option<Environment> {
+        self.own.environment.or_else(|| self.sender_terms.as_ref()?.environment)
+    }
+
+    /// The Secrets and `ConfigMaps` with the certificates.
+    #[must_use]
+    pub fn sources(&self) -> &[SourceName] {
+        self.sender_terms.as_ref().map_or(&self.own.sources, |terms| &terms.sources)
+    }
+
+    /// The namespace whose messages may use these Secrets: the Sender's, or that of the message.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.sender.as_ref().map_or(&self.namespace, |sender| &sender.namespace)
+    }
+
+    /// `activeDeadlineSeconds` of the message or its Sender.
+    #[must_use]
+    pub fn active_deadline_seconds(&self) -> Option<i64> {
+        self.own.active_deadline_seconds.or_else(|| self.sender_terms.as_ref()?.active_deadline_seconds)
+    }
+
+    /// `backoffLimit` of the message or its Sender.
+    #[must_use]
+    pub fn backoff_limit(&self) -> Option<u32> {
+        self.own.backoff_limit.or_else(|| self.sender_terms.as_ref()?.backoff_limit)
+    }
+
+    /// `ttlSecondsAfterFinished` of the message or its Sender.
+    #[must_use]
+    pub fn ttl_seconds_after_finished(&self) -> Option<u32> {
+        self.own.ttl_seconds_after_finished.or_else(|| self.sender_terms.as_ref()?.ttl_seconds_after_finished)
+    }
+}
+
+/// Returns the Sender of a message in `namespace`, unless the message names a certificate itself.
+fn sender_name(namespace: &str, reference: Option<&SenderReference>, has_certificate: bool) -> Option<SenderName> {
+    match reference {
+        None if has_certificate => None,
+        None => Some(SenderName { namespace: namespace.to_owned(), name: DEFAULT_SENDER.to_owned() }),
+        Some(SenderReference { name, namespace: other }) => {
+            Some(SenderName { namespace: other.as_deref().unwrap_or(namespace).to_owned(), name: name.clone() })
         }
     }
 }
@@ -126,23 +206,17 @@ impl FedoraMessage {
     }
 
     fn new(metadata: Metadata, spec: Option<&RawValue>, status: Option<Box<FedoraMessageStatus>>) -> Self {
-        let (retry, last_applied) = match metadata.annotations {
+        let mut metadata = metadata;
+        let (retry, last_applied) = match metadata.annotations.take() {
             Some(annotations) => (annotations.retry, annotations.last_applied),
             None => (None, None),
         };
         let spec = spec.map(RawValue::get);
         Self {
             summary: Arc::new(Summary::new(metadata.namespace.as_deref().unwrap_or_default(), spec)),
-            metadata: ObjectMeta {
-                name: metadata.name,
-                namespace: metadata.namespace,
-                uid: metadata.uid,
-                resource_version: metadata.resource_version,
-                generation: metadata.generation,
-                ..ObjectMeta::default()
-            },
             created: metadata.creation_timestamp,
             deleting: metadata.deletion_timestamp.is_some(),
+            metadata: metadata.into_object(),
             retry: retry.map(shortened),
             last_applied: last_applied.filter(|text| memchr::memmem::find(text.as_bytes(), b"null").is_some()),
             spec_json: spec.map(Into::into),
@@ -154,7 +228,7 @@ impl FedoraMessage {
     pub fn spec(&self) -> Result<Box<FedoraMessageSpec>, SpecError> {
         self.spec_json
             .as_deref()
-            .map_or(Err(SpecError::Missing), |json| decode_spec(json).map_err(SpecError::Unreadable))
+            .map_or(Err(SpecError::Missing), |json| decode(json, SHORT_NAME).map_err(SpecError::Unreadable))
     }
 
     /// Replaces the spec.
@@ -187,10 +261,10 @@ impl FedoraMessage {
         self.spec_json.as_ref().map_or(0, |json| json.len()) + self.last_applied.as_ref().map_or(0, String::len)
     }
 
-    /// The environment whose broker gets the message, if the spec can be decoded.
+    /// The environment whose broker gets the message, if the message or its Sender names one.
     #[must_use]
     pub fn environment(&self) -> Option<Environment> {
-        self.summary.environment
+        self.summary.environment()
     }
 
     /// The time since the resource was created.
@@ -258,6 +332,20 @@ pub struct Metadata {
     annotations: Option<Annotations>,
 }
 
+impl Metadata {
+    /// Returns the fields that requests to the API server need.
+    pub(super) fn into_object(self) -> ObjectMeta {
+        ObjectMeta {
+            name: self.name,
+            namespace: self.namespace,
+            uid: self.uid,
+            resource_version: self.resource_version,
+            generation: self.generation,
+            ..ObjectMeta::default()
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "apps.fedoraproject.org/retry")]
@@ -281,43 +369,45 @@ fn shortened(mut token: String) -> String {
     token
 }
 
-/// Decodes a spec. An error names the field and its problem.
-pub(crate) fn decode_spec(json: &str) -> Result<Box<FedoraMessageSpec>, String> {
-    object(&mut serde_json::Deserializer::from_str(json)).map_err(|error| describe(json, error))
+/// Decodes a spec. An error names the field and its problem. `short_name` is the resource's, for
+/// `kubectl explain`.
+pub(super) fn decode<T: DeserializeOwned>(json: &str, short_name: &str) -> Result<T, String> {
+    object(&mut serde_json::Deserializer::from_str(json)).map_err(|error| describe::<T>(json, short_name, error))
 }
 
 /// Decodes a spec, and passes the path of every unknown field to `unknown`.
 fn decode_spec_strictly(json: &str, mut unknown: impl FnMut(String)) -> Result<Box<FedoraMessageSpec>, String> {
     let mut ignored = |path: serde_ignored::Path<'_>| unknown(format!("spec.{path}"));
     let mut raw = serde_json::Deserializer::from_str(json);
-    object(serde_ignored::Deserializer::new(&mut raw, &mut ignored)).map_err(|error| describe(json, error))
+    object(serde_ignored::Deserializer::new(&mut raw, &mut ignored))
+        .map_err(|error| describe::<FedoraMessageSpec>(json, SHORT_NAME, error))
 }
 
 /// Describes a decoder's error with the path of the field.
 ///
 /// The spec is decoded again for that, because tracking the path is expensive and most specs can be
 /// decoded (docs/performance.md).
-fn describe(json: &str, error: serde_json::Error) -> String {
+fn describe<T: DeserializeOwned>(json: &str, short_name: &str, error: serde_json::Error) -> String {
     let mut track = Track::new();
     let mut raw = serde_json::Deserializer::from_str(json);
-    let again = object::<_, FedoraMessageSpec>(serde_path_to_error::Deserializer::new(&mut raw, &mut track));
+    let again = object::<_, T>(serde_path_to_error::Deserializer::new(&mut raw, &mut track));
     let error = again.err().unwrap_or(error);
     let field = match track.path().to_string().as_str() {
         "." => "spec".to_owned(),
         path => format!("spec.{path}"),
     };
-    translate(&printable(&field, MAX_PHRASE), &without_position(&error))
+    translate(&printable(&field, MAX_PHRASE), short_name, &without_position(&error))
 }
 
 /// Translates a decoder's message into the user's terms, without the names of Rust types.
-fn translate(field: &str, detail: &str) -> String {
+fn translate(field: &str, short_name: &str, detail: &str) -> String {
     if let Some(name) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         return format!("{field}.{name} is missing");
     }
     let Some((found, expected)) = detail.rsplit_once(", expected ") else {
         return match detail {
             // The field must be one of several names, but is a list, a null or a number.
-            "expected value" => format!("{field} must be a string: see kubectl explain fmsg.{field}"),
+            "expected value" => format!("{field} must be a string: see kubectl explain {short_name}.{field}"),
             detail => format!("{field} can't be read: {}", printable(detail, MAX_PHRASE)),
         };
     };

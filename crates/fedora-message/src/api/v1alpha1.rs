@@ -30,8 +30,8 @@ pub const PLURAL: &str = "fedoramessages";
 /// Annotation: a new value makes the operator try a message again that it has given up.
 pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
 
-/// The message, its environment and its client certificate. Only `suspend` can be changed, because
-/// the message may have been sent already.
+/// The message, and the Sender or the client certificate to send it with. Only `suspend` can be changed,
+/// because the message may have been sent already.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize)]
 #[kube(
     group = "apps.fedoraproject.org",
@@ -50,26 +50,38 @@ pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
     selectable = ".spec.ttlSecondsAfterFinished",
     selectable = ".status.status",
     selectable = ".status.reason",
-    printcolumn = r#"{"name":"Env", "type":"string", "jsonPath":".spec.env", "description":"The environment whose broker gets the message"}"#,
+    printcolumn = r#"{"name":"Env", "type":"string", "jsonPath":".status.env", "description":"The environment whose broker gets the message, from the spec or the Sender"}"#,
     printcolumn = r#"{"name":"Topic", "type":"string", "jsonPath":".spec.message.topic", "description":"The topic, without the configured prefix"}"#,
     printcolumn = r#"{"name":"Sent", "type":"boolean", "jsonPath":".status.status", "description":"True if the broker confirmed the message"}"#,
     printcolumn = r#"{"name":"Reason", "type":"string", "jsonPath":".status.reason", "description":"The result of the last attempt in one word"}"#,
+    printcolumn = r#"{"name":"Sender", "type":"string", "jsonPath":".spec.senderRef.name", "description":"The FedoraMessageSender that the message names", "priority":1}"#,
     printcolumn = r#"{"name":"Message-ID", "type":"string", "jsonPath":".status.messageId", "description":"The message's id on the bus", "priority":1}"#,
     printcolumn = r#"{"name":"Sent-Time", "type":"string", "jsonPath":".status.sentTime", "description":"When the broker confirmed the message", "priority":1}"#,
     printcolumn = r#"{"name":"Attempts", "type":"integer", "jsonPath":".status.attempts", "description":"The number of delivery attempts", "priority":1}"#,
     printcolumn = r#"{"name":"Age", "type":"date", "jsonPath":".metadata.creationTimestamp", "description":"The time since the message was created"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.authentication) || !has(self.senderRef)").message("spec.authentication and spec.senderRef exclude each other: remove one of them"),
+    validation = Rule::new("!has(self.authentication) || has(self.env)").message("spec.env is missing: add prod or stg, which spec.authentication needs")
+)]
 pub struct FedoraMessageSpec {
-    /// The environment whose broker gets the message: `prod` or `stg`.
-    pub env: Environment,
+    /// The environment whose broker gets the message: `prod` or `stg`. Default: that of the Sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crd::environment")]
+    pub env: Option<Environment>,
     /// The message itself: topic, body, headers and everything else that consumers see.
     #[serde(deserialize_with = "super::serde::object")]
     pub message: MessageSpec,
-    /// The location of the client certificate. Set exactly one of these: `secretRef` for one Secret,
-    /// its other spelling `secret_ref`, or all of `caSecretRef`, `certSecretRef` and `keySecretRef`.
-    #[serde(deserialize_with = "super::serde::object")]
-    pub authentication: AuthenticationSpec,
+    /// The location of the client certificate, instead of a Sender. Set exactly one of these: `secretRef`
+    /// for one Secret, its other spelling `secret_ref`, or all of `caSecretRef`, `certSecretRef` and
+    /// `keySecretRef`.
+    #[serde(default, deserialize_with = "super::serde::optional_object", skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<AuthenticationSpec>,
+    /// The `FedoraMessageSender` to send the message as. Default, unless `authentication` is set: the
+    /// Sender `default` of the message's namespace.
+    #[serde(default, deserialize_with = "super::serde::optional_object", skip_serializing_if = "Option::is_none")]
+    pub sender_ref: Option<SenderReference>,
     /// The number of seconds in which the message must be sent, or else the operator gives it up. They
     /// count from its creation, or from its resumption if it was suspended. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,13 +108,7 @@ pub struct FedoraMessageSpec {
 /// Returns the custom resource definition.
 #[must_use]
 pub fn definition() -> CustomResourceDefinition {
-    let mut crd = FedoraMessageDefinition::crd();
-    let versions = crd.spec.versions.iter_mut();
-    for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
-        crd::without_nulls(schema);
-        crd::without_line_breaks(schema);
-    }
-    crd
+    crd::polished(FedoraMessageDefinition::crd())
 }
 
 /// One of Fedora's two message buses.
@@ -258,6 +264,20 @@ impl AuthenticationSpec {
     }
 }
 
+/// A `FedoraMessageSender` by name.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SenderReference {
+    /// Name of the Sender.
+    #[schemars(schema_with = "crd::sender_name")]
+    pub name: String,
+    /// Namespace of the Sender. Default: the namespace of the `FedoraMessage`. A Sender in another
+    /// namespace must list the message's namespace in its `spec.allowedNamespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crd::namespace_name")]
+    pub namespace: Option<String>,
+}
+
 /// A Secret by name.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -316,6 +336,10 @@ pub struct FedoraMessageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::int64")]
     pub observed_generation: Option<i64>,
+    /// The environment whose broker gets the message, from the spec or the Sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crd::environment")]
+    pub env: Option<Environment>,
     /// The message's id on the bus, which is the uid of this resource. Datagrepper finds the message
     /// by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

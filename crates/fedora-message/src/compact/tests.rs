@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::object::FedoraMessage;
 use crate::compact::CompactMessage;
-use crate::fixture::{decode, example, message, nested, set, text_with, with, without};
+use crate::fixture::{decode, example, message, minimal, nested, set, text_with, with, without};
 
 fn assert_same(message: FedoraMessage) {
     let summary = message.summary.clone();
@@ -35,6 +35,8 @@ fn expands_to_the_same_message() {
         with("/spec/authentication", three),
         with("/spec/authentication", json!({"secretRef": {"name": "certs"}})),
         limits,
+        minimal(),
+        set(minimal(), "/spec/senderRef", json!({"name": "default", "namespace": "infra"})),
         retried,
         with(applied, r#"{"spec": null}"#.into()),
         without("/spec"),
@@ -78,6 +80,7 @@ fn summary_has_no_identity() {
         with("/spec/env", "stg".into()),
         with("/spec/authentication/secret_ref/name", "other".into()),
         without("/spec"),
+        minimal(),
     ] {
         assert_ne!(summary(&example()), summary(&apart), "{apart}");
     }

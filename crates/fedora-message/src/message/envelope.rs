@@ -31,7 +31,8 @@ const PROPERTIES_SIZE: usize = 8 + 14 + 17 + 6 + 4 + 1 + 1 + 37;
 /// The maximum size of the user's own headers on the wire, in bytes.
 pub const MAX_OWN_HEADERS_SIZE: usize = FRAME_MAX as usize - FRAME_OVERHEAD;
 
-/// The exchange, and the topic prefix of each environment.
+/// The operator's settings for the way of messages: the exchange, and the topic prefix of each
+/// environment.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
     /// The exchange to which messages are published.
@@ -42,6 +43,8 @@ pub struct Routing {
     pub stg_topic_prefix: String,
     /// If true, messages have a header with their [trace context](crate::message::trace_context::Trace).
     pub trace_context: bool,
+    /// If true, messages that name a certificate instead of a Sender are refused.
+    pub require_sender: bool,
 }
 
 impl Routing {
@@ -51,15 +54,6 @@ impl Routing {
         match environment {
             Environment::Prod => self.prod_topic_prefix.trim_end_matches('.'),
             Environment::Stg => self.stg_topic_prefix.trim_end_matches('.'),
-        }
-    }
-
-    /// Returns the routing key of a topic, as the library builds it.
-    #[must_use]
-    pub fn key(&self, environment: Environment, topic: &str) -> String {
-        match self.prefix(environment) {
-            "" => topic.to_owned(),
-            prefix => format!("{prefix}.{topic}"),
         }
     }
 }

@@ -1,11 +1,20 @@
-//! Why a message can't be sent: its own fault, or the operator's settings.
+//! Why a message can't be sent: its own fault, its Sender's, or the operator's settings.
 
+use crate::message::sender::SenderError;
 use crate::policy::outcome::{Failure, Reason};
 
-/// The wrong field of a message, and what is wrong with it.
+/// The wrong field of a message or Sender, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidMessage(pub(crate) String);
+
+impl InvalidMessage {
+    /// Returns an error with this text.
+    #[must_use]
+    pub fn new(detail: String) -> Self {
+        Self(detail)
+    }
+}
 
 /// Why a message is not prepared for an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +22,9 @@ pub enum PrepareError {
     /// The message can never be sent.
     #[error(transparent)]
     Invalid(#[from] InvalidMessage),
+    /// The message can't be sent as its Sender.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
     /// The message can't be sent with the operator's present settings. Other settings may allow it.
     #[error("{0}")]
     Misconfigured(String),
@@ -28,6 +40,7 @@ impl Failure for PrepareError {
     fn reason(&self) -> Reason {
         match self {
             Self::Invalid(invalid) => invalid.reason(),
+            Self::Sender(error) => error.reason(),
             Self::Misconfigured(_) => Reason::Misconfigured,
         }
     }

@@ -9,5 +9,6 @@ pub mod prepare;
 #[cfg(test)]
 mod properties;
 pub mod secret;
+pub mod sender;
 pub mod trace_context;
 pub mod validate;

@@ -1,11 +1,14 @@
 //! A valid message: the proof that a resource can be sent.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::api::v1alpha1::{Environment, Severity};
 use crate::message::authentication::Authentication;
+use crate::message::sender::Application;
 
 /// The schema of a message that names none.
 pub(crate) const BASE_SCHEMA: &str = "base.message";
@@ -37,6 +40,10 @@ pub struct OutgoingMessage {
     pub body: Box<RawValue>,
     /// The location of the client certificate.
     pub authentication: Authentication,
+    /// The namespace on whose behalf its Secrets are used: the Sender's, or that of the message.
+    pub owner: String,
+    /// The application that the broker's administrators see.
+    pub application: Arc<Application>,
     /// The reason why the message was not checked against its schema, if it was not.
     pub unchecked: Option<String>,
 }

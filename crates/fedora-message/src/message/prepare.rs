@@ -4,12 +4,19 @@ use crate::api::object::FedoraMessage;
 use crate::message::envelope::Routing;
 use crate::message::invalid::PrepareError;
 use crate::message::outgoing::OutgoingMessage;
+use crate::message::sender::{Sender, SenderError};
 use crate::message::validate::validate;
 use crate::schema::check::{SchemaCheck, Schemas, check_schema};
 
-/// Validates a message, and checks it against its schema.
-pub fn prepare(message: &FedoraMessage, routing: &Routing, schemas: &Schemas) -> Result<OutgoingMessage, PrepareError> {
-    let mut outgoing = validate(message, routing)?;
+/// Validates a message, and checks it against its schema. `sender` is the Sender that it names, if it
+/// names one.
+pub fn prepare(
+    message: &FedoraMessage,
+    sender: Option<Result<&Sender, SenderError>>,
+    routing: &Routing,
+    schemas: &Schemas,
+) -> Result<OutgoingMessage, PrepareError> {
+    let mut outgoing = validate(message, sender, routing)?;
     if let SchemaCheck::Unchecked(why) = check_schema(&mut outgoing, schemas)? {
         outgoing.unchecked = Some(why);
     }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use crate::message::body::{MAX_DEPTH, depth, dropped_nulls};
 use crate::message::envelope::{Envelope, Routing};
 use crate::message::outgoing::HeaderValue;
+use crate::message::sender::Sender;
 use crate::message::validate::validate;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
-use crate::fixture::{example, message, plain_routing, set, with};
+use crate::fixture::{example, example_sender, message, minimal, plain_routing, set, valid_sender, with};
 
 /// Any JSON value.
 fn json_value() -> impl Strategy<Value = Value> {
@@ -54,9 +55,37 @@ fn place() -> impl Strategy<Value = &'static str> {
         "/spec/authentication/secret_ref",
         "/spec/authentication/secret_ref/name",
         "/spec/authentication/secret_ref/namespace",
+        "/spec/senderRef",
+        "/spec/senderRef/name",
+        "/spec/senderRef/namespace",
         "/spec/activeDeadlineSeconds",
         "/spec/backoffLimit",
         "/spec/suspend",
+        "/status",
+        "/status/conditions",
+    ])
+}
+
+/// The path of a field in a Sender's manifest.
+fn sender_place() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "/spec",
+        "/spec/env",
+        "/spec/topicPrefix",
+        "/spec/application",
+        "/spec/application/name",
+        "/spec/application/contacts",
+        "/spec/authentication",
+        "/spec/authentication/secretRef",
+        "/spec/authentication/certSecretRef/name",
+        "/spec/authentication/keySecretRef/key",
+        "/spec/authentication/caSecretRef",
+        "/spec/authentication/caConfigMapRef/name",
+        "/spec/allowedNamespaces",
+        "/spec/defaults",
+        "/spec/defaults/severity",
+        "/spec/defaults/priority",
+        "/spec/defaults/backoffLimit",
         "/status",
         "/status/conditions",
     ])
@@ -119,12 +148,23 @@ fn without_nulls(value: &Value) -> (Value, usize) {
     }
 }
 
-/// Validates a message, and checks the envelope or the error.
+/// Validates a message without and with a Sender, and checks each envelope or error.
 fn check(object: &Value, routing: &Routing) -> Result<(), TestCaseError> {
+    check_sent_as(None, object, routing)?;
+    check_sent_as(Some(&valid_sender(&example_sender())), object, routing)
+}
+
+/// Validates a message, and checks the envelope or the error.
+fn check_sent_as(sender: Option<&Sender>, object: &Value, routing: &Routing) -> Result<(), TestCaseError> {
     let text = object.to_string();
     let message = serde_json::from_str(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
-    match validate(&message, routing) {
+    match validate(&message, sender.map(Ok), routing) {
         Ok(valid) => {
+            let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '%', '?', '.']);
+            prop_assert!(is_name(&valid.owner), "{:?}", valid.owner);
+            for source in valid.authentication.sources() {
+                prop_assert!(is_name(&source.namespace) && !source.name.contains(['/', '%', '?']), "{}", source);
+            }
             let envelope = Envelope::new(&valid, &routing.exchange);
             prop_assert!((1..=255).contains(&envelope.routing_key.len()));
             prop_assert_eq!(envelope.payload.get(), object["spec"]["message"]["body"].to_string());
@@ -160,6 +200,31 @@ proptest! {
     }
 
     #[test]
+    fn validates_any_value_in_any_field_of_a_sender(
+        mistakes in proptest::collection::btree_map(sender_place(), json_value(), 1..3),
+    ) {
+        let mut object = example_sender();
+        for (place, value) in mistakes {
+            if can_set(&object, place) {
+                object = set(object, place, value);
+            }
+        }
+        let text = object.to_string();
+        let decoded = serde_json::from_str(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        match Sender::new(&decoded) {
+            Ok(sender) => {
+                prop_assert!(sender.allows("apps"));
+                check_sent_as(Some(&sender), &minimal(), &plain_routing())?;
+            }
+            Err(error) => {
+                let detail = error.to_string();
+                prop_assert!(detail.starts_with("spec") && detail.chars().count() < 1_000, "{}", detail);
+                prop_assert!(!detail.contains(char::is_control), "{:?}", detail);
+            }
+        }
+    }
+
+    #[test]
     fn valid_routing_keys_fit_amqp(
         topic in "[a-zé🦀.]{0,270}",
         prefix in "[a-z.]{0,60}",
@@ -173,7 +238,7 @@ proptest! {
     #[test]
     fn validates_any_topic(topic in "\\PC*|.*|[ -~]*") {
         let message = message(&with("/spec/message/topic", topic.as_str().into()));
-        match validate(&message, &plain_routing()) {
+        match validate(&message, None, &plain_routing()) {
             Ok(valid) => {
                 prop_assert_eq!(valid.routing_key.as_str(), topic.as_str());
                 prop_assert!(!topic.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '#'));
@@ -186,9 +251,22 @@ proptest! {
     #[test]
     fn validates_any_secret_name(name in "\\PC*|[a-z0-9./-]*|.*") {
         let message = message(&with("/spec/authentication", json!({"secretRef": {"name": name.as_str()}})));
-        match validate(&message, &plain_routing()) {
+        match validate(&message, None, &plain_routing()) {
             Ok(_) => prop_assert!(!name.contains(['/', '%', '?']) && !name.contains("..") && !name.is_empty()),
             Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),
+        }
+    }
+
+    #[test]
+    fn refuses_any_prefix_that_is_there_twice(prefix in "[a-z]{1,4}([.][a-z]{1,4}){0,3}", topic in "[a-z]{1,4}([.][a-z]{1,4}){0,3}") {
+        let sender = valid_sender(&set(example_sender(), "/spec/topicPrefix", prefix.as_str().into()));
+        let twice = set(minimal(), "/spec/message/topic", format!("{prefix}.{topic}").into());
+        prop_assert!(validate(&message(&twice), Some(Ok(&sender)), &plain_routing()).is_err());
+        let once = set(minimal(), "/spec/message/topic", topic.as_str().into());
+        if let Ok(valid) = validate(&message(&once), Some(Ok(&sender)), &plain_routing()) {
+            prop_assert_eq!(valid.routing_key, format!("{prefix}.{topic}"));
+        } else {
+            prop_assert!(topic.starts_with(&format!("{prefix}.")), "{}", topic);
         }
     }
 
@@ -205,7 +283,7 @@ proptest! {
         prop_assume!(!own.keys().any(|name| name == "priority" || name == "sent-at" || name.starts_with("fedora_messaging")));
         let json: Map<_, _> = own.iter().map(|(name, value)| (name.clone(), as_json(value))).collect();
         let message = message(&with("/spec/message/headers", json.into()));
-        let valid = validate(&message, &plain_routing()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let valid = validate(&message, None, &plain_routing()).map_err(|error| TestCaseError::fail(error.to_string()))?;
         let envelope = Envelope::new(&valid, "amq.topic");
         let mut sent: BTreeMap<_, _> =
             envelope.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

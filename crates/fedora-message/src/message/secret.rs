@@ -1,15 +1,17 @@
-//! Selects the CA, the certificate and the key from Secrets, and checks that the message may use
-//! these Secrets.
+//! Selects the CA, the certificate and the key from Secrets and `ConfigMaps`, and checks that the
+//! message or Sender may use them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use zeroize::Zeroizing;
 
+use crate::api::names::SourceKind;
+use crate::api::v1alpha1::Environment;
 use crate::bounds::MAX_SECRET_BYTES;
-use crate::message::authentication::{Authentication, SecretKey, SecretName};
+use crate::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
 use crate::policy::outcome::{Failure, Reason};
 
 /// Annotation on a Secret: the namespaces whose messages may use it, separated by commas, or `*`.
@@ -30,7 +32,7 @@ pub struct SecretMetadata {
 impl SecretMetadata {
     /// Returns true if messages of `namespace` may use the Secret, which has this name.
     #[must_use]
-    pub fn allows(&self, secret: &SecretName, namespace: &str) -> bool {
+    pub fn allows(&self, secret: &SourceName, namespace: &str) -> bool {
         secret.namespace == namespace || self.consents(namespace)
     }
 
@@ -92,7 +94,7 @@ impl Secret {
     }
 
     /// Returns an error if the values of these keys are too large.
-    fn check_size(&self, name: &SecretName, keys: &[&str]) -> Result<(), SecretError> {
+    fn check_size(&self, name: &SourceName, keys: &[&str]) -> Result<(), SecretError> {
         let bytes = || keys.iter().filter_map(|key| self.get(key)).map(<[u8]>::len).sum();
         match self.too_large.unwrap_or_else(bytes) {
             bytes if bytes > MAX_SECRET_BYTES => Err(SecretError::TooLarge { secret: name.clone(), bytes }),
@@ -112,15 +114,64 @@ impl From<KubeSecret> for Secret {
     }
 }
 
-/// Returns the keys of the Secret `name` that a message may use.
-#[must_use]
-pub fn used_keys<'a>(authentication: &'a Authentication, name: &SecretName) -> Vec<&'a str> {
-    match authentication {
-        Authentication::One(_) => KNOWN_KEYS.concat(),
-        Authentication::Three { ca, cert, key } => {
-            [ca, cert, key].into_iter().filter(|key| key.secret == *name).map(|key| key.key.as_str()).collect()
+impl From<ConfigMap> for Secret {
+    fn from(map: ConfigMap) -> Self {
+        let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+        let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        Self {
+            metadata: map.metadata.into(),
+            data: text.chain(binary).map(|(key, value)| (key, Zeroizing::new(value))).collect(),
+            too_large: None,
         }
     }
+}
+
+/// Returns the keys of the object `name` that may be used, each once.
+#[must_use]
+pub fn used_keys<'a>(authentication: &'a Authentication, name: &SourceName) -> Vec<&'a str> {
+    let mut keys = match &authentication.client {
+        ClientKeys::One(secret) if secret == name => KNOWN_KEYS.concat(),
+        ClientKeys::One(_) => Vec::new(),
+        ClientKeys::Two { cert, key } => named_keys([cert, key], name).collect(),
+    };
+    keys.extend(named_keys(&authentication.ca, name));
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn named_keys<'a>(keys: impl IntoIterator<Item = &'a SourceKey>, name: &SourceName) -> impl Iterator<Item = &'a str> {
+    keys.into_iter().filter(move |key| key.source == *name).map(|key| key.key.as_str())
+}
+
+/// The operator's own CA for each environment, for Senders and Secrets without one. A CA is not
+/// secret.
+#[derive(Clone, Debug, Default)]
+pub struct OperatorCas {
+    /// The CA of production's broker.
+    pub prod: Option<OperatorCa>,
+    /// The CA of staging's broker.
+    pub stg: Option<OperatorCa>,
+}
+
+impl OperatorCas {
+    /// Returns the CA of an environment's broker.
+    #[must_use]
+    pub fn of(&self, environment: Environment) -> Option<&OperatorCa> {
+        match environment {
+            Environment::Prod => self.prod.as_ref(),
+            Environment::Stg => self.stg.as_ref(),
+        }
+    }
+}
+
+/// The operator's own CA, from a file.
+#[derive(Clone, Debug)]
+pub struct OperatorCa {
+    /// The file, for error messages.
+    pub place: String,
+    /// CA certificates as PEM.
+    pub pem: String,
 }
 
 /// The CA, the certificate and the key of a message.
@@ -150,38 +201,36 @@ impl std::fmt::Debug for PemText<'_> {
     }
 }
 
-/// The name of the Secret and of its key for each PEM text, as a Pod mounts them.
+/// The location of each PEM text, as a Pod mounts them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyLocations {
-    /// CA certificates.
-    pub ca: (String, String),
+    /// CA certificates. `None` stands for the operator's.
+    pub ca: Option<SourceKey>,
     /// Client certificate.
-    pub cert: (String, String),
+    pub cert: SourceKey,
     /// Private key.
-    pub key: (String, String),
+    pub key: SourceKey,
 }
 
 impl KeyLocations {
     /// Returns the locations where [`select`] finds the PEM texts.
     #[must_use]
     pub fn find(authentication: &Authentication, secrets: &[Option<Arc<Secret>>]) -> Self {
-        let key = |secret: &SecretName, key: &str| (secret.name.clone(), key.to_owned());
-        match authentication {
-            Authentication::One(name) => {
-                let secret = secrets.first().and_then(Option::as_ref);
-                let [ca, cert, private] = secret.map_or(&KNOWN_KEYS[0], |secret| best_keys(secret));
-                Self { ca: key(name, ca), cert: key(name, cert), key: key(name, private) }
+        let ca = authentication.ca.clone();
+        match &authentication.client {
+            ClientKeys::One(name) => {
+                let secret = secrets.last().and_then(Option::as_deref);
+                let keys = secret.map_or(&KNOWN_KEYS[0], best_keys);
+                let [own_ca, cert, private] = keys.map(|key| SourceKey { source: name.clone(), key: key.to_owned() });
+                let has_ca = secret.is_none_or(|secret| secret.get(&own_ca.key).is_some());
+                Self { ca: ca.or(has_ca.then_some(own_ca)), cert, key: private }
             }
-            Authentication::Three { ca, cert, key: private } => Self {
-                ca: key(&ca.secret, &ca.key),
-                cert: key(&cert.secret, &cert.key),
-                key: key(&private.secret, &private.key),
-            },
+            ClientKeys::Two { cert, key } => Self { ca, cert: cert.clone(), key: key.clone() },
         }
     }
 }
 
-/// Why a Secret can't be used.
+/// Why a Secret or `ConfigMap` can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The Secret is absent, or its owner does not allow its use.
@@ -189,49 +238,55 @@ pub enum SecretError {
     /// The text is the same for both. A user who may only create messages must not learn from it
     /// which Secrets exist.
     #[error(
-        "Secret {secret} does not exist, or does not allow namespace {namespace} to use it: create it, or let its owner add {namespace} to its annotation {CONSENT_ANNOTATION}"
+        "{secret} does not exist, or does not allow namespace {namespace} to use it: create it, or let its owner add {namespace} to its annotation {CONSENT_ANNOTATION}"
     )]
     Denied {
         /// The Secret.
-        secret: SecretName,
+        secret: SourceName,
         /// The message's namespace.
         namespace: String,
     },
     /// The Secret is absent, and would be in the message's own namespace.
     #[error(
-        "Secret {secret} does not exist: create it, for example by kubectl -n {} create secret generic {} {files}",
+        "{secret} does not exist: create it, for example by kubectl -n {} create {} {} {files}",
         secret.namespace,
+        match secret.kind { SourceKind::Secret => "secret generic", SourceKind::ConfigMap => "configmap" },
         secret.name
     )]
     Absent {
         /// The Secret.
-        secret: SecretName,
+        secret: SourceName,
         /// The kubectl arguments that fill it from files.
         files: String,
     },
     /// The API server did not return the Secret.
-    #[error("Secret {secret} could not be read: {detail}")]
+    #[error("{secret} could not be read: {detail}")]
     Unreadable {
         /// The Secret.
-        secret: SecretName,
+        secret: SourceName,
         /// The error of the API server, and what to do.
         detail: String,
     },
     /// The Secret lacks a key.
-    #[error("Secret {secret} lacks {missing}")]
+    #[error("{secret} lacks {missing}")]
     Incomplete {
         /// The Secret.
-        secret: SecretName,
+        secret: SourceName,
         /// The keys that are missing.
         missing: String,
     },
+    /// Nothing has a CA.
+    #[error(
+        "{0} has no CA, and neither has the operator: add the broker's CA to it, or name it in caSecretRef or caConfigMapRef of a FedoraMessageSender, or ask the operator's administrators for its --prod-ca-file or --stg-ca-file"
+    )]
+    NoCa(SourceName),
     /// The values of the keys that are used are too large.
     #[error(
-        "Secret {secret} has {bytes} bytes of certificates and keys, but may have at most {MAX_SECRET_BYTES}: store only the broker's CA, the client certificate and its private key"
+        "{secret} has {bytes} bytes of certificates and keys, but may have at most {MAX_SECRET_BYTES}: store only the broker's CA, the client certificate and its private key"
     )]
     TooLarge {
         /// The Secret.
-        secret: SecretName,
+        secret: SourceName,
         /// The size of the values.
         bytes: usize,
     },
@@ -241,40 +296,44 @@ impl Failure for SecretError {
     fn reason(&self) -> Reason {
         match self {
             Self::Denied { .. } | Self::Absent { .. } | Self::Unreadable { .. } => Reason::SecretNotFound,
-            Self::Incomplete { .. } | Self::TooLarge { .. } => Reason::SecretInvalid,
+            Self::Incomplete { .. } | Self::NoCa(_) | Self::TooLarge { .. } => Reason::SecretInvalid,
         }
     }
 }
 
-/// Selects the CA, the certificate and the key for a message in `namespace`.
+/// Selects the CA, the certificate and the key for a message or Sender in `namespace`.
 ///
-/// `secrets` holds the object for each name in [`Authentication::secrets`], in the same order.
+/// `secrets` holds the object for each name in [`Authentication::sources`], in the same order.
+/// `operator_ca` is used if none of them has a CA.
 pub fn select<'a>(
     authentication: &Authentication,
     namespace: &str,
     secrets: &'a [Option<Arc<Secret>>],
+    operator_ca: Option<&'a OperatorCa>,
 ) -> Result<PemFiles<'a>, SecretError> {
     let mut found = authentication
-        .secrets()
+        .sources()
         .zip(secrets)
         .map(|(name, secret)| usable(authentication, name, secret.as_deref(), namespace))
         .collect::<Result<Vec<_>, _>>()?
         .into_iter();
-    match (authentication, found.next(), found.next(), found.next()) {
-        (Authentication::One(name), Some(secret), None, None) => all_in_one(name, secret),
-        (Authentication::Three { ca, cert, key }, Some(a), Some(b), Some(c)) => {
-            Ok(PemFiles { ca: one_key(ca, a)?, cert: one_key(cert, b)?, key: one_key(key, c)? })
-        }
-        // There are fewer Secrets than names. This is a bug of the caller, so the message is retried.
-        (Authentication::One(secret) | Authentication::Three { ca: SecretKey { secret, .. }, .. }, ..) => {
-            Err(absent(authentication, secret))
+    // There may be fewer Secrets than names. That is a bug of the caller, so the message is retried.
+    let mut next = |name| found.next().ok_or_else(|| absent(authentication, name));
+    let named_ca = authentication.ca.as_ref().map(|ca| one_key(ca, next(&ca.source)?)).transpose()?;
+    let own_ca = || operator_ca.map(|ca| PemText { place: ca.place.clone(), bytes: ca.pem.as_bytes() });
+    match &authentication.client {
+        ClientKeys::One(name) => all_in_one(name, next(name)?, named_ca, own_ca),
+        ClientKeys::Two { cert, key } => {
+            let (cert_pem, key_pem) = (one_key(cert, next(&cert.source)?)?, one_key(key, next(&key.source)?)?);
+            let ca = named_ca.or_else(own_ca).ok_or_else(|| SecretError::NoCa(cert.source.clone()))?;
+            Ok(PemFiles { ca, cert: cert_pem, key: key_pem })
         }
     }
 }
 
 fn usable<'a>(
     authentication: &Authentication,
-    name: &SecretName,
+    name: &SourceName,
     secret: Option<&'a Secret>,
     namespace: &str,
 ) -> Result<&'a Secret, SecretError> {
@@ -288,16 +347,22 @@ fn usable<'a>(
     }
 }
 
-/// Builds the error for an absent Secret, with the keys that the message expects in it.
-fn absent(authentication: &Authentication, name: &SecretName) -> SecretError {
+/// Builds the error for an absent object, with the keys that are expected in it.
+fn absent(authentication: &Authentication, name: &SourceName) -> SecretError {
     let from = |key: &str, file: &str| format!("--from-file={key}={file}");
-    let files: Vec<_> = match authentication {
-        Authentication::One(_) => KNOWN_KEYS[0].iter().zip(KNOWN_KEYS[2]).map(|(key, file)| from(key, file)).collect(),
-        Authentication::Three { ca, cert, key } => {
-            let keys = [ca, cert, key].into_iter().zip(KNOWN_KEYS[2]);
-            keys.filter(|(key, _)| key.secret == *name).map(|(key, file)| from(&key.key, file)).collect()
-        }
+    let [ca_file, cert_file, key_file] = KNOWN_KEYS[2];
+    let of_ca = authentication.ca.iter().map(|ca| (ca, ca_file));
+    let mut files: Vec<_> = match &authentication.client {
+        ClientKeys::One(_) => Vec::new(),
+        ClientKeys::Two { cert, key } => vec![(cert, cert_file), (key, key_file)],
     };
+    files.splice(0..0, of_ca);
+    let mut files: Vec<_> =
+        files.into_iter().filter(|(key, _)| key.source == *name).map(|(key, file)| from(&key.key, file)).collect();
+    if matches!(&authentication.client, ClientKeys::One(secret) if secret == name) {
+        let skipped = usize::from(authentication.ca.is_some());
+        files.extend(KNOWN_KEYS[0].iter().zip(KNOWN_KEYS[2]).skip(skipped).map(|(key, file)| from(key, file)));
+    }
     SecretError::Absent { secret: name.clone(), files: files.join(" ") }
 }
 
@@ -310,35 +375,47 @@ fn missing<'a>(keys: &[&'a str; 3], secret: &Secret) -> Vec<&'a str> {
     keys.iter().copied().filter(|key| secret.get(key).is_none()).collect()
 }
 
-fn all_in_one<'a>(name: &SecretName, secret: &'a Secret) -> Result<PemFiles<'a>, SecretError> {
+/// Selects from one Secret with known keys. `named_ca` goes before the Secret's own CA, and that before
+/// `operator_ca`.
+fn all_in_one<'a>(
+    name: &SourceName,
+    secret: &'a Secret,
+    named_ca: Option<PemText<'a>>,
+    operator_ca: impl FnOnce() -> Option<PemText<'a>>,
+) -> Result<PemFiles<'a>, SecretError> {
     let keys = best_keys(secret);
     let pem = |key: &str| pem_text(name, key, secret);
-    match (pem(keys[0]), pem(keys[1]), pem(keys[2])) {
+    let ca = named_ca.or_else(|| pem(keys[0])).or_else(operator_ca);
+    match (ca, pem(keys[1]), pem(keys[2])) {
         (Some(ca), Some(cert), Some(key)) => Ok(PemFiles { ca, cert, key }),
-        _ => Err(SecretError::Incomplete { secret: name.clone(), missing: describe_missing(keys, secret) }),
+        (ca, ..) => {
+            let missing = describe_missing(keys, secret, ca.is_some());
+            Err(SecretError::Incomplete { secret: name.clone(), missing })
+        }
     }
 }
 
-fn one_key<'a>(name: &SecretKey, secret: &'a Secret) -> Result<PemText<'a>, SecretError> {
-    pem_text(&name.secret, &name.key, secret).ok_or_else(|| SecretError::Incomplete {
-        secret: name.secret.clone(),
+fn one_key<'a>(name: &SourceKey, secret: &'a Secret) -> Result<PemText<'a>, SecretError> {
+    pem_text(&name.source, &name.key, secret).ok_or_else(|| SecretError::Incomplete {
+        secret: name.source.clone(),
         missing: format!("the key {:?}", name.key),
     })
 }
 
-fn pem_text<'a>(name: &SecretName, key: &str, secret: &'a Secret) -> Option<PemText<'a>> {
-    secret.get(key).map(|bytes| PemText { place: format!("key {key:?} of Secret {name}"), bytes })
+fn pem_text<'a>(name: &SourceName, key: &str, secret: &'a Secret) -> Option<PemText<'a>> {
+    secret.get(key).map(|bytes| PemText { place: format!("key {key:?} of {name}"), bytes })
 }
 
-/// Names each missing key and its content, or all known names if no key is there.
-fn describe_missing(keys: &[&str; 3], secret: &Secret) -> String {
+/// Names each missing key and its content, or all known names if no key is there. `has_ca` is true if the
+/// CA is elsewhere.
+fn describe_missing(keys: &[&str; 3], secret: &Secret, has_ca: bool) -> String {
     const CONTENTS: [&str; 3] = ["the broker's CA", "the client certificate", "the private key"];
     let missing = missing(keys, secret);
     if missing.len() == keys.len() {
         return r#"the keys "ca", "cert" and "key" (or "ca.crt", "tls.crt" and "tls.key", or "cacert.pem", "cert.pem" and "key.pem"): add the broker's CA, the client certificate and its private key"#
             .to_owned();
     }
-    let named = keys.iter().zip(CONTENTS).filter(|(key, _)| missing.contains(key));
+    let named = keys.iter().zip(CONTENTS).skip(has_ca.into()).filter(|(key, _)| missing.contains(key));
     named.map(|(key, content)| format!("the key {key:?} with {content}")).collect::<Vec<_>>().join(" and ")
 }
 

@@ -6,15 +6,18 @@
 //! repeated here because the policy may not be installed, and because the `publish` command has no
 //! API server. Sources: RabbitMQ's and fedora-messaging's rules, docs/wire-format.md.
 
+use std::sync::Arc;
+
 use uuid::{Uuid, Variant};
 
 use crate::api::object::FedoraMessage;
-use crate::api::v1alpha1::{Environment, FedoraMessageSpec, MessageSpec};
-use crate::message::authentication::valid_authentication;
+use crate::api::v1alpha1::{Environment, FedoraMessageSpec, MessageSpec, Severity};
+use crate::message::authentication::{Authentication, check_name, valid_authentication};
 use crate::message::body;
 use crate::message::envelope::{self, Routing};
 use crate::message::invalid::{InvalidMessage, PrepareError, refuse};
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
+use crate::message::sender::{Application, Sender, SenderError};
 use crate::message::trace_context::{self, Trace};
 use crate::text::{MAX_QUOTE, printable, quoted};
 
@@ -27,8 +30,13 @@ const MAX_SHOWN: usize = 5;
 /// Headers by which consumers filter. All others that begin with `fedora_messaging` are reserved.
 const FILTER_HEADERS: [&str; 6] = ["user", "group", "rpm", "container", "module", "flatpak"];
 
-/// Validates all fields that can be checked without a Secret or a broker.
-pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMessage, PrepareError> {
+/// Validates all fields that can be checked without a Secret or a broker. `sender` is the Sender that the
+/// message names, if it names one.
+pub fn validate(
+    message: &FedoraMessage,
+    sender: Option<Result<&Sender, SenderError>>,
+    routing: &Routing,
+) -> Result<OutgoingMessage, PrepareError> {
     let spec = *message.spec().map_err(|error| InvalidMessage(error.to_string()))?;
     valid_limits(&spec)?;
     valid_body(&spec.message, message.last_applied.as_deref())?;
@@ -40,22 +48,97 @@ pub fn validate(message: &FedoraMessage, routing: &Routing) -> Result<OutgoingMe
         headers.retain(|(name, _)| *name != trace_context::HEADER);
         headers.push((trace_context::HEADER.to_owned(), value));
     }
+    let sent_at = message
+        .created
+        .ok_or_else(|| InvalidMessage("metadata.creationTimestamp is missing: it is the message's time".to_owned()))?;
+    valid_topic(&spec.message.topic).map_err(|detail| InvalidMessage(format!("spec.message.topic {detail}")))?;
+    let route = route(message.namespace(), &spec, sender, routing)?;
     Ok(OutgoingMessage {
         id,
-        sent_at: message.created.ok_or_else(|| {
-            InvalidMessage("metadata.creationTimestamp is missing: it is the message's time".to_owned())
-        })?,
-        environment: spec.env,
-        routing_key: valid_routing_key(routing, spec.env, &spec.message.topic)?,
+        sent_at,
+        environment: route.environment,
+        routing_key: valid_routing_key(&route, routing, &spec.message.topic)?,
         schema,
         schema_package,
-        severity: spec.message.severity,
-        priority: spec.message.priority.unwrap_or_default(),
+        severity: spec.message.severity.or(route.severity),
+        priority: spec.message.priority.or(route.priority).unwrap_or_default(),
         headers,
-        authentication: valid_authentication(&spec.authentication, message.namespace())?,
+        authentication: route.authentication,
+        owner: route.owner,
+        application: route.application,
         body: spec.message.body,
         unchecked: None,
     })
+}
+
+/// The fields that a message has from its Sender or names itself.
+struct Route {
+    environment: Environment,
+    /// The prefix of the topic, which may be empty.
+    prefix: String,
+    severity: Option<Severity>,
+    priority: Option<u8>,
+    authentication: Authentication,
+    owner: String,
+    application: Arc<Application>,
+}
+
+/// Decides as whom a message in `namespace` is sent, and where to.
+fn route(
+    namespace: &str,
+    spec: &FedoraMessageSpec,
+    sender: Option<Result<&Sender, SenderError>>,
+    routing: &Routing,
+) -> Result<Route, PrepareError> {
+    if let Some(reference) = &spec.sender_ref {
+        check_name("spec.senderRef", "FedoraMessageSender", &reference.name, reference.namespace.as_deref())?;
+    }
+    match (&spec.authentication, &spec.sender_ref) {
+        (Some(_), Some(_)) => refuse("spec.authentication and spec.senderRef exclude each other: remove one of them"),
+        (Some(_), None) if routing.require_sender => refuse(
+            "spec.authentication is not allowed, because the operator requires a FedoraMessageSender: create another FedoraMessage with spec.senderRef, or without it for the Sender default",
+        ),
+        (Some(authentication), None) => {
+            let environment = spec.env.ok_or_else(|| {
+                InvalidMessage("spec.env is missing: add prod or stg, which spec.authentication needs".to_owned())
+            })?;
+            let authentication = valid_authentication(authentication, namespace)?;
+            let certificate = authentication.certificate();
+            let name = format!("{}/{}", certificate.namespace, certificate.name);
+            Ok(Route {
+                environment,
+                prefix: routing.prefix(environment).to_owned(),
+                severity: None,
+                priority: None,
+                owner: namespace.to_owned(),
+                application: Arc::new(Application::named(name)),
+                authentication,
+            })
+        }
+        (None, _) => {
+            let no_default = || SenderError::NoDefault(namespace.to_owned());
+            let sender = sender.unwrap_or_else(|| Err(no_default())).map_err(|error| match error {
+                SenderError::Absent(_) if spec.sender_ref.is_none() => no_default(),
+                error => error,
+            })?;
+            let environment = sender.environment;
+            if let Some(other) = spec.env.filter(|env| *env != environment) {
+                return refuse(format!(
+                    "spec.env is {other}, but {} sends to {environment}: create another FedoraMessage without spec.env, or with another Sender",
+                    sender.name
+                ));
+            }
+            Ok(Route {
+                environment,
+                prefix: sender.topic_prefix.clone().unwrap_or_else(|| routing.prefix(environment).to_owned()),
+                severity: sender.severity,
+                priority: sender.priority,
+                authentication: sender.authentication.clone(),
+                owner: sender.name.namespace.clone(),
+                application: sender.application.clone(),
+            })
+        }
+    }
 }
 
 /// Checks the ranges of the CRD's schema. Only manifests that no API server has seen can violate them.
@@ -113,16 +196,46 @@ fn valid_body(message: &MessageSpec, last_applied: Option<&str>) -> Result<(), I
     Ok(())
 }
 
-fn valid_routing_key(routing: &Routing, environment: Environment, topic: &str) -> Result<String, PrepareError> {
-    valid_topic(topic).map_err(|detail| InvalidMessage(format!("spec.message.topic {detail}")))?;
-    let key = routing.key(environment, topic);
+/// Returns the routing key: prefix and topic, as the library builds it.
+///
+/// Refuses a topic that has a prefix already. With another one in front, no consumer would get the
+/// message.
+fn valid_routing_key(route: &Route, routing: &Routing, topic: &str) -> Result<String, PrepareError> {
+    let Route { environment, prefix, .. } = route;
+    if let Some(rest) = without_prefix(topic, prefix) {
+        return refuse(format!(
+            "spec.message.topic {} already begins with the prefix {}, which the operator adds: create another FedoraMessage with the topic {}",
+            quoted(topic),
+            quoted(prefix),
+            quoted(rest)
+        ));
+    }
+    let other = match environment {
+        Environment::Prod => Environment::Stg,
+        Environment::Stg => Environment::Prod,
+    };
+    let (own_prefix, other_prefix) = (routing.prefix(*environment), routing.prefix(other));
+    if let Some(rest) = without_prefix(topic, other_prefix).filter(|_| without_prefix(topic, own_prefix).is_none()) {
+        let topic_there = if prefix.is_empty() { format!("{own_prefix}.{rest}") } else { rest.to_owned() };
+        return refuse(format!(
+            "spec.message.topic {} begins with the prefix of {other}, but the message is for {environment}: create another FedoraMessage with the topic {}",
+            quoted(topic),
+            quoted(topic_there.trim_start_matches('.'))
+        ));
+    }
+    let key = if prefix.is_empty() { topic.to_owned() } else { format!("{prefix}.{topic}") };
     if key.len() > MAX_SHORT_STRING {
-        let (length, prefix) = (key.len(), routing.prefix(environment).len());
+        let (length, prefix) = (key.len(), prefix.len());
         return Err(PrepareError::Misconfigured(format!(
             "spec.message.topic makes a routing key of {length} bytes, {prefix} of them the configured prefix, but AMQP allows at most {MAX_SHORT_STRING}: create another FedoraMessage with a shorter topic, or ask the operator's administrators for a shorter prefix"
         )));
     }
     Ok(key)
+}
+
+/// Returns what follows the prefix in a topic, if the topic begins with it.
+fn without_prefix<'a>(topic: &'a str, prefix: &str) -> Option<&'a str> {
+    topic.strip_prefix(prefix).filter(|_| !prefix.is_empty())?.strip_prefix('.')
 }
 
 /// Checks a topic or a topic prefix. The error is a sentence without its subject.

@@ -8,12 +8,15 @@
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements, Toleration};
 use serde_json::{Map, Value, json};
 
+use crate::api::names::SourceKind;
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{API_VERSION, KIND};
 use crate::bounds::MAX_POD_MESSAGE_BYTES;
+use crate::message::authentication::SourceKey;
 use crate::message::envelope::Envelope;
 use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, OutgoingMessage};
-use crate::message::secret::KeyLocations;
+use crate::message::secret::{KeyLocations, OperatorCa};
+use crate::message::sender::Application;
 use crate::pod::cli_message::line;
 use crate::policy::outcome::{Failure, Reason};
 
@@ -29,6 +32,8 @@ pub const ATTEMPT_ANNOTATION: &str = "apps.fedoraproject.org/attempt";
 pub(super) const LINE_ANNOTATION: &str = "apps.fedoraproject.org/message";
 /// Annotation on a Pod: the CLI's configuration.
 pub(super) const CONFIG_ANNOTATION: &str = "apps.fedoraproject.org/config";
+/// Annotation on a Pod: the operator's CA, if the Secrets have none.
+pub(super) const CA_ANNOTATION: &str = "apps.fedoraproject.org/ca";
 /// The Pod's only container.
 pub const CONTAINER: &str = "publish";
 
@@ -103,7 +108,7 @@ pub fn name(uid: &str, attempt: u32) -> String {
 
 /// Returns the namespace of a message's Pod, which is the namespace of all its Secrets.
 pub fn namespace(message: &OutgoingMessage) -> Result<&str, PodPlanError> {
-    let mut all: Vec<_> = message.authentication.secrets().map(|secret| secret.namespace.as_str()).collect();
+    let mut all: Vec<_> = message.authentication.sources().map(|source| source.namespace.as_str()).collect();
     all.dedup();
     match all.as_slice() {
         [one] => Ok(one),
@@ -124,21 +129,34 @@ fn check_cli_schema(message: &OutgoingMessage, settings: &PodSettings) -> Result
     Err(PodPlanError::Schema { schema: message.schema.clone(), package: package.to_owned() })
 }
 
-/// Returns the Pod for one attempt. `url` is the broker's, `keys` locates the certificate.
+/// The broker, and the certificates to log in to it.
+#[derive(Clone, Copy, Debug)]
+pub struct PodLogin<'a> {
+    /// The broker's URL.
+    pub url: &'a str,
+    /// The location of the certificates.
+    pub keys: &'a KeyLocations,
+    /// The operator's CA, for certificates without one.
+    pub operator_ca: Option<&'a OperatorCa>,
+}
+
+/// Returns the Pod for one attempt.
 pub fn plan(
     object: &FedoraMessage,
     message: &OutgoingMessage,
     exchange: &str,
-    url: &str,
-    keys: &KeyLocations,
+    login: PodLogin<'_>,
     settings: &PodSettings,
     attempt: u32,
 ) -> Result<Pod, PodPlanError> {
     check_cli_schema(message, settings)?;
     let namespace = namespace(message)?;
     let line = line(&Envelope::new(message, exchange));
-    if line.len() > MAX_POD_MESSAGE_BYTES {
-        return Err(PodPlanError::TooLarge(line.len()));
+    // A Secret can't give the operator's CA to the Pod. It is not secret, so an annotation can.
+    let ca = login.operator_ca.filter(|_| login.keys.ca.is_none()).map(|ca| ca.pem.as_str());
+    let size = line.len() + ca.map_or(0, str::len);
+    if size > MAX_POD_MESSAGE_BYTES {
+        return Err(PodPlanError::TooLarge(size));
     }
     let mut metadata = json!({
         "name": name(object.uid(), attempt),
@@ -158,10 +176,13 @@ pub fn plan(
     metadata["annotations"] = json!({
         NAME_ANNOTATION: object.name(),
         ATTEMPT_ANNOTATION: attempt.to_string(),
-        CONFIG_ANNOTATION: config(exchange, url),
+        CONFIG_ANNOTATION: config(exchange, login.url, &message.application),
         LINE_ANNOTATION: line,
     });
-    let pod = json!({"metadata": metadata, "spec": spec(settings, keys)});
+    if let Some(ca) = ca {
+        metadata["annotations"][CA_ANNOTATION] = json!(ca);
+    }
+    let pod = json!({"metadata": metadata, "spec": spec(settings, login.keys)});
     serde_json::from_value(pod).map_err(|error| PodPlanError::Settings(error.to_string()))
 }
 
@@ -169,9 +190,10 @@ pub fn plan(
 ///
 /// The log of pika goes to the termination message, because it has the reason for a failed connection.
 /// The CLI itself prints a traceback without that reason.
-fn config(exchange: &str, url: &str) -> String {
-    // TOML and JSON have the same syntax for strings.
+fn config(exchange: &str, url: &str, application: &Application) -> String {
+    // TOML and JSON have the same syntax for strings, and for lists of them.
     let (url, exchange) = (json!(url), json!(exchange));
+    let properties = client_properties(application);
     format!(
         r#"amqp_url = {url}
 publish_exchange = {exchange}
@@ -183,7 +205,7 @@ certfile = "/certificate/cert"
 keyfile = "/certificate/key"
 
 [client_properties]
-app = "fedora-message-operator"
+{properties}
 
 [log_config]
 version = 1
@@ -205,6 +227,16 @@ level = "WARNING"
 handlers = ["log"]
 "#
     )
+}
+
+/// Returns the client properties as lines of TOML.
+fn client_properties(Application { name, version, url, contacts }: &Application) -> String {
+    let app = Some(("app", json!(name)));
+    let version = version.as_ref().map(|version| ("app_version", json!(version)));
+    let url = url.as_ref().map(|url| ("app_url", json!(url)));
+    let contacts = Some(("app_contacts_email", json!(contacts))).filter(|_| !contacts.is_empty());
+    let lines = [app, version, url, contacts].into_iter().flatten().map(|(key, value)| format!("{key} = {value}"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the Pod's spec. It complies with the Pod Security level `restricted`, under any user.
@@ -253,12 +285,26 @@ fn spec(settings: &PodSettings, keys: &KeyLocations) -> Value {
     spec
 }
 
+/// Returns the item of a volume that holds an annotation.
+fn annotation(key: &str, path: &str) -> Value {
+    json!({"path": path, "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{key}']")}})
+}
+
 fn message_source() -> Value {
-    let annotation = |key: &str, path: &str| json!({"path": path, "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{key}']")}});
     json!({"downwardAPI": {"items": [annotation(CONFIG_ANNOTATION, "config.toml"), annotation(LINE_ANNOTATION, "line")]}})
 }
 
 fn certificate_sources(keys: &KeyLocations) -> Vec<Value> {
-    let source = |path: &str, (secret, key): &(String, String)| json!({"secret": {"name": secret, "items": [{"key": key, "path": path}]}});
-    vec![source("ca", &keys.ca), source("cert", &keys.cert), source("key", &keys.key)]
+    let source = |path: &str, SourceKey { source, key }: &SourceKey| {
+        let kind = match source.kind {
+            SourceKind::Secret => "secret",
+            SourceKind::ConfigMap => "configMap",
+        };
+        json!({kind: {"name": source.name, "items": [{"key": key, "path": path}]}})
+    };
+    let ca = keys
+        .ca
+        .as_ref()
+        .map_or_else(|| json!({"downwardAPI": {"items": [annotation(CA_ANNOTATION, "ca")]}}), |ca| source("ca", ca));
+    vec![ca, source("cert", &keys.cert), source("key", &keys.key)]
 }

@@ -7,7 +7,7 @@
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, Volume};
 
-use super::manifest::{ATTEMPT_ANNOTATION, CONFIG_ANNOTATION, LINE_ANNOTATION, UID_LABEL, name};
+use super::manifest::{ATTEMPT_ANNOTATION, CA_ANNOTATION, CONFIG_ANNOTATION, LINE_ANNOTATION, UID_LABEL, name};
 use super::status::{PodState, altered, look};
 use crate::policy::outcome::Outcome;
 
@@ -59,10 +59,10 @@ pub fn does_same(one: &Pod, other: &Pod) -> bool {
     annotations(one) == annotations(other) && Work::of(one) == Work::of(other)
 }
 
-/// Returns the message and the configuration, which the CLI reads.
-fn annotations(pod: &Pod) -> [Option<&String>; 2] {
+/// Returns the message, the configuration and the operator's CA, which the CLI reads.
+fn annotations(pod: &Pod) -> [Option<&String>; 3] {
     let annotations = pod.metadata.annotations.as_ref();
-    [LINE_ANNOTATION, CONFIG_ANNOTATION].map(|key| annotations.and_then(|all| all.get(key)))
+    [LINE_ANNOTATION, CONFIG_ANNOTATION, CA_ANNOTATION].map(|key| annotations.and_then(|all| all.get(key)))
 }
 
 /// Everything in a Pod's spec that decides what runs.

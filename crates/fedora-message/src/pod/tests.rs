@@ -2,19 +2,23 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
+use std::collections::BTreeMap;
+
 use crate::bounds::MAX_POD_MESSAGE_BYTES;
 use crate::message::envelope::Envelope;
-use crate::message::secret::KeyLocations;
+use crate::message::secret::{KeyLocations, OperatorCa};
 use crate::message::validate::validate;
 use crate::pod::cli_message::line;
-use crate::pod::manifest::{PodPlanError, PodSettings, plan};
+use crate::pod::manifest::{PodLogin, PodPlanError, PodSettings, plan};
 use crate::pod::proof::{Finding, does_same, judge};
 use crate::pod::status::{PodState, late, look, vanished};
 use crate::policy::outcome::{Failure, Reason};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::fixture::{UID, decode, example, message, plain_routing, set, text_with, with};
+use crate::fixture::{
+    UID, decode, example, example_sender, message, minimal, plain_routing, set, text_with, valid_sender, with,
+};
 
 /// The characters at which Python ends a line, in text mode or in `str.splitlines`.
 const LINE_ENDS: [char; 10] =
@@ -38,14 +42,49 @@ fn settings() -> PodSettings {
 
 fn planned(object: &Value, settings: &PodSettings, attempt: u32) -> Result<Pod, PodPlanError> {
     let object = message(object);
-    let valid = validate(&object, &plain_routing()).unwrap();
+    let valid = validate(&object, None, &plain_routing()).unwrap();
     let keys = KeyLocations::find(&valid.authentication, &[None]);
-    plan(&object, &valid, "amq.topic", URL, &keys, settings, attempt)
+    let login = PodLogin { url: URL, keys: &keys, operator_ca: None };
+    plan(&object, &valid, "amq.topic", login, settings, attempt)
+}
+
+/// Returns the first Pod of a message that is sent as this Sender. The operator has this CA.
+fn planned_as(object: &Value, sender: &Value, operator_ca: Option<&str>) -> Result<Pod, PodPlanError> {
+    let object = message(object);
+    let valid = validate(&object, Some(Ok(&valid_sender(sender))), &plain_routing()).unwrap();
+    let keys = KeyLocations::find(&valid.authentication, &[]);
+    let operator_ca =
+        operator_ca.map(|pem| OperatorCa { place: "the operator's file".to_owned(), pem: pem.to_owned() });
+    let login = PodLogin { url: URL, keys: &keys, operator_ca: operator_ca.as_ref() };
+    plan(&object, &valid, "amq.topic", login, &settings(), 1)
+}
+
+/// Returns the example Sender without a CA.
+fn sender_without_ca() -> Value {
+    set(example_sender(), "/spec/authentication/caConfigMapRef", json!(null))
+}
+
+fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let annotations = pod.metadata.annotations.as_ref().unwrap();
+    annotations.get(&format!("apps.fedoraproject.org/{name}")).map(String::as_str)
+}
+
+/// Returns the sources of the Pod's volume with the certificate, by the name of the mounted file.
+fn certificate_sources(pod: &Pod) -> BTreeMap<String, Value> {
+    let pod = serde_json::to_value(pod).unwrap();
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "certificate").unwrap();
+    let sources = volume["projected"]["sources"].as_array().unwrap();
+    let path = |source: &Value| {
+        let (_, projection) = source.as_object().unwrap().iter().next().unwrap();
+        projection["items"][0]["path"].as_str().unwrap().to_owned()
+    };
+    sources.iter().map(|source| (path(source), source.clone())).collect()
 }
 
 fn line_of(text: &str) -> String {
     let object = decode(text);
-    line(&Envelope::new(&validate(&object, &plain_routing()).unwrap(), "amq.topic"))
+    line(&Envelope::new(&validate(&object, None, &plain_routing()).unwrap(), "amq.topic"))
 }
 
 #[test]
@@ -160,6 +199,89 @@ fn refuses_secrets_in_several_namespaces() {
         error.to_string(),
         "Pod delivery needs all Secrets of a message in one namespace, but they are in apps, default: put them together, or use direct delivery"
     );
+}
+
+#[test]
+fn mounts_a_config_map() {
+    let pod = planned_as(&minimal(), &example_sender(), Some("another CA")).unwrap();
+    let sources = certificate_sources(&pod);
+    let expected = [
+        ("ca", json!({"configMap": {"name": "fedora-ca", "items": [{"key": "cacert.pem", "path": "ca"}]}})),
+        ("cert", json!({"secret": {"name": "nice-cert", "items": [{"key": "nice-cert.pem", "path": "cert"}]}})),
+        ("key", json!({"secret": {"name": "nice-key", "items": [{"key": "nice-key.pem", "path": "key"}]}})),
+    ];
+    assert_eq!(sources, expected.map(|(path, source)| (path.to_owned(), source)).into());
+    assert_eq!(annotation(&pod, "ca"), None, "the Sender's own CA is used");
+}
+
+#[test]
+fn mounts_the_operators_ca() {
+    let pod = planned_as(&minimal(), &sender_without_ca(), Some("a CA\n")).unwrap();
+    assert_eq!(annotation(&pod, "ca"), Some("a CA\n"));
+    let field = json!({"apiVersion": "v1", "fieldPath": "metadata.annotations['apps.fedoraproject.org/ca']"});
+    assert_eq!(certificate_sources(&pod)["ca"], json!({"downwardAPI": {"items": [{"path": "ca", "fieldRef": field}]}}));
+    let config = annotation(&pod, "config").unwrap();
+    assert!(config.contains("ca_cert = \"/certificate/ca\""), "{config}");
+}
+
+/// Also the CA has to fit into the annotations.
+#[test]
+fn refuses_a_message_that_leaves_no_space_for_the_ca() {
+    let planned = |size: usize, ca: &str| {
+        let object = set(minimal(), "/spec/message/body/text", "a".repeat(size).into());
+        planned_as(&object, &sender_without_ca(), Some(ca))
+    };
+    let line = annotation(&planned(0, "").unwrap(), "message").unwrap().len();
+    let ca = "c".repeat(20_000);
+    let largest = MAX_POD_MESSAGE_BYTES - line - ca.len();
+    assert!(planned(largest, &ca).is_ok());
+    let error = planned(largest + 1, &ca).unwrap_err();
+    assert_eq!(error.reason(), Reason::MessageTooLarge);
+}
+
+#[test]
+fn sends_client_properties() {
+    let properties = |pod: &Pod| {
+        let config = annotation(pod, "config").unwrap();
+        let (_, rest) = config.split_once("[client_properties]\n").unwrap();
+        rest.split_once("\n\n").unwrap().0.to_owned()
+    };
+    let of_sender = planned_as(&minimal(), &example_sender(), None).unwrap();
+    assert_eq!(
+        properties(&of_sender),
+        r#"app = "nice-app"
+app_version = "2.1"
+app_url = "https://nice.example.org"
+app_contacts_email = ["admin@example.org","team@example.org"]"#
+    );
+    let quotes = set(example_sender(), "/spec/application", json!({"name": "a \"quote\" \\ é"}));
+    assert_eq!(properties(&planned_as(&minimal(), &quotes, None).unwrap()), r#"app = "a \"quote\" \\ é""#);
+    let of_secret = planned(&example(), &settings(), 1).unwrap();
+    assert_eq!(properties(&of_secret), r#"app = "default/fedora-messaging-certs""#);
+}
+
+/// The longest texts of an application leave space for the largest message.
+#[test]
+fn largest_application_fits() {
+    let text = "\"".repeat(255);
+    let application = json!({"name": text, "version": text, "url": text, "contacts": vec![text.clone(); 10]});
+    let sender = set(sender_without_ca(), "/spec/application", application);
+    let planned = |size: usize| {
+        planned_as(&set(minimal(), "/spec/message/body/text", "a".repeat(size).into()), &sender, None).unwrap()
+    };
+    let line = annotation(&planned(0), "message").unwrap().len();
+    let annotations = planned(MAX_POD_MESSAGE_BYTES - line).metadata.annotations.unwrap();
+    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert!(size <= 256 * 1024, "the API server refuses {size} bytes of annotations");
+}
+
+#[test]
+fn pod_runs_in_the_senders_namespace() {
+    let object = set(minimal(), "/metadata/namespace", "nice-jobs".into());
+    let object = set(object, "/spec/senderRef", json!({"name": "default", "namespace": "apps"}));
+    let pod = planned_as(&object, &example_sender(), None).unwrap();
+    assert_eq!(pod.metadata.namespace.as_deref(), Some("apps"));
+    assert_eq!(pod.metadata.owner_references, None);
 }
 
 fn pod(status: &Value) -> Pod {
@@ -376,6 +498,22 @@ fn other_pod_proves_nothing() {
             assert_eq!(is_old, exit_code.is_some(), "{pointer} {exit_code:?}");
         }
     }
+}
+
+/// With another CA, the Pod may have sent the message to another broker.
+#[test]
+fn pod_with_another_ca_proves_nothing() {
+    let planned = |ca: &str| planned_as(&minimal(), &sender_without_ca(), Some(ca)).unwrap();
+    let plan = planned("a CA");
+    assert!(does_same(&plan, &planned("a CA")));
+    let mut other = planned("another CA");
+    assert!(!does_same(&plan, &other));
+    other.status = ended(0, "", "").status;
+    assert!(matches!(judge(&other, &plan, 0), Finding::Altered(_)));
+
+    let mut without = planned("a CA");
+    without.metadata.annotations.as_mut().unwrap().remove("apps.fedoraproject.org/ca");
+    assert!(!does_same(&plan, &without));
 }
 
 #[test]

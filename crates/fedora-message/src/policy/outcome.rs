@@ -20,9 +20,11 @@ pub enum Reason {
     Sent,
     /// The resource can't be sent as it is.
     InvalidMessage,
-    /// The operator's own settings stand against the message: its catalog of schemas, its policy for
-    /// unknown ones, its topic prefix, or its flags for Pods.
+    /// The settings stand against the message: a wrong Sender, or the operator's catalog of schemas, its
+    /// policy for unknown ones, its topic prefix, or its flags for Pods.
     Misconfigured,
+    /// The Sender is absent, or may not be used from the message's namespace.
+    SenderNotFound,
     /// A Secret is absent, or may not be used from the message's namespace.
     SecretNotFound,
     /// A Secret lacks a key, or its certificate or private key can't be used.
@@ -74,6 +76,8 @@ pub enum Then {
     /// As with `Backoff`, until each attempt has ended like this for [`GRACE_PERIOD`]. Then nothing,
     /// as with `Stop`. [`MessageState::then`](crate::state::MessageState::then) decides.
     BackoffThenStop,
+    /// Another attempt, when the message's Sender appears or changes.
+    AwaitSender,
     /// Another attempt, when a Secret that the message names appears or changes.
     AwaitSecret,
     /// Another attempt, when the resource is resumed.
@@ -86,7 +90,7 @@ impl Then {
     pub fn is_end(self) -> bool {
         match self {
             Self::Done | Self::Stop => true,
-            Self::Backoff | Self::BackoffThenStop | Self::AwaitSecret | Self::AwaitResume => false,
+            Self::Backoff | Self::BackoffThenStop | Self::AwaitSender | Self::AwaitSecret | Self::AwaitResume => false,
         }
     }
 }
@@ -104,6 +108,7 @@ impl Reason {
         match self {
             Self::Sent => Then::Done,
             Self::Suspended => Then::AwaitResume,
+            Self::SenderNotFound => Then::AwaitSender,
             Self::SecretNotFound | Self::SecretInvalid | Self::CertificateExpired => Then::AwaitSecret,
             Self::Sending
             | Self::BrokerUnreachable

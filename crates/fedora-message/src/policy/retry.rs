@@ -58,7 +58,7 @@ pub fn decide(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>)
 /// attempt have failed. `attempts` counts the failed attempt too.
 #[must_use]
 pub fn limit(message: &FedoraMessage, attempts: u32, outcome: Outcome) -> Outcome {
-    match message.summary.backoff_limit {
+    match message.summary.backoff_limit() {
         Some(limit) if attempts > limit && matches!(outcome.reason.then(), Then::Backoff | Then::BackoffThenStop) => {
             Outcome::backoff_limit_exceeded(limit, &outcome)
         }
@@ -88,7 +88,7 @@ fn seemed_too_late(message: &FedoraMessage, state: &MessageState, now: DateTime<
 
 /// A deadline of zero or less is none: validation refuses it.
 fn active_seconds(message: &FedoraMessage) -> Option<i64> {
-    message.summary.active_deadline_seconds.filter(|seconds| *seconds > 0)
+    message.summary.active_deadline_seconds().filter(|seconds| *seconds > 0)
 }
 
 #[cfg(test)]

@@ -34,8 +34,10 @@ pub fn expiry(message: &FedoraMessage, state: &MessageState, default: Option<u32
 #[must_use]
 pub fn expires_at(message: &FedoraMessage, state: &MessageState, default: Option<u32>) -> Option<DateTime<Utc>> {
     // A spec that can't be read may set a time to live of its own.
-    message.summary.environment.filter(|_| !message.deleting)?;
-    let seconds = message.summary.ttl_seconds_after_finished.or(default.filter(|_| state.is_sent()))?;
+    if !message.summary.readable || message.deleting {
+        return None;
+    }
+    let seconds = message.summary.ttl_seconds_after_finished().or(default.filter(|_| state.is_sent()))?;
     finished_at(message, state)?.checked_add_signed(TimeDelta::seconds(seconds.into()))
 }
 

@@ -13,7 +13,7 @@ use crate::schema::catalog::Catalog;
 use crate::schema::check::{SchemaCheck, Schemas, UnknownSchemaPolicy, check_schema};
 use serde_json::{Value, json};
 
-use crate::fixture::{example, message, plain_routing, set};
+use crate::fixture::{example, example_sender, message, plain_routing, set, valid_sender};
 
 fn schemas() -> Schemas {
     let entry = |name: &str, package: &str, severity: u8, body: Value| {
@@ -76,7 +76,7 @@ fn of(schema: &str, body: Value) -> FedoraMessage {
 }
 
 fn check(message: &FedoraMessage, schemas: &Schemas) -> Result<SchemaCheck, String> {
-    let mut outgoing = validate(message, &plain_routing()).map_err(|error| error.to_string())?;
+    let mut outgoing = validate(message, None, &plain_routing()).map_err(|error| error.to_string())?;
     check_schema(&mut outgoing, schemas).map_err(|error| error.to_string())
 }
 
@@ -88,7 +88,7 @@ fn refused(schema: &str, body: Value) -> String {
 fn takes_package_and_severity_from_the_schema() {
     let (schemas, message) =
         (schemas(), of("app.update", json!({"update": {"alias": "F1"}, "url": "no URI: formats are not asserted"})));
-    let mut outgoing = validate(&message, &plain_routing()).unwrap();
+    let mut outgoing = validate(&message, None, &plain_routing()).unwrap();
     assert_eq!(check_schema(&mut outgoing, &schemas).unwrap(), SchemaCheck::Passed);
     assert_eq!(outgoing.schema_package.as_deref(), Some("app_messages"));
     assert_eq!(outgoing.severity, Some(Severity::Debug));
@@ -103,8 +103,20 @@ fn keeps_the_messages_own_severity() {
         "Error".into(),
     );
     let (schemas, message) = (schemas(), message(&object));
-    let mut outgoing = validate(&message, &plain_routing()).unwrap();
+    let mut outgoing = validate(&message, None, &plain_routing()).unwrap();
     check_schema(&mut outgoing, &schemas).unwrap();
+    assert_eq!(outgoing.severity, Some(Severity::Error));
+}
+
+/// The order is: message, Sender, schema.
+#[test]
+fn keeps_the_senders_severity() {
+    let mut object = set(example(), "/spec/message/schema", "app.update".into());
+    object["spec"].as_object_mut().unwrap().remove("authentication");
+    let object = set(object, "/spec/message/body", json!({"update": {"alias": "F1"}}));
+    let sender = valid_sender(&set(example_sender(), "/spec/defaults", json!({"severity": "Error"})));
+    let mut outgoing = validate(&message(&object), Some(Ok(&sender)), &plain_routing()).unwrap();
+    check_schema(&mut outgoing, &schemas()).unwrap();
     assert_eq!(outgoing.severity, Some(Severity::Error));
 }
 

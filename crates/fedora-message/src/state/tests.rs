@@ -135,6 +135,7 @@ fn conditions_for_kstatus() {
                 ),
                 None,
             ),
+            Then::AwaitSender => (Some("The next attempt is made as soon as the Sender appears or changes"), None),
             Then::AwaitSecret => (Some("The next attempt is made as soon as the Secret appears or changes"), None),
             Then::AwaitResume => (Some("Waits until spec.suspend is false"), None),
         };

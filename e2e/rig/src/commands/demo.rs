@@ -1,7 +1,7 @@
-//! `rig demo`: shows the path of one message through real servers.
+//! `rig demo`: shows a Sender, and the path of its message through real servers.
 
 use std::{
-    env,
+    env, fs,
     io::{IsTerminal, Write},
     path::PathBuf,
     process::Command,
@@ -20,7 +20,7 @@ const OPERATOR: &str = "operator";
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The manifest to show. Paths are below the project's folder.
-    #[arg(long, value_name = "FILE", default_value = "docs/examples/hello-world.yaml")]
+    #[arg(long, value_name = "FILE", default_value = "docs/examples/sender.yaml")]
     example: PathBuf,
     /// Send the message by a Pod, on a node. Needs Linux and root.
     #[arg(long)]
@@ -66,20 +66,26 @@ impl Demo {
         Ok(guard)
     }
 
-    /// Applies the message, waits until it is sent and received, and prints its status.
+    /// Applies Sender and message, waits until the message is sent and received, and prints the statuses.
     fn show(&self, rig: &Rig, consumer: &Consumer) -> Result<()> {
         let file = self.example.display().to_string();
         kubectl(rig, &["apply", "-f", &file])?;
-        let wait = ["wait", "--for=condition=FedoraMessageSent", "-f", &file, "--timeout=60s"];
-        kubectl(rig, &wait)?;
+        let message = fs::read_to_string(&self.example)?;
+        let name = message.rsplit("metadata: {name: ").next().and_then(|rest| rest.split('}').next());
+        let message = format!("fmsg/{}", name.context("the example has no message")?);
+        kubectl(rig, &["wait", "--for=condition=FedoraMessageSent", &message, "--timeout=60s"])?;
+        if rig.kube.run(&["get", "fmsender", "-o", "name"])?.contains("default") {
+            rig.kube.run(&["wait", "--for=condition=Ready", "fmsender/default", "--timeout=60s"])?;
+            kubectl(rig, &["get", "fmsender"])?;
+        }
         wait_until(Duration::from_secs(20), "the message at the consumer", || {
             consumer.text().is_ok_and(|text| !text.is_empty())
         })?;
         say::heading("The consumer received a valid message");
         say::lines(consumer.text()?.trim().lines());
         kubectl(rig, &["get", "fmsg"])?;
-        say::typed(&format!("kubectl get -f {file} -o yaml    # its status"));
-        let object = rig.kube.run(&["get", "-f", &file, "-o", "yaml"])?;
+        say::typed(&format!("kubectl get {message} -o yaml    # its status"));
+        let object = rig.kube.run(&["get", &message, "-o", "yaml"])?;
         let status = object.lines().skip_while(|line| line.trim() != "status:");
         say::lines(status);
         Ok(())
@@ -90,8 +96,9 @@ impl Demo {
         say::heading("To try more, in another shell");
         say::lines(shell_hint(rig));
         say::lines([
-            format!("sed s/hello-world/hello-again/ {} | kubectl apply -f -", self.example.display()),
+            format!("sed s/nice-message/nice-again/ {} | kubectl apply -f -", self.example.display()),
             "kubectl explain fmsg.spec.message".to_owned(),
+            "kubectl explain fmsender.spec".to_owned(),
             "kubectl get fmsg -w".to_owned(),
             format!("tail -f {}    # the operator's log", operator.out(OPERATOR).with_extension("*").display()),
         ]);

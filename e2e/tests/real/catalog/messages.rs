@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::manifest::{Fields, manifest};
 use super::text::with_placeholders;
 use super::{Entry, MESSAGES, Outcome, RefusedBy, assert_expected, load, outcomes};
-use e2e::{Operator, TestNamespace, read, shared};
+use e2e::{CRDS, Operator, TestNamespace, project, read, shared};
 
-/// The flags for the topic prefix.
-const PREFIX: [&str; 2] = ["--prod-topic-prefix", "org.fedoraproject.prod"];
+/// The flags for the topic prefixes.
+const PREFIX: [&str; 4] =
+    ["--prod-topic-prefix", "org.fedoraproject.prod", "--stg-topic-prefix", "org.fedoraproject.stg"];
 
 /// The difference of a message to a correct one, and the command that creates it.
 #[derive(Debug, Deserialize)]
@@ -138,6 +139,7 @@ fn operator_refuses_without_admission() {
     static UNGUARDED: OnceLock<Kube> = OnceLock::new();
     let kube = UNGUARDED.get_or_init(|| Kube::start().expect("an API server"));
     kube.apply_text(&loose_definition()).expect("the CRD is accepted");
+    kube.apply(&[project(CRDS[1])]).expect("the CRD of Senders is accepted");
     kube.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).expect("the CRD is served");
     let namespace = TestNamespace::on(kube, "unguarded");
     namespace.store_certificate(&shared().broker, "publisher");

@@ -70,6 +70,8 @@ pub fn expected_condition(reason: &str) -> &'static str {
         Then::Done => "FedoraMessageSent",
         Then::Stop => "Stalled",
         // No test waits for the end of the grace period.
-        Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume => "Reconciling",
+        Then::Backoff | Then::BackoffThenStop | Then::AwaitSender | Then::AwaitSecret | Then::AwaitResume => {
+            "Reconciling"
+        }
     }
 }

@@ -3,22 +3,34 @@
 #![expect(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
 use crate::api::compare::{AdmissionPolicy, InstalledCrd, crd};
-use crate::api::v1alpha1::definition;
+use crate::api::{sender, v1alpha1};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-/// Returns the `OpenAPI` document of an API server with this program's CRD.
+/// Returns the `OpenAPI` document of an API server with this program's CRDs.
 fn published() -> Value {
-    let crd = serde_json::to_value(definition()).unwrap();
+    let mut document = json!({"paths": {}, "components": {"schemas": {"other": {}}}});
+    publish(&mut document, v1alpha1::definition());
+    publish(&mut document, sender::definition());
+    document
+}
+
+/// Adds a CRD to the `OpenAPI` document of an API server.
+fn publish(document: &mut Value, definition: CustomResourceDefinition) {
+    let crd = serde_json::to_value(definition).unwrap();
     let version = &crd["spec"]["versions"][0];
     let mut schema = version["schema"]["openAPIV3Schema"].clone();
     whole_numbers(&mut schema);
+    let names = &crd["spec"]["names"];
     schema["x-kubernetes-group-version-kind"] =
-        json!([{"group": "apps.fedoraproject.org", "version": "v1alpha1", "kind": "FedoraMessage"}]);
-    let selectable = version["selectableFields"].as_array().unwrap().iter();
+        json!([{"group": "apps.fedoraproject.org", "version": "v1alpha1", "kind": names["kind"]}]);
+    let selectable = version["selectableFields"].as_array().into_iter().flatten();
     let path = |field: &Value| field["jsonPath"].as_str().unwrap().trim_start_matches('.').to_owned();
     schema["x-kubernetes-selectable-fields"] = selectable.map(|field| json!({"fieldPath": path(field)})).collect();
-    let status = "/apis/apps.fedoraproject.org/v1alpha1/namespaces/{namespace}/fedoramessages/{name}/status";
-    json!({"paths": {status: {}}, "components": {"schemas": {"other": {}, "org.FedoraMessage": schema}}})
+    let (kind, plural) = (names["kind"].as_str().unwrap(), names["plural"].as_str().unwrap());
+    let status = format!("/apis/apps.fedoraproject.org/v1alpha1/namespaces/{{namespace}}/{plural}/{{name}}/status");
+    document["paths"][status] = json!({});
+    document["components"]["schemas"][format!("org.{kind}")] = schema;
 }
 
 /// Writes numbers as the API server does.
@@ -71,8 +83,31 @@ fn names_what_an_older_crd_lacks() {
         "the field status.startTime",
         "the selectable field spec.ttlSecondsAfterFinished",
         "the subresource status",
+        "FedoraMessageSender: the subresource status",
     ];
     assert_eq!(missing, expected);
+}
+
+/// As in a cluster that had an operator without Senders.
+#[test]
+fn misses_the_senders_crd() {
+    let mut older = published();
+    older["components"]["schemas"].as_object_mut().unwrap().remove("org.FedoraMessageSender").unwrap();
+    assert_eq!(crd(&older), InstalledCrd::Older(vec!["the resource FedoraMessageSender".to_owned()]));
+    let mut none = older;
+    none["components"]["schemas"].as_object_mut().unwrap().remove("org.FedoraMessage").unwrap();
+    assert_eq!(crd(&none), InstalledCrd::Absent);
+}
+
+#[test]
+fn names_what_an_older_senders_crd_lacks() {
+    let mut older = published();
+    let sender = &mut older["components"]["schemas"]["org.FedoraMessageSender"]["properties"]["spec"]["properties"];
+    sender.as_object_mut().unwrap().remove("topicPrefix").unwrap();
+    sender["defaults"]["properties"].as_object_mut().unwrap().remove("severity").unwrap();
+    let expected =
+        ["defaults.severity", "topicPrefix"].map(|field| format!("FedoraMessageSender: the field spec.{field}"));
+    assert_eq!(crd(&older), InstalledCrd::Older(expected.to_vec()));
 }
 
 #[test]
@@ -83,6 +118,10 @@ fn accepts_other_compatible_crds() {
     let mut other = published();
     schema(&mut other)["properties"]["spec"]["x-kubernetes-validations"] = json!([]);
     assert_eq!(crd(&other), InstalledCrd::Other);
+    let mut newer = published();
+    newer["components"]["schemas"]["org.FedoraMessageSender"]["properties"]["spec"]["properties"]["later"] =
+        json!({"type": "string"});
+    assert_eq!(crd(&newer), InstalledCrd::Other);
 }
 
 #[test]

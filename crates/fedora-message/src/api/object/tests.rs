@@ -1,11 +1,18 @@
 //! Decodes objects of any depth from the API server. An error in one message affects only that message.
 
-use crate::api::object::FedoraMessage;
+use std::sync::Arc;
+
+use crate::api::names::{SenderName, SourceName};
+use crate::api::object::{FedoraMessage, Summary};
+use crate::api::v1alpha1::Environment;
 use kube::Resource;
 use kube::core::{ObjectList, WatchEvent};
 use serde_json::{Value, json};
 
-use crate::fixture::{UID, at, decode, example, message, nested, set, text_with, with, without};
+use crate::fixture::{
+    UID, at, decode, example, example_sender, message, message_of, minimal, nested, set, text_with, valid_sender, with,
+    without,
+};
 
 const LEVELS: usize = 9_000;
 
@@ -122,16 +129,17 @@ fn names_fields_that_are_missing_or_unknown() {
         ),
         ("no topic", without("/spec/message/topic"), "spec.message.topic is missing"),
         ("no body", without("/spec/message/body"), "spec.message.body is missing"),
-        ("no environment", without("/spec/env"), "spec.env is missing"),
+        ("no environment", without("/spec/env"), ""),
         ("no message", without("/spec/message"), "spec.message is missing"),
-        ("no authentication", without("/spec/authentication"), "spec.authentication is missing"),
+        ("no authentication", without("/spec/authentication"), ""),
+        ("a Sender without a name", with("/spec/senderRef", json!({})), "spec.senderRef.name is missing"),
         (
             "a Secret without a name",
             without("/spec/authentication/secret_ref/name"),
             "spec.authentication.secret_ref.name is missing",
         ),
-        ("no spec", without("/spec"), "spec is missing: add env, message and authentication"),
-        ("a spec that is null", with("/spec", json!(null)), "spec is missing: add env, message and authentication"),
+        ("no spec", without("/spec"), "spec is missing: add message with topic and body"),
+        ("a spec that is null", with("/spec", json!(null)), "spec is missing: add message with topic and body"),
     ] {
         assert_eq!(describe(&object), expected, "{what}");
     }
@@ -150,7 +158,10 @@ fn names_fields_of_the_wrong_type() {
         ("/spec/message/priority", json!("high"), "spec.message.priority "),
         ("/spec/backoffLimit", json!(-1), "spec.backoffLimit "),
         ("/spec/suspend", json!("yes"), "spec.suspend "),
+        ("/spec/authentication", json!("certs"), "spec.authentication "),
         ("/spec/authentication/secret_ref", json!("certs"), "spec.authentication.secret_ref "),
+        ("/spec/senderRef", json!("default"), "spec.senderRef "),
+        ("/spec/senderRef/name", json!(3), "spec.senderRef.name "),
     ] {
         let detail = describe(&with(pointer, value.clone()));
         assert!(detail.starts_with(field), "{pointer} = {value}: {detail}");
@@ -169,7 +180,8 @@ fn describes_types_in_the_users_terms() {
         ("/spec/backoffLimit", json!(-1), "is -1, but must be an integer from 0 to 2147483647"),
         ("/spec/activeDeadlineSeconds", json!("5m"), r#"is "5m", but must be a 64-bit integer"#),
         ("/spec/suspend", json!("yes"), r#"is "yes", but must be a boolean"#),
-        ("/spec/env", json!(null), "spec.env must be a string: see kubectl explain fmsg.spec.env"),
+        ("/spec/env", json!(["prod"]), "spec.env must be a string: see kubectl explain fmsg.spec.env"),
+        ("/spec/senderRef", json!("default"), r#"spec.senderRef is "default", but must be an object"#),
     ] {
         let detail = describe(&with(pointer, value.clone()));
         assert!(detail.ends_with(expected), "{pointer} = {value}: {detail}");
@@ -183,6 +195,7 @@ fn refuses_lists_as_objects() {
         ("/spec", json!([spec["env"], spec["message"], spec["authentication"]])),
         ("/spec/authentication", json!([{"name": "certs"}])),
         ("/spec/authentication/secret_ref", json!(["certs"])),
+        ("/spec/senderRef", json!(["default"])),
     ] {
         assert_ne!(describe(&with(pointer, value.clone())), "", "{pointer} = {value}");
     }
@@ -206,6 +219,9 @@ fn accepts_nulls_in_optional_fields() {
     for pointer in [
         "/metadata/annotations",
         "/status",
+        "/spec/env",
+        "/spec/authentication",
+        "/spec/senderRef",
         "/spec/suspend",
         "/spec/backoffLimit",
         "/spec/activeDeadlineSeconds",
@@ -272,4 +288,104 @@ fn has_the_api_path_of_its_definition() {
         "/apis/apps.fedoraproject.org/v1alpha1/namespaces/apps/fedoramessages"
     );
     assert_eq!(FedoraMessage::kind(&()), "FedoraMessage");
+}
+
+fn summary(object: &Value) -> Arc<Summary> {
+    message(object).summary
+}
+
+fn sender_name(namespace: &str, name: &str) -> SenderName {
+    SenderName { namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+#[test]
+fn names_the_sender() {
+    let reference = |reference: Value| set(minimal(), "/spec/senderRef", reference);
+    for (what, object, expected) in [
+        ("a message without a reference", minimal(), Some(sender_name("apps", "default"))),
+        ("a reference", reference(json!({"name": "nightly"})), Some(sender_name("apps", "nightly"))),
+        (
+            "another namespace",
+            reference(json!({"name": "default", "namespace": "infra"})),
+            Some(sender_name("infra", "default")),
+        ),
+        ("a certificate", example(), None),
+        ("a spec that can't be decoded", set(minimal(), "/spec/env", "dev".into()), None),
+        ("no spec", without("/spec"), None),
+    ] {
+        assert_eq!(summary(&object).sender, expected, "{what}");
+    }
+}
+
+#[test]
+fn summary_knows_unreadable_specs() {
+    for (object, expected) in
+        [(minimal(), true), (example(), true), (without("/spec"), false), (with("/spec/env", "dev".into()), false)]
+    {
+        assert_eq!(summary(&object).readable, expected, "{object}");
+    }
+}
+
+/// A Sender that gives every field.
+fn generous() -> Value {
+    let defaults = json!({"activeDeadlineSeconds": 60, "backoffLimit": 5, "ttlSecondsAfterFinished": 3600});
+    set(example_sender(), "/spec/defaults", defaults)
+}
+
+/// Returns the summary of a message with what its Sender gives.
+fn sent_as(object: &Value, sender: &Value) -> Summary {
+    Summary::clone(&message_of(&valid_sender(sender), object).summary)
+}
+
+#[test]
+fn sender_fills_gaps() {
+    let alone = summary(&minimal());
+    assert_eq!((alone.environment(), alone.sources()), (None, [].as_slice()));
+    assert_eq!((alone.active_deadline_seconds(), alone.backoff_limit()), (None, None));
+    assert_eq!(alone.ttl_seconds_after_finished(), None);
+
+    let sent = sent_as(&minimal(), &generous());
+    assert_eq!(sent.environment(), Some(Environment::Prod));
+    assert_eq!(
+        sent.sources(),
+        [
+            SourceName::config_map("apps", "fedora-ca"),
+            SourceName::secret("apps", "nice-cert"),
+            SourceName::secret("apps", "nice-key"),
+        ]
+    );
+    assert_eq!((sent.active_deadline_seconds(), sent.backoff_limit()), (Some(60), Some(5)));
+    assert_eq!(sent.ttl_seconds_after_finished(), Some(3600));
+}
+
+#[test]
+fn own_fields_go_before_the_senders() {
+    let own = json!({"env": "stg", "activeDeadlineSeconds": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 0});
+    let mut object = minimal();
+    for (field, value) in own.as_object().unwrap() {
+        object = set(object, &format!("/spec/{field}"), value.clone());
+    }
+    let sent = sent_as(&object, &generous());
+    assert_eq!(sent.environment(), Some(Environment::Stg));
+    assert_eq!((sent.active_deadline_seconds(), sent.backoff_limit()), (Some(1), Some(0)));
+    assert_eq!(sent.ttl_seconds_after_finished(), Some(0));
+}
+
+/// The Sender was deleted, or allows the namespace no more.
+#[test]
+fn lost_sender_gives_nothing() {
+    let mut summary = sent_as(&minimal(), &generous());
+    assert_eq!(summary.sender_terms(), Some(&valid_sender(&generous()).terms));
+    summary.set_sender_terms(None);
+    assert_eq!(summary, *message(&minimal()).summary);
+    assert_eq!((summary.environment(), summary.backoff_limit()), (None, None));
+}
+
+#[test]
+fn senders_namespace_owns_the_certificate() {
+    let foreign = set(minimal(), "/spec/senderRef", json!({"name": "default", "namespace": "infra"}));
+    // Its Secret is in the namespace `default`, and is used on behalf of `apps`.
+    for (object, expected) in [(minimal(), "apps"), (foreign, "infra"), (example(), "apps")] {
+        assert_eq!(summary(&object).owner(), expected, "{object}");
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::v1alpha1::Environment;
 use crate::message::envelope::{
     CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope, MAX_OWN_HEADERS_SIZE, Routing, table_size,
 };
@@ -15,7 +14,7 @@ use crate::fixture::{UID, decode, example, message, plain_routing, set, text, te
 /// Returns the headers of a message by name. Each name may occur only once.
 fn headers(object: &Value) -> BTreeMap<String, HeaderValue> {
     let message = message(object);
-    let valid = validate(&message, &plain_routing()).unwrap();
+    let valid = validate(&message, None, &plain_routing()).unwrap();
     let envelope = Envelope::new(&valid, "amq.topic");
     let headers: BTreeMap<_, _> =
         envelope.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -27,7 +26,7 @@ fn headers(object: &Value) -> BTreeMap<String, HeaderValue> {
 fn builds_the_proposals_example() {
     let message = message(&example());
     let routing = Routing { prod_topic_prefix: "org.fedoraproject.prod".to_owned(), ..plain_routing() };
-    let valid = validate(&message, &routing).unwrap();
+    let valid = validate(&message, None, &routing).unwrap();
     let envelope = Envelope::new(&valid, &routing.exchange);
     assert_eq!(envelope.exchange, "amq.topic");
     assert_eq!(envelope.routing_key, "org.fedoraproject.prod.nice.message");
@@ -67,7 +66,7 @@ fn severities_match_the_library() {
 fn sets_priority_twice() {
     for priority in [0, 7, 255] {
         let message = message(&with("/spec/message/priority", priority.into()));
-        let valid = validate(&message, &plain_routing()).unwrap();
+        let valid = validate(&message, None, &plain_routing()).unwrap();
         let envelope = Envelope::new(&valid, "amq.topic");
         assert_eq!(envelope.priority, priority);
         assert!(envelope.headers.contains(&("priority", HeaderValue::Integer(priority.into()))));
@@ -117,7 +116,8 @@ fn sends_the_same_bytes_in_every_attempt() {
     let later = set(later, "/metadata/annotations/apps.fedoraproject.org~1retry", "now".into());
     let later = message(&set(later, "/status", json!({"attempts": 4, "status": false})));
     let routing = plain_routing();
-    let (a, b, c) = (validate(&first, &routing), validate(&first, &routing), validate(&later, &routing));
+    let (a, b, c) =
+        (validate(&first, None, &routing), validate(&first, None, &routing), validate(&later, None, &routing));
     let envelopes = [a, b, c].map(|valid| format!("{:?}", Envelope::new(&valid.unwrap(), &routing.exchange)));
     assert_eq!(envelopes[0], envelopes[1]);
     assert_eq!(envelopes[0], envelopes[2]);
@@ -128,7 +128,7 @@ fn ignores_the_order_of_headers() {
     let routing = plain_routing();
     let envelopes = [r#"{"b":1,"a":"x","c":true}"#, r#"{"c":true,"b":1,"a":"x"}"#].map(|headers| {
         let message = decode(&text_with("/spec/message/headers", headers));
-        let valid = validate(&message, &routing).unwrap();
+        let valid = validate(&message, None, &routing).unwrap();
         format!("{:?}", Envelope::new(&valid, &routing.exchange))
     });
     assert_eq!(envelopes[0], envelopes[1]);
@@ -149,7 +149,7 @@ fn largest_headers_fit_a_frame() {
     let object = set(object, "/spec/message/schema", "s".repeat(255).into());
     let object = set(object, "/spec/message/schemaPackage", "p".repeat(255).into());
     let message = message(&object);
-    let valid = validate(&message, &plain_routing()).unwrap();
+    let valid = validate(&message, None, &plain_routing()).unwrap();
     let envelope = Envelope::new(&valid, "amq.topic");
     let table = table_size(envelope.headers.iter().map(|(name, value)| (*name, value)));
     // Frame header and end, class with body size and flags, and the properties in their order.
@@ -173,7 +173,8 @@ fn joins_prefix_with_one_dot() {
         ("org.fedoraproject.prod..", "org.fedoraproject.prod.nice.message"),
     ] {
         let routing = Routing { prod_topic_prefix: prefix.to_owned(), ..Routing::default() };
-        assert_eq!(routing.key(Environment::Prod, "nice.message"), expected);
-        assert_eq!(routing.key(Environment::Stg, "nice.message"), "nice.message");
+        let key = |env: &str| validate(&message(&with("/spec/env", env.into())), None, &routing).unwrap().routing_key;
+        assert_eq!(key("prod"), expected);
+        assert_eq!(key("stg"), "nice.message");
     }
 }

@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::{Environment, Severity};
-use crate::message::authentication::{Authentication, SecretKey, SecretName};
+use crate::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
 use crate::message::envelope::{MAX_OWN_HEADERS_SIZE, Routing};
 use crate::message::outgoing::HeaderValue;
+use crate::message::sender::Application;
 use crate::message::validate::validate;
 use crate::policy::outcome::{Failure, Reason};
 use serde_json::{Value, json};
+
+mod with_sender;
 
 use crate::fixture::{UID, at, decode, example, message, nested, plain_routing, set, text, text_with, with, without};
 
 /// Returns the error of a message, or "" if it is valid.
 fn refusal(message: &FedoraMessage) -> String {
-    match validate(message, &plain_routing()) {
+    match validate(message, None, &plain_routing()) {
         Ok(_) => String::new(),
         Err(error) => {
             assert_eq!(error.reason(), Reason::InvalidMessage);
@@ -29,12 +32,12 @@ fn refusal(message: &FedoraMessage) -> String {
 
 fn routing_key(topic: &str, routing: &Routing) -> Result<String, String> {
     let message = message(&with("/spec/message/topic", topic.into()));
-    validate(&message, routing).map(|valid| valid.routing_key).map_err(|error| error.to_string())
+    validate(&message, None, routing).map(|valid| valid.routing_key).map_err(|error| error.to_string())
 }
 
 fn header(name: &str, json: &str) -> Result<HeaderValue, String> {
     let message = decode(&text_with("/spec/message/headers", &format!("{{{}:{json}}}", Value::from(name))));
-    let valid = validate(&message, &plain_routing()).map_err(|error| error.to_string())?;
+    let valid = validate(&message, None, &plain_routing()).map_err(|error| error.to_string())?;
     assert_eq!(valid.headers.len(), 1);
     assert_eq!(valid.headers[0].0, name);
     Ok(valid.headers[0].1.clone())
@@ -43,7 +46,7 @@ fn header(name: &str, json: &str) -> Result<HeaderValue, String> {
 #[test]
 fn accepts_the_proposals_example() {
     let message = message(&example());
-    let valid = validate(&message, &plain_routing()).unwrap();
+    let valid = validate(&message, None, &plain_routing()).unwrap();
     assert_eq!(valid.id.to_string(), UID);
     assert_eq!(valid.sent_at, at("2019-07-30T19:12:22Z"));
     assert_eq!(valid.environment, Environment::Prod);
@@ -52,8 +55,10 @@ fn accepts_the_proposals_example() {
     assert_eq!((valid.severity, valid.priority), (None, 0));
     assert_eq!(valid.headers, [("niceness".to_owned(), text("very"))]);
     assert_eq!(valid.body.get(), r#"{"encouragement":"You're doing great!"}"#);
-    let secret = SecretName { namespace: "default".to_owned(), name: "fedora-messaging-certs".to_owned() };
-    assert_eq!(valid.authentication, Authentication::One(secret));
+    let secret = SourceName::secret("default", "fedora-messaging-certs");
+    assert_eq!(valid.authentication, Authentication { client: ClientKeys::One(secret), ca: None });
+    assert_eq!(valid.owner, "apps");
+    assert_eq!(*valid.application, Application::named("default/fedora-messaging-certs".to_owned()));
 }
 
 #[test]
@@ -221,7 +226,7 @@ fn uses_the_prefix_of_the_environment() {
     };
     for env in Environment::VARIANTS.iter().copied() {
         let message = message(&with("/spec/env", env.name().into()));
-        let valid = validate(&message, &routing).unwrap();
+        let valid = validate(&message, None, &routing).unwrap();
         assert_eq!(valid.routing_key, format!("org.fedoraproject.{env}.nice.message"));
         assert_eq!(valid.environment, env);
     }
@@ -427,7 +432,7 @@ fn knows_only_the_package_of_the_base_message() {
             object = set(object, "/spec/message/schemaPackage", package.into());
         }
         let message = message(&object);
-        let valid = validate(&message, &plain_routing()).unwrap();
+        let valid = validate(&message, None, &plain_routing()).unwrap();
         assert_eq!((valid.schema.as_str(), valid.schema_package.as_deref()), expected, "{schema:?} of {package:?}");
     }
 }
@@ -441,11 +446,11 @@ fn keeps_severity_and_priority() {
         ("Error", Severity::Error),
     ] {
         let message = message(&with("/spec/message/severity", name.into()));
-        assert_eq!(validate(&message, &plain_routing()).unwrap().severity, Some(expected));
+        assert_eq!(validate(&message, None, &plain_routing()).unwrap().severity, Some(expected));
     }
     for priority in [0, 1, 255] {
         let message = message(&with("/spec/message/priority", priority.into()));
-        assert_eq!(validate(&message, &plain_routing()).unwrap().priority, priority);
+        assert_eq!(validate(&message, None, &plain_routing()).unwrap().priority, priority);
     }
 }
 
@@ -520,32 +525,44 @@ fn needs_exactly_one_certificate_location() {
 
 #[test]
 fn defaults_to_the_messages_namespace() {
-    let name = |namespace: &str, name: &str| SecretName { namespace: namespace.to_owned(), name: name.to_owned() };
-    let key =
-        |namespace: &str, secret: &str, key: &str| SecretKey { secret: name(namespace, secret), key: key.to_owned() };
+    let one = |namespace: &str, name: &str| Authentication {
+        client: ClientKeys::One(SourceName::secret(namespace, name)),
+        ca: None,
+    };
+    let key = |namespace: &str, secret: &str, key: &str| SourceKey {
+        source: SourceName::secret(namespace, secret),
+        key: key.to_owned(),
+    };
     let three = json!({
         "caSecretRef": {"name": "nice-ca", "key": "cacert.pem"},
         "certSecretRef": {"name": "nice-crt", "key": "nice-cert.pem", "namespace": "other"},
         "keySecretRef": {"name": "nice-key", "key": "nice-key.pem"},
     });
-    for (authentication, expected) in [
-        (json!({"secret_ref": {"name": "certs"}}), Authentication::One(name("apps", "certs"))),
-        (json!({"secretRef": {"name": "certs"}}), Authentication::One(name("apps", "certs"))),
-        (json!({"secretRef": {"name": "a.b-c", "namespace": "other"}}), Authentication::One(name("other", "a.b-c"))),
+    for (authentication, expected, sources) in [
+        (json!({"secret_ref": {"name": "certs"}}), one("apps", "certs"), vec![("apps", "certs")]),
+        (json!({"secretRef": {"name": "certs"}}), one("apps", "certs"), vec![("apps", "certs")]),
+        (
+            json!({"secretRef": {"name": "a.b-c", "namespace": "other"}}),
+            one("other", "a.b-c"),
+            vec![("other", "a.b-c")],
+        ),
         (
             three,
-            Authentication::Three {
-                ca: key("apps", "nice-ca", "cacert.pem"),
-                cert: key("other", "nice-crt", "nice-cert.pem"),
-                key: key("apps", "nice-key", "nice-key.pem"),
+            Authentication {
+                ca: Some(key("apps", "nice-ca", "cacert.pem")),
+                client: ClientKeys::Two {
+                    cert: key("other", "nice-crt", "nice-cert.pem"),
+                    key: key("apps", "nice-key", "nice-key.pem"),
+                },
             },
+            vec![("apps", "nice-ca"), ("other", "nice-crt"), ("apps", "nice-key")],
         ),
     ] {
         let message = message(&with("/spec/authentication", authentication));
-        let valid = validate(&message, &plain_routing()).unwrap();
+        let valid = validate(&message, None, &plain_routing()).unwrap();
         assert_eq!(valid.authentication, expected);
-        let names: Vec<_> = expected.secrets().collect();
-        assert_eq!(valid.authentication.secrets().collect::<Vec<_>>(), names);
+        let found: Vec<_> = valid.authentication.sources().map(|s| (s.namespace.as_str(), s.name.as_str())).collect();
+        assert_eq!(found, sources);
     }
 }
 

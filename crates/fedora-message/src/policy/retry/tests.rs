@@ -6,9 +6,9 @@ use crate::policy::outcome::{GRACE_PERIOD, Outcome, Reason, Then};
 use crate::policy::retry::{Decision, deadline, decide, limit};
 use crate::state::{Facts, MessageState, Phase};
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::fixture::{CREATED, at, example, message, set, with};
+use crate::fixture::{CREATED, at, example, example_sender, message, message_of, minimal, set, valid_sender, with};
 
 const RETRY: &str = "/metadata/annotations/apps.fedoraproject.org~1retry";
 
@@ -72,7 +72,9 @@ fn last_reason_decides() {
     for &reason in Reason::VARIANTS {
         let expected = match reason.then() {
             Then::Done | Then::Stop => Decision::Rest,
-            Then::Backoff | Then::BackoffThenStop | Then::AwaitSecret | Then::AwaitResume => Decision::Attempt,
+            Then::Backoff | Then::BackoffThenStop | Then::AwaitSender | Then::AwaitSecret | Then::AwaitResume => {
+                Decision::Attempt
+            }
         };
         assert_eq!(decide(&message, &first(&message, reason), after(1_000_000)), expected, "{reason}");
     }
@@ -309,10 +311,22 @@ fn backoff_limit_changes_only_retried_failures() {
         let limited = limit(&message, 1, outcome(reason));
         let expected = match reason.then() {
             Then::Backoff | Then::BackoffThenStop => Reason::BackoffLimitExceeded,
-            Then::Done | Then::Stop | Then::AwaitSecret | Then::AwaitResume => reason,
+            Then::Done | Then::Stop | Then::AwaitSender | Then::AwaitSecret | Then::AwaitResume => reason,
         };
         assert_eq!(limited.reason, expected, "{reason}");
     }
+}
+
+#[test]
+fn senders_limits_apply() {
+    let sender = |defaults| valid_sender(&set(example_sender(), "/spec/defaults", defaults));
+    let message = message_of(&sender(json!({"backoffLimit": 2})), &minimal());
+    let (made, state) = live(&message, &MessageState::default(), Reason::Nacked);
+    assert_eq!((made, state.reason), (3, Some(Reason::BackoffLimitExceeded)));
+
+    let message = message_of(&sender(json!({"activeDeadlineSeconds": 10})), &minimal());
+    let (_, state) = live(&message, &MessageState::default(), Reason::Nacked);
+    assert_eq!(state.reason, Some(Reason::DeadlineExceeded));
 }
 
 #[test]

@@ -6,9 +6,9 @@ use crate::policy::outcome::{Outcome, Reason, Then};
 use crate::policy::ttl::{Expiry, expires_at, expiry};
 use crate::state::{Facts, MessageState};
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::fixture::{at, example, message, set, with};
+use crate::fixture::{at, example, example_sender, message, message_of, minimal, set, valid_sender, with};
 
 const RETRY: &str = "/metadata/annotations/apps.fedoraproject.org~1retry";
 
@@ -60,6 +60,26 @@ fn own_ttl_goes_before_default() {
     assert_eq!(sent(&example()), [Expiry::Keep, Expiry::Delete, wait(60)]);
     assert_eq!(sent(&living(0)), [Expiry::Delete; 3]);
     assert_eq!(sent(&living(5)), [wait(5); 3]);
+}
+
+#[test]
+fn senders_ttl_goes_before_default() {
+    let sender = valid_sender(&set(example_sender(), "/spec/defaults", json!({"ttlSecondsAfterFinished": 60})));
+    let own = set(minimal(), "/spec/ttlSecondsAfterFinished", 5.into());
+    for (object, seconds) in [(minimal(), 60), (own, 5)] {
+        let message = message_of(&sender, &object);
+        for reason in [Reason::Sent, Reason::MessageTooLarge] {
+            let state = state(&message, reason);
+            assert_eq!(expires_at(&message, &state, Some(0)), Some(after(seconds)), "{reason}");
+        }
+    }
+}
+
+/// A sent message whose Sender was deleted has the operator's time to live.
+#[test]
+fn default_applies_without_a_sender() {
+    let message = message(&minimal());
+    assert_eq!(expires_at(&message, &state(&message, Reason::Sent), Some(60)), Some(after(60)));
 }
 
 /// A message that was given up because of an administrator's mistake is still there afterwards.

@@ -1,0 +1,79 @@
+//! Checks a Sender of the cluster: its Secrets, its certificate and its broker, with the user's own
+//! permissions.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
+use kube::Client;
+
+use super::CheckReport;
+use super::broker::{self, CERTIFICATE};
+use crate::broker::credential_cache::CredentialCache;
+use crate::broker::login::Login;
+use crate::cli::BrokerArgs;
+use crate::cluster::inspect::Cluster;
+use crate::cluster::list::get;
+use fedora_message::api::names::{SenderName, SourceKind, SourceName};
+use fedora_message::api::sender::FedoraMessageSender;
+use fedora_message::message::secret::{Secret, select};
+use fedora_message::message::sender::Sender;
+
+/// Checks the Sender, and then the broker with its certificate.
+pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mut CheckReport) {
+    let cas = match arguments.cas() {
+        Ok(cas) => cas,
+        Err(detail) => return report.misused("CA", &detail),
+    };
+    let cluster = match Cluster::open(None).await {
+        Ok(cluster) => cluster,
+        Err(detail) => return report.failed("kubeconfig", &detail),
+    };
+    let sender = match find(&cluster.client, name).await {
+        Ok(sender) => sender,
+        Err(detail) => return report.failed("Sender", &detail),
+    };
+    let prefix = match sender.topic_prefix.as_deref() {
+        None => match arguments.routing().prefix(sender.environment).to_owned() {
+            prefix if prefix.is_empty() => "the operator's topic prefix".to_owned(),
+            prefix => format!("the operator's topic prefix {prefix}"),
+        },
+        Some("") => "no topic prefix".to_owned(),
+        Some(prefix) => format!("the topic prefix {prefix}"),
+    };
+    report.found("Sender", &format!("{} sends to {} with {prefix}", sender.name, sender.environment));
+    let mut secrets = Vec::new();
+    for source in sender.authentication.sources() {
+        match read(&cluster.client, source).await {
+            Ok(secret) => secrets.push(secret),
+            Err(detail) => return report.failed(CERTIFICATE, &format!("{source} could not be read: {detail}")),
+        }
+    }
+    let ca = cas.of(sender.environment);
+    let credentials = select(&sender.authentication, &name.namespace, &secrets, ca)
+        .map_err(|error| error.to_string())
+        .and_then(|pem| CredentialCache::default().credentials(&pem, Utc::now()).map_err(|error| error.to_string()));
+    match credentials {
+        Ok(credentials) => {
+            let login = Login { credentials, application: sender.application.clone() };
+            broker::check(arguments, sender.environment, &login, report).await;
+        }
+        Err(detail) => report.failed(CERTIFICATE, &detail),
+    }
+}
+
+async fn find(client: &Client, name: &SenderName) -> Result<Sender, String> {
+    let found: Option<FedoraMessageSender> =
+        get(client, &name.namespace, &name.name).await.map_err(|error| error.explain())?;
+    let object = found.ok_or_else(|| format!("{name} does not exist: create it, or correct its name"))?;
+    Sender::new(&object).map_err(|error| format!("{name} can't be used: {error}"))
+}
+
+async fn read(client: &Client, source: &SourceName) -> Result<Option<Arc<Secret>>, String> {
+    let SourceName { kind, namespace, name } = source;
+    let read = match kind {
+        SourceKind::Secret => get::<KubeSecret>(client, namespace, name).await.map(|found| found.map(Secret::from)),
+        SourceKind::ConfigMap => get::<ConfigMap>(client, namespace, name).await.map(|found| found.map(Secret::from)),
+    };
+    read.map(|found| found.map(Arc::new)).map_err(|error| error.explain())
+}
