@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::object::{FedoraMessage, Terms};
 use fedora_message::api::sender::{FedoraMessageSender, FedoraMessageSenderStatus};
@@ -210,31 +209,41 @@ pub fn too_many() -> InvalidMessage {
     ))
 }
 
-/// Writes the status of a Sender, if it is still the same object. Returns false if it is gone.
-pub async fn write_status(
-    client: &Client,
-    object: &FedoraMessageSender,
-    status: &FedoraMessageSenderStatus,
-) -> Result<bool, ListError> {
-    let SenderName { namespace, name } = object.name();
-    let api: Api<FedoraMessageSender> = Api::namespaced(client.clone(), &namespace);
-    let time = |time: DateTime<Utc>| json!(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    // A merge patch removes what is null. The uid makes the API server refuse it for another object.
-    let patch = json!({
-        "metadata": {"uid": object.metadata.uid},
-        "status": {
-            "conditions": status.conditions,
-            "observedGeneration": status.observed_generation,
-            "user": status.user,
-            "broker": status.broker,
-            "certificateExpirationTime": status.certificate_expiration_time.map(time),
-        },
-    });
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match answer(api.patch_status(&name, &parameters, &Patch::Merge(&patch))).await {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.code(), Some(404 | 409 | 422)) => Ok(false),
-        Err(error) => Err(error),
+/// Writes the statuses of Senders.
+pub struct SenderStatusWriter(Client);
+
+impl SenderStatusWriter {
+    /// Creates a writer that uses this client.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// Writes the status of a Sender, if it is still the same object. Returns false if it is gone.
+    pub async fn write(
+        &self,
+        object: &FedoraMessageSender,
+        status: &FedoraMessageSenderStatus,
+    ) -> Result<bool, ListError> {
+        let SenderName { namespace, name } = object.name();
+        let api: Api<FedoraMessageSender> = Api::namespaced(self.0.clone(), &namespace);
+        // A merge patch removes what is null. The uid makes the API server refuse it for another object.
+        let patch = json!({
+            "metadata": {"uid": object.metadata.uid},
+            "status": {
+                "conditions": status.conditions,
+                "observedGeneration": status.observed_generation,
+                "user": status.user,
+                "broker": status.broker,
+                "certificateExpirationTime": status.certificate_expiration_time,
+            },
+        });
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match answer(api.patch_status(&name, &parameters, &Patch::Merge(&patch))).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.code(), Some(404 | 409 | 422)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

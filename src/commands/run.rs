@@ -31,7 +31,7 @@ use crate::cluster::leader_election::{Elector, ElectorReports, Leadership, Momen
 use crate::cluster::pods::Pods;
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::{SecretChange, Secrets};
-use crate::cluster::senders::Senders;
+use crate::cluster::senders::{SenderStatusWriter, Senders};
 use crate::cluster::status::{StatusWriter, at_a_time};
 use crate::cluster::watch::{INSTALL, WatchMonitor, Watches};
 use crate::controller::queue::{PodLimits, Queue};
@@ -127,7 +127,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
         delivery: Arc::new(delivery),
         exchange: arguments.broker.exchange.clone(),
         events: Arc::new(Events::new(client.clone(), election.me.clone())),
-        client: client.clone(),
+        statuses: SenderStatusWriter::new(client.clone()),
     };
     let reconciler = Reconciler {
         senders,

@@ -7,14 +7,13 @@ use fedora_message::api::sender::FedoraMessageSender;
 use fedora_message::message::sender::{FoundSender, Sender};
 use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::sender_check::{Finding, SenderResult, failure};
-use kube::Client;
 
 use crate::broker::credentials::CredentialsError;
 use crate::broker::login::Login;
 use crate::certificates::CERTIFICATE_EXPIRES;
 use crate::cluster::events::{Action, Events};
 use crate::cluster::list::ListError;
-use crate::cluster::senders::{SenderReport, Senders, write_status};
+use crate::cluster::senders::{SenderReport, SenderStatusWriter, Senders};
 use crate::credential_reader::{CredentialReadError, CredentialReader, ReadCredentials};
 use crate::delivery::Delivery;
 
@@ -31,7 +30,7 @@ pub struct Checker {
     /// Writes Events.
     pub events: Arc<Events>,
     /// Writes statuses.
-    pub client: Client,
+    pub statuses: SenderStatusWriter,
 }
 
 /// The end of a check.
@@ -54,8 +53,7 @@ impl Checker {
         };
         let status = finding.status(&object.status, object.metadata.generation, Utc::now());
         self.senders.note(&object.name(), SenderReport { ready: Some(finding.result.failure().is_none()) });
-        let is_there =
-            if status == object.status { Ok(true) } else { write_status(&self.client, &object, &status).await };
+        let is_there = if status == object.status { Ok(true) } else { self.statuses.write(&object, &status).await };
         if let (Ok(true), SenderResult::Failed(Outcome { reason, message })) = (&is_there, &finding.result)
             && failure(&object.status) != Some(reason.name())
         {

@@ -24,7 +24,7 @@ pub fn half_by_sender(manifests: &str) -> String {
         }
         let (before, env) = part.rsplit_once(r#""env": "#).expect("an environment");
         let name = env.trim_end_matches([',', ' ']);
-        text += &format!(r#"{before}"senderRef": {{"name": {name}}}"#);
+        text.extend([before, r#""senderRef": {"name": "#, name, "}"]);
     }
     text
 }

@@ -458,28 +458,28 @@ fn admission_refuses_wrong_senders() {
     for (spec, expected) in [
         (json!({"env": "prod"}), "spec.authentication: Required value"),
         (json!({"authentication": {"secretRef": {"name": "certs"}}}), "spec.env: Required value"),
-        (with_authentication(json!({})), "spec.authentication must name the certificate in exactly one way"),
+        (with_authentication(&json!({})), "spec.authentication must name the certificate in exactly one way"),
         (
-            with_authentication(json!({"certSecretRef": {"name": "a", "key": "b"}})),
+            with_authentication(&json!({"certSecretRef": {"name": "a", "key": "b"}})),
             "spec.authentication needs both of certSecretRef and keySecretRef, or none",
         ),
         (
-            with_authentication(json!({
+            with_authentication(&json!({
                 "secretRef": {"name": "a"}, "caSecretRef": {"name": "a", "key": "b"},
                 "caConfigMapRef": {"name": "a", "key": "b"},
             })),
             "spec.authentication must name the CA in at most one way: caSecretRef or caConfigMapRef",
         ),
-        (with(json!({"topicPrefix": "org..a"})), "spec.topicPrefix must be words separated by single dots, or empty"),
-        (with(json!({"topicPrefix": "org.#"})), "spec.topicPrefix must not contain * or #"),
-        (with(json!({"topicPrefix": "org a"})), "spec.topicPrefix must not contain white space"),
-        (with(json!({"allowedNamespaces": ["All"]})), "must be the name of a namespace, or * for all namespaces"),
-        (with(json!({"application": {}})), "spec.application.name: Required value"),
-        (with(json!({"application": {"name": long}})), "must have at most 255 bytes in UTF-8"),
-        (with(json!({"application": {"name": "a\u{7f}"}})), "must not contain control characters"),
-        (with(json!({"application": {"name": "a", "contacts": vec!["a"; 11]}})), "must have at most 10 items"),
-        (with(json!({"defaults": {"priority": 256}})), "should be less than or equal to 255"),
-        (with(json!({"defaults": {"severity": "Bad"}})), r#"supported values: "Debug", "Info", "Warning", "Error""#),
+        (with(&json!({"topicPrefix": "org..a"})), "spec.topicPrefix must be words separated by single dots, or empty"),
+        (with(&json!({"topicPrefix": "org.#"})), "spec.topicPrefix must not contain * or #"),
+        (with(&json!({"topicPrefix": "org a"})), "spec.topicPrefix must not contain white space"),
+        (with(&json!({"allowedNamespaces": ["All"]})), "must be the name of a namespace, or * for all namespaces"),
+        (with(&json!({"application": {}})), "spec.application.name: Required value"),
+        (with(&json!({"application": {"name": long}})), "must have at most 255 bytes in UTF-8"),
+        (with(&json!({"application": {"name": "a\u{7f}"}})), "must not contain control characters"),
+        (with(&json!({"application": {"name": "a", "contacts": vec!["a"; 11]}})), "must have at most 10 items"),
+        (with(&json!({"defaults": {"priority": 256}})), "should be less than or equal to 255"),
+        (with(&json!({"defaults": {"severity": "Bad"}})), r#"supported values: "Debug", "Info", "Warning", "Error""#),
     ] {
         let object = json!({
             "apiVersion": "apps.fedoraproject.org/v1alpha1", "kind": "FedoraMessageSender",
@@ -491,12 +491,12 @@ fn admission_refuses_wrong_senders() {
 }
 
 /// Returns a correct spec with these fields.
-fn with(fields: Value) -> Value {
+fn with(fields: &Value) -> Value {
     let mut spec = json!({"env": "prod", "authentication": {"secretRef": {"name": "certs"}}});
     spec.as_object_mut().expect("an object").extend(fields.as_object().cloned().unwrap_or_default());
     spec
 }
 
-fn with_authentication(authentication: Value) -> Value {
-    with(json!({"authentication": authentication}))
+fn with_authentication(authentication: &Value) -> Value {
+    with(&json!({"authentication": authentication}))
 }

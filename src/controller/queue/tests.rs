@@ -1,9 +1,12 @@
 //! The work queue, step by step: which jobs it starts, and that no message is sent twice or lost.
 
-use std::sync::LazyLock;
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use fedora_message::api::names::SenderName;
+use fedora_message::api::object::Terms;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::fixture::{at, example, message, set};
 use fedora_message::message::authentication::SourceName;
@@ -281,6 +284,55 @@ fn changed_secret_wakes_its_messages() {
     assert_eq!(names(&take_all(&mut queue, now())), ["own"]);
     queue.wake_secret(&secret("keys", "key"), |_| true);
     assert_eq!(names(&take_all(&mut queue, now())), ["three"]);
+}
+
+/// A message of another namespace learns of the Sender only while it may use it.
+#[test]
+fn changed_sender_wakes_its_messages() {
+    let mut queue = leading(8);
+    let of = |name: &str, namespace: &str| {
+        let spec = json!({
+            "message": {"topic": "nice.message", "body": {}}, "senderRef": {"name": "shared", "namespace": "owner"},
+        });
+        set(set(named(name), "/spec", spec), "/metadata/namespace", namespace.into())
+    };
+    for (name, namespace) in [("own", "owner"), ("guest", "guest"), ("stranger", "stranger")] {
+        observe(&mut queue, &of(name, namespace));
+        let job = take(&mut queue, now()).expect("a job");
+        assert_eq!(job.message.environment(), None, "only the Sender names it");
+        finish(&mut queue, &job, Reason::SenderNotFound, Write::Done, None);
+    }
+    let shared = SenderName { namespace: "owner".to_owned(), name: "shared".to_owned() };
+    let terms = Terms {
+        environment: Some(Environment::Stg),
+        sources: vec![SourceName::secret("owner", "certs")],
+        ..Terms::default()
+    };
+    let terms = Arc::new(terms);
+    let allowed = |_: &SenderName, namespace: &str| (namespace != "stranger").then(|| terms.clone());
+    let wake = |queue: &mut Queue, name: &SenderName, terms: &dyn Fn(&SenderName, &str) -> Option<Arc<Terms>>| {
+        queue.wake_senders(&[name.clone()].into(), terms);
+        take_all(queue, now())
+    };
+    let other = SenderName { name: "other".to_owned(), ..shared.clone() };
+    assert!(wake(&mut queue, &other, &allowed).is_empty());
+    let jobs = wake(&mut queue, &shared, &allowed);
+    let mut woken = names(&jobs);
+    woken.sort_unstable();
+    assert_eq!(woken, ["guest", "own"]);
+    assert!(jobs.iter().all(|job| job.message.environment() == Some(Environment::Stg)));
+    assert_eq!(queue.needed_secrets(), [SourceName::secret("owner", "certs")].into());
+    for job in &jobs {
+        finish(&mut queue, job, Reason::BrokerUnreachable, Write::Done, None);
+    }
+    queue.wake_secret(&SourceName::secret("owner", "certs"), |namespace| namespace == "owner");
+    let jobs = take_all(&mut queue, now());
+    assert_eq!(jobs.len(), 2, "the Secret is the Sender's, in its namespace");
+    for job in &jobs {
+        finish(&mut queue, job, Reason::BrokerUnreachable, Write::Done, None);
+    }
+    assert_eq!(wake(&mut queue, &shared, &|_, _| None).len(), 2, "those that could use it learn that it is gone");
+    assert_eq!(queue.needed_secrets(), HashSet::new());
 }
 
 #[test]
