@@ -25,6 +25,15 @@ pub enum Fault {
     WatchSilent,
     /// The API server refuses to show the Secret, for good.
     SecretWithdrawn,
+    /// A user creates the Sender or changes it. It then allows the message's namespace.
+    SenderApplied,
+    /// The Sender does not allow the message's namespace any more.
+    SenderDenied,
+    SenderDeleted,
+    /// The watch on Senders ends and starts again.
+    SenderWatchEnds,
+    /// The watch on Senders is silent.
+    SenderWatchSilent,
     /// The process ends at once, and another one replaces it.
     Crash,
     /// The process does not renew the Lease in time: it was paused, or lost the API server.
@@ -92,6 +101,11 @@ impl Display for Fault {
             Self::WatchEnds => "the watch ends",
             Self::WatchSilent => "the watch becomes silent",
             Self::SecretWithdrawn => "the Secret may not be read any more",
+            Self::SenderApplied => "the Sender is created or changed",
+            Self::SenderDenied => "the Sender does not allow the namespace any more",
+            Self::SenderDeleted => "the Sender is deleted",
+            Self::SenderWatchEnds => "the watch on Senders ends",
+            Self::SenderWatchSilent => "the watch on Senders becomes silent",
             Self::Crash => "crashes, and another process replaces it",
             Self::TermEnds => "is paused, and its term ends",
             Self::MachineSuspended => "is suspended with its machine, and its term ends",

@@ -19,5 +19,6 @@ mod possible;
 mod properties;
 mod protocol;
 mod scenarios;
+mod sender;
 mod state;
 mod step;

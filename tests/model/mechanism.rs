@@ -38,11 +38,25 @@ pub enum Mechanism {
     CreateInTime,
     /// No Pod is deleted after the term.
     KeepPods,
+    /// Each attempt reads the Sender that the operator holds. No earlier attempt's is used.
+    ReadSender,
+    /// An attempt takes everything from one read of the Sender.
+    ReadOnce,
+    /// A list of Senders drops a Sender that it does not have.
+    DropSender,
+    /// A changed Sender wakes its messages.
+    WakeMessages,
+    /// A wake during an attempt is kept for its end.
+    WakeInFlight,
+    /// The message id is the object's uid.
+    IdOfUid,
+    /// The header `sent-at` has the time of the object's creation.
+    TimeOfCreation,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::UidTest,
         Self::VersionTest,
         Self::RetryWrite,
@@ -60,6 +74,13 @@ impl Mechanism {
         Self::FindPods,
         Self::CreateInTime,
         Self::KeepPods,
+        Self::ReadSender,
+        Self::ReadOnce,
+        Self::DropSender,
+        Self::WakeMessages,
+        Self::WakeInFlight,
+        Self::IdOfUid,
+        Self::TimeOfCreation,
     ];
 }
 
@@ -69,6 +90,8 @@ pub struct Design {
     without: Option<Mechanism>,
     /// True if Pods send the messages.
     pub by_pods: bool,
+    /// True if the messages name a Sender.
+    pub names_sender: bool,
 }
 
 impl Design {

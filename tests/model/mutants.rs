@@ -3,11 +3,15 @@
 
 use crate::check::counterexample;
 use crate::fault::Fault::{
-    self, AnswerLost, Create, Delete, MachineSuspended, Refused, SecretWithdrawn, TermEnds, Terminated, Unreachable,
-    WatchSilent, WriteLate, WriteLost,
+    self, AnswerLost, ConfirmLost, Create, Delete, MachineSuspended, Refused, SecretWithdrawn, SenderApplied,
+    SenderDeleted, SenderWatchEnds, SenderWatchSilent, TermEnds, Terminated, Unreachable, WatchSilent, WriteLate,
+    WriteLost,
 };
 use crate::mechanism::Mechanism;
-use crate::properties::{NEVER_FALSELY_SENT, NEVER_LOST, NOT_TWICE, ONLY_IN_TERM, ONLY_WITH_SECRET, STAYS_SENT};
+use crate::properties::{
+    NEVER_FALSELY_SENT, NEVER_LOST, NO_OLD_SENDER, NOT_TWICE, ONE_ENVELOPE, ONE_ID, ONLY_IN_TERM, ONLY_KNOWN_SENDER,
+    ONLY_WITH_SECRET, STAYS_SENT,
+};
 use crate::protocol::Protocol;
 
 fn assert_needed(mechanism: Mechanism, operators: usize, faults: &[(Fault, u8)], promise: &str) {
@@ -22,6 +26,10 @@ fn assert_needed_in(mut protocol: Protocol, mechanism: Mechanism, promise: &str)
     let found = counterexample(&protocol).unwrap_or_else(|| panic!("without {mechanism:?} no promise is broken"));
     println!("without {mechanism:?}\n{}", found.story());
     assert_eq!(found.promise, promise, "without {mechanism:?}\n{}", found.story());
+}
+
+fn assert_needed_with_sender(mechanism: Mechanism, faults: &[(Fault, u8)], promise: &str) {
+    assert_needed_in(Protocol::new(1, faults).naming_sender(), mechanism, promise);
 }
 
 /// Another object is marked sent.
@@ -138,4 +146,57 @@ fn needs_creation_in_time() {
 fn needs_pods_after_term() {
     let faults = [(Create, 1), (TermEnds, 1)];
     assert_needed_in(Protocol::by_pods(2, &faults), Mechanism::KeepPods, NOT_TWICE);
+}
+
+/// The operator sends again with the Sender of the first attempt, although it knows another one.
+#[test]
+fn needs_read_of_sender() {
+    let faults = [(Create, 1), (SenderApplied, 2), (ConfirmLost, 1)];
+    assert_needed_with_sender(Mechanism::ReadSender, &faults, ONLY_KNOWN_SENDER);
+}
+
+/// A message has the prefix of one version, and the certificate of another.
+#[test]
+fn needs_one_read() {
+    let faults = [(Create, 1), (SenderApplied, 2), (ConfirmLost, 1)];
+    assert_needed_with_sender(Mechanism::ReadOnce, &faults, ONE_ENVELOPE);
+}
+
+/// The operator never learns that a Sender was deleted while its watch started again.
+#[test]
+fn needs_drop_of_sender() {
+    let faults = [(Create, 1), (SenderApplied, 1), (SenderDeleted, 1), (SenderWatchEnds, 1)];
+    assert_needed_with_sender(Mechanism::DropSender, &faults, NO_OLD_SENDER);
+}
+
+/// A silent watch never delivers a deletion.
+#[test]
+fn needs_end_of_silence_for_senders() {
+    let faults = [(Create, 1), (SenderApplied, 1), (SenderDeleted, 1), (SenderWatchSilent, 1)];
+    assert_needed_with_sender(Mechanism::EndSilence, &faults, NO_OLD_SENDER);
+}
+
+/// A message waits for a Sender that is there.
+#[test]
+fn needs_wake() {
+    assert_needed_with_sender(Mechanism::WakeMessages, &[(Create, 1), (SenderApplied, 1)], NEVER_LOST);
+}
+
+/// The Sender appears while an attempt without it is in flight, and the message waits for it.
+#[test]
+fn needs_wake_in_flight() {
+    assert_needed_with_sender(Mechanism::WakeInFlight, &[(Create, 1), (SenderApplied, 1)], NEVER_LOST);
+}
+
+/// Consumers can't tell that they receive a message again.
+#[test]
+fn needs_id_of_uid() {
+    assert_needed_with_sender(Mechanism::IdOfUid, &[(Create, 1), (SenderApplied, 1), (ConfirmLost, 1)], ONE_ID);
+}
+
+/// A message that is sent again has other bytes.
+#[test]
+fn needs_time_of_creation() {
+    let faults = [(Create, 1), (SenderApplied, 1), (ConfirmLost, 1)];
+    assert_needed_with_sender(Mechanism::TimeOfCreation, &faults, ONE_ENVELOPE);
 }

@@ -2,8 +2,10 @@
 
 use crate::fault::Fault;
 use crate::mechanism::{Design, Mechanism};
+use crate::sender::StoredSender;
 use crate::state::{
-    ActiveJob, MESSAGES, ModelState, ObjectUid, OperatorState, Role, Status, TermState, WatchState, WriteState,
+    ActiveJob, MESSAGES, ModelState, ObjectUid, OperatorState, Role, SenderWait, Status, TermState, WatchState,
+    WriteState,
 };
 use crate::step::{Step, StepKind};
 
@@ -20,6 +22,15 @@ pub fn steps(design: Design, state: &ModelState, mut add: impl FnMut(Step)) {
         Some(_) => offer(None, StepKind::Fault, Some(Fault::Delete)),
     }
     offer(None, StepKind::Fault, Some(Fault::SecretWithdrawn));
+    if design.names_sender {
+        offer(None, StepKind::Fault, Some(Fault::SenderApplied));
+        if state.sender != StoredSender::Absent {
+            offer(None, StepKind::Fault, Some(Fault::SenderDeleted));
+        }
+        if state.sender.version().is_some() {
+            offer(None, StepKind::Fault, Some(Fault::SenderDenied));
+        }
+    }
     state.late.iter().for_each(|patch| offer(None, StepKind::ApplyLate(*patch), None));
     state.late_pods.iter().for_each(|pod| offer(None, StepKind::CreateLate(*pod), None));
     for pod in state.pods.iter().filter(|pod| !pod.sent) {
@@ -29,6 +40,9 @@ pub fn steps(design: Design, state: &ModelState, mut add: impl FnMut(Step)) {
     for (me, operator) in state.operators.iter().enumerate() {
         let mut offer = |operation, fault| offer(Some(me), operation, fault);
         watch(design, operator, &mut offer);
+        if design.names_sender {
+            sender_watch(design, operator, &mut offer);
+        }
         queue(design, state, operator, &mut offer);
         operator.jobs.iter().for_each(|job| work(design, state, operator, *job, &mut offer));
         leadership(design, state, me, &mut offer);
@@ -71,8 +85,26 @@ fn watch(design: Design, operator: &OperatorState, offer: &mut impl FnMut(StepKi
     }
 }
 
+fn sender_watch(design: Design, operator: &OperatorState, offer: &mut impl FnMut(StepKind, Option<Fault>)) {
+    match operator.senders.watch {
+        WatchState::Ended => offer(StepKind::ListSenders, None),
+        WatchState::Running => {
+            offer(StepKind::Fault, Some(Fault::SenderWatchEnds));
+            offer(StepKind::Fault, Some(Fault::SenderWatchSilent));
+        }
+        WatchState::Silent if design.has(Mechanism::EndSilence) => offer(StepKind::EndSilence, None),
+        WatchState::Silent => {}
+    }
+    if let Some(event) = operator.senders.events.first() {
+        offer(StepKind::ReceiveSender(*event), None);
+    }
+    if operator.senders.wakes {
+        offer(StepKind::WakeMessages, None);
+    }
+}
+
 /// Offers the jobs that the queue may dequeue. Backoff and Secrets are left to chance: at any
-/// moment.
+/// moment. Only a changed Sender ends the wait for it.
 fn queue(
     design: Design,
     state: &ModelState,
@@ -86,7 +118,7 @@ fn queue(
         // A retry with a closed fence or without the Secret fails again, which leads to no new state.
         let may_send = fence_is_open(design, operator) && has_secret(design, state, operator);
         let hopeless = entry.status == Status::Failed && !may_send;
-        if leads && !entry.status.is_finished() && !hopeless {
+        if leads && !entry.status.is_finished() && !hopeless && entry.sender_wait != SenderWait::Waits {
             offer(StepKind::StartAttempt(uid), None);
         }
         let is_free = entry.status == Status::Sent && design.has(Mechanism::RecordWithoutLease);
@@ -104,12 +136,12 @@ fn work(
     offer: &mut impl FnMut(StepKind, Option<Fault>),
 ) {
     match job {
-        ActiveJob::Attempt(uid) if design.by_pods => offer(StepKind::FindPod(uid), None),
-        ActiveJob::CreatingPod(uid) => {
-            offer(StepKind::CreatePod(uid), None);
+        ActiveJob::Attempt(attempt) if design.by_pods => offer(StepKind::FindPod(attempt), None),
+        ActiveJob::CreatingPod(attempt) => {
+            offer(StepKind::CreatePod(attempt), None);
             if fence_is_open(design, operator) {
                 for fault in [Fault::WriteLost, Fault::AnswerLost, Fault::WriteLate] {
-                    offer(StepKind::CreatePod(uid), Some(fault));
+                    offer(StepKind::CreatePod(attempt), Some(fault));
                 }
             }
         }
@@ -118,11 +150,12 @@ fn work(
                 offer(StepKind::AwaitPod(uid), None);
             }
         }
-        ActiveJob::Attempt(uid) => {
-            offer(StepKind::Publish(uid), None);
-            if fence_is_open(design, operator) && has_secret(design, state, operator) {
-                offer(StepKind::Publish(uid), Some(Fault::Unreachable));
-                offer(StepKind::Publish(uid), Some(Fault::Refused));
+        ActiveJob::Attempt(attempt) => {
+            offer(StepKind::Publish(attempt), None);
+            let may_send = fence_is_open(design, operator) && has_secret(design, state, operator);
+            if may_send && attempt.sender.is_some() {
+                offer(StepKind::Publish(attempt), Some(Fault::Unreachable));
+                offer(StepKind::Publish(attempt), Some(Fault::Refused));
             }
         }
         ActiveJob::Published(uid) => {

@@ -5,7 +5,8 @@ use stateright::Property;
 use crate::fault::Fault;
 use crate::possible;
 use crate::protocol::Protocol;
-use crate::state::{ActiveJob, ModelState, Patch, Status, WatchedChange};
+use crate::sender::Envelope;
+use crate::state::{ActiveJob, ModelState, ObjectUid, OperatorState, Patch, SenderWait, Status, WatchedChange};
 
 pub const NEVER_FALSELY_SENT: &str = "never falsely sent";
 pub const NEVER_LOST: &str = "never lost";
@@ -14,6 +15,10 @@ pub const CAUSED: &str = "an excuse has a cause";
 pub const STAYS_SENT: &str = "a sent message stays sent";
 pub const ONLY_IN_TERM: &str = "no publish after the term";
 pub const ONLY_WITH_SECRET: &str = "no publish with a withdrawn Secret";
+pub const ONLY_KNOWN_SENDER: &str = "no publish as an old Sender";
+pub const NO_OLD_SENDER: &str = "no old Sender is kept";
+pub const ONE_ID: &str = "one id";
+pub const ONE_ENVELOPE: &str = "one envelope for each version of the Sender";
 
 type Condition = fn(&Protocol, &ModelState) -> bool;
 
@@ -24,14 +29,17 @@ const PROMISES: [(&str, Condition); 7] = [
         sent.is_none_or(|object| state.truth[object.uid].confirmed)
     }),
     (NEVER_LOST, |protocol, state| {
-        let waits = |status| status == Status::Failed && !state.secret_allowed;
+        let lacks_sender = protocol.design.names_sender && state.sender.version().is_none();
+        let waits = |status| status == Status::Failed && (!state.secret_allowed || lacks_sender);
         let settled = state.object.is_none_or(|object| object.status.is_finished() || waits(object.status));
         settled || has_something_to_do(protocol, state)
     }),
     (NOT_TWICE, |_, state| state.truth.iter().all(|truth| truth.published <= 1 + truth.excuses)),
     (CAUSED, |protocol, state| {
         let causes = [Fault::ConfirmLost, Fault::Crash, Fault::TermEnds, Fault::MachineSuspended, Fault::GraceOver];
+        let pod_is_old = protocol.design.by_pods && has_happened(protocol, state, Fault::SenderApplied);
         state.truth.iter().all(|truth| truth.excuses == 0)
+            || pod_is_old
             || causes.into_iter().any(|cause| has_happened(protocol, state, cause))
     }),
     (STAYS_SENT, |_, state| !state.truth.iter().any(|truth| truth.went_back)),
@@ -39,8 +47,23 @@ const PROMISES: [(&str, Condition); 7] = [
     (ONLY_WITH_SECRET, |_, state| !state.published_without_secret),
 ];
 
+/// The promises about Senders. They are not checked in scenarios whose messages name none.
+const PROMISES_OF_SENDERS: [(&str, Condition); 4] = [
+    (ONLY_KNOWN_SENDER, |_, state| !state.truth.iter().any(|truth| truth.as_old_sender)),
+    (NO_OLD_SENDER, |protocol, state| {
+        let knows_current = |operator: &OperatorState| operator.senders.known == Some(state.sender);
+        state.operators.iter().all(knows_current) || has_something_to_do(protocol, state)
+    }),
+    (ONE_ID, |_, state| all_pairs(state, |one, other| one.id == other.id)),
+    (ONE_ENVELOPE, |_, state| {
+        all_pairs(state, |one, other| {
+            one.certificate != other.certificate || (one.prefix, one.time) == (other.prefix, other.time)
+        })
+    }),
+];
+
 /// The situations that a scenario can require.
-const SITUATIONS: [(&str, Condition); 15] = [
+const SITUATIONS: [(&str, Condition); 21] = [
     ("a message is sent", |_, state| status(state) == Some(Status::Sent)),
     ("a message is stopped", |_, state| status(state) == Some(Status::Stopped)),
     ("a failure is recorded, and then the message is sent", |_, state| {
@@ -70,6 +93,29 @@ const SITUATIONS: [(&str, Condition); 15] = [
     ("a message waits, because its Secret was withdrawn", |_, state| {
         !state.secret_allowed && status(state) == Some(Status::Failed)
     }),
+    ("a message waits for its Sender", |protocol, state| {
+        protocol.design.names_sender && state.sender.version().is_none() && status(state) == Some(Status::Failed)
+    }),
+    ("a message is sent after it has waited for its Sender", |protocol, state| {
+        let others = [Fault::Unreachable, Fault::ConfirmLost, Fault::Crash];
+        let waited = state.object.is_some_and(|object| object.status == Status::Sent && object.version > 2);
+        waited && !others.into_iter().any(|other| has_happened(protocol, state, other))
+    }),
+    ("a message is sent again as another version of its Sender", |_, state| {
+        status(state) == Some(Status::Sent) && envelopes(state, 0).nth(1).is_some()
+    }),
+    ("the Sender changes while an attempt without it is in flight", |_, state| {
+        state.operators[0].entries[0].is_some_and(|entry| entry.sender_wait == SenderWait::Woken)
+    }),
+    ("a message is published as a Sender that was withdrawn, because the watch lags", |_, state| {
+        let known = state.operators[0].senders.version();
+        published_by(state, 0) && state.sender.version().is_none() && known.is_some()
+    }),
+    ("the other operator sends, and knows an older Sender", |_, state| {
+        let known = state.operators.get(1).and_then(|operator| operator.senders.version());
+        let latest = envelopes(state, 0).map(|envelope| envelope.certificate).max();
+        published_by(state, 1) && known.is_some() && known < latest
+    }),
     ("the other operator sends after the first was suspended", |protocol, state| {
         has_happened(protocol, state, Fault::MachineSuspended) && published_by(state, 1)
     }),
@@ -83,8 +129,9 @@ const SITUATIONS: [(&str, Condition); 15] = [
 ];
 
 /// Returns the promises and the named situations.
-pub fn all(situations: &[&str]) -> Vec<Property<Protocol>> {
-    let promises = PROMISES.into_iter().map(|(name, condition)| Property::always(name, condition));
+pub fn all(names_sender: bool, situations: &[&str]) -> Vec<Property<Protocol>> {
+    let of_senders = PROMISES_OF_SENDERS.into_iter().filter(|_| names_sender);
+    let promises = PROMISES.into_iter().chain(of_senders).map(|(name, condition)| Property::always(name, condition));
     let find = |situation: &&str| {
         SITUATIONS.into_iter().find(|(name, _)| name == situation).expect("a situation of this name")
     };
@@ -110,6 +157,15 @@ fn sent_again_after(protocol: &Protocol, state: &ModelState, fault: Fault) -> bo
     status(state) == Some(Status::Sent) && has_happened(protocol, state, fault) && state.truth[0].published == 2
 }
 
+fn envelopes(state: &ModelState, uid: ObjectUid) -> impl Iterator<Item = &Envelope> {
+    state.envelopes.iter().filter(move |envelope| envelope.uid == uid)
+}
+
+/// Returns true if the condition holds for any two envelopes of a message.
+fn all_pairs(state: &ModelState, condition: impl Fn(&Envelope, &Envelope) -> bool) -> bool {
+    state.envelopes.iter().all(|one| envelopes(state, one.uid).all(|other| condition(one, other)))
+}
+
 fn recording(state: &ModelState, operator: usize) -> impl Iterator<Item = &Patch> {
     state.operators[operator].jobs.iter().filter_map(|job| match job {
         ActiveJob::Recording(patch) => Some(patch),
@@ -126,5 +182,5 @@ fn published_by(state: &ModelState, operator: usize) -> bool {
 
 /// Returns true if the name is that of a promise, not of a situation.
 pub fn is_promise(name: &str) -> bool {
-    PROMISES.iter().any(|(promise, _)| *promise == name)
+    PROMISES.iter().chain(&PROMISES_OF_SENDERS).any(|(promise, _)| *promise == name)
 }

@@ -6,9 +6,10 @@ use crate::fault::{Fault, FaultBudget};
 use crate::mechanism::{Design, Mechanism};
 use crate::possible;
 use crate::properties;
+use crate::sender::{Attempt, Envelope, StoredSender};
 use crate::state::{
-    ActiveJob, ModelState, ObjectUid, OperatorState, Patch, Pod, QueueEntry, Role, Status, StoredObject, TermState,
-    WatchState, WatchedChange, WriteState,
+    ActiveJob, MESSAGES, ModelState, ObjectUid, OperatorState, Patch, Pod, QueueEntry, Role, SenderWait, Status,
+    StoredObject, TermState, WatchState, WatchedChange, WriteState,
 };
 use crate::step::{Step, StepKind};
 
@@ -46,8 +47,11 @@ impl Model for Protocol {
             pods: Vec::new(),
             late_pods: Vec::new(),
             secret_allowed: true,
+            sender: StoredSender::Absent,
+            sender_versions: 0,
             faults: self.faults,
             truth: Default::default(),
+            envelopes: Vec::new(),
             published_after_term: false,
             published_without_secret: false,
         }]
@@ -70,7 +74,7 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all(self.situations)
+        properties::all(self.design.names_sender, self.situations)
     }
 }
 
@@ -85,6 +89,12 @@ impl Protocol {
         Self { design: Design::by_pods(), ..Self::new(operators, faults) }
     }
 
+    /// The same, with messages that name a Sender. It is absent at first.
+    pub fn naming_sender(mut self) -> Self {
+        self.design.names_sender = true;
+        self
+    }
+
     fn outside(&self, state: &mut ModelState, step: Step) {
         match (step.operation, step.fault) {
             (StepKind::ApplyLate(patch), _) => {
@@ -95,8 +105,14 @@ impl Protocol {
                 state.late_pods.retain(|late| *late != pod);
                 state.create_pod(pod);
             }
-            (StepKind::EndPod(pod), fault) => end_pod(state, pod, fault),
+            (StepKind::EndPod(pod), fault) => self.end_pod(state, pod, fault),
             (_, Some(Fault::SecretWithdrawn)) => state.secret_allowed = false,
+            (_, Some(Fault::SenderDeleted)) => state.set_sender(StoredSender::Absent),
+            (_, Some(Fault::SenderDenied)) => state.set_sender(StoredSender::Denied),
+            (_, Some(Fault::SenderApplied)) => {
+                state.set_sender(StoredSender::Usable(state.sender_versions));
+                state.sender_versions += 1;
+            }
             (_, Some(Fault::Delete)) => {
                 let gone = state.object.take().filter(|object| object.status != Status::Sent);
                 if let Some(object) = gone {
@@ -115,16 +131,25 @@ impl Protocol {
     fn apply(&self, state: &mut ModelState, me: usize, step: Step) {
         match step.operation {
             StepKind::List => list(state, me),
-            StepKind::EndSilence => end_watch(&mut state.operators[me]),
+            StepKind::EndSilence => {
+                end_watch(&mut state.operators[me]);
+                state.operators[me].senders.end();
+            }
             StepKind::Receive(event) => receive(&mut state.operators[me], event),
-            StepKind::StartAttempt(uid) => take(&mut state.operators[me], uid, ActiveJob::Attempt(uid)),
+            StepKind::StartAttempt(uid) => self.start_attempt(&mut state.operators[me], uid),
             StepKind::StartRecording(uid) => self.start_recording(&mut state.operators[me], uid),
-            StepKind::Publish(uid) => self.publish(state, me, uid, step.fault),
+            StepKind::Publish(attempt) => self.publish(state, me, attempt, step.fault),
             StepKind::Confirm(uid) => self.confirm(state, me, uid, step.fault),
-            StepKind::FindPod(uid) => self.find_pod(state, me, uid),
-            StepKind::CreatePod(uid) => self.create_pod(state, me, uid, step.fault),
+            StepKind::FindPod(attempt) => self.find_pod(state, me, attempt),
+            StepKind::CreatePod(attempt) => self.create_pod(state, me, attempt, step.fault),
             StepKind::AwaitPod(uid) => self.await_pod(state, me, uid),
             StepKind::Write(patch) => self.write(state, me, patch, step.fault),
+            StepKind::ListSenders => self.list_senders(state, me),
+            StepKind::ReceiveSender(sender) => {
+                state.operators[me].senders.events.remove(0);
+                self.hold_sender(&mut state.operators[me], sender);
+            }
+            StepKind::WakeMessages => self.wake_messages(&mut state.operators[me]),
             StepKind::Elect => elect(state, me),
             StepKind::Lead => self.lead(&mut state.operators[me]),
             StepKind::Follow => state.operators[me].role = Role::Follower,
@@ -132,6 +157,51 @@ impl Protocol {
             StepKind::Fault | StepKind::ApplyLate(_) | StepKind::CreateLate(_) | StepKind::EndPod(_) => {
                 self.apply_fault(state, me, step.fault);
             }
+        }
+    }
+
+    /// Starts an attempt, which reads the Sender.
+    fn start_attempt(&self, operator: &mut OperatorState, uid: ObjectUid) {
+        let known = if self.design.names_sender { operator.senders.version() } else { Some(0) };
+        let mut sender = known;
+        if !self.design.has(Mechanism::ReadSender) {
+            operator.first_sender = operator.first_sender.or(known);
+            sender = operator.first_sender;
+        }
+        take(operator, uid, ActiveJob::Attempt(Attempt { uid, sender, is_old: sender != known }));
+    }
+
+    /// Lists the Senders. The list is read and delivered in one step.
+    fn list_senders(&self, state: &mut ModelState, me: usize) {
+        let operator = &mut state.operators[me];
+        operator.senders.watch = WatchState::Running;
+        let is_missed = state.sender == StoredSender::Absent && operator.senders.known.is_some();
+        if !is_missed || self.design.has(Mechanism::DropSender) {
+            self.hold_sender(operator, state.sender);
+        }
+    }
+
+    /// Replaces the Sender that the operator holds.
+    fn hold_sender(&self, operator: &mut OperatorState, sender: StoredSender) {
+        let changed = operator.senders.known.replace(sender) != Some(sender);
+        // Any other wake does nothing, or would only repeat the failure.
+        let waits = operator.entries.iter().flatten().any(|entry| entry.sender_wait == SenderWait::Waits)
+            || operator.jobs.iter().any(|job| job.lacks_sender());
+        operator.senders.wakes = self.design.has(Mechanism::WakeMessages)
+            && sender.version().is_some()
+            && (operator.senders.wakes || (changed && waits));
+    }
+
+    /// Ends the wait of all messages for the Sender.
+    fn wake_messages(&self, operator: &mut OperatorState) {
+        operator.senders.wakes = false;
+        for (uid, entry_slot) in operator.entries.iter_mut().enumerate() {
+            let Some(entry) = entry_slot else { continue };
+            if entry.busy && !self.design.has(Mechanism::WakeInFlight) {
+                continue;
+            }
+            let in_flight = operator.jobs.iter().any(|job| job.uid() == uid && job.lacks_sender());
+            entry.sender_wait = if in_flight { SenderWait::Woken } else { SenderWait::No };
         }
     }
 
@@ -146,24 +216,52 @@ impl Protocol {
         Patch { uid, status, version: if tested { version } else { 0 } }
     }
 
-    fn publish(&self, state: &mut ModelState, me: usize, uid: ObjectUid, fault: Option<Fault>) {
+    fn publish(&self, state: &mut ModelState, me: usize, attempt: Attempt, fault: Option<Fault>) {
         let (allowed, has_secret) =
             (state.secret_allowed, possible::has_secret(self.design, state, &state.operators[me]));
         let operator = &mut state.operators[me];
         // Nothing else asks for it, and fewer states are checked faster.
         operator.knows_secret |= allowed && !self.design.has(Mechanism::CheckSecret);
-        match fault {
-            Some(Fault::Refused) => self.finish(operator, ActiveJob::Attempt(uid), Status::Stopped, WriteState::Next),
-            Some(_) => self.finish(operator, ActiveJob::Attempt(uid), Status::Failed, WriteState::Next),
-            None if !has_secret || !possible::fence_is_open(self.design, operator) => {
-                self.finish(operator, ActiveJob::Attempt(uid), Status::Failed, WriteState::Next);
-            }
-            None => {
-                replace(operator, ActiveJob::Attempt(uid), Some(ActiveJob::Published(uid)));
-                state.truth[uid].published += 1;
+        let job = ActiveJob::Attempt(attempt);
+        match (fault, attempt.sender) {
+            (Some(Fault::Refused), _) => self.finish(operator, job, Status::Stopped, WriteState::Next),
+            (None, Some(sender)) if has_secret && possible::fence_is_open(self.design, operator) => {
+                replace(operator, job, Some(ActiveJob::Published(attempt.uid)));
+                let again = if self.design.has(Mechanism::ReadOnce) { None } else { operator.senders.version() };
                 state.published_after_term |= operator.term != TermState::Valid;
                 state.published_without_secret |= !allowed;
+                state.truth[attempt.uid].as_old_sender |= attempt.is_old;
+                self.deliver(state, attempt.uid, sender, again.unwrap_or(sender));
             }
+            _ => self.finish(operator, job, Status::Failed, WriteState::Next),
+        }
+    }
+
+    /// The broker receives a message, with the prefix and the certificate of these versions of the
+    /// Sender.
+    fn deliver(&self, state: &mut ModelState, uid: ObjectUid, prefix: u8, certificate: u8) {
+        let truth = &mut state.truth[uid];
+        if self.design.names_sender {
+            let id = if self.design.has(Mechanism::IdOfUid) { uid } else { MESSAGES + usize::from(truth.published) };
+            let time = if self.design.has(Mechanism::TimeOfCreation) { 0 } else { 1 + truth.published };
+            let envelope = Envelope { uid, id, prefix, certificate, time };
+            if !state.envelopes.contains(&envelope) {
+                state.envelopes.push(envelope);
+                state.envelopes.sort_unstable();
+            }
+        }
+        truth.published += 1;
+    }
+
+    /// A Pod publishes. If the confirm is lost, the Pod fails.
+    fn end_pod(&self, state: &mut ModelState, pod: Pod, fault: Option<Fault>) {
+        state.pods.retain(|other| *other != pod);
+        self.deliver(state, pod.uid, pod.sender, pod.sender);
+        if fault.is_some() {
+            state.truth[pod.uid].excuses += 1;
+        } else {
+            state.truth[pod.uid].confirmed = true;
+            state.create_pod(Pod { sent: true, ..pod });
         }
     }
 
@@ -180,20 +278,35 @@ impl Protocol {
     }
 
     /// Looks for the message's Pods at the API server.
-    fn find_pod(&self, state: &mut ModelState, me: usize, uid: ObjectUid) {
+    fn find_pod(&self, state: &mut ModelState, me: usize, attempt: Attempt) {
+        let (uid, job) = (attempt.uid, ActiveJob::Attempt(attempt));
+        if attempt.sender.is_none() {
+            return self.finish(&mut state.operators[me], job, Status::Failed, WriteState::Next);
+        }
         let found = state.pods.iter().filter(|pod| pod.uid == uid && self.design.has(Mechanism::FindPods));
-        let next = match found.max_by_key(|pod| pod.sent) {
+        let next = match found.max_by_key(|pod| (Some(pod.sender) == attempt.sender, pod.sent)) {
+            Some(pod) if Some(pod.sender) != attempt.sender => return self.discard_pods(state, me, job),
             Some(pod) if pod.sent => ActiveJob::Recording(self.patch_of(uid, Status::Sent, 0)),
             Some(_) => ActiveJob::AwaitingPod(uid),
-            None => ActiveJob::CreatingPod(uid),
+            None => ActiveJob::CreatingPod(attempt),
         };
-        replace(&mut state.operators[me], ActiveJob::Attempt(uid), Some(next));
+        replace(&mut state.operators[me], job, Some(next));
     }
 
-    fn create_pod(&self, state: &mut ModelState, me: usize, uid: ObjectUid, fault: Option<Fault>) {
-        let (job, operator) = (ActiveJob::CreatingPod(uid), &mut state.operators[me]);
+    /// Deletes Pods that were planned with another version of the Sender: they prove nothing.
+    fn discard_pods(&self, state: &mut ModelState, me: usize, job: ActiveJob) {
+        if possible::fence_is_open(self.design, &state.operators[me]) || !self.design.has(Mechanism::KeepPods) {
+            let proves = |pod: &Pod| pod.uid == job.uid() && pod.sent;
+            state.truth[job.uid()].excuses += u8::from(state.pods.iter().any(proves));
+            state.pods.retain(|pod| pod.uid != job.uid());
+        }
+        self.finish(&mut state.operators[me], job, Status::Failed, WriteState::Next);
+    }
+
+    fn create_pod(&self, state: &mut ModelState, me: usize, attempt: Attempt, fault: Option<Fault>) {
+        let (uid, job, operator) = (attempt.uid, ActiveJob::CreatingPod(attempt), &mut state.operators[me]);
         let retries = operator.entries[uid].is_some_and(|entry| entry.status == Status::Failed);
-        let pod = Pod { uid, retries, sent: false };
+        let pod = Pod { uid, retries, sender: attempt.sender.unwrap_or_default(), sent: false };
         let is_created =
             possible::fence_is_open(self.design, operator) && matches!(fault, None | Some(Fault::AnswerLost));
         if is_created && fault.is_none() {
@@ -203,6 +316,7 @@ impl Protocol {
         }
         if is_created {
             state.published_after_term |= operator.term != TermState::Valid;
+            state.truth[attempt.uid].as_old_sender |= attempt.is_old;
             state.create_pod(pod);
         } else if fault == Some(Fault::WriteLate) && !self.design.has(Mechanism::CreateInTime) {
             state.late_pods.push(pod);
@@ -288,6 +402,11 @@ impl Protocol {
         let entry_slot = &mut operator.entries[job.uid()];
         let Some(entry) = entry_slot.as_mut() else { return };
         (entry.status, entry.write_state, entry.busy) = (status, write_state, false);
+        entry.sender_wait = match entry.sender_wait {
+            SenderWait::No if job.lacks_sender() => SenderWait::Waits,
+            SenderWait::Woken => SenderWait::No,
+            other => other,
+        };
         if status != Status::Sent {
             return;
         }
@@ -316,6 +435,11 @@ impl Protocol {
                 operator.watch = WatchState::Silent;
                 operator.events.clear();
             }
+            Some(Fault::SenderWatchEnds) => operator.senders.end(),
+            Some(Fault::SenderWatchSilent) => {
+                operator.senders.end();
+                operator.senders.watch = WatchState::Silent;
+            }
             Some(Fault::MachineSuspended) if !self.design.has(Mechanism::BootClock) => {
                 operator.term = TermState::OverUnnoticed;
             }
@@ -336,19 +460,6 @@ impl Protocol {
 fn end_watch(operator: &mut OperatorState) {
     operator.watch = WatchState::Ended;
     operator.events.clear();
-}
-
-/// A Pod publishes. If the confirm is lost, the Pod fails.
-fn end_pod(state: &mut ModelState, pod: Pod, fault: Option<Fault>) {
-    state.pods.retain(|other| *other != pod);
-    let truth = &mut state.truth[pod.uid];
-    truth.published += 1;
-    if fault.is_some() {
-        truth.excuses += 1;
-    } else {
-        truth.confirmed = true;
-        state.create_pod(Pod { sent: true, ..pod });
-    }
 }
 
 fn list(state: &mut ModelState, me: usize) {
@@ -372,7 +483,14 @@ fn receive(operator: &mut OperatorState, event: WatchedChange) {
 
 fn observe(entry_slot: &mut Option<QueueEntry>, object: StoredObject) {
     let StoredObject { status, version, .. } = object;
-    let new = QueueEntry { status, write_state: WriteState::Written, version, busy: false, listed: true };
+    let new = QueueEntry {
+        status,
+        write_state: WriteState::Written,
+        version,
+        busy: false,
+        listed: true,
+        sender_wait: SenderWait::No,
+    };
     let entry = entry_slot.get_or_insert(new);
     if entry.write_state == WriteState::AfterWatch && entry.version != version {
         entry.write_state = WriteState::Next;

@@ -4,7 +4,8 @@
 use crate::check::{assert_every_run_ends, assert_holds};
 use crate::fault::Fault::{
     self, AnswerLost, ConfirmLost, Crash, Create, Delete, GraceOver, MachineSuspended, Refused, SecretWithdrawn,
-    TermEnds, Terminated, Unreachable, WatchEnds, WatchSilent, WriteLate, WriteLost,
+    SenderApplied, SenderDeleted, SenderDenied, SenderWatchEnds, SenderWatchSilent, TermEnds, Terminated, Unreachable,
+    WatchEnds, WatchSilent, WriteLate, WriteLost,
 };
 use crate::protocol::Protocol;
 
@@ -25,6 +26,9 @@ const EVERYTHING: [(Fault, u8); 15] = [
     (Terminated, 1),
     (GraceOver, 1),
 ];
+
+const CHANGES_OF_SENDER: [(Fault, u8); 5] =
+    [(SenderApplied, 2), (SenderDenied, 1), (SenderDeleted, 1), (SenderWatchEnds, 1), (SenderWatchSilent, 1)];
 
 /// Checks the promises, and that every run ends.
 fn check(name: &str, protocol: &Protocol, at_least: usize) {
@@ -141,6 +145,58 @@ fn pods_send_during_takeover() {
     let situations = &["a message is sent", "a former leader records what it sent"];
     let protocol = Protocol { situations, ..Protocol::by_pods(2, &faults) };
     check("Pods and takeover", &protocol, 240_000);
+}
+
+#[test]
+fn sender_changes() {
+    let faults =
+        [(Create, 1), (SenderApplied, 3), (SenderDenied, 1), (SenderDeleted, 1), (ConfirmLost, 1), (WriteLost, 1)];
+    let situations = &[
+        "a message is sent",
+        "a message waits for its Sender",
+        "a message is sent after it has waited for its Sender",
+        "a message is sent again as another version of its Sender",
+        "the Sender changes while an attempt without it is in flight",
+        "a message is published as a Sender that was withdrawn, because the watch lags",
+    ];
+    check("Sender", &scenario(1, &faults, situations).naming_sender(), 70_000);
+}
+
+#[test]
+fn watch_on_senders_ends() {
+    let faults =
+        [(Create, 1), (SenderApplied, 2), (SenderDeleted, 1), (SenderWatchEnds, 1), (SenderWatchSilent, 1), (Crash, 1)];
+    let situations = &["a message is sent", "a message is sent again as another version of its Sender"];
+    check("watch on Senders", &scenario(1, &faults, situations).naming_sender(), 100_000);
+}
+
+#[test]
+fn sender_changes_during_takeover() {
+    let faults = [(Create, 1), (SenderApplied, 2), (TermEnds, 1)];
+    let situations = &["the other operator sends, and knows an older Sender", "a former leader records what it sent"];
+    check("Sender and takeover", &scenario(2, &faults, situations).naming_sender(), 200_000);
+}
+
+/// A Pod that was planned with another version of the Sender proves nothing, so a changed Sender
+/// excuses a second publish.
+#[test]
+fn sender_of_pods_changes() {
+    let faults = [(Create, 1), (SenderApplied, 2), (SenderDeleted, 1), (AnswerLost, 1), (Crash, 1)];
+    let situations = &[
+        "a message is sent",
+        "a message waits for its Sender",
+        "a message is sent again as another version of its Sender",
+    ];
+    let protocol = Protocol { situations, ..Protocol::by_pods(1, &faults) };
+    check("Sender and Pods", &protocol.naming_sender(), 40_000);
+}
+
+#[test]
+fn any_faults_with_a_sender() {
+    let faults: Vec<_> = EVERYTHING.into_iter().chain(CHANGES_OF_SENDER).collect();
+    let mut protocol = Protocol::new(1, &faults).naming_sender();
+    protocol.faults = protocol.faults.at_most(4);
+    assert_holds("everything, with a Sender", &protocol, 170_000);
 }
 
 #[test]

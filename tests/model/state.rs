@@ -2,6 +2,7 @@
 //! transit, and the true history.
 
 use crate::fault::FaultBudget;
+use crate::sender::{Attempt, Envelope, SenderWatch, StoredSender};
 
 /// The number of objects in a run: one, and the one that is created again under its name.
 pub const MESSAGES: usize = 2;
@@ -53,6 +54,8 @@ pub struct Pod {
     pub uid: ObjectUid,
     /// Part of the Pod's name: true if an attempt had failed before.
     pub retries: bool,
+    /// The version of the Sender that it was planned with.
+    pub sender: u8,
     /// True if it has ended, and sent the message.
     pub sent: bool,
 }
@@ -75,6 +78,16 @@ pub enum WriteState {
     AfterWatch,
 }
 
+/// The wait of an entry for its Sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SenderWait {
+    No,
+    /// The last attempt found no Sender. The next one follows when the Sender changes.
+    Waits,
+    /// The Sender has changed while an attempt without it is in flight.
+    Woken,
+}
+
 /// A message in the work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueueEntry {
@@ -84,6 +97,7 @@ pub struct QueueEntry {
     pub busy: bool,
     /// True if the latest list contained it.
     pub listed: bool,
+    pub sender_wait: SenderWait,
 }
 
 impl QueueEntry {
@@ -97,11 +111,11 @@ impl QueueEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ActiveJob {
     /// Dequeued, and not published yet.
-    Attempt(ObjectUid),
+    Attempt(Attempt),
     /// The broker has the message, and its confirm is in transit.
     Published(ObjectUid),
     /// The message has no Pod yet.
-    CreatingPod(ObjectUid),
+    CreatingPod(Attempt),
     /// The message has a Pod.
     AwaitingPod(ObjectUid),
     /// The status write is in flight.
@@ -111,9 +125,15 @@ pub enum ActiveJob {
 impl ActiveJob {
     pub fn uid(self) -> ObjectUid {
         match self {
-            Self::Attempt(uid) | Self::Published(uid) | Self::CreatingPod(uid) | Self::AwaitingPod(uid) => uid,
+            Self::Attempt(attempt) | Self::CreatingPod(attempt) => attempt.uid,
+            Self::Published(uid) | Self::AwaitingPod(uid) => uid,
             Self::Recording(patch) => patch.uid,
         }
+    }
+
+    /// Returns true if it is an attempt that found no Sender.
+    pub fn lacks_sender(self) -> bool {
+        matches!(self, Self::Attempt(attempt) if attempt.sender.is_none())
     }
 
     /// Returns true if it is a status write for a sent message.
@@ -166,6 +186,9 @@ pub struct OperatorState {
     pub watch: WatchState,
     /// True if the Secret was read before.
     pub knows_secret: bool,
+    /// The Sender of the first attempt. Only a design without `ReadSender` has one.
+    pub first_sender: Option<u8>,
+    pub senders: SenderWatch,
     pub role: Role,
     pub term: TermState,
     /// True if a term has begun and the loop has not started it.
@@ -200,6 +223,9 @@ pub struct Truth {
     pub excuses: u8,
     /// True if its status changed back from "sent".
     pub went_back: bool,
+    /// True if an operator published it as another version of the Sender than the one that it knew
+    /// when the attempt started.
+    pub as_old_sender: bool,
 }
 
 /// The state of all parts.
@@ -218,9 +244,14 @@ pub struct ModelState {
     pub late_pods: Vec<Pod>,
     /// True while operators may read the Secret.
     pub secret_allowed: bool,
+    pub sender: StoredSender,
+    /// The number of versions of the Sender so far.
+    pub sender_versions: u8,
     /// The faults that may still happen.
     pub faults: FaultBudget,
     pub truth: [Truth; MESSAGES],
+    /// The different envelopes that the broker received, if messages name a Sender. Sorted.
+    pub envelopes: Vec<Envelope>,
     /// True if an operator published after its term.
     pub published_after_term: bool,
     /// True if an operator published with a Secret that it may not read.
@@ -232,6 +263,14 @@ impl ModelState {
     pub fn notify(&mut self, event: WatchedChange) {
         for operator in self.operators.iter_mut().filter(|operator| operator.watch == WatchState::Running) {
             operator.events.push(event);
+        }
+    }
+
+    /// Changes the Sender, and sends the event to all watches on Senders.
+    pub fn set_sender(&mut self, sender: StoredSender) {
+        self.sender = sender;
+        for operator in self.operators.iter_mut().filter(|operator| operator.senders.watch == WatchState::Running) {
+            operator.senders.events.push(sender);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 
 use crate::fault::Fault;
+use crate::sender::{Attempt, StoredSender};
 use crate::state::{ObjectUid, Patch, Pod, Status, StoredObject, WatchedChange};
 
 /// One step of a run.
@@ -26,14 +27,17 @@ pub enum StepKind {
     Receive(WatchedChange),
     StartAttempt(ObjectUid),
     StartRecording(ObjectUid),
-    Publish(ObjectUid),
+    Publish(Attempt),
     Confirm(ObjectUid),
-    FindPod(ObjectUid),
-    CreatePod(ObjectUid),
+    FindPod(Attempt),
+    CreatePod(Attempt),
     CreateLate(Pod),
     EndPod(Pod),
     AwaitPod(ObjectUid),
     Write(Patch),
+    ListSenders,
+    ReceiveSender(StoredSender),
+    WakeMessages,
     Elect,
     Lead,
     Follow,
@@ -45,10 +49,11 @@ pub type Function = (&'static str, &'static str, &'static str);
 
 impl StepKind {
     /// Returns one operation of each kind.
-    pub fn all() -> [Self; 21] {
+    pub fn all() -> [Self; 25] {
         let patch = Patch { uid: 0, status: Status::Sent, version: 0 };
         let object = StoredObject { uid: 0, status: Status::None, version: 0 };
-        let pod = Pod { uid: 0, retries: false, sent: false };
+        let pod = Pod { uid: 0, retries: false, sender: 0, sent: false };
+        let attempt = Attempt { uid: 0, sender: Some(0), is_old: false };
         [
             Self::Fault,
             Self::ApplyLate(patch),
@@ -59,14 +64,18 @@ impl StepKind {
             Self::Receive(WatchedChange::Complete),
             Self::StartAttempt(0),
             Self::StartRecording(0),
-            Self::Publish(0),
+            Self::Publish(attempt),
             Self::Confirm(0),
-            Self::FindPod(0),
-            Self::CreatePod(0),
+            Self::FindPod(attempt),
+            Self::CreatePod(attempt),
             Self::CreateLate(pod),
             Self::EndPod(pod),
             Self::AwaitPod(0),
             Self::Write(patch),
+            Self::ListSenders,
+            Self::ReceiveSender(StoredSender::Usable(0)),
+            Self::ReceiveSender(StoredSender::Absent),
+            Self::WakeMessages,
             Self::Elect,
             Self::Lead,
             Self::Follow,
@@ -88,6 +97,7 @@ impl StepKind {
             Self::StartAttempt(_) => &[
                 ("src/controller/queue/mod.rs", "Queue", "take"),
                 ("crates/fedora-message/src/policy/retry.rs", "", "decide"),
+                ("src/cluster/senders.rs", "Senders", "find"),
             ],
             Self::StartRecording(_) => &[("src/controller/queue/mod.rs", "Queue", "take")],
             Self::Publish(_) => &[
@@ -107,6 +117,19 @@ impl StepKind {
             Self::Write(_) => &[
                 ("src/cluster/status.rs", "StatusWriter", "write"),
                 ("src/controller/queue/mod.rs", "Queue", "finish"),
+            ],
+            Self::ListSenders => {
+                &[("src/cluster/watch.rs", "Watches", "senders"), ("src/cluster/senders.rs", "Senders", "set_listed")]
+            }
+            Self::ReceiveSender(StoredSender::Absent) => {
+                &[("src/senders/mod.rs", "Follower", "observe"), ("src/cluster/senders.rs", "Senders", "remove")]
+            }
+            Self::ReceiveSender(_) => {
+                &[("src/senders/mod.rs", "Follower", "observe"), ("src/cluster/senders.rs", "Senders", "insert")]
+            }
+            Self::WakeMessages => &[
+                ("src/senders/schedule.rs", "Schedule", "take_wakes"),
+                ("src/controller/queue/mod.rs", "Queue", "wake_senders"),
             ],
             Self::Elect => &[
                 ("src/cluster/leader_election.rs", "", "decide"),
@@ -152,6 +175,8 @@ impl Display for StepKind {
             | Self::List
             | Self::EndSilence
             | Self::Receive(WatchedChange::Complete)
+            | Self::ListSenders
+            | Self::WakeMessages
             | Self::Elect
             | Self::Lead
             | Self::Follow
@@ -162,12 +187,11 @@ impl Display for StepKind {
             Self::Receive(WatchedChange::Seen(object)) => write!(f, " (#{} {:?})", object.uid, object.status),
             Self::StartAttempt(uid) => write!(f, " (#{uid}, to send)"),
             Self::StartRecording(uid) => write!(f, " (#{uid}, to record)"),
-            Self::Receive(WatchedChange::Gone(uid))
-            | Self::Publish(uid)
-            | Self::Confirm(uid)
-            | Self::FindPod(uid)
-            | Self::CreatePod(uid)
-            | Self::AwaitPod(uid) => write!(f, " (#{uid})"),
+            Self::Receive(WatchedChange::Gone(uid)) | Self::Confirm(uid) | Self::AwaitPod(uid) => {
+                write!(f, " (#{uid})")
+            }
+            Self::Publish(attempt) | Self::FindPod(attempt) | Self::CreatePod(attempt) => write!(f, " ({attempt})"),
+            Self::ReceiveSender(sender) => write!(f, " ({sender})"),
             Self::Write(patch) => write!(f, " ({patch})"),
         }
     }
