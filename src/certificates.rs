@@ -8,9 +8,11 @@ use parking_lot::Mutex;
 use fedora_message::bounds::{MAX_KNOWN_CERTIFICATES, MAX_KNOWN_CERTIFICATES_PER_NAMESPACE};
 use fedora_message::message::authentication::SourceName;
 
-/// The time for which a certificate counts as in use after a message named it, and the time between two warnings that
-/// it expires soon.
+/// The time between two warnings that a certificate expires soon.
 const DAY: TimeDelta = TimeDelta::days(1);
+/// The time for which a certificate counts as in use after a message or Sender named it. Senders are checked once a
+/// day.
+const IN_USE: TimeDelta = TimeDelta::hours(25);
 
 /// The reason of the Event that a certificate expires soon. It is no message's reason, because
 /// messages are sent all the same.
@@ -40,7 +42,7 @@ impl CertificateTracker {
             known.len() < MAX_KNOWN_CERTIFICATES && own < MAX_KNOWN_CERTIFICATES_PER_NAMESPACE
         };
         if !has_room(&known) {
-            known.retain(|_, certificate| now - certificate.used < DAY);
+            known.retain(|_, certificate| now - certificate.used < IN_USE);
         }
         if has_room(&known) {
             known.insert(secret.clone(), Certificate { not_after, used: now, last_reported: None });
@@ -59,7 +61,7 @@ impl CertificateTracker {
     /// Returns when each certificate in use expires.
     pub fn in_use(&self, now: DateTime<Utc>) -> Vec<(SourceName, DateTime<Utc>)> {
         let mut known = self.0.lock();
-        known.retain(|_, certificate| now - certificate.used < DAY);
+        known.retain(|_, certificate| now - certificate.used < IN_USE);
         known.iter().map(|(secret, certificate)| (secret.clone(), certificate.not_after)).collect()
     }
 }

@@ -33,6 +33,7 @@ mod reconciler;
 mod round_robin;
 mod schema_file;
 mod senders;
+mod timer;
 mod traces;
 mod ttl;
 

@@ -12,7 +12,6 @@ use fedora_message::message::envelope::Routing;
 use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
-use fedora_message::message::sender::{Sender, SenderError};
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
@@ -110,7 +109,7 @@ impl Reconciler {
 
     /// Prepares the message and sends it.
     async fn send(&self, job: &Job, object: &FedoraMessage) -> Result<Attempt, NotTried> {
-        let message = match self.prepare(object, self.sender(object).await).await {
+        let message = match self.prepare(object).await {
             Ok(message) => message,
             Err(invalid) => return Ok(invalid.into()),
         };
@@ -131,26 +130,16 @@ impl Reconciler {
             identity: &identity,
             attempts: job.state.attempts,
             mode: job.mode(),
+            unanswered: job.state.unanswered,
             is_cancelled: &|| job.is_cancelled(),
         };
         self.delivery.send(&request).await
     }
 
-    /// Returns the Sender that the message names, if it names one.
-    async fn sender(&self, object: &FedoraMessage) -> Option<Result<Arc<Sender>, SenderError>> {
-        match &object.summary.sender {
-            Some(name) => Some(self.senders.find(name, object.namespace()).await),
-            None => None,
-        }
-    }
-
     /// Prepares the message. One with a large body takes long and much memory, so it waits for others
     /// of that kind, and keeps no other job from this thread.
-    async fn prepare(
-        &self,
-        object: &FedoraMessage,
-        sender: Option<Result<Arc<Sender>, SenderError>>,
-    ) -> Result<OutgoingMessage, PrepareError> {
+    async fn prepare(&self, object: &FedoraMessage) -> Result<OutgoingMessage, PrepareError> {
+        let sender = object.summary.sender.as_ref().map(|name| self.senders.find(name, object.namespace()));
         let sender = sender.as_ref().map(|sender| sender.as_deref().map_err(Clone::clone));
         let prepare = || prepare(object, sender, &self.routing, &self.schemas.current());
         if object.size() <= MAX_EXPLAINED_BYTES {
@@ -233,7 +222,7 @@ impl Reconciler {
             self.credentials.secrets.next_poll(summary.owner(), summary.sources(), is_there)
         });
         if let Some(sender) = job.message.summary.sender.as_ref().filter(|_| concerns_sender(outcome.reason)) {
-            self.senders.doubt(sender);
+            self.senders.request_check(sender);
         }
         let facts = Facts {
             routing_key: attempt.routing_key.as_deref(),

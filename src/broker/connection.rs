@@ -189,7 +189,7 @@ impl BrokerConnection {
     #[must_use]
     pub fn serves(&self, message_id: &Uuid) -> bool {
         let has_channels = || self.channel_limit.get().is_none() && *self.channels_left.lock() > 0;
-        self.is_open() && (has_channels() || self.unconfirmed.lock().contains_key(message_id))
+        self.is_open() && (has_channels() || self.holds(message_id))
     }
 
     /// Returns the number of channels that the broker allows, if it has refused another one. Waits
@@ -262,6 +262,12 @@ impl BrokerConnection {
     #[must_use]
     pub fn channels(&self) -> usize {
         Arc::strong_count(&self.open) - 1
+    }
+
+    /// Returns true if this message waits for its confirm until the broker's alarm is over.
+    #[must_use]
+    pub fn holds(&self, message_id: &Uuid) -> bool {
+        self.unconfirmed.lock().contains_key(message_id)
     }
 
     /// Returns true if a message waits for its confirm until the broker's alarm is over.

@@ -138,7 +138,7 @@ impl Failures {
 }
 
 /// The pool's entry for one environment and one login.
-struct PoolEntry {
+pub struct PoolEntry {
     /// Keeps the parsed credentials until the entry is idle.
     login: Login,
     slot: Slot,
@@ -188,9 +188,33 @@ impl Pool {
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Option<Confirmed>, BrokerError> {
         let entry = self.entry(namespace, environment, login).await?;
+        self.publish_by(&entry, environment, envelope, is_cancelled).await
+    }
+
+    /// Returns the entry whose connection awaits the broker's answer for a message.
+    #[must_use]
+    pub fn holder(&self, environment: Environment, message_id: &Uuid) -> Option<Arc<PoolEntry>> {
+        let holds = |entry: &PoolEntry| {
+            // A locked entry has no open connection yet.
+            let state = entry.state.try_lock();
+            matches!(state.as_deref(), Ok(ConnectionState::Up(connection)) if connection.holds(message_id))
+        };
+        let entries = self.entries.lock();
+        let mut holders = entries.iter().filter(|((other, _), entry)| *other == environment && holds(entry));
+        holders.next().map(|(_, entry)| entry.clone())
+    }
+
+    /// Like [`publish`](Self::publish), with the connection of this entry.
+    pub async fn publish_by(
+        &self,
+        entry: &Arc<PoolEntry>,
+        environment: Environment,
+        envelope: &Envelope<'_>,
+        is_cancelled: impl Fn() -> bool,
+    ) -> Result<Option<Confirmed>, BrokerError> {
         let result = loop {
             // `connection` has recorded its own failures.
-            let connection = self.connection(&entry, environment, &envelope.message_id).await?;
+            let connection = self.connection(entry, environment, &envelope.message_id).await?;
             match connection.publish(envelope, self.confirm_timeout, &is_cancelled).await {
                 Ok(Published::Confirmed(confirmed)) => break Ok(confirmed),
                 Ok(Published::Cancelled) => return Ok(None),

@@ -8,7 +8,6 @@ use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::object::{FedoraMessage, Terms};
 use fedora_message::api::sender::{FedoraMessageSender, FedoraMessageSenderStatus};
 use fedora_message::bounds::{MAX_SENDERS, MAX_SENDERS_PER_NAMESPACE};
-use fedora_message::message::invalid::InvalidMessage;
 use fedora_message::message::sender::{FoundSender, Sender, SenderError, usable};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -21,28 +20,28 @@ use super::client::FIELD_MANAGER;
 use super::list::{ListError, answer};
 use super::watch::INSTALL;
 
-/// A message waits this long for the first list of Senders.
+/// Messages wait this long for the first list of Senders.
 const FIRST_READ: Duration = Duration::from_secs(10);
 
 /// The Senders that exist.
 #[derive(Default)]
 pub struct Senders {
-    known: Mutex<Known>,
+    held: Mutex<HeldSenders>,
     /// Tells when all Senders were listed, or why they can't be.
     listed: watch::Sender<Listed>,
-    /// The Senders whose messages failed since the last check, or that may work again.
-    in_doubt: Mutex<BTreeSet<SenderName>>,
-    doubted: Notify,
+    /// The Senders of messages that failed since the last check.
+    requests: Mutex<BTreeSet<SenderName>>,
+    requested: Notify,
 }
 
 #[derive(Default)]
-struct Known {
-    senders: HashMap<SenderName, KnownSender>,
+struct HeldSenders {
+    senders: HashMap<SenderName, HeldSender>,
     /// The number of Senders that are held, by namespace.
     counts: HashMap<String, usize>,
 }
 
-struct KnownSender {
+struct HeldSender {
     found: FoundSender,
     report: SenderReport,
 }
@@ -64,83 +63,97 @@ enum Listed {
 }
 
 impl Senders {
-    /// Returns the Sender that a message in `namespace` names.
-    pub async fn find(&self, name: &SenderName, namespace: &str) -> Result<Arc<Sender>, SenderError> {
+    /// Waits for some time until all Senders were listed, or can't be. Then the caller goes on with those
+    /// that are held.
+    pub async fn wait_until_listed(&self) {
         let mut listed = self.listed.subscribe();
-        let unreadable = |detail: String| SenderError::Unreadable { sender: name.clone(), detail };
-        match timeout(FIRST_READ, listed.wait_for(|listed| *listed != Listed::NotYet)).await {
-            Ok(Ok(listed)) => {
-                if let Listed::Failed(detail) = &*listed {
-                    return Err(unreadable(detail.clone()));
-                }
+        let _ = timeout(FIRST_READ, listed.wait_for(|listed| *listed != Listed::NotYet)).await;
+    }
+
+    /// Returns the Sender that a message in `namespace` names.
+    ///
+    /// Before all Senders were listed, one that is absent and one that is denied give the same error.
+    pub fn find(&self, name: &SenderName, namespace: &str) -> Result<Arc<Sender>, SenderError> {
+        let held = self.held.lock();
+        let found = usable(name, namespace, held.senders.get(name).map(|held| &held.found));
+        match (found, &*self.listed.borrow()) {
+            (Err(SenderError::Absent(_)), Listed::Done) if held.is_full(&name.namespace) => {
+                Err(SenderError::NotHeld { sender: name.clone(), bound: MAX_SENDERS_PER_NAMESPACE })
             }
-            Ok(Err(_)) | Err(_) => return Err(unreadable(ListError::Silent.to_string())),
+            (Err(SenderError::Absent(_) | SenderError::Denied { .. }), Listed::NotYet) => {
+                Err(SenderError::Unreadable { sender: name.clone(), detail: ListError::Silent.to_string() })
+            }
+            (Err(SenderError::Absent(_) | SenderError::Denied { .. }), Listed::Failed(detail)) => {
+                Err(SenderError::Unreadable { sender: name.clone(), detail: detail.clone() })
+            }
+            (found, _) => found,
         }
-        let known = self.known.lock();
-        usable(name, namespace, known.senders.get(name).map(|known| &known.found))
     }
 
     /// Returns the fields that a Sender gives to messages of `namespace`, if it is there and they may use
     /// it.
     #[must_use]
     pub fn terms(&self, name: &SenderName, namespace: &str) -> Option<Arc<Terms>> {
-        let known = self.known.lock();
-        let sender = known.senders.get(name)?.found.as_ref().ok()?;
+        let held = self.held.lock();
+        let sender = held.senders.get(name)?.found.as_ref().ok()?;
         sender.allows(namespace).then(|| sender.terms.clone())
     }
 
-    /// Adds to a message the fields that its Sender gives.
-    pub fn resolve(&self, message: &mut FedoraMessage) {
-        let terms = message.summary.sender.as_ref().and_then(|sender| self.terms(sender, message.namespace()));
-        if terms.is_some() {
+    /// Gives a message the fields that its Sender gives now. Returns true if they are others than before.
+    pub fn resolve(&self, message: &mut FedoraMessage) -> bool {
+        let Some(sender) = &message.summary.sender else { return false };
+        let terms = self.terms(sender, message.namespace());
+        let changed = message.summary.sender_terms() != terms.as_ref();
+        if changed {
             Arc::make_mut(&mut message.summary).set_sender_terms(terms);
         }
+        changed
     }
 
     /// Returns true if a Sender gives a time to live.
     #[must_use]
     pub fn give_time_to_live(&self) -> bool {
-        let has_time = |known: &KnownSender| {
-            known.found.as_ref().is_ok_and(|sender| sender.terms.ttl_seconds_after_finished.is_some())
+        let has_time = |held: &HeldSender| {
+            held.found.as_ref().is_ok_and(|sender| sender.terms.ttl_seconds_after_finished.is_some())
         };
-        self.known.lock().senders.values().any(has_time)
+        self.held.lock().senders.values().any(has_time)
     }
 
     /// Returns the Secrets and `ConfigMaps` that Senders name.
     #[must_use]
     pub fn sources(&self) -> HashSet<SourceName> {
-        let known = self.known.lock();
-        let senders = known.senders.values().filter_map(|known| known.found.as_ref().ok());
+        let held = self.held.lock();
+        let senders = held.senders.values().filter_map(|held| held.found.as_ref().ok());
         senders.flat_map(|sender| sender.authentication.sources().cloned()).collect()
     }
 
     /// Returns the results of the last checks.
     #[must_use]
     pub fn reports(&self) -> Vec<(SenderName, SenderReport)> {
-        self.known.lock().senders.iter().map(|(name, known)| (name.clone(), known.report)).collect()
+        self.held.lock().senders.iter().map(|(name, held)| (name.clone(), held.report)).collect()
     }
 
     /// Notes the result of a check.
     pub fn note(&self, name: &SenderName, report: SenderReport) {
-        if let Some(known) = self.known.lock().senders.get_mut(name) {
-            known.report = report;
+        if let Some(held) = self.held.lock().senders.get_mut(name) {
+            held.report = report;
         }
     }
 
     /// Asks for a check of a Sender, because one of its messages failed.
-    pub fn doubt(&self, name: &SenderName) {
-        self.in_doubt.lock().insert(name.clone());
-        self.doubted.notify_one();
+    pub fn request_check(&self, name: &SenderName) {
+        self.requests.lock().insert(name.clone());
+        self.requested.notify_one();
     }
 
-    /// Waits for Senders that are in doubt.
-    pub async fn doubts(&self) -> BTreeSet<SenderName> {
+    /// Waits for requests of checks.
+    pub async fn requested_checks(&self) -> BTreeSet<SenderName> {
         loop {
-            let doubts = std::mem::take(&mut *self.in_doubt.lock());
-            if !doubts.is_empty() {
-                return doubts;
+            let requests = std::mem::take(&mut *self.requests.lock());
+            if !requests.is_empty() {
+                return requests;
             }
-            self.doubted.notified().await;
+            self.requested.notified().await;
         }
     }
 
@@ -148,25 +161,23 @@ impl Senders {
     pub fn insert(&self, object: &FedoraMessageSender) -> bool {
         let name = object.name();
         let found = Sender::new(object).map(Arc::new);
-        let mut known = self.known.lock();
-        let Known { senders, counts } = &mut *known;
-        if let Some(known) = senders.get_mut(&name) {
-            known.found = found;
+        let mut held = self.held.lock();
+        if let Some(held) = held.senders.get_mut(&name) {
+            held.found = found;
             return true;
         }
-        let count = counts.entry(name.namespace.clone()).or_default();
-        if *count >= MAX_SENDERS_PER_NAMESPACE || senders.len() >= MAX_SENDERS {
+        if held.is_full(&name.namespace) {
             return false;
         }
-        *count += 1;
-        senders.insert(name, KnownSender { found, report: SenderReport::default() });
+        *held.counts.entry(name.namespace.clone()).or_default() += 1;
+        held.senders.insert(name, HeldSender { found, report: SenderReport::default() });
         true
     }
 
     /// Drops a Sender that is gone.
     pub fn remove(&self, name: &SenderName) {
-        let mut known = self.known.lock();
-        let Known { senders, counts } = &mut *known;
+        let mut held = self.held.lock();
+        let HeldSenders { senders, counts } = &mut *held;
         if senders.remove(name).is_none() {
             return;
         }
@@ -181,15 +192,15 @@ impl Senders {
     /// Returns a Sender, or what is wrong with it.
     #[must_use]
     pub fn get(&self, name: &SenderName) -> Option<FoundSender> {
-        self.known.lock().senders.get(name).map(|known| known.found.clone())
+        self.held.lock().senders.get(name).map(|held| held.found.clone())
     }
 
-    /// All Senders were listed.
-    pub fn set_listed(&self) {
-        self.listed.send_if_modified(|listed| std::mem::replace(listed, Listed::Done) != Listed::Done);
+    /// All Senders were listed. Returns true if messages may have been told before that they can't be.
+    pub fn set_listed(&self) -> bool {
+        matches!(self.listed.send_replace(Listed::Done), Listed::Failed(_))
     }
 
-    /// Senders can't be listed. Those that were listed before are still used.
+    /// Senders can't be listed. Those that are held are still used.
     pub fn set_failed(&self, detail: &str) {
         self.listed.send_if_modified(|listed| {
             let is_first = *listed != Listed::Done;
@@ -201,12 +212,20 @@ impl Senders {
     }
 }
 
-/// Returns the error of a Sender beyond the bounds.
+impl HeldSenders {
+    /// Returns true if no other Sender of a namespace is held.
+    fn is_full(&self, namespace: &str) -> bool {
+        let count = self.counts.get(namespace).copied().unwrap_or_default();
+        count >= MAX_SENDERS_PER_NAMESPACE || self.senders.len() >= MAX_SENDERS
+    }
+}
+
+/// Says that a Sender is beyond the bounds.
 #[must_use]
-pub fn too_many() -> InvalidMessage {
-    InvalidMessage::new(format!(
+pub fn bound_exceeded() -> String {
+    format!(
         "the operator holds at most {MAX_SENDERS_PER_NAMESPACE} Senders of a namespace and {MAX_SENDERS} in all: delete others"
-    ))
+    )
 }
 
 /// Writes the statuses of Senders.
@@ -241,7 +260,8 @@ impl SenderStatusWriter {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         match answer(api.patch_status(&name, &parameters, &Patch::Merge(&patch))).await {
             Ok(_) => Ok(true),
-            Err(error) if matches!(error.code(), Some(404 | 409 | 422)) => Ok(false),
+            // A conflict means that the uid is another.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -277,20 +297,29 @@ mod tests {
         assert!(senders.insert(&sender("tenant", "another")), "there is room again");
     }
 
+    /// What is held is used, although another namespace can't be listed.
     #[tokio::test(start_paused = true)]
-    async fn waits_for_first_list() {
+    async fn absent_sender_is_told_after_first_list() {
         let senders = Senders::default();
-        let name = SenderName { namespace: "apps".to_owned(), name: "default".to_owned() };
-        let error = senders.find(&name, "apps").await.unwrap_err();
-        assert!(matches!(error, SenderError::Unreadable { .. }), "{error}");
-        senders.set_failed("no");
-        let error = senders.find(&name, "apps").await.unwrap_err();
-        assert!(error.to_string().ends_with("could not be read: no"), "{error}");
-        senders.set_listed();
-        assert!(matches!(senders.find(&name, "apps").await, Err(SenderError::Absent(_))));
+        let name = |name: &str| SenderName { namespace: "apps".to_owned(), name: name.to_owned() };
         senders.insert(&sender("apps", "default"));
+        senders.wait_until_listed().await;
+        senders.set_failed("no");
+        assert!(senders.find(&name("default"), "apps").is_ok());
+        // Nobody in another namespace learns which of them exists.
+        for sender in ["default", "other"] {
+            let error = senders.find(&name(sender), "guest").unwrap_err().to_string();
+            assert_eq!(error, format!("FedoraMessageSender apps/{sender} could not be read: no"));
+        }
+        assert!(senders.set_listed(), "messages were told of the failure");
         senders.set_failed("it is too late");
-        assert!(senders.find(&name, "apps").await.is_ok());
-        assert!(matches!(senders.find(&name, "others").await, Err(SenderError::Denied { .. })));
+        assert!(!senders.set_listed());
+        assert!(matches!(senders.find(&name("other"), "apps"), Err(SenderError::Absent(_))));
+        assert!(matches!(senders.find(&name("default"), "guest"), Err(SenderError::Denied { .. })));
+        for number in 0..MAX_SENDERS_PER_NAMESPACE {
+            senders.insert(&sender("apps", &number.to_string()));
+        }
+        let error = senders.find(&name("other"), "apps").unwrap_err();
+        assert!(matches!(error, SenderError::NotHeld { .. }), "{error}");
     }
 }

@@ -197,6 +197,7 @@ impl Publisher {
             identity: &identity,
             attempts: 0,
             mode: Mode::Direct,
+            unanswered: false,
             is_cancelled: &|| false,
         };
         self.delivery.send(&request).await.ok()
@@ -247,7 +248,10 @@ fn without_cluster(error: SenderError) -> Outcome {
             );
         }
         SenderError::Absent(sender) => outcome.message = format!("{sender} is not in the files: add its manifest"),
-        SenderError::Denied { .. } | SenderError::Invalid { .. } | SenderError::Unreadable { .. } => {}
+        SenderError::NotHeld { .. }
+        | SenderError::Denied { .. }
+        | SenderError::Invalid { .. }
+        | SenderError::Unreadable { .. } => {}
     }
     outcome
 }

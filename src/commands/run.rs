@@ -1,8 +1,8 @@
 //! `run`: the operator.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use kube::Client;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -42,11 +43,10 @@ use crate::fence::Fence;
 use crate::metrics::Metrics;
 use crate::reconciler::Reconciler;
 use crate::schema_file::SchemaFile;
-use crate::senders::{self, Checker, Notice};
+use crate::senders::{self, Checker, Notice, SenderInputs, SenderWake};
 use crate::ttl::TtlController;
 use crate::{cli::BrokerArgs, traces::Traces};
 use fedora_message::api::compare::InstalledCrd;
-use fedora_message::api::names::SenderName;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::bounds::MAX_LARGE_PREPARATIONS;
 use fedora_message::message::envelope::Routing;
@@ -77,12 +77,7 @@ pub fn main(arguments: RunArgs) -> ExitCode {
 }
 
 async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> Result<(), String> {
-    let listener = admin::bind(arguments.admin_address).await.map_err(|error| {
-        format!("can't serve on {}: {error}; choose another with --admin-address", arguments.admin_address)
-    })?;
-    if let Ok(address) = listener.local_addr() {
-        info!(%address, version = VERSION, "serving /metrics, /livez and /readyz");
-    }
+    let listener = listen(arguments.admin_address).await?;
     let (client, discard_idle_connections) = client(Fence::always_open()).await?;
     let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));
     let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
@@ -118,8 +113,8 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
     };
     let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces.clone(), leadership.clone()));
     tokio::spawn(schemas.clone().watch(signals.on_catalog()));
-    let delivery =
-        delivery(&watches, &arguments, &cas, leadership.clone(), begun.subscribe(), signals.on_recovery()).await?;
+    let fence = fence(leadership.clone(), begun.subscribe());
+    let delivery = delivery(&watches, &arguments, &cas, &fence, signals.on_recovery()).await?;
     let secrets = Secrets::new(watches.clone(), signals.on_secret());
     let checker = Checker {
         senders: senders.clone(),
@@ -128,6 +123,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
         exchange: arguments.broker.exchange.clone(),
         events: Arc::new(Events::new(client.clone(), election.me.clone())),
         statuses: SenderStatusWriter::new(client.clone()),
+        fence,
     };
     let reconciler = Reconciler {
         senders,
@@ -145,11 +141,12 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
     };
     let following = tokio::spawn(senders::run(
         checker,
-        senders::Inputs {
+        SenderInputs {
             events: watches.senders(&namespaces),
             scopes: namespaces.len().max(1),
             notices,
             leadership,
+            term: begun.subscribe(),
             wake: signals.on_senders(),
         },
     ));
@@ -177,6 +174,22 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
     ended.map_err(|error| format!("internal error: {error}. Please report this bug"))
 }
 
+/// Listens on the address for probes and metrics.
+async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let listener = admin::bind(address).await;
+    let listener =
+        listener.map_err(|error| format!("can't serve on {address}: {error}; choose another with --admin-address"))?;
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, version = VERSION, "serving /metrics, /livez and /readyz");
+    }
+    Ok(listener)
+}
+
+/// Creates the fence, which is open during this process's term.
+fn fence(leadership: watch::Receiver<Leadership>, begun: watch::Receiver<Option<u64>>) -> Fence {
+    Fence::new(move || leadership.borrow().admits(*begun.borrow(), Moment::now()))
+}
+
 /// Passes events to the controller of messages and to that of Senders. Their receivers are gone only
 /// while the program ends.
 struct Signals {
@@ -190,9 +203,9 @@ impl Signals {
         move || drop(wake.send(Wake::Catalog))
     }
 
-    fn on_senders(&self) -> impl Fn(HashSet<SenderName>) + Send + Sync + 'static {
+    fn on_senders(&self) -> impl Fn(SenderWake) + Send + Sync + 'static {
         let wake = self.wake.clone();
-        move |names| drop(wake.send(Wake::Senders(names)))
+        move |event| drop(wake.send(Wake::Senders(event)))
     }
 
     fn on_recovery(&self) -> impl Fn(Environment) + Send + Sync + 'static {
@@ -289,11 +302,9 @@ async fn delivery(
     watches: &Watches,
     arguments: &RunArgs,
     cas: &OperatorCas,
-    leadership: watch::Receiver<Leadership>,
-    begun: watch::Receiver<Option<u64>>,
+    fence: &Fence,
     on_recovery: impl Fn(Environment) + Send + Sync + 'static,
 ) -> Result<Delivery, String> {
-    let fence = Fence::new(move || leadership.borrow().admits(*begun.borrow(), Moment::now()));
     let brokers = arguments.broker.brokers();
     let pool = || Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), fence.clone(), on_recovery);
     let pods = async || {

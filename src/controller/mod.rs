@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use fedora_message::api::names::SenderName;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::Environment;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval};
 use tracing::{debug, info, warn};
 
 use self::queue::{Job, Next, Queue, Scope, Uid};
@@ -30,6 +29,8 @@ use crate::cluster::watch::{self as cluster_watch, Event};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{AGES, Report};
 use crate::reconciler::Reconciler;
+use crate::senders::SenderWake;
+use crate::timer::wait_until;
 
 /// The interval of maintenance: idle connections and watches are closed, and Pods that no message
 /// needs any more are deleted.
@@ -47,8 +48,8 @@ pub const NOT_LISTED: &str = "pending messages have not been listed yet";
 pub enum Wake {
     /// The environment's broker is back.
     Environment(Environment),
-    /// The Senders have appeared, changed or disappeared.
-    Senders(HashSet<SenderName>),
+    /// Senders have changed.
+    Senders(SenderWake),
     /// The Secret has appeared or changed.
     Secret(SecretChange),
     /// The catalog of schemas has changed.
@@ -112,10 +113,15 @@ where
             pending.queue.wake_after_clock_change();
         }
         while let Some(mut job) = pending.queue.take(Instant::now(), Utc::now()) {
-            // The Sender may have appeared since the message was reported.
-            reconciler.senders.resolve(&mut job.message);
             let reconciler = reconciler.clone();
             jobs.spawn(async move {
+                // The Sender may have changed since the message was reported.
+                if job.message.summary.sender.is_some() {
+                    reconciler.senders.wait_until_listed().await;
+                    if reconciler.senders.resolve(&mut job.message) {
+                        job.decide_again(Utc::now());
+                    }
+                }
                 let next = reconciler.reconcile(&job).await;
                 (job, next)
             });
@@ -139,7 +145,8 @@ where
             Ok(()) = leadership.changed(), if deadline.is_none() => {}
             Some(wake) = wakes.recv() => match wake {
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),
-                Wake::Senders(names) => {
+                Wake::Senders(SenderWake::Listed) => pending.queue.wake_without_sender(),
+                Wake::Senders(SenderWake::Changed(names)) => {
                     pending.queue.wake_senders(&names, |sender, namespace| reconciler.senders.terms(sender, namespace));
                 }
                 Wake::Catalog => pending.queue.wake_misconfigured(),
@@ -178,13 +185,6 @@ async fn maintain(reconciler: Arc<Reconciler>, unsent: Option<HashSet<Uid>>) {
     reconciler.delivery.close_idle().await;
     if let (Some(pods), Some(unsent)) = (reconciler.delivery.pods(), unsent) {
         pods.clean_up_orphans(|uid| unsent.contains(uid)).await;
-    }
-}
-
-async fn wait_until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -53,6 +53,8 @@ pub struct DeliveryRequest<'a> {
     pub attempts: u32,
     /// How it is sent this time, if there is a choice.
     pub mode: Mode,
+    /// True if the broker was handed the message before, and has not answered.
+    pub unanswered: bool,
     /// Returns true once the message must not be sent any more. Its resource may be deleted at any
     /// time.
     pub is_cancelled: &'a (dyn Fn() -> bool + Sync),
@@ -134,9 +136,14 @@ impl Delivery {
 
 /// Publishes a message. It counts as sent once the broker has confirmed it.
 async fn direct(pool: &Pool, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
-    let DeliveryRequest { message, exchange, identity, is_cancelled, .. } = request;
+    let &DeliveryRequest { message, exchange, identity, unanswered, is_cancelled, .. } = request;
     let envelope = Envelope::new(message, exchange);
-    match pool.publish(&message.owner, message.environment, &identity.login, &envelope, is_cancelled).await {
+    // Its Sender or Secret may have changed since, but the broker has the message as it was.
+    let published = match unanswered.then(|| pool.holder(message.environment, &message.id)).flatten() {
+        Some(holder) => pool.publish_by(&holder, message.environment, &envelope, is_cancelled).await,
+        None => pool.publish(&message.owner, message.environment, &identity.login, &envelope, is_cancelled).await,
+    };
+    match published {
         Ok(Some(confirmed)) => {
             let sent = Outcome::sent(confirmed.routed);
             Ok(Attempt { took: Some(confirmed.took), ..direct_attempt(sent) })

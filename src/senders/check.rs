@@ -6,16 +6,17 @@ use chrono::Utc;
 use fedora_message::api::sender::FedoraMessageSender;
 use fedora_message::message::sender::{FoundSender, Sender};
 use fedora_message::policy::outcome::{Outcome, Reason};
-use fedora_message::sender_check::{Finding, SenderResult, failure};
+use fedora_message::sender_check::{SenderFinding, SenderResult, failure};
 
+use super::schedule::StatusWrite;
 use crate::broker::credentials::CredentialsError;
 use crate::broker::login::Login;
 use crate::certificates::CERTIFICATE_EXPIRES;
 use crate::cluster::events::{Action, Events};
-use crate::cluster::list::ListError;
 use crate::cluster::senders::{SenderReport, SenderStatusWriter, Senders};
 use crate::credential_reader::{CredentialReadError, CredentialReader, ReadCredentials};
 use crate::delivery::Delivery;
+use crate::fence::Fence;
 
 /// Checks Senders, and writes the results to their statuses.
 pub struct Checker {
@@ -31,49 +32,77 @@ pub struct Checker {
     pub events: Arc<Events>,
     /// Writes statuses.
     pub statuses: SenderStatusWriter,
+    /// Is open while this process leads.
+    pub fence: Fence,
 }
 
 /// The end of a check.
 pub(super) struct Checked {
+    /// The uid of the Sender.
+    pub(super) uid: Option<String>,
     /// What was found.
-    pub(super) finding: Finding,
-    /// The Sender with its new status, or nothing if it is gone.
-    pub(super) written: Result<Option<FedoraMessageSender>, ListError>,
+    pub(super) finding: SenderFinding,
+    /// What became of the status.
+    pub(super) status: StatusWrite,
 }
 
 impl Checker {
     /// Checks a Sender, and writes its status if that says something new.
-    pub(super) async fn check(&self, object: FedoraMessageSender, found: FoundSender) -> Checked {
+    pub(super) async fn check(&self, object: FedoraMessageSender, found: Option<FoundSender>) -> Checked {
+        let Some(found) = found else {
+            // It was deleted just now.
+            let uid = object.metadata.uid;
+            return Checked { uid, finding: SenderFinding::default(), status: StatusWrite::Gone };
+        };
         let (finding, warning) = match &found {
             Ok(sender) => self.find(sender).await,
             Err(invalid) => {
                 let outcome = Outcome { reason: Reason::Misconfigured, message: invalid.to_string() };
-                (Finding { result: SenderResult::Failed(outcome), ..Finding::default() }, None)
+                (SenderFinding { result: SenderResult::Failed(outcome), ..SenderFinding::default() }, None)
             }
         };
+        let uid = object.metadata.uid.clone();
+        // A check that ends after the leadership proves nothing.
+        if self.fence.pass().is_err() {
+            return Checked { uid, finding, status: StatusWrite::Failed(None) };
+        }
         let status = finding.status(&object.status, object.metadata.generation, Utc::now());
         self.senders.note(&object.name(), SenderReport { ready: Some(finding.result.failure().is_none()) });
-        let is_there = if status == object.status { Ok(true) } else { self.statuses.write(&object, &status).await };
-        if let (Ok(true), SenderResult::Failed(Outcome { reason, message })) = (&is_there, &finding.result)
+        let written = if status == object.status {
+            StatusWrite::Same
+        } else {
+            match self.statuses.write(&object, &status).await {
+                Ok(true) => StatusWrite::Done(status.into()),
+                Ok(false) => StatusWrite::Gone,
+                Err(error) => StatusWrite::Failed(Some(error.explain())),
+            }
+        };
+        if matches!(written, StatusWrite::Done(_) | StatusWrite::Same) {
+            self.warn(&object, &found, &finding, warning.as_deref());
+        }
+        Checked { uid, finding, status: written }
+    }
+
+    /// Writes Events about what a person should notice.
+    fn warn(&self, object: &FedoraMessageSender, found: &FoundSender, finding: &SenderFinding, expires: Option<&str>) {
+        if let SenderResult::Failed(Outcome { reason, message }) = &finding.result
             && failure(&object.status) != Some(reason.name())
         {
-            self.events.warn(&object, reason.name(), Action::Check, message);
+            self.events.warn(object, reason.name(), Action::Check, message);
         }
-        if let (Ok(true), Ok(sender), Some(warning)) = (&is_there, &found, &warning)
+        if let (Ok(sender), Some(text)) = (found, expires)
             && self.credentials.certificates.is_warning_due(sender.authentication.certificate(), Utc::now())
         {
-            self.events.warn(&object, CERTIFICATE_EXPIRES, Action::Check, warning);
+            self.events.warn(object, CERTIFICATE_EXPIRES, Action::Check, text);
         }
-        let written = is_there.map(|is_there| is_there.then_some(FedoraMessageSender { status, ..object }));
-        Checked { finding, written }
     }
 
     /// Checks the certificate, the login and the exchange. Also returns a warning, if the certificate
     /// expires soon.
-    async fn find(&self, sender: &Sender) -> (Finding, Option<String>) {
+    async fn find(&self, sender: &Sender) -> (SenderFinding, Option<String>) {
         let (environment, pool) = (sender.environment, self.delivery.pool());
         let broker = pool.map(|pool| pool.broker(environment));
-        let mut finding = Finding { broker: broker.map(ToString::to_string), ..Finding::default() };
+        let mut finding = SenderFinding { broker: broker.map(ToString::to_string), ..SenderFinding::default() };
         let (authentication, owner) = (&sender.authentication, &sender.name.namespace);
         let ReadCredentials { credentials, warning, .. } =
             match self.credentials.read(authentication, owner, environment, Utc::now()).await {
@@ -82,7 +111,7 @@ impl Checker {
                     if let CredentialReadError::Credentials(CredentialsError::Expired { user, at, .. }) = &error {
                         (finding.user, finding.expires) = (Some(user.clone()), Some(*at));
                     }
-                    return (Finding { result: SenderResult::Failed(error.into()), ..finding }, None);
+                    return (SenderFinding { result: SenderResult::Failed(error.into()), ..finding }, None);
                 }
             };
         let user = credentials.user.clone();

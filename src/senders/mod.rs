@@ -9,32 +9,30 @@ mod schedule;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use fedora_message::api::names::SenderName;
+use chrono::Utc;
+use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::sender::FedoraMessageSender;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::bounds::MAX_SENDER_CHECKS;
+use fedora_message::policy::outcome::Reason;
 use futures::StreamExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::check::Checked;
 pub use self::check::Checker;
-use self::schedule::{End, Schedule, StatusWrite};
+use self::schedule::{CheckEnd, CheckSchedule, DueCheck, StatusWrite};
 use crate::cluster::events::Action;
 use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::secrets::SecretChange;
-use crate::cluster::senders::{explain, too_many};
+use crate::cluster::senders::{bound_exceeded, explain};
 use crate::cluster::watch::{Event, EventStream};
 use crate::log_throttle::LogThrottle;
-use fedora_message::policy::outcome::Reason;
-
-/// Checks wait this long at the beginning of a term, so that pending messages go first.
-const HEAD_START: Duration = Duration::from_millis(500);
+use crate::timer::wait_until;
 
 /// Why a Sender may have to be checked.
 #[derive(Clone, Debug)]
@@ -45,8 +43,17 @@ pub enum Notice {
     Environment(Environment),
 }
 
+/// What concerns the messages.
+#[derive(Clone, Debug)]
+pub enum SenderWake {
+    /// These Senders have appeared, changed or disappeared.
+    Changed(HashSet<SenderName>),
+    /// All are listed, after they could not be.
+    Listed,
+}
+
 /// The inputs of the loop.
-pub struct Inputs<W> {
+pub struct SenderInputs<W> {
     /// The watches on Senders.
     pub events: EventStream<FedoraMessageSender>,
     /// The number of these watches.
@@ -55,76 +62,82 @@ pub struct Inputs<W> {
     pub notices: UnboundedReceiver<Notice>,
     /// Tells if this process leads.
     pub leadership: watch::Receiver<Leadership>,
-    /// Wakes the messages of Senders that have changed.
+    /// The term that has begun.
+    pub term: watch::Receiver<Option<u64>>,
+    /// Wakes messages.
     pub wake: W,
 }
 
 /// Follows Senders until the task is aborted.
-pub async fn run<W: Fn(HashSet<SenderName>)>(checker: Checker, inputs: Inputs<W>) {
-    let Inputs { mut events, scopes, mut notices, mut leadership, wake } = inputs;
+pub async fn run<W: Fn(SenderWake)>(checker: Checker, inputs: SenderInputs<W>) {
+    let SenderInputs { mut events, scopes, mut notices, mut leadership, mut term, wake } = inputs;
     let checker = Arc::new(checker);
-    let mut follower = Follower {
+    let mut controller = SenderController {
         checker: checker.clone(),
-        schedule: Schedule::default(),
+        schedule: CheckSchedule::default(),
         lists: vec![None; scopes],
         unlisted: (0..scopes).collect(),
-        log_throttle: LogThrottle::default(),
+        leads: false,
+        wake,
+        watch_failures: LogThrottle::default(),
+        write_failures: LogThrottle::default(),
     };
     let mut checks: JoinSet<(SenderName, Checked)> = JoinSet::new();
-    let mut leads = false;
     loop {
-        let holds = leadership.borrow_and_update().holds(Moment::now());
         let now = Instant::now();
-        if holds && !leads {
-            follower.schedule.check_all(now + HEAD_START);
+        controller.lead(leadership.borrow_and_update().admits(*term.borrow_and_update(), Moment::now()), now);
+        let woken = controller.schedule.take_wakes(now);
+        if !woken.is_empty() {
+            (controller.wake)(SenderWake::Changed(woken));
         }
-        leads = holds;
-        if follower.unlisted.is_empty() {
-            let woken = follower.schedule.take_wakes(now);
-            if !woken.is_empty() {
-                wake(woken);
-            }
-        }
-        while leads && checks.len() < MAX_SENDER_CHECKS {
-            let Some(object) = follower.schedule.next_check(now) else { break };
+        while controller.leads && checks.len() < MAX_SENDER_CHECKS {
+            let Some(object) = controller.next_check(now) else { break };
             let (checker, name) = (checker.clone(), object.name());
-            let Some(found) = checker.senders.get(&name) else { continue };
-            checks.spawn(async move { (name, checker.check(object, found).await) });
+            checks.spawn(async move {
+                let found = checker.senders.get(&name);
+                (name, checker.check(object, found).await)
+            });
         }
+        let may_check = controller.leads && checks.len() < MAX_SENDER_CHECKS;
         tokio::select! {
             biased;
-            Some((scope, event)) = events.next() => follower.observe(scope, event),
-            Some(notice) = notices.recv() => follower.notice(&notice),
-            doubts = checker.senders.doubts() => follower.schedule.doubt(&doubts, Instant::now()),
+            Some((scope, event)) = events.next() => controller.observe(scope, event),
+            Some(notice) = notices.recv() => controller.notice(&notice),
+            requests = checker.senders.requested_checks() => controller.schedule.request(&requests, Instant::now()),
             Some(ended) = checks.join_next() => match ended {
-                Ok((name, end)) => follower.finish(&name, end),
+                Ok((name, end)) => controller.finish(&name, end),
                 Err(error) => warn!("internal error: {error}. Please report this bug"),
             },
             Ok(()) = leadership.changed() => {}
-            () = wait_until(follower.schedule.next_time(leads)) => {}
+            Ok(()) = term.changed() => {}
+            () = wait_until(controller.schedule.next_time(may_check)) => {}
         }
-    }
-}
-
-async fn wait_until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 
 /// Passes what is reported to the held Senders and to the schedule of checks.
-struct Follower {
+struct SenderController<W> {
     checker: Arc<Checker>,
-    schedule: Schedule,
+    schedule: CheckSchedule,
     /// The Senders that the list of each watch has had so far, while it is read.
     lists: Vec<Option<HashSet<SenderName>>>,
     /// The watches that have not listed everything yet.
     unlisted: HashSet<usize>,
-    log_throttle: LogThrottle,
+    leads: bool,
+    wake: W,
+    watch_failures: LogThrottle,
+    write_failures: LogThrottle,
 }
 
-impl Follower {
+impl<W: Fn(SenderWake)> SenderController<W> {
+    /// Checks all Senders when a term begins.
+    fn lead(&mut self, leads: bool, now: Instant) {
+        if leads && !self.leads {
+            self.schedule.begin_term(now);
+        }
+        self.leads = leads;
+    }
+
     fn observe(&mut self, scope: usize, event: Event<FedoraMessageSender>) {
         match event {
             Event::Begin => self.lists[scope] = Some(HashSet::new()),
@@ -139,15 +152,17 @@ impl Follower {
                 for name in self.schedule.missing(scope, &listed) {
                     self.remove(&name);
                 }
-                self.log_throttle.clear();
+                self.watch_failures.clear();
                 if self.unlisted.remove(&scope) && self.unlisted.is_empty() {
                     info!(senders = self.schedule.len(), "watching Senders");
-                    self.checker.senders.set_listed();
+                    if self.checker.senders.set_listed() {
+                        (self.wake)(SenderWake::Listed);
+                    }
                 }
             }
             Event::Failed(error) => {
                 let detail = explain(&error);
-                if self.log_throttle.is_due(&detail, Instant::now()) {
+                if self.watch_failures.is_due(&detail, Instant::now()) {
                     warn!("{detail}");
                 }
                 self.checker.senders.set_failed(&detail);
@@ -162,12 +177,14 @@ impl Follower {
         }
         let senders = &self.checker.senders;
         let before = senders.get(&name);
-        if !senders.insert(&object) {
-            let detail = too_many().to_string();
-            return self.checker.events.warn(&object, Reason::Misconfigured.name(), Action::Check, &detail);
+        if senders.insert(&object) {
+            let changed = before != senders.get(&name);
+            return self.schedule.observe(scope, object, changed, Instant::now());
         }
-        let changed = before != senders.get(&name);
-        self.schedule.observe(scope, object, changed, Instant::now());
+        if self.leads {
+            let detail = bound_exceeded();
+            self.checker.events.warn(&object, Reason::Misconfigured.name(), Action::Check, &detail);
+        }
     }
 
     fn remove(&mut self, name: &SenderName) {
@@ -178,36 +195,51 @@ impl Follower {
     fn notice(&mut self, notice: &Notice) {
         let (senders, now) = (&self.checker.senders, Instant::now());
         match notice {
-            Notice::Secret(change) => {
-                self.schedule.check_where(now, |name, _| {
-                    let found = senders.get(name).and_then(Result::ok);
-                    found.is_some_and(|sender| sender.terms.sources.contains(&change.secret))
-                });
-            }
-            Notice::Environment(environment) => {
-                self.schedule.check_where(now, |name, failed| {
-                    let found = senders.get(name).and_then(Result::ok);
-                    failed && found.is_some_and(|sender| sender.environment == *environment)
-                });
+            Notice::Secret(change) => self.schedule.check_where(now, |name, _| {
+                let found = senders.get(name).and_then(Result::ok);
+                found.is_some_and(|sender| sender.terms.sources.contains(&change.secret))
+            }),
+            Notice::Environment(environment) => self.schedule.check_where(now, |name, failed| {
+                let found = senders.get(name).and_then(Result::ok);
+                failed && found.is_some_and(|sender| sender.environment == *environment)
+            }),
+        }
+    }
+
+    /// Returns the next Sender to check. Now and then this only looks if the changes of its Secrets are
+    /// still noticed.
+    fn next_check(&mut self, now: Instant) -> Option<FedoraMessageSender> {
+        loop {
+            match self.schedule.next_check(now)? {
+                DueCheck::Check(object) => return Some(*object),
+                DueCheck::Look(object) => {
+                    let name = object.name();
+                    if !self.checker.credentials.secrets.are_watched(&self.sources(&name)) {
+                        return Some(*object);
+                    }
+                    self.schedule.put_back(&name, now);
+                }
             }
         }
     }
 
-    /// Plans the next check.
-    fn finish(&mut self, name: &SenderName, Checked { finding, written }: Checked) {
+    /// Returns the Secrets and `ConfigMaps` that a Sender names.
+    fn sources(&self, name: &SenderName) -> Vec<SourceName> {
         let found = self.checker.senders.get(name).and_then(Result::ok);
-        let sources = found.as_ref().map(|sender| sender.terms.sources.as_slice()).unwrap_or_default();
+        found.map(|sender| sender.terms.sources.clone()).unwrap_or_default()
+    }
+
+    /// Plans the next check.
+    fn finish(&mut self, name: &SenderName, Checked { uid, finding, status }: Checked) {
+        if let StatusWrite::Failed(Some(detail)) = &status
+            && self.write_failures.is_due(detail, Instant::now())
+        {
+            warn!("the status of {name} can't be written: {detail}");
+        }
+        let sources = self.sources(name);
         let is_absent = finding.result.failure() == Some(Reason::SecretNotFound);
-        let poll = || self.checker.credentials.secrets.next_poll(&name.namespace, sources, !is_absent);
-        let watched = self.checker.credentials.secrets.are_watched(sources);
-        let written = match written {
-            Ok(Some(object)) => StatusWrite::Done(Box::new(object)),
-            Ok(None) => StatusWrite::Gone,
-            Err(error) => {
-                info!("the status of {name} can't be written: {}", error.explain());
-                StatusWrite::Failed
-            }
-        };
-        self.schedule.finish(name, End { finding, written, watched, poll }, Instant::now());
+        let secrets = &self.checker.credentials.secrets;
+        let poll = || secrets.next_poll(&name.namespace, &sources, !is_absent);
+        self.schedule.finish(name, CheckEnd { uid, finding, status, poll }, Instant::now(), Utc::now());
     }
 }

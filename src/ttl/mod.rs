@@ -11,7 +11,7 @@ pub mod schedule;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::future::{Fuse, FutureExt};
 use futures::stream::FuturesUnordered;
@@ -64,6 +64,20 @@ struct Notes {
     on_deletion: Box<dyn Fn(&Deletion) + Send + Sync>,
 }
 
+impl Notes {
+    /// Returns when a message's resource is deleted, if it is.
+    fn expires_at(&self, message: &FedoraMessage, state: &MessageState) -> Option<DateTime<Utc>> {
+        expires_at(message, state, self.default_of(message))
+    }
+
+    /// Returns the time to live of a message that sets none. Its Sender may set a longer one, so without
+    /// its Sender it has none: a deletion can't be undone.
+    fn default_of(&self, message: &FedoraMessage) -> Option<u32> {
+        let summary = &message.summary;
+        self.default.filter(|_| summary.sender.is_none() || summary.sender_terms().is_some())
+    }
+}
+
 impl TtlController {
     /// Creates a controller that has noted nothing. Resources that set no time to live have the `default`, in
     /// seconds, or none, unless their Sender sets one. `on_deletion` receives each result.
@@ -79,7 +93,7 @@ impl TtlController {
 
     /// Schedules the deletion of a message's resource, if the status that was written to it says that it is finished.
     pub fn schedule(&self, message: &FedoraMessage, state: &MessageState) {
-        if let Some(end) = expires_at(message, state, self.0.default) {
+        if let Some(end) = self.0.expires_at(message, state) {
             self.0.schedule.lock().add(expired_resource(message, state), end);
             self.0.changed.notify_one();
         }
@@ -129,7 +143,7 @@ fn expired_resource(message: &FedoraMessage, state: &MessageState) -> Expired {
         namespace: message.namespace().to_owned(),
         name: message.name().to_owned(),
         uid: message.uid().to_owned(),
-        sent: state.is_sent(),
+        is_final: state.is_sent() && message.summary.fixes_time_to_live(),
     }
 }
 
@@ -214,6 +228,7 @@ impl TtlWorker {
 
     /// Lists all finished resources with a limited time, and notes them.
     async fn list(&self) -> Result<ListCounts, ListError> {
+        self.notes.senders.wait_until_listed().await;
         let any = self.notes.default.is_some() || self.notes.senders.give_time_to_live();
         let fields = if any { ANY_TIME } else { OWN_TIME };
         let mut all = ListCounts::default();
@@ -222,7 +237,7 @@ impl TtlWorker {
             while let Some(mut message) = listing.next().await? {
                 self.notes.senders.resolve(&mut message);
                 let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
-                if let Some(end) = expires_at(&message, &state, self.notes.default) {
+                if let Some(end) = self.notes.expires_at(&message, &state) {
                     self.notes.schedule.lock().add(expired_resource(&message, &state), end);
                 }
             }
@@ -234,8 +249,7 @@ impl TtlWorker {
 
     /// Deletes a resource if it is still the same.
     async fn delete(&self, expired: &Expired) -> Deletion {
-        // A sent message stays sent.
-        let version = if expired.sent {
+        let version = if expired.is_final {
             None
         } else {
             match self.look(expired).await {
@@ -252,7 +266,7 @@ impl TtlWorker {
         }
     }
 
-    /// Reads a message that was given up. Returns its version if it is to be deleted, or the result of not deleting it.
+    /// Reads a message that may be kept after all. Returns its version if it is to be deleted, or the result of not deleting it.
     async fn look(&self, expired: &Expired) -> Result<String, Deletion> {
         let found: Option<FedoraMessage> = list::get(&self.client, &expired.namespace, &expired.name)
             .await
@@ -260,7 +274,7 @@ impl TtlWorker {
         let mut message = found.filter(|message| message.uid() == expired.uid).ok_or(Deletion::Gone)?;
         self.notes.senders.resolve(&mut message);
         let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
-        match expiry(&message, &state, self.notes.default, Utc::now()) {
+        match expiry(&message, &state, self.notes.default_of(&message), Utc::now()) {
             Expiry::Delete => Ok(message.metadata.resource_version.unwrap_or_default()),
             Expiry::WaitUntil(end) => Err(Deletion::Later(end)),
             Expiry::Keep => Err(Deletion::Kept),

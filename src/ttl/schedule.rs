@@ -30,8 +30,9 @@ pub struct Expired {
     pub name: String,
     /// Its identity: another resource may have the same name later.
     pub uid: String,
-    /// True if the message was sent, which is final. A message that was given up may be retried.
-    pub sent: bool,
+    /// True if nothing can prolong its time to live. A message that was given up may be retried, and a
+    /// Sender that gives the time may change.
+    pub is_final: bool,
 }
 
 /// The result of an attempt to delete a resource.
@@ -43,7 +44,7 @@ pub enum Deletion {
     Done,
     /// Another client has deleted it. Another resource may have its name.
     Gone,
-    /// It stays, because a retry of the message was requested.
+    /// It stays, because a retry of the message was requested, or its Sender gives no time any more.
     Kept,
     /// There was no attempt. The next one may be made at this time.
     Later(DateTime<Utc>),

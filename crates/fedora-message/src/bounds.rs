@@ -132,3 +132,8 @@ pub const MAX_SENDERS: usize = 5000;
 /// The number of Senders that are checked at the same time. A check opens a connection to the broker,
 /// which is closed at once.
 pub const MAX_SENDER_CHECKS: usize = 4;
+
+/// The time that each new Sender of a namespace counts against its pace. [`MAX_SENDERS_PER_NAMESPACE`] of
+/// them are checked at once, and more are at this pace. So who creates and deletes Senders in a loop does
+/// not make the operator log in to the broker all the time.
+pub const MIN_NEW_SENDER_GAP: Duration = Duration::from_secs(2);

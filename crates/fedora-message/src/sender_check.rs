@@ -16,7 +16,7 @@ const UNCHECKED: &str = "CertificateValid";
 
 /// What a check of a Sender found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finding {
+pub struct SenderFinding {
     /// The user at the broker, if the certificate could be read.
     pub user: Option<String>,
     /// The broker.
@@ -55,7 +55,7 @@ impl SenderResult {
     }
 }
 
-impl Finding {
+impl SenderFinding {
     /// Returns the status that follows `before`, at this generation of the resource.
     #[must_use]
     pub fn status(
@@ -100,8 +100,8 @@ pub fn failure(status: &FedoraMessageSenderStatus) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn finding(result: SenderResult) -> Finding {
-        Finding { user: Some("nice-app".to_owned()), result, ..Finding::default() }
+    fn finding(result: SenderResult) -> SenderFinding {
+        SenderFinding { user: Some("nice-app".to_owned()), result, ..SenderFinding::default() }
     }
 
     #[test]

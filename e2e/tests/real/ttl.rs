@@ -9,8 +9,8 @@ use rig::{Broker, Clock, Proxy, wait_until};
 
 use e2e::raw::RawConsumer;
 use e2e::{
-    Operator, SOON, TestNamespace, message, requests, shared, unused_broker_url, wait_soon, with_body, with_secret,
-    with_spec,
+    Operator, SOON, TestNamespace, by_sender, message, requests, sender, shared, unused_broker_url, wait_soon,
+    with_body, with_secret, with_spec,
 };
 
 /// Returns a message with this time to live, in seconds.
@@ -365,4 +365,33 @@ fn await_watch(namespace: &TestNamespace) {
     let name = format!("watched-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     namespace.apply(&suspended(&message(&name, "nice.watched", "")));
     namespace.wait_for_reason(&name, "Suspended");
+}
+
+/// A Sender's time to live counts as the Sender is when a message would be deleted. Without its Sender a
+/// message is kept, also by the default: nothing brings it back.
+#[test]
+fn time_of_sender_can_change() {
+    let namespace = TestNamespace::with_publisher("sender-ttl");
+    let ttl = |seconds: u32| format!(", defaults: {{ttlSecondsAfterFinished: {seconds}}}");
+    let sent = |name: &str, more: &str| {
+        namespace.apply(&by_sender(name, "sender.ttl", more));
+        namespace.wait_for_reason(name, "Sent");
+    };
+    namespace.apply(&(sender("default", &ttl(5)) + &sender("other", "") + &sender("gone", "")));
+    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "6"]);
+    sent("kept", "");
+    namespace.apply(&sender("default", &ttl(9_999)));
+    sent("kept-too", "");
+    sent("orphan", ", senderRef: {name: gone}");
+    namespace.kubectl(&["delete", "fmsender", "gone"]);
+    // It is deleted by the default, later than the others would be.
+    sent("deleted", ", senderRef: {name: other}");
+    let kept = ["kept", "kept-too", "orphan"];
+    wait_for_names(&operator, &namespace, &kept);
+    // The next operator finds them, before it knows the Senders.
+    assert_eq!(operator.stop(), Some(0));
+    namespace.apply(&sender("other", &ttl(1)));
+    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "1"]);
+    sent("deleted-too", ", senderRef: {name: other}");
+    wait_for_names(&operator, &namespace, &kept);
 }

@@ -9,13 +9,14 @@ use fedora_message::message::secret::{SecretMetadata, SecretVersion};
 use kube::Resource;
 use kube::core::PartialObjectMeta;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::pacer::WakePacer;
 use super::{CachedContents, Failures};
 use crate::cluster::list::ListError;
 use crate::cluster::watch::{ObjectState, WatchKind, Watches};
+use crate::timer::wait_until;
 
 /// A Secret is used for this time after the API server last answered. An owner who takes it away can
 /// rely on that.
@@ -172,13 +173,6 @@ impl Reader {
             pacer.woke(Instant::now(), fastrand::f64());
             (self.on_change)(SecretChange { secret: self.name.clone(), before, after });
         }
-    }
-}
-
-async fn wait_until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

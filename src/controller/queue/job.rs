@@ -2,9 +2,10 @@
 
 use std::sync::Weak;
 
+use chrono::{DateTime, Utc};
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::policy::outcome::{Mode, Reason};
-use fedora_message::policy::retry::Decision;
+use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::state::MessageState;
 use tokio::time::Instant;
 
@@ -34,6 +35,14 @@ pub struct Job {
 }
 
 impl Job {
+    /// Decides again, because the fields that the message's Sender gives have changed. A status that is
+    /// to be written is written first.
+    pub fn decide_again(&mut self, now: DateTime<Utc>) {
+        if self.key != QueueKey::Statuses {
+            self.decision = decide(&self.message, &self.state, now);
+        }
+    }
+
     /// Returns how the message is sent this time.
     #[must_use]
     pub fn mode(&self) -> Mode {

@@ -227,6 +227,11 @@ impl Queue {
         }
     }
 
+    /// Tries all messages whose Sender was not found, because the Senders could not be read before.
+    pub fn wake_without_sender(&mut self) {
+        self.wake(|entry| entry.state.reason == Some(Reason::SenderNotFound));
+    }
+
     /// Tries all messages that the operator's settings stand against, because a setting has changed.
     /// Messages whose job is in flight are tried again too.
     pub fn wake_misconfigured(&mut self) {
@@ -413,7 +418,7 @@ impl Queue {
     /// Returns the queue from which a message is sent first.
     fn key_of(&self, message: &CompactMessage) -> QueueKey {
         match message.summary().environment() {
-            Some(_) if self.pods.always => QueueKey::Pods,
+            _ if self.pods.always && message.summary().readable => QueueKey::Pods,
             Some(environment) => QueueKey::Environment(environment),
             None => QueueKey::NoEnvironment,
         }

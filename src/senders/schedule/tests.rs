@@ -14,28 +14,28 @@ fn name(name: &str) -> SenderName {
 }
 
 /// Returns a schedule with this Sender, whose messages were woken.
-fn schedule(now: Instant) -> Schedule {
-    let mut schedule = Schedule::default();
+fn schedule(now: Instant) -> CheckSchedule {
+    let mut schedule = CheckSchedule::default();
     schedule.observe(0, sender("apps", "one"), true, now);
     assert_eq!(schedule.take_wakes(now), [name("one")].into());
     schedule
 }
 
 /// Ends the check of a Sender with this reason, or with success.
-fn finish(schedule: &mut Schedule, reason: Option<Reason>, watched: bool, now: Instant) {
+fn finish(schedule: &mut CheckSchedule, reason: Option<Reason>, now: Instant) {
     let result = match reason {
         None => SenderResult::Accepted("fine".to_owned()),
         Some(reason) => SenderResult::Failed(Outcome { reason, message: "no".to_owned() }),
     };
-    let finding = Finding { result, ..Finding::default() };
-    let written = StatusWrite::Done(sender("apps", "one").into());
-    schedule.finish(&name("one"), End { finding, written, watched, poll: || None }, now);
+    let finding = SenderFinding { result, ..SenderFinding::default() };
+    let uid = sender("apps", "one").metadata.uid;
+    schedule.finish(&name("one"), CheckEnd { uid, finding, status: StatusWrite::Same, poll: || None }, now, Utc::now());
 }
 
 /// Returns how long after `now` the next check begins.
-fn next(schedule: &mut Schedule, now: Instant) -> Duration {
+fn next(schedule: &mut CheckSchedule, now: Instant) -> Duration {
     let next = schedule.next_time(true).expect("a check is planned");
-    assert!(schedule.next_check(next).is_some(), "it begins then");
+    assert!(matches!(schedule.next_check(next), Some(DueCheck::Check(_))), "it begins then");
     next.saturating_duration_since(now)
 }
 
@@ -49,20 +49,41 @@ fn new_sender_is_checked_at_once() {
 
 #[test]
 fn next_check_follows_from_result() {
-    for (reason, watched, expected) in [
-        (None, true, DAY),
-        (None, false, UNWATCHED),
-        (Some(Reason::SecretNotFound), true, DAY),
-        (Some(Reason::CertificateExpired), true, Duration::from_hours(1)),
-        (Some(Reason::Misconfigured), true, DAY),
-        (Some(Reason::BrokerUnreachable), true, SECOND),
+    let hour = Duration::from_hours(1) + Duration::from_millis(1);
+    for (reason, expected) in [
+        (None, None),
+        (Some(Reason::SecretNotFound), None),
+        (Some(Reason::CertificateExpired), Some(hour)),
+        (Some(Reason::Misconfigured), None),
+        (Some(Reason::BrokerUnreachable), Some(2 * SECOND)),
     ] {
         let now = Instant::now();
         let mut schedule = schedule(now);
         schedule.next_check(now);
-        finish(&mut schedule, reason, watched, now);
-        let wait = next(&mut schedule, now);
-        assert!(wait <= expected && (expected == SECOND || wait == expected), "{reason:?}: {wait:?}");
+        finish(&mut schedule, reason, now);
+        if let Some(expected) = expected {
+            assert!(next(&mut schedule, now) <= expected, "{reason:?}");
+            continue;
+        }
+        let look = schedule.next_time(true).expect("a look");
+        assert_eq!(look, now + LOOK, "{reason:?}");
+        assert!(matches!(schedule.next_check(look), Some(DueCheck::Look(_))), "{reason:?}");
+    }
+}
+
+/// While changes of its Secrets are noticed, a Sender is checked once a day.
+#[test]
+fn looks_end_in_a_check_after_a_day() {
+    let now = Instant::now();
+    let mut schedule = schedule(now);
+    schedule.next_check(now);
+    finish(&mut schedule, None, now);
+    for looks in 0.. {
+        let at = schedule.next_time(true).expect("it goes on");
+        match schedule.next_check(at).expect("its time has come") {
+            DueCheck::Look(_) => schedule.put_back(&name("one"), at),
+            DueCheck::Check(_) => return assert_eq!((looks, at - now), (23, DAY)),
+        }
     }
 }
 
@@ -74,7 +95,7 @@ fn changes_are_paced() {
     schedule.next_check(now);
     let mut waits = Vec::new();
     for generation in 2..9 {
-        finish(&mut schedule, None, true, now);
+        finish(&mut schedule, None, now);
         let mut changed = sender_with("apps", "one", &json!({"topicPrefix": format!("p{generation}")}));
         changed.metadata.generation = Some(generation);
         schedule.observe(0, changed, false, now);
@@ -85,6 +106,69 @@ fn changes_are_paced() {
     assert!(waits[0] <= 3 && waits[6] >= 32 && waits.iter().all(|wait| *wait <= 90), "{waits:?}");
 }
 
+/// Whoever changes a Sender every second for a minute does not wait longer than a minute afterwards.
+#[test]
+fn pace_does_not_run_away() {
+    let begin = Instant::now();
+    let mut schedule = schedule(begin);
+    schedule.next_check(begin);
+    finish(&mut schedule, None, begin);
+    let mut checks = 0;
+    for second in 0..60 {
+        let now = begin + second * SECOND;
+        schedule.check_where(now, |_, _| true);
+        if schedule.next_check(now).is_some() {
+            checks += 1;
+            finish(&mut schedule, None, now);
+        }
+    }
+    let now = begin + 60 * SECOND;
+    schedule.check_where(now, |_, _| true);
+    assert!(next(&mut schedule, now) <= 90 * SECOND);
+    assert!((3..=8).contains(&checks), "{checks}");
+}
+
+/// Whoever creates and deletes Senders in a loop does not make the operator log in all the time.
+#[test]
+fn new_senders_are_paced() {
+    let (mut schedule, now) = (CheckSchedule::default(), Instant::now());
+    for number in 0..3 * MAX_SENDERS_PER_NAMESPACE {
+        schedule.observe(0, sender("apps", &number.to_string()), true, now);
+    }
+    schedule.observe(0, sender("neighbor", "default"), true, now);
+    let count = |schedule: &mut CheckSchedule, at| std::iter::from_fn(|| schedule.next_check(at)).count();
+    assert_eq!(count(&mut schedule, now), MAX_SENDERS_PER_NAMESPACE + 1);
+    assert_eq!(count(&mut schedule, now + 100 * SECOND), 50);
+}
+
+/// Nothing makes the loop turn while no check may begin.
+#[test]
+fn waits_while_no_check_may_begin() {
+    let now = Instant::now();
+    let mut schedule = schedule(now);
+    assert_eq!(schedule.next_time(false), None);
+    schedule.begin_term(now);
+    assert!(schedule.next_check(now).is_none(), "pending messages go first");
+    assert_eq!(schedule.next_time(true), Some(now + HEAD_START));
+    schedule.remove(&name("one"), now);
+    let wake = schedule.next_time(false).expect("its messages are woken");
+    assert!(schedule.take_wakes(wake - Duration::from_millis(1)).is_empty() && !schedule.take_wakes(wake).is_empty());
+}
+
+/// The end of the check of a Sender that was replaced says nothing of the new one.
+#[test]
+fn replaced_sender_is_checked_anew() {
+    let now = Instant::now();
+    let mut schedule = schedule(now);
+    schedule.next_check(now);
+    let mut other = sender("apps", "one");
+    other.metadata.uid = Some("other".to_owned());
+    schedule.remove(&name("one"), now);
+    schedule.observe(0, other, true, now);
+    finish(&mut schedule, None, now);
+    assert!(matches!(schedule.next_check(now), Some(DueCheck::Check(_))));
+}
+
 /// What changes during a check is checked afterwards.
 #[test]
 fn change_during_check_is_not_lost() {
@@ -92,7 +176,7 @@ fn change_during_check_is_not_lost() {
     let mut schedule = schedule(now);
     schedule.next_check(now);
     schedule.check_where(now, |_, _| true);
-    finish(&mut schedule, None, true, now);
+    finish(&mut schedule, None, now);
     assert!(next(&mut schedule, now) <= 3 * SECOND);
 }
 
@@ -101,11 +185,11 @@ fn failed_message_checks_its_sender() {
     let now = Instant::now();
     let mut schedule = schedule(now);
     schedule.next_check(now);
-    finish(&mut schedule, None, true, now);
-    schedule.doubt(&[name("one"), name("other")].into(), now + SECOND);
-    assert_eq!(next(&mut schedule, now), DOUBT_GAP, "not after each of many failures");
-    finish(&mut schedule, Some(Reason::AuthenticationFailed), true, now);
-    schedule.doubt(&[name("one")].into(), now);
+    finish(&mut schedule, None, now);
+    schedule.request(&[name("one"), name("other")].into(), now + SECOND);
+    assert_eq!(next(&mut schedule, now), REQUEST_GAP, "not after each of many failures");
+    finish(&mut schedule, Some(Reason::AuthenticationFailed), now);
+    schedule.request(&[name("one")].into(), now);
     assert!(next(&mut schedule, now) <= SECOND, "the backoff goes on");
 }
 

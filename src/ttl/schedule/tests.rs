@@ -13,7 +13,7 @@ fn after(seconds: i64) -> DateTime<Utc> {
 }
 
 fn expired(namespace: &str, name: &str) -> Expired {
-    Expired { namespace: namespace.to_owned(), name: name.to_owned(), uid: format!("uid-of-{name}"), sent: true }
+    Expired { namespace: namespace.to_owned(), name: name.to_owned(), uid: format!("uid-of-{name}"), is_final: true }
 }
 
 fn take_all(schedule: &mut Schedule, now: DateTime<Utc>) -> Vec<String> {

@@ -137,6 +137,12 @@ impl Summary {
         self.sender_terms = terms;
     }
 
+    /// Returns true if the message itself sets its time to live, or has no Sender that could.
+    #[must_use]
+    pub fn fixes_time_to_live(&self) -> bool {
+        self.sender.is_none() || self.own.ttl_seconds_after_finished.is_some()
+    }
+
     /// The fields that the Sender gives, if there is one that the message may use.
     #[must_use]
     pub fn sender_terms(&self) -> Option<&Arc<Terms>> {

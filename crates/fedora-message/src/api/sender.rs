@@ -169,8 +169,8 @@ pub struct SenderDefaultsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::count")]
     pub backoff_limit: Option<u32>,
-    /// The `ttlSecondsAfterFinished` of messages that set none. It applies to the messages that are there
-    /// while the Sender exists.
+    /// The `ttlSecondsAfterFinished` of messages that set none. It applies while the Sender exists, and as
+    /// the Sender is when a message would be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::count")]
     pub ttl_seconds_after_finished: Option<u32>,

@@ -178,6 +178,16 @@ pub enum SenderError {
     /// The Sender is absent, and would be in the message's own namespace.
     #[error("{0} does not exist: create it")]
     Absent(SenderName),
+    /// The Sender is absent, or one of too many.
+    #[error(
+        "{sender} does not exist, or is beyond the {bound} Senders that the operator holds of a namespace: create it, or delete others"
+    )]
+    NotHeld {
+        /// The Sender.
+        sender: SenderName,
+        /// The number of Senders that are held.
+        bound: usize,
+    },
     /// The Sender is absent, or does not allow its use.
     ///
     /// The text is the same for both. A user who may only create messages must not learn from it
@@ -223,9 +233,11 @@ impl SenderError {
 impl Failure for SenderError {
     fn reason(&self) -> Reason {
         match self {
-            Self::NoDefault(_) | Self::Absent(_) | Self::Denied { .. } | Self::Unreadable { .. } => {
-                Reason::SenderNotFound
-            }
+            Self::NoDefault(_)
+            | Self::Absent(_)
+            | Self::NotHeld { .. }
+            | Self::Denied { .. }
+            | Self::Unreadable { .. } => Reason::SenderNotFound,
             Self::Invalid { .. } => Reason::Misconfigured,
         }
     }

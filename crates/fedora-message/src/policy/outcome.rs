@@ -220,7 +220,7 @@ impl Outcome {
         );
         Self {
             reason: Reason::DeadlineExceeded,
-            message: format!("Not sent within spec.activeDeadlineSeconds ({seconds} s): {last}"),
+            message: format!("Not sent within activeDeadlineSeconds ({seconds} s): {last}"),
         }
     }
 
@@ -232,7 +232,7 @@ impl Outcome {
         Self {
             reason: Reason::BackoffLimitExceeded,
             message: format!(
-                "Not sent after spec.backoffLimit ({limit}) retries; the last attempt ended with {reason}: {message}"
+                "Not sent after backoffLimit ({limit}) retries; the last attempt ended with {reason}: {message}"
             ),
         }
     }

@@ -136,10 +136,10 @@ fn given_up_at_deadline() {
     let failed = first(&message, Reason::BrokerUnreachable);
     let none = MessageState::default();
     for (state, detail) in [
-        (&failed, "Not sent within spec.activeDeadlineSeconds (60 s): BrokerUnreachable it was"),
+        (&failed, "Not sent within activeDeadlineSeconds (60 s): BrokerUnreachable it was"),
         (
             &none,
-            "Not sent within spec.activeDeadlineSeconds (60 s): it was not tried in that time, because no operator \
+            "Not sent within activeDeadlineSeconds (60 s): it was not tried in that time, because no operator \
              was running, or others came first: annotate it to retry",
         ),
     ] {
@@ -266,7 +266,7 @@ fn one_attempt_after_deadline() {
     let asked = message(&set(object, RETRY, "1".into()));
     let (attempts, again) = live(&asked, &given_up, Reason::BrokerUnreachable);
     assert_eq!((attempts, again.reason), (1, Some(Reason::DeadlineExceeded)));
-    assert_eq!(&*again.message, "Not sent within spec.activeDeadlineSeconds (1 s): BrokerUnreachable it was");
+    assert_eq!(&*again.message, "Not sent within activeDeadlineSeconds (1 s): BrokerUnreachable it was");
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn backoff_limit_counts_retries() {
         assert_eq!(
             &*state.message,
             format!(
-                "Not sent after spec.backoffLimit ({retries}) retries; the last attempt ended with \
+                "Not sent after backoffLimit ({retries}) retries; the last attempt ended with \
                  BrokerUnreachable: BrokerUnreachable it was"
             )
         );
