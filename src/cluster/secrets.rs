@@ -1,6 +1,6 @@
 //! Reads and watches only the Secrets and `ConfigMaps` that pending messages and Senders name, each by
 //! its name and never as a list. The first message that names a Secret pays for a read, the others for
-//! none. What is said here of Secrets holds for `ConfigMaps` too.
+//! none. All of this holds for `ConfigMaps` too.
 //!
 //! A watch brings only the metadata. The contents are read once for each version, for the first
 //! message that may use them, and only the keys that messages use are kept.

@@ -195,7 +195,7 @@ impl Senders {
         self.held.lock().senders.get(name).map(|held| held.found.clone())
     }
 
-    /// All Senders were listed. Returns true if messages may have been told before that they can't be.
+    /// All Senders were listed. Returns true if a failure was reported before, which messages may say.
     pub fn set_listed(&self) -> bool {
         matches!(self.listed.send_replace(Listed::Done), Listed::Failed(_))
     }
@@ -297,9 +297,9 @@ mod tests {
         assert!(senders.insert(&sender("tenant", "another")), "there is room again");
     }
 
-    /// What is held is used, although another namespace can't be listed.
+    /// Held Senders are used, although another namespace can't be listed.
     #[tokio::test(start_paused = true)]
-    async fn absent_sender_is_told_after_first_list() {
+    async fn absent_sender_is_known_after_first_list() {
         let senders = Senders::default();
         let name = |name: &str| SenderName { namespace: "apps".to_owned(), name: name.to_owned() };
         senders.insert(&sender("apps", "default"));
@@ -311,7 +311,7 @@ mod tests {
             let error = senders.find(&name(sender), "guest").unwrap_err().to_string();
             assert_eq!(error, format!("FedoraMessageSender apps/{sender} could not be read: no"));
         }
-        assert!(senders.set_listed(), "messages were told of the failure");
+        assert!(senders.set_listed(), "messages may say the failure");
         senders.set_failed("it is too late");
         assert!(!senders.set_listed());
         assert!(matches!(senders.find(&name("other"), "apps"), Err(SenderError::Absent(_))));

@@ -40,9 +40,9 @@ pub struct Checker {
 pub(super) struct Checked {
     /// The uid of the Sender.
     pub(super) uid: Option<String>,
-    /// What was found.
+    /// The finding.
     pub(super) finding: SenderFinding,
-    /// What became of the status.
+    /// The result of the status write.
     pub(super) status: StatusWrite,
 }
 

@@ -1,5 +1,7 @@
-//! Follows the Senders: holds them for the messages, wakes the messages of one that changes, and checks
-//! each one with the broker, so that a mistake is known before its first message.
+//! Follows the Senders.
+//!
+//! Messages find them here, and are woken when one changes. Each Sender is checked with the broker, so
+//! that a mistake is known before its first message.
 //!
 //! Every process follows the Senders. Only the one that leads checks them and writes their statuses.
 //! A Sender is checked when it or its Secrets change, when one of its messages fails, and once a day.
@@ -43,7 +45,7 @@ pub enum Notice {
     Environment(Environment),
 }
 
-/// What concerns the messages.
+/// An event that concerns the messages of Senders.
 #[derive(Clone, Debug)]
 pub enum SenderWake {
     /// These Senders have appeared, changed or disappeared.

@@ -1,4 +1,4 @@
-//! Decides when each Sender is checked, and when its messages are woken. Pure, but for random delays:
+//! Decides when each Sender is checked, and when its messages are woken. Pure, except for random delays:
 //! the time is an argument.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -93,7 +93,7 @@ pub(super) struct CheckEnd<P> {
     pub(super) poll: P,
 }
 
-/// What became of the status after a check.
+/// The result of the status write after a check.
 #[derive(Debug)]
 pub(super) enum StatusWrite {
     /// The Sender has it already.
@@ -170,8 +170,8 @@ impl CheckSchedule {
         }
     }
 
-    /// Checks these Senders, because something that they depend on has changed. The predicate is told
-    /// whether the last check failed.
+    /// Checks these Senders, because something that they depend on has changed. The predicate gets the
+    /// name, and true if the last check failed.
     pub(super) fn check_where(&mut self, now: Instant, wanted: impl Fn(&SenderName, bool) -> bool) {
         let wanted = self.senders.iter().filter(|(name, known)| wanted(name, known.failures > 0));
         for name in wanted.map(|(name, _)| name.clone()).collect::<Vec<_>>() {

@@ -61,7 +61,7 @@ pub struct Attempt {
     pub is_old: bool,
 }
 
-/// What decides the bytes that the broker receives, and the connection that carries them.
+/// Everything that decides the bytes that the broker receives, and the connection that carries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Envelope {
     /// The message, by its object.

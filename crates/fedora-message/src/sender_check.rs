@@ -14,7 +14,7 @@ const ACCEPTED: &str = "LoggedIn";
 /// The reason of the condition if Pods send the messages, so that the operator does not log in.
 const UNCHECKED: &str = "CertificateValid";
 
-/// What a check of a Sender found.
+/// The finding of a Sender's check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SenderFinding {
     /// The user at the broker, if the certificate could be read.

@@ -106,7 +106,7 @@ fn changes_are_paced() {
     assert!(waits[0] <= 3 && waits[6] >= 32 && waits.iter().all(|wait| *wait <= 90), "{waits:?}");
 }
 
-/// Whoever changes a Sender every second for a minute does not wait longer than a minute afterwards.
+/// A user who changes a Sender every second for a minute waits no longer than a minute afterwards.
 #[test]
 fn pace_does_not_run_away() {
     let begin = Instant::now();
@@ -128,7 +128,7 @@ fn pace_does_not_run_away() {
     assert!((3..=8).contains(&checks), "{checks}");
 }
 
-/// Whoever creates and deletes Senders in a loop does not make the operator log in all the time.
+/// A user who creates and deletes Senders in a loop does not make the operator log in all the time.
 #[test]
 fn new_senders_are_paced() {
     let (mut schedule, now) = (CheckSchedule::default(), Instant::now());
@@ -169,7 +169,7 @@ fn replaced_sender_is_checked_anew() {
     assert!(matches!(schedule.next_check(now), Some(DueCheck::Check(_))));
 }
 
-/// What changes during a check is checked afterwards.
+/// A change during a check leads to another check.
 #[test]
 fn change_during_check_is_not_lost() {
     let now = Instant::now();

@@ -29,7 +29,7 @@ pub const PLURAL: &str = "fedoramessagesenders";
 /// Short name of the resource, as `kubectl` takes it.
 const SHORT_NAME: &str = "fmsender";
 
-/// What an application sets up once to send messages: its environment, topic prefix and client
+/// The setup of an application that sends messages, made once: its environment, topic prefix and client
 /// certificate.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize)]
 #[kube(
