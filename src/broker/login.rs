@@ -64,7 +64,7 @@ pub(crate) async fn handshake(
 
 /// Returns the properties that the broker's administrators see. fedora-messaging requires `app` and
 /// suggests the others. It has a list of contacts, but lapin can send only text.
-fn client_properties(Application { name, version, url, contacts }: &Application) -> ConnectionProperties {
+fn client_properties(Application { name, version, url, contacts, .. }: &Application) -> ConnectionProperties {
     let contacts = Some(contacts.join(", ")).filter(|contacts| !contacts.is_empty());
     let properties = [
         ("app", Some(name.as_str())),

@@ -1,7 +1,8 @@
-//! The Python library fedora-messaging in a cached virtual environment.
+//! The Python library fedora-messaging, and Ansible, in cached virtual environments.
 //!
 //! `testdata/python/requirements.txt` pins the library. A second environment also has the packages
-//! of schemas that `schemas/packages.txt` pins.
+//! of schemas that `schemas/packages.txt` pins. A third one has Ansible, which
+//! `testdata/python/ansible-requirements.txt` pins.
 
 use std::{
     fs,
@@ -19,7 +20,7 @@ use crate::{
     testdata::{schemas, testdata},
 };
 
-/// An environment with the library.
+/// An environment with the library, or with Ansible.
 #[derive(Debug, Clone)]
 pub struct Python {
     folder: PathBuf,
@@ -28,15 +29,21 @@ pub struct Python {
 impl Python {
     /// Returns the environment. Creates it if it is not in the cache (about 15 s).
     pub fn get() -> Result<Self> {
-        Self::with("fedora-messaging", &[testdata("python/requirements.txt")])
+        Self::with("fedora-messaging", &[testdata("python/requirements.txt")], install)
     }
 
     /// Returns the environment that also has the packages of schemas (about 45 s).
     pub fn with_schemas() -> Result<Self> {
-        Self::with("schemas", &[testdata("python/requirements.txt"), schemas("packages.txt")])
+        Self::with("schemas", &[testdata("python/requirements.txt"), schemas("packages.txt")], install)
     }
 
-    fn with(title: &str, requirements: &[PathBuf]) -> Result<Self> {
+    /// Returns the environment that has Ansible and its collection kubernetes.core instead of the
+    /// library (about 40 s).
+    pub fn with_ansible() -> Result<Self> {
+        Self::with("ansible", &[testdata("python/ansible-requirements.txt")], install_ansible)
+    }
+
+    fn with(title: &str, requirements: &[PathBuf], install: fn(&[PathBuf], &Path) -> Result<()>) -> Result<Self> {
         let mut pins = String::new();
         for file in requirements {
             pins += &fs::read_to_string(file).with_context(|| format!("no {}", file.display()))?;
@@ -56,6 +63,23 @@ impl Python {
     #[must_use]
     pub fn fedora_messaging(&self) -> PathBuf {
         self.folder.join("bin/fedora-messaging")
+    }
+
+    /// Returns the command `ansible-playbook`, without arguments. Its files go into an empty folder.
+    pub fn ansible_playbook(&self, folder: &Path) -> Result<Command> {
+        // The configuration of the user or of the machine does not count.
+        let config = folder.join("ansible.cfg");
+        fs::write(&config, "").with_context(|| format!("cannot write {}", config.display()))?;
+        let mut command = Command::new(self.folder.join("bin/ansible-playbook"));
+        command
+            .env("ANSIBLE_CONFIG", config)
+            .env("ANSIBLE_PYTHON_INTERPRETER", self.interpreter())
+            .env("HOME", folder)
+            .env("LC_ALL", "C.UTF-8")
+            // kubernetes.core keeps here which resources the API server at a port has.
+            .env("TMPDIR", folder)
+            .env_remove("PYTHONPATH");
+        Ok(command)
     }
 
     /// Returns a command for a script in `testdata/python` with the library's configuration file.
@@ -88,6 +112,32 @@ pub fn config(url: &str, files: &CertFiles, topic_prefix: &str) -> String {
 }
 
 fn install(requirements: &[PathBuf], folder: &Path) -> Result<()> {
+    install_with(&[], requirements, folder)
+}
+
+/// Installs Ansible, and removes all its collections except kubernetes.core. They are most of its
+/// files, so the rest is compiled afterwards. Modules of Ansible do not store what they compile.
+fn install_ansible(requirements: &[PathBuf], folder: &Path) -> Result<()> {
+    install_with(&["--no-compile"], requirements, folder)?;
+    for python in entries(&folder.join("lib"))? {
+        for collections in entries(&python.join("site-packages/ansible_collections"))? {
+            if collections.is_dir() && !collections.ends_with("kubernetes") {
+                fs::remove_dir_all(&collections).with_context(|| format!("cannot remove {}", collections.display()))?;
+            }
+        }
+    }
+    let mut compile = Command::new(folder.join("bin/python"));
+    output(compile.args(["-m", "compileall", "-q"]).arg(folder.join("lib")))
+        .context("Python cannot compile Ansible")?;
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+fn install_with(options: &[&str], requirements: &[PathBuf], folder: &Path) -> Result<()> {
     let names = requirements.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ");
     eprintln!("Installing {names} into {}.", folder.display());
     let wheel = create_environment(folder)?;
@@ -95,7 +145,9 @@ fn install(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     for file in requirements {
         let mut pip = Command::new(folder.join("bin/python"));
         pip.env("PYTHONPATH", &wheel)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"])
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+            .args(options)
+            .arg("--requirement")
             .arg(file);
         output(&mut pip).with_context(|| format!("pip cannot install {names}: is the package index reachable?"))?;
     }

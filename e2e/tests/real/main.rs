@@ -5,6 +5,7 @@
 //! test that breaks a part starts its own.
 
 mod admission;
+mod ansible;
 mod bodies;
 mod catalog;
 mod check;

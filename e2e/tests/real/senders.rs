@@ -11,7 +11,7 @@ use e2e::cli::Cli;
 use e2e::raw::{RawConsumer, id, unique};
 use e2e::{Operator, SOON, TestNamespace, audited, by_sender, sender, shared, wait_soon};
 
-/// What a person sees after `kubectl apply`, on a busy machine. The goal is 2 s.
+/// The time until a person sees the result of `kubectl apply`, on a busy machine. The goal is 2 s.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 fn configmap(name: &str, key: &str, pem: &str) -> String {
@@ -19,7 +19,8 @@ fn configmap(name: &str, key: &str, pem: &str) -> String {
         + "\n---\n"
 }
 
-fn secret(name: &str, data: &[(&str, &str)]) -> String {
+/// Returns the manifest of a Secret with these keys and values.
+pub fn secret(name: &str, data: &[(&str, &str)]) -> String {
     let data: BTreeMap<_, _> = data.iter().copied().collect();
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}).to_string()
         + "\n---\n"
@@ -374,7 +375,7 @@ fn operator_gives_ca() {
     namespace.wait_for_reason("m", "Sent");
 }
 
-/// Who may create messages does not choose certificates.
+/// A user who may create messages does not choose certificates.
 #[test]
 fn requires_sender() {
     let namespace = TestNamespace::with_publisher("required");

@@ -45,20 +45,24 @@ pub struct Application {
     pub url: Option<String>,
     /// The client property `app_contacts_email`.
     pub contacts: Vec<String>,
+    /// True if a Sender declares it. Otherwise the name is that of the Sender or Secret, and logins with
+    /// the same certificate may share a connection under any of their names.
+    pub is_declared: bool,
 }
 
 impl Application {
-    /// Returns the application of which only the name is known.
+    /// Returns an application that nobody declares, with the name of a Sender or Secret.
     #[must_use]
     pub fn named(name: String) -> Self {
         Self { name, ..Self::default() }
     }
 
-    /// Returns all texts. Equal applications have equal texts, and others have others: each optional text
-    /// has its place.
+    /// Returns the texts that must be equal where two applications share a connection. Each optional text
+    /// has its place. There are none if nobody declares the application.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let optional = [&self.version, &self.url].map(|text| text.as_deref().unwrap_or_default());
-        std::iter::once(self.name.as_str()).chain(optional).chain(self.contacts.iter().map(String::as_str))
+        let texts = std::iter::once(self.name.as_str()).chain(optional);
+        texts.chain(self.contacts.iter().map(String::as_str)).filter(|_| self.is_declared)
     }
 }
 
@@ -90,7 +94,7 @@ fn valid_application(spec: ApplicationSpec) -> Result<Application, InvalidMessag
     if let Some((field, _)) = required.clone().find(|(_, text)| text.is_empty()) {
         return refuse(format!("spec.application.{field} must not be empty"));
     }
-    Ok(Application { name, version, url, contacts })
+    Ok(Application { name, version, url, contacts, is_declared: true })
 }
 
 impl Sender {

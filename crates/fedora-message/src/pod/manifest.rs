@@ -230,7 +230,7 @@ handlers = ["log"]
 }
 
 /// Returns the client properties as lines of TOML.
-fn client_properties(Application { name, version, url, contacts }: &Application) -> String {
+fn client_properties(Application { name, version, url, contacts, .. }: &Application) -> String {
     let app = Some(("app", json!(name)));
     let version = version.as_ref().map(|version| ("app_version", json!(version)));
     let url = url.as_ref().map(|url| ("app_url", json!(url)));

@@ -27,12 +27,14 @@ const NODE_TOOLS: [Tool; 3] = [
     ("Node", || node_binaries().map(|path| text(&path))),
     ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
 ];
-/// The tools that only tests need: those of a Docker engine, RabbitMQ 4.0, and those of Service addresses.
-const TEST_TOOLS: [Tool; 5] = [
+/// The tools that only tests need: those of a Docker engine, RabbitMQ 4.0, Ansible, and those of
+/// Service addresses.
+const TEST_TOOLS: [Tool; 6] = [
     ("Docker", || debian::docker().map(|path| text(&path))),
     ("RabbitMQ's image", || base_images::rabbitmq().map(|image| text(image.archive()))),
     ("Python's image", || base_images::python().map(|image| text(image.archive()))),
     ("RabbitMQ 4.0", || debian::rabbitmq().map(|path| text(&path))),
+    ("Ansible", || Ok(text(&Python::with_ansible()?.interpreter()))),
     ("Services", || {
         services::Programs::get()?;
         proxy_binary().map(|path| text(&path))

@@ -55,6 +55,7 @@ fn reads_the_example() {
             version: Some("2.1".to_owned()),
             url: Some("https://nice.example.org".to_owned()),
             contacts: vec!["admin@example.org".to_owned(), "team@example.org".to_owned()],
+            is_declared: true,
         }
     );
     let ca = SourceKey { source: SourceName::config_map("apps", "fedora-ca"), key: "cacert.pem".to_owned() };
@@ -349,7 +350,8 @@ fn has_its_api_path() {
     assert_eq!(FedoraMessageSender::kind(&()), "FedoraMessageSender");
 }
 
-/// Messages share a connection if the texts are the same, so other texts need another connection.
+/// Messages share a connection if the texts are the same, so other texts need another connection. Those
+/// of one certificate that nobody declares share one.
 #[test]
 fn texts_tell_applications_apart() {
     let application = |version: Option<&str>, url: Option<&str>, contacts: &[&str]| Application {
@@ -357,6 +359,7 @@ fn texts_tell_applications_apart() {
         version: version.map(str::to_owned),
         url: url.map(str::to_owned),
         contacts: contacts.iter().map(|contact| (*contact).to_owned()).collect(),
+        is_declared: true,
     };
     let all = [
         application(None, None, &[]),
@@ -375,4 +378,6 @@ fn texts_tell_applications_apart() {
             assert_eq!(one.texts().eq(other.texts()), index == other_index, "{one:?} and {other:?}");
         }
     }
+    let undeclared = ["apps/certs", "apps/other"].map(|name| Application::named(name.to_owned()));
+    assert!(undeclared[0].texts().eq(undeclared[1].texts()));
 }
