@@ -121,14 +121,16 @@ impl StepKind {
             Self::ListSenders => {
                 &[("src/cluster/watch.rs", "Watches", "senders"), ("src/cluster/senders.rs", "Senders", "set_listed")]
             }
-            Self::ReceiveSender(StoredSender::Absent) => {
-                &[("src/senders/mod.rs", "Follower", "observe"), ("src/cluster/senders.rs", "Senders", "remove")]
-            }
-            Self::ReceiveSender(_) => {
-                &[("src/senders/mod.rs", "Follower", "observe"), ("src/cluster/senders.rs", "Senders", "insert")]
-            }
+            Self::ReceiveSender(StoredSender::Absent) => &[
+                ("src/senders/mod.rs", "SenderController", "observe"),
+                ("src/cluster/senders.rs", "Senders", "remove"),
+            ],
+            Self::ReceiveSender(_) => &[
+                ("src/senders/mod.rs", "SenderController", "observe"),
+                ("src/cluster/senders.rs", "Senders", "insert"),
+            ],
             Self::WakeMessages => &[
-                ("src/senders/schedule.rs", "Schedule", "take_wakes"),
+                ("src/senders/schedule.rs", "CheckSchedule", "take_wakes"),
                 ("src/controller/queue/mod.rs", "Queue", "wake_senders"),
             ],
             Self::Elect => &[
