@@ -36,6 +36,7 @@ mod senders;
 mod timer;
 mod traces;
 mod ttl;
+mod wake_pacer;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,6 +12,7 @@ use fedora_message::message::envelope::Routing;
 use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
+use fedora_message::message::sender::borrowed;
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
@@ -140,8 +141,7 @@ impl Reconciler {
     /// of that kind, and keeps no other job from this thread.
     async fn prepare(&self, object: &FedoraMessage) -> Result<OutgoingMessage, PrepareError> {
         let sender = object.summary.sender.as_ref().map(|name| self.senders.find(name, object.namespace()));
-        let sender = sender.as_ref().map(|sender| sender.as_deref().map_err(Clone::clone));
-        let prepare = || prepare(object, sender, &self.routing, &self.schemas.current());
+        let prepare = || prepare(object, borrowed(sender.as_ref()), &self.routing, &self.schemas.current());
         if object.size() <= MAX_EXPLAINED_BYTES {
             return prepare();
         }

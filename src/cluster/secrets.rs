@@ -8,7 +8,6 @@
 //! The number of watches is bounded, for each namespace and in all. A message whose Secret is beyond
 //! the bound reads it at each attempt, and looks again from time to time.
 
-pub mod pacer;
 mod reader;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -24,6 +23,7 @@ use fedora_message::bounds::{
 use fedora_message::message::authentication::{Authentication, SourceName};
 use fedora_message::message::secret::{Secret, SecretError, SecretMetadata, SecretVersion, used_keys};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
+use kube::Client;
 use kube::core::PartialObjectMeta;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -34,7 +34,7 @@ use tracing::warn;
 pub use self::reader::SecretChange;
 use self::reader::{Content, Known, Reader, explain, into_metadata};
 use super::list::{self, ListError};
-use super::watch::{Watched, Watches};
+use super::watch::Watches;
 use crate::log_throttle::LogThrottle;
 
 /// The first read of a Secret may take this time, and so may a read after a connection has died
@@ -230,12 +230,7 @@ impl Secrets {
 
     async fn read_one(&self, name: &SourceName, namespace: &str, keys: &[&str]) -> Result<Option<Arc<Secret>>, String> {
         let Some((known, contents)) = self.watch(name, namespace) else {
-            let metadata = match name.kind {
-                SourceKind::Secret => self.get_object::<PartialObjectMeta<KubeSecret>>(name).await?.map(into_metadata),
-                SourceKind::ConfigMap => {
-                    self.get_object::<PartialObjectMeta<ConfigMap>>(name).await?.map(into_metadata)
-                }
-            };
+            let metadata = self.limited(name, read_metadata(self.watches.client(), name)).await?;
             return match metadata.filter(|metadata| metadata.allows(name, namespace)) {
                 Some(_) => self.get_contents(name, &keys.iter().copied().collect()).await,
                 None => Ok(None),
@@ -300,21 +295,22 @@ impl Secrets {
     }
 
     async fn get_contents(&self, name: &SourceName, keys: &BTreeSet<&str>) -> Result<Option<Arc<Secret>>, String> {
-        let secret: Option<Secret> = match name.kind {
-            SourceKind::Secret => self.get_object::<KubeSecret>(name).await?.map(Into::into),
-            SourceKind::ConfigMap => self.get_object::<ConfigMap>(name).await?.map(Into::into),
-        };
+        let secret = self.limited(name, read_source(self.watches.client(), name)).await?;
         Ok(secret.map(|mut secret| {
             secret.keep(keys);
             Arc::new(secret)
         }))
     }
 
-    /// Reads an object. There are few such requests at the same time.
-    async fn get_object<K: Watched>(&self, name: &SourceName) -> Result<Option<K>, String> {
+    /// Makes a request, of which there are few at the same time.
+    async fn limited<T>(
+        &self,
+        name: &SourceName,
+        request: impl Future<Output = Result<T, ListError>>,
+    ) -> Result<T, String> {
         let answer = async {
             let _permit = self.reads.acquire().await;
-            list::get(self.watches.client(), &name.namespace, &name.name).await
+            request.await
         };
         let answer = timeout(FIRST_READ, answer).await.unwrap_or(Err(ListError::Silent));
         answer.map_err(|error| self.failures.explain(name, &error))
@@ -347,6 +343,28 @@ impl Secrets {
         watched.used = Instant::now();
         Some((watched.known.clone(), watched.contents.clone()))
     }
+}
+
+/// Reads a Secret or `ConfigMap`.
+pub async fn read_source(client: &Client, source: &SourceName) -> Result<Option<Secret>, ListError> {
+    let SourceName { kind, namespace, name } = source;
+    Ok(match kind {
+        SourceKind::Secret => list::get::<KubeSecret>(client, namespace, name).await?.map(Into::into),
+        SourceKind::ConfigMap => list::get::<ConfigMap>(client, namespace, name).await?.map(Into::into),
+    })
+}
+
+/// Reads a Secret or `ConfigMap` without its contents.
+async fn read_metadata(client: &Client, source: &SourceName) -> Result<Option<SecretMetadata>, ListError> {
+    let SourceName { kind, namespace, name } = source;
+    Ok(match kind {
+        SourceKind::Secret => {
+            list::get::<PartialObjectMeta<KubeSecret>>(client, namespace, name).await?.map(into_metadata)
+        }
+        SourceKind::ConfigMap => {
+            list::get::<PartialObjectMeta<ConfigMap>>(client, namespace, name).await?.map(into_metadata)
+        }
+    })
 }
 
 /// Returns true if as many Secrets are watched for this namespace as may be.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedora_message::api::names::{SenderName, SourceName};
-use fedora_message::api::object::{FedoraMessage, Terms};
+use fedora_message::api::object::{FedoraMessage, SummaryFields};
 use fedora_message::api::sender::{FedoraMessageSender, FedoraMessageSenderStatus};
 use fedora_message::bounds::{MAX_SENDERS, MAX_SENDERS_PER_NAMESPACE};
 use fedora_message::message::sender::{FoundSender, Sender, SenderError, usable};
@@ -43,14 +43,8 @@ struct HeldSenders {
 
 struct HeldSender {
     found: FoundSender,
-    report: SenderReport,
-}
-
-/// The result of the last check of a Sender.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SenderReport {
-    /// True if the broker accepted it. `None` before its first check.
-    pub ready: Option<bool>,
+    /// True if the broker accepted it in the last check. `None` before the first one.
+    ready: Option<bool>,
 }
 
 /// The progress of the first list.
@@ -93,19 +87,19 @@ impl Senders {
     /// Returns the fields that a Sender gives to messages of `namespace`, if it is there and they may use
     /// it.
     #[must_use]
-    pub fn terms(&self, name: &SenderName, namespace: &str) -> Option<Arc<Terms>> {
+    pub fn fields(&self, name: &SenderName, namespace: &str) -> Option<Arc<SummaryFields>> {
         let held = self.held.lock();
         let sender = held.senders.get(name)?.found.as_ref().ok()?;
-        sender.allows(namespace).then(|| sender.terms.clone())
+        sender.allows(namespace).then(|| sender.fields.clone())
     }
 
     /// Gives a message the fields that its Sender gives now. Returns true if they are others than before.
     pub fn resolve(&self, message: &mut FedoraMessage) -> bool {
         let Some(sender) = &message.summary.sender else { return false };
-        let terms = self.terms(sender, message.namespace());
-        let changed = message.summary.sender_terms() != terms.as_ref();
+        let fields = self.fields(sender, message.namespace());
+        let changed = message.summary.sender_fields() != fields.as_ref();
         if changed {
-            Arc::make_mut(&mut message.summary).set_sender_terms(terms);
+            Arc::make_mut(&mut message.summary).set_sender_fields(fields);
         }
         changed
     }
@@ -114,7 +108,7 @@ impl Senders {
     #[must_use]
     pub fn give_time_to_live(&self) -> bool {
         let has_time = |held: &HeldSender| {
-            held.found.as_ref().is_ok_and(|sender| sender.terms.ttl_seconds_after_finished.is_some())
+            held.found.as_ref().is_ok_and(|sender| sender.fields.ttl_seconds_after_finished.is_some())
         };
         self.held.lock().senders.values().any(has_time)
     }
@@ -124,19 +118,21 @@ impl Senders {
     pub fn sources(&self) -> HashSet<SourceName> {
         let held = self.held.lock();
         let senders = held.senders.values().filter_map(|held| held.found.as_ref().ok());
-        senders.flat_map(|sender| sender.authentication.sources().cloned()).collect()
+        senders.flat_map(|sender| sender.fields.sources.clone()).collect()
     }
 
-    /// Returns the results of the last checks.
+    /// Returns true for each Sender that the broker accepted in its last check, and false for each other
+    /// one that was checked.
     #[must_use]
-    pub fn reports(&self) -> Vec<(SenderName, SenderReport)> {
-        self.held.lock().senders.iter().map(|(name, held)| (name.clone(), held.report)).collect()
+    pub fn readiness(&self) -> Vec<(SenderName, bool)> {
+        let held = self.held.lock();
+        held.senders.iter().filter_map(|(name, held)| Some((name.clone(), held.ready?))).collect()
     }
 
     /// Notes the result of a check.
-    pub fn note(&self, name: &SenderName, report: SenderReport) {
+    pub fn note(&self, name: &SenderName, ready: bool) {
         if let Some(held) = self.held.lock().senders.get_mut(name) {
-            held.report = report;
+            held.ready = Some(ready);
         }
     }
 
@@ -170,7 +166,7 @@ impl Senders {
             return false;
         }
         *held.counts.entry(name.namespace.clone()).or_default() += 1;
-        held.senders.insert(name, HeldSender { found, report: SenderReport::default() });
+        held.senders.insert(name, HeldSender { found, ready: None });
         true
     }
 

@@ -29,7 +29,7 @@ use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
 use fedora_message::message::secret::{OperatorCas, select};
-use fedora_message::message::sender::SenderError;
+use fedora_message::message::sender::{SenderError, borrowed};
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
 use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::schema::check::Schemas;
@@ -180,8 +180,7 @@ impl Publisher {
     /// Makes one attempt. Without a cluster nothing cancels it, and there are no Pods.
     async fn attempt(&self, object: &FedoraMessage) -> Option<Attempt> {
         let sender = self.manifests.sender(object);
-        let sender = sender.as_ref().map(|sender| sender.as_deref().map_err(Clone::clone));
-        let message = match prepare(object, sender, &self.routing, &self.schemas) {
+        let message = match prepare(object, borrowed(sender.as_ref()), &self.routing, &self.schemas) {
             Ok(message) => message,
             Err(PrepareError::Sender(error)) => return Some(without_cluster(error).into()),
             Err(invalid) => return Some(invalid.into()),

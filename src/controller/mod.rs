@@ -147,7 +147,7 @@ where
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),
                 Wake::Senders(SenderWake::Listed) => pending.queue.wake_without_sender(),
                 Wake::Senders(SenderWake::Changed(names)) => {
-                    pending.queue.wake_senders(&names, |sender, namespace| reconciler.senders.terms(sender, namespace));
+                    pending.queue.wake_senders(&names, |sender, namespace| reconciler.senders.fields(sender, namespace));
                 }
                 Wake::Catalog => pending.queue.wake_misconfigured(),
                 Wake::Secret(change) => {
@@ -239,7 +239,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
             connections: reconciler.delivery.usage().into_iter().flatten().collect(),
             schemas: reconciler.schemas.report(),
             certificates: reconciler.credentials.certificates.in_use(now),
-            senders: if leads { reconciler.senders.reports() } else { Vec::new() },
+            senders: if leads { reconciler.senders.readiness() } else { Vec::new() },
         }
     }
 

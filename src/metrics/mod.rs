@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::VERSION;
 use crate::broker::pool::Usage;
-use crate::cluster::senders::SenderReport;
 use crate::cluster::status::Written;
 use crate::cluster::watch::WatchMonitor;
 use crate::ttl::schedule::Deletion;
@@ -147,8 +146,8 @@ pub struct Report {
     pub schemas: Option<(usize, bool)>,
     /// When the client certificates in use expire.
     pub certificates: Vec<(SourceName, DateTime<Utc>)>,
-    /// The results of the last checks of Senders.
-    pub senders: Vec<(SenderName, SenderReport)>,
+    /// The Senders that were checked, each with true if the broker accepted it.
+    pub senders: Vec<(SenderName, bool)>,
 }
 
 /// One attempt to send a message, and its result.
@@ -349,10 +348,9 @@ impl Metrics {
             self.certificates.get_or_create(&labels).set(not_after.timestamp());
         }
         self.senders_ready.clear();
-        for (SenderName { namespace, name: sender }, report) in &report.senders {
-            let Some(ready) = report.ready else { continue };
+        for (SenderName { namespace, name: sender }, ready) in &report.senders {
             let labels = SenderLabels { namespace: namespace.clone(), sender: sender.clone() };
-            self.senders_ready.get_or_create(&labels).set(ready.into());
+            self.senders_ready.get_or_create(&labels).set((*ready).into());
         }
         self.watch_age.clear();
         for (kind, age) in self.watches.ages(Instant::now()) {

@@ -9,7 +9,6 @@ use strum::VariantArray;
 
 use super::{AGES, AttemptRecord, Metrics, Report, UNKNOWN};
 use crate::broker::pool::Usage;
-use crate::cluster::senders::SenderReport;
 use crate::cluster::watch::{WatchKind, WatchMonitor};
 use fedora_message::api::names::SenderName;
 use fedora_message::api::v1alpha1::Environment;
@@ -48,7 +47,7 @@ fn example() -> String {
         pending: vec![(None, [0; AGES.len()])],
         connections: vec![(Environment::Prod, Usage::default())],
         certificates: vec![(secret, DateTime::<Utc>::UNIX_EPOCH)],
-        senders: vec![(sender, SenderReport { ready: Some(true) })],
+        senders: vec![(sender, true)],
         ..Report::default()
     }))
 }

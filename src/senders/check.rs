@@ -13,7 +13,7 @@ use crate::broker::credentials::CredentialsError;
 use crate::broker::login::Login;
 use crate::certificates::CERTIFICATE_EXPIRES;
 use crate::cluster::events::{Action, Events};
-use crate::cluster::senders::{SenderReport, SenderStatusWriter, Senders};
+use crate::cluster::senders::{SenderStatusWriter, Senders};
 use crate::credential_reader::{CredentialReadError, CredentialReader, ReadCredentials};
 use crate::delivery::Delivery;
 use crate::fence::Fence;
@@ -48,12 +48,7 @@ pub(super) struct Checked {
 
 impl Checker {
     /// Checks a Sender, and writes its status if that says something new.
-    pub(super) async fn check(&self, object: FedoraMessageSender, found: Option<FoundSender>) -> Checked {
-        let Some(found) = found else {
-            // It was deleted just now.
-            let uid = object.metadata.uid;
-            return Checked { uid, finding: SenderFinding::default(), status: StatusWrite::Gone };
-        };
+    pub(super) async fn check(&self, object: FedoraMessageSender, found: FoundSender) -> Checked {
         let (finding, warning) = match &found {
             Ok(sender) => self.find(sender).await,
             Err(invalid) => {
@@ -67,7 +62,7 @@ impl Checker {
             return Checked { uid, finding, status: StatusWrite::Failed(None) };
         }
         let status = finding.status(&object.status, object.metadata.generation, Utc::now());
-        self.senders.note(&object.name(), SenderReport { ready: Some(finding.result.failure().is_none()) });
+        self.senders.note(&object.name(), finding.result.failure().is_none());
         let written = if status == object.status {
             StatusWrite::Same
         } else {

@@ -95,10 +95,9 @@ pub async fn run<W: Fn(SenderWake)>(checker: Checker, inputs: SenderInputs<W>) {
         while controller.leads && checks.len() < MAX_SENDER_CHECKS {
             let Some(object) = controller.next_check(now) else { break };
             let (checker, name) = (checker.clone(), object.name());
-            checks.spawn(async move {
-                let found = checker.senders.get(&name);
-                (name, checker.check(object, found).await)
-            });
+            // Every Sender in the schedule is held, too.
+            let Some(found) = checker.senders.get(&name) else { continue };
+            checks.spawn(async move { (name, checker.check(object, found).await) });
         }
         let may_check = controller.leads && checks.len() < MAX_SENDER_CHECKS;
         tokio::select! {
@@ -199,7 +198,7 @@ impl<W: Fn(SenderWake)> SenderController<W> {
         match notice {
             Notice::Secret(change) => self.schedule.check_where(now, |name, _| {
                 let found = senders.get(name).and_then(Result::ok);
-                found.is_some_and(|sender| sender.terms.sources.contains(&change.secret))
+                found.is_some_and(|sender| sender.fields.sources.contains(&change.secret))
             }),
             Notice::Environment(environment) => self.schedule.check_where(now, |name, failed| {
                 let found = senders.get(name).and_then(Result::ok);
@@ -228,7 +227,7 @@ impl<W: Fn(SenderWake)> SenderController<W> {
     /// Returns the Secrets and `ConfigMaps` that a Sender names.
     fn sources(&self, name: &SenderName) -> Vec<SourceName> {
         let found = self.checker.senders.get(name).and_then(Result::ok);
-        found.map(|sender| sender.terms.sources.clone()).unwrap_or_default()
+        found.map(|sender| sender.fields.sources.clone()).unwrap_or_default()
     }
 
     /// Plans the next check.

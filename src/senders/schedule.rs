@@ -14,8 +14,8 @@ use fedora_message::policy::retry::EXPIRY_RECHECK;
 use fedora_message::sender_check::SenderFinding;
 use tokio::time::Instant;
 
-use crate::cluster::secrets::pacer::WakePacer;
 use crate::round_robin::RoundRobin;
+use crate::wake_pacer::WakePacer;
 
 /// A Sender that the broker accepts is checked again after this time.
 const DAY: Duration = Duration::from_hours(24);

@@ -74,7 +74,7 @@ impl Notes {
     /// its Sender it has none: a deletion can't be undone.
     fn default_of(&self, message: &FedoraMessage) -> Option<u32> {
         let summary = &message.summary;
-        self.default.filter(|_| summary.sender.is_none() || summary.sender_terms().is_some())
+        self.default.filter(|_| summary.sender.is_none() || summary.sender_fields().is_some())
     }
 }
 

@@ -86,7 +86,7 @@ pub fn valid_sender(object: &Value) -> Sender {
 /// Decodes a message, with what this Sender gives it.
 pub fn message_of(sender: &Sender, object: &Value) -> FedoraMessage {
     let mut message = message(object);
-    Arc::make_mut(&mut message.summary).set_sender_terms(Some(sender.terms.clone()));
+    Arc::make_mut(&mut message.summary).set_sender_fields(Some(sender.fields.clone()));
     message
 }
 

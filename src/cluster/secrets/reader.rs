@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::pacer::WakePacer;
 use super::{CachedContents, Failures};
 use crate::cluster::list::ListError;
 use crate::cluster::watch::{ObjectState, WatchKind, Watches};
 use crate::timer::wait_until;
+use crate::wake_pacer::WakePacer;
 
 /// A Secret is used for this time after the API server last answered. An owner who takes it away can
 /// rely on that.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use chrono::Utc;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
 use kube::Client;
 
 use super::CheckReport;
@@ -14,9 +13,10 @@ use crate::broker::login::Login;
 use crate::cli::BrokerArgs;
 use crate::cluster::inspect::Cluster;
 use crate::cluster::list::get;
-use fedora_message::api::names::{SenderName, SourceKind, SourceName};
+use crate::cluster::secrets::read_source;
+use fedora_message::api::names::SenderName;
 use fedora_message::api::sender::FedoraMessageSender;
-use fedora_message::message::secret::{Secret, select};
+use fedora_message::message::secret::select;
 use fedora_message::message::sender::Sender;
 
 /// Checks the Sender, and then the broker with its certificate.
@@ -44,9 +44,11 @@ pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mu
     report.found("Sender", &format!("{} sends to {} with {prefix}", sender.name, sender.environment));
     let mut secrets = Vec::new();
     for source in sender.authentication.sources() {
-        match read(&cluster.client, source).await {
-            Ok(secret) => secrets.push(secret),
-            Err(detail) => return report.failed(CERTIFICATE, &format!("{source} could not be read: {detail}")),
+        match read_source(&cluster.client, source).await {
+            Ok(secret) => secrets.push(secret.map(Arc::new)),
+            Err(error) => {
+                return report.failed(CERTIFICATE, &format!("{source} could not be read: {}", error.explain()));
+            }
         }
     }
     let ca = cas.of(sender.environment);
@@ -67,13 +69,4 @@ async fn find(client: &Client, name: &SenderName) -> Result<Sender, String> {
         get(client, &name.namespace, &name.name).await.map_err(|error| error.explain())?;
     let object = found.ok_or_else(|| format!("{name} does not exist: create it, or correct its name"))?;
     Sender::new(&object).map_err(|error| format!("{name} can't be used: {error}"))
-}
-
-async fn read(client: &Client, source: &SourceName) -> Result<Option<Arc<Secret>>, String> {
-    let SourceName { kind, namespace, name } = source;
-    let read = match kind {
-        SourceKind::Secret => get::<KubeSecret>(client, namespace, name).await.map(|found| found.map(Secret::from)),
-        SourceKind::ConfigMap => get::<ConfigMap>(client, namespace, name).await.map(|found| found.map(Secret::from)),
-    };
-    read.map(|found| found.map(Arc::new)).map_err(|error| error.explain())
 }

@@ -145,7 +145,7 @@ impl Manifests {
         let mut messages = std::mem::take(&mut self.messages);
         for message in &mut messages {
             if let Some(Ok(sender)) = self.sender(message) {
-                Arc::make_mut(&mut message.summary).set_sender_terms(Some(sender.terms.clone()));
+                Arc::make_mut(&mut message.summary).set_sender_fields(Some(sender.fields.clone()));
             }
         }
         self.messages = messages;

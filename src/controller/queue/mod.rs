@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fedora_message::api::names::SenderName;
-use fedora_message::api::object::{FedoraMessage, Terms};
+use fedora_message::api::object::{FedoraMessage, SummaryFields};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::compact::CompactMessage;
 use fedora_message::message::authentication::SourceName;
@@ -200,24 +200,24 @@ impl Queue {
     }
 
     /// Tries all messages of these Senders, because a Sender has appeared, changed or disappeared.
-    /// `terms` returns the fields that a Sender gives now to messages of a namespace. Messages that may
+    /// `fields` returns the fields that a Sender gives now to messages of a namespace. Messages that may
     /// not use the Sender, now or before, don't learn of it.
     pub fn wake_senders(
         &mut self,
         senders: &HashSet<SenderName>,
-        terms: impl Fn(&SenderName, &str) -> Option<Arc<Terms>>,
+        fields: impl Fn(&SenderName, &str) -> Option<Arc<SummaryFields>>,
     ) {
         let mut changed = Vec::new();
         for (uid, entry) in &mut self.entries {
             let summary = entry.message.summary();
             let Some(sender) = summary.sender.as_ref().filter(|sender| senders.contains(*sender)) else { continue };
-            let (before, now) = (summary.sender_terms(), terms(sender, &summary.namespace));
+            let (before, now) = (summary.sender_fields(), fields(sender, &summary.namespace));
             if before.is_none() && now.is_none() && sender.namespace != summary.namespace {
                 continue;
             }
             if before != now.as_ref() {
                 let mut summary = summary.clone();
-                summary.set_sender_terms(now);
+                summary.set_sender_fields(now);
                 entry.message.set_summary(self.compactor.summary(summary));
             }
             changed.push(uid.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fedora_message::api::names::SenderName;
-use fedora_message::api::object::Terms;
+use fedora_message::api::object::SummaryFields;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::fixture::{at, example, message, set};
 use fedora_message::message::authentication::SourceName;
@@ -303,17 +303,18 @@ fn changed_sender_wakes_its_messages() {
         finish(&mut queue, &job, Reason::SenderNotFound, Write::Done, None);
     }
     let shared = SenderName { namespace: "owner".to_owned(), name: "shared".to_owned() };
-    let terms = Terms {
+    let fields = SummaryFields {
         environment: Some(Environment::Stg),
         sources: vec![SourceName::secret("owner", "certs")],
-        ..Terms::default()
+        ..SummaryFields::default()
     };
-    let terms = Arc::new(terms);
-    let allowed = |_: &SenderName, namespace: &str| (namespace != "stranger").then(|| terms.clone());
-    let wake = |queue: &mut Queue, name: &SenderName, terms: &dyn Fn(&SenderName, &str) -> Option<Arc<Terms>>| {
-        queue.wake_senders(&[name.clone()].into(), terms);
-        take_all(queue, now())
-    };
+    let fields = Arc::new(fields);
+    let allowed = |_: &SenderName, namespace: &str| (namespace != "stranger").then(|| fields.clone());
+    let wake =
+        |queue: &mut Queue, name: &SenderName, fields: &dyn Fn(&SenderName, &str) -> Option<Arc<SummaryFields>>| {
+            queue.wake_senders(&[name.clone()].into(), fields);
+            take_all(queue, now())
+        };
     let other = SenderName { name: "other".to_owned(), ..shared.clone() };
     assert!(wake(&mut queue, &other, &allowed).is_empty());
     let jobs = wake(&mut queue, &shared, &allowed);

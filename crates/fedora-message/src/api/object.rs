@@ -4,12 +4,11 @@
 //! stop the decoder. Managed fields, which repeat the nesting, are never decoded
 //! (docs/decisions/0006).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
@@ -18,8 +17,7 @@ use serde_path_to_error::Track;
 use crate::api::names::{DEFAULT_SENDER, SenderName, SourceName};
 use crate::api::serde::object;
 use crate::api::v1alpha1::{
-    AuthenticationSpec, Environment, FedoraMessageSpec, FedoraMessageStatus, GROUP, KIND, PLURAL, SenderReference,
-    VERSION,
+    AuthenticationSpec, Environment, FedoraMessageDefinition, FedoraMessageSpec, FedoraMessageStatus, SenderReference,
 };
 use crate::text::{MAX_PHRASE, printable};
 
@@ -38,7 +36,8 @@ pub enum SpecError {
 }
 
 /// A `FedoraMessage` as the program holds it: only what a delivery needs.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = FedoraMessageDefinition)]
 #[serde(from = "RawObject<'_>")]
 pub struct FedoraMessage {
     /// Name, namespace, uid, generation and resource version. The other fields are empty.
@@ -75,14 +74,14 @@ pub struct Summary {
     /// The Sender that the message is sent as, unless it names a certificate itself.
     pub sender: Option<SenderName>,
     /// The fields of the spec.
-    own: Terms,
+    own: SummaryFields,
     /// The fields that the Sender gives, if it is there and the message may use it.
-    sender_terms: Option<Arc<Terms>>,
+    sender_fields: Option<Arc<SummaryFields>>,
 }
 
 /// The fields that decide where a message goes, when it is given up, and when its resource is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Terms {
+pub struct SummaryFields {
     /// The environment whose broker gets the message.
     pub environment: Option<Environment>,
     /// The Secrets and `ConfigMaps` with the certificates.
@@ -120,21 +119,21 @@ impl Summary {
             readable: true,
             suspend: spec.suspend.unwrap_or_default(),
             sender,
-            own: Terms {
+            own: SummaryFields {
                 environment: spec.env,
                 sources: spec.authentication.iter().flat_map(AuthenticationSpec::secrets).map(source).collect(),
                 active_deadline_seconds: spec.active_deadline_seconds,
                 backoff_limit: spec.backoff_limit,
                 ttl_seconds_after_finished: spec.ttl_seconds_after_finished,
             },
-            sender_terms: None,
+            sender_fields: None,
             namespace,
         }
     }
 
     /// Sets the fields that the Sender gives now, if there is one that the message may use.
-    pub fn set_sender_terms(&mut self, terms: Option<Arc<Terms>>) {
-        self.sender_terms = terms;
+    pub fn set_sender_fields(&mut self, fields: Option<Arc<SummaryFields>>) {
+        self.sender_fields = fields;
     }
 
     /// Returns true if the message itself sets its time to live, or has no Sender that could.
@@ -145,21 +144,21 @@ impl Summary {
 
     /// The fields that the Sender gives, if there is one that the message may use.
     #[must_use]
-    pub fn sender_terms(&self) -> Option<&Arc<Terms>> {
-        self.sender_terms.as_ref()
+    pub fn sender_fields(&self) -> Option<&Arc<SummaryFields>> {
+        self.sender_fields.as_ref()
     }
 
     /// The environment whose broker gets the message. `None` if the spec can't be decoded, or if only the
     /// Sender would name it and is not there.
     #[must_use]
     pub fn environment(&self) -> Option<Environment> {
-        self.own.environment.or_else(|| self.sender_terms.as_ref()?.environment)
+        self.own.environment.or_else(|| self.sender_fields.as_ref()?.environment)
     }
 
     /// The Secrets and `ConfigMaps` with the certificates.
     #[must_use]
     pub fn sources(&self) -> &[SourceName] {
-        self.sender_terms.as_ref().map_or(&self.own.sources, |terms| &terms.sources)
+        self.sender_fields.as_ref().map_or(&self.own.sources, |fields| &fields.sources)
     }
 
     /// The namespace whose messages may use these Secrets: the Sender's, or that of the message.
@@ -171,19 +170,19 @@ impl Summary {
     /// `activeDeadlineSeconds` of the message or its Sender.
     #[must_use]
     pub fn active_deadline_seconds(&self) -> Option<i64> {
-        self.own.active_deadline_seconds.or_else(|| self.sender_terms.as_ref()?.active_deadline_seconds)
+        self.own.active_deadline_seconds.or_else(|| self.sender_fields.as_ref()?.active_deadline_seconds)
     }
 
     /// `backoffLimit` of the message or its Sender.
     #[must_use]
     pub fn backoff_limit(&self) -> Option<u32> {
-        self.own.backoff_limit.or_else(|| self.sender_terms.as_ref()?.backoff_limit)
+        self.own.backoff_limit.or_else(|| self.sender_fields.as_ref()?.backoff_limit)
     }
 
     /// `ttlSecondsAfterFinished` of the message or its Sender.
     #[must_use]
     pub fn ttl_seconds_after_finished(&self) -> Option<u32> {
-        self.own.ttl_seconds_after_finished.or_else(|| self.sender_terms.as_ref()?.ttl_seconds_after_finished)
+        self.own.ttl_seconds_after_finished.or_else(|| self.sender_fields.as_ref()?.ttl_seconds_after_finished)
     }
 }
 
@@ -211,8 +210,7 @@ impl FedoraMessage {
         (Self::new(metadata, spec, None), unknown)
     }
 
-    fn new(metadata: Metadata, spec: Option<&RawValue>, status: Option<Box<FedoraMessageStatus>>) -> Self {
-        let mut metadata = metadata;
+    fn new(mut metadata: Metadata, spec: Option<&RawValue>, status: Option<Box<FedoraMessageStatus>>) -> Self {
         let (retry, last_applied) = match metadata.annotations.take() {
             Some(annotations) => (annotations.retry, annotations.last_applied),
             None => (None, None),
@@ -283,30 +281,6 @@ impl FedoraMessage {
 /// Returns the time since `created`, or zero if that is unknown.
 pub(crate) fn age(created: Option<DateTime<Utc>>, now: DateTime<Utc>) -> TimeDelta {
     created.map_or(TimeDelta::zero(), |created| now - created)
-}
-
-impl kube::Resource for FedoraMessage {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        KIND.into()
-    }
-    fn group((): &()) -> Cow<'_, str> {
-        GROUP.into()
-    }
-    fn version((): &()) -> Cow<'_, str> {
-        VERSION.into()
-    }
-    fn plural((): &()) -> Cow<'_, str> {
-        PLURAL.into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
 }
 
 /// The parts of a `FedoraMessage` that are decoded.

@@ -7,20 +7,17 @@
 // Not on the struct: a derive macro copies it without the attribute.
 #![expect(clippy::struct_field_names, reason = "they are the names in the resource")]
 
-use std::borrow::Cow;
-
 use chrono::{DateTime, Utc};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use kube::{CustomResource, CustomResourceExt, KubeSchema, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::crd;
 use super::names::SenderName;
-use super::object::Metadata;
-use super::v1alpha1::{Environment, GROUP, Severity, VERSION};
+use super::object::{Metadata, decode};
+use super::v1alpha1::{Environment, Severity};
 
 /// Kind of the resource.
 pub const KIND: &str = "FedoraMessageSender";
@@ -207,7 +204,8 @@ pub fn definition() -> CustomResourceDefinition {
 }
 
 /// A Sender from a list or watch. A spec that can't be read stops neither.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = FedoraMessageSenderDefinition)]
 #[serde(from = "RawObject")]
 pub struct FedoraMessageSender {
     /// Name, namespace, uid, generation and resource version. The other fields are empty.
@@ -242,30 +240,6 @@ impl FedoraMessageSender {
     }
 }
 
-impl kube::Resource for FedoraMessageSender {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        KIND.into()
-    }
-    fn group((): &()) -> Cow<'_, str> {
-        GROUP.into()
-    }
-    fn version((): &()) -> Cow<'_, str> {
-        VERSION.into()
-    }
-    fn plural((): &()) -> Cow<'_, str> {
-        PLURAL.into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
 /// The parts of a Sender that are decoded.
 #[derive(Deserialize)]
 struct RawObject {
@@ -279,13 +253,8 @@ impl From<RawObject> for FedoraMessageSender {
         let spec = raw.spec.ok_or_else(|| "spec is missing: add env and authentication".to_owned());
         Self {
             metadata: raw.metadata.into_object(),
-            spec: spec.and_then(|spec| decode(&spec)),
+            spec: spec.and_then(|spec| decode(&spec.to_string(), SHORT_NAME)),
             status: raw.status.and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default(),
         }
     }
-}
-
-/// Decodes a spec. An error names the field and its problem.
-fn decode(spec: &Value) -> Result<FedoraMessageSenderSpec, String> {
-    super::object::decode(&spec.to_string(), SHORT_NAME)
 }

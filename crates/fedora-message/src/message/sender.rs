@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::names::{SenderName, is_label};
-use crate::api::object::Terms;
+use crate::api::object::SummaryFields;
 use crate::api::sender::{ApplicationSpec, FedoraMessageSender, FedoraMessageSenderSpec, SenderDefaultsSpec};
 use crate::api::v1alpha1::{Environment, Severity};
 use crate::message::authentication::{Authentication, ClientKeys, SourceName, valid_sender_authentication};
@@ -30,7 +30,7 @@ pub struct Sender {
     /// The priority of messages that set none.
     pub priority: Option<u8>,
     /// The fields for the queue and the policies.
-    pub terms: Arc<Terms>,
+    pub fields: Arc<SummaryFields>,
     allowed_namespaces: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ impl Sender {
             backoff_limit,
             ttl_seconds_after_finished,
         } = defaults.unwrap_or_default();
-        let terms = Terms {
+        let fields = SummaryFields {
             environment: Some(env),
             sources: authentication.sources().cloned().collect(),
             active_deadline_seconds,
@@ -139,7 +139,7 @@ impl Sender {
             authentication,
             severity,
             priority,
-            terms: Arc::new(terms),
+            fields: Arc::new(fields),
             allowed_namespaces,
             name,
         })
@@ -157,7 +157,7 @@ impl Sender {
             authentication: Authentication { client: ClientKeys::One(secret), ca: None },
             severity: None,
             priority: None,
-            terms: Arc::default(),
+            fields: Arc::default(),
             allowed_namespaces: vec!["*".to_owned()],
             name,
         }
@@ -249,6 +249,12 @@ impl Failure for SenderError {
 
 /// A Sender that is there, or what is wrong with it.
 pub type FoundSender = Result<Arc<Sender>, InvalidMessage>;
+
+/// Borrows the Sender that a message names, for [`prepare`](crate::message::prepare::prepare).
+#[must_use]
+pub fn borrowed(sender: Option<&Result<Arc<Sender>, SenderError>>) -> Option<Result<&Sender, SenderError>> {
+    sender.map(|sender| sender.as_deref().map_err(Clone::clone))
+}
 
 /// Returns the Sender that a message in `namespace` names, if the message may be sent as it.
 /// `found` is the Sender, if it exists.

@@ -72,10 +72,10 @@ pub fn validate(
 }
 
 /// The fields that a message has from its Sender or names itself.
-struct Route {
+struct Route<'a> {
     environment: Environment,
     /// The prefix of the topic, which may be empty.
-    prefix: String,
+    prefix: &'a str,
     severity: Option<Severity>,
     priority: Option<u8>,
     authentication: Authentication,
@@ -84,12 +84,12 @@ struct Route {
 }
 
 /// Decides as whom a message in `namespace` is sent, and where to.
-fn route(
+fn route<'a>(
     namespace: &str,
     spec: &FedoraMessageSpec,
-    sender: Option<Result<&Sender, SenderError>>,
-    routing: &Routing,
-) -> Result<Route, PrepareError> {
+    sender: Option<Result<&'a Sender, SenderError>>,
+    routing: &'a Routing,
+) -> Result<Route<'a>, PrepareError> {
     if let Some(reference) = &spec.sender_ref {
         check_name("spec.senderRef", "FedoraMessageSender", &reference.name, reference.namespace.as_deref())?;
     }
@@ -107,7 +107,7 @@ fn route(
             let name = format!("{}/{}", certificate.namespace, certificate.name);
             Ok(Route {
                 environment,
-                prefix: routing.prefix(environment).to_owned(),
+                prefix: routing.prefix(environment),
                 severity: None,
                 priority: None,
                 owner: namespace.to_owned(),
@@ -130,7 +130,7 @@ fn route(
             }
             Ok(Route {
                 environment,
-                prefix: sender.topic_prefix.clone().unwrap_or_else(|| routing.prefix(environment).to_owned()),
+                prefix: sender.topic_prefix.as_deref().unwrap_or_else(|| routing.prefix(environment)),
                 severity: sender.severity,
                 priority: sender.priority,
                 authentication: sender.authentication.clone(),
@@ -200,8 +200,8 @@ fn valid_body(message: &MessageSpec, last_applied: Option<&str>) -> Result<(), I
 ///
 /// Refuses a topic that has a prefix already. With another one in front, no consumer would get the
 /// message.
-fn valid_routing_key(route: &Route, routing: &Routing, topic: &str) -> Result<String, PrepareError> {
-    let Route { environment, prefix, .. } = route;
+fn valid_routing_key(route: &Route<'_>, routing: &Routing, topic: &str) -> Result<String, PrepareError> {
+    let &Route { environment, prefix, .. } = route;
     if let Some(rest) = without_prefix(topic, prefix) {
         return refuse(format!(
             "spec.message.topic {} already begins with the prefix {}, which the operator adds: create another FedoraMessage with the topic {}",
@@ -214,7 +214,7 @@ fn valid_routing_key(route: &Route, routing: &Routing, topic: &str) -> Result<St
         Environment::Prod => Environment::Stg,
         Environment::Stg => Environment::Prod,
     };
-    let (own_prefix, other_prefix) = (routing.prefix(*environment), routing.prefix(other));
+    let (own_prefix, other_prefix) = (routing.prefix(environment), routing.prefix(other));
     if let Some(rest) = without_prefix(topic, other_prefix).filter(|_| without_prefix(topic, own_prefix).is_none()) {
         let topic_there = if prefix.is_empty() { format!("{own_prefix}.{rest}") } else { rest.to_owned() };
         return refuse(format!(

@@ -375,8 +375,8 @@ fn own_fields_go_before_the_senders() {
 #[test]
 fn lost_sender_gives_nothing() {
     let mut summary = sent_as(&minimal(), &generous());
-    assert_eq!(summary.sender_terms(), Some(&valid_sender(&generous()).terms));
-    summary.set_sender_terms(None);
+    assert_eq!(summary.sender_fields(), Some(&valid_sender(&generous()).fields));
+    summary.set_sender_fields(None);
     assert_eq!(summary, *message(&minimal()).summary);
     assert_eq!((summary.environment(), summary.backoff_limit()), (None, None));
 }

@@ -63,10 +63,10 @@ fn reads_the_example() {
         ClientKeys::Two { cert: secret_key("nice-cert", "nice-cert.pem"), key: secret_key("nice-key", "nice-key.pem") };
     assert_eq!(sender.authentication, Authentication { client, ca: Some(ca) });
     assert_eq!((sender.severity, sender.priority), (None, None));
-    assert_eq!(sender.terms.environment, Some(Environment::Prod));
-    assert_eq!(sender.terms.ttl_seconds_after_finished, Some(604_800));
-    assert_eq!((sender.terms.active_deadline_seconds, sender.terms.backoff_limit), (None, None));
-    assert_eq!(sender.terms.sources, sender.authentication.sources().cloned().collect::<Vec<_>>());
+    assert_eq!(sender.fields.environment, Some(Environment::Prod));
+    assert_eq!(sender.fields.ttl_seconds_after_finished, Some(604_800));
+    assert_eq!((sender.fields.active_deadline_seconds, sender.fields.backoff_limit), (None, None));
+    assert_eq!(sender.fields.sources, sender.authentication.sources().cloned().collect::<Vec<_>>());
 }
 
 #[test]
@@ -77,8 +77,8 @@ fn reads_all_defaults() {
     });
     let sender = valid_sender(&with("/spec/defaults", defaults));
     assert_eq!((sender.severity, sender.priority), (Some(Severity::Debug), Some(0)));
-    assert_eq!(sender.terms.active_deadline_seconds, Some(60));
-    assert_eq!((sender.terms.backoff_limit, sender.terms.ttl_seconds_after_finished), (Some(0), Some(0)));
+    assert_eq!(sender.fields.active_deadline_seconds, Some(60));
+    assert_eq!((sender.fields.backoff_limit, sender.fields.ttl_seconds_after_finished), (Some(0), Some(0)));
 }
 
 /// An unset prefix is the operator's, and an empty one is none.
