@@ -16,6 +16,7 @@ use fedora_message::message::sender::borrowed;
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
+use fedora_message::policy::ttl;
 use fedora_message::state::{Facts, MessageState};
 use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
@@ -42,6 +43,9 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const FAR_FUTURE: Duration = Duration::from_hours(24 * 365);
 /// The API server accepts no larger number.
 const MAX_ATTEMPTS: u32 = i32::MAX.cast_unsigned();
+
+/// The reason of the Event that a message will be sent again after its resource is deleted.
+const SENT_AGAIN: &str = "SentAgainAfterDeletion";
 
 /// Works on messages. One reconciler serves all jobs at the same time.
 pub struct Reconciler {
@@ -274,6 +278,7 @@ impl Reconciler {
                 self.events.report(&job.message, job.last_reported, &state);
                 self.clean_up(&job.message, &state).await;
                 self.ttl.schedule(&job.message, &state);
+                self.warn_of_deletion(job, &state);
                 Write::Done
             }
             Written::Gone => Write::Done,
@@ -285,6 +290,14 @@ impl Reconciler {
             }
         };
         Next::Settled { state, write, due }
+    }
+
+    /// Warns once, when a message is finished, that its deletion will make a tool send it again.
+    fn warn_of_deletion(&self, job: &Job, state: &MessageState) {
+        let is_new = state.is_finished() && job.last_reported != state.reason;
+        if let Some(text) = ttl::warning(&job.message).filter(|_| is_new) {
+            self.events.warn(&job.message, SENT_AGAIN, Action::Delete, &text);
+        }
     }
 
     async fn write(&self, job: &Job, state: &MessageState) -> Written {

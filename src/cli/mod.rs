@@ -114,7 +114,8 @@ pub struct RunArgs {
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = number::<u16>(1..=1024))]
     pub concurrency: u16,
     /// Delete messages this many seconds after they were sent, unless their spec sets another time.
-    /// Without this flag they are kept. Messages that were given up are kept in any case
+    /// Without this flag they are kept. Messages that were given up are kept in any case, and so are those that
+    /// Argo CD, Flux or Helm would create again
     #[arg(long, env = "DEFAULT_TTL_SECONDS_AFTER_FINISHED", value_name = "SECONDS", value_parser = number(0..=MAX_TTL_SECONDS))]
     pub default_ttl_seconds_after_finished: Option<u32>,
     /// Address that serves /metrics, /livez and /readyz. [::] stands for all addresses, of IPv6 and IPv4

@@ -41,6 +41,8 @@ pub enum Action {
     Publish,
     /// A Sender is checked.
     Check,
+    /// A message's resource is deleted.
+    Delete,
 }
 
 /// Accepts Events, and writes them in the background. Namespaces take turns. Beyond the bounds,

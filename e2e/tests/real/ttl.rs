@@ -7,6 +7,7 @@ use std::time::Duration;
 use rig::proxy::{Answer, Direction};
 use rig::{Broker, Clock, Proxy, wait_until};
 
+use crate::events::events;
 use e2e::raw::RawConsumer;
 use e2e::{
     Operator, SOON, TestNamespace, by_sender, message, requests, sender, shared, unused_broker_url, wait_soon,
@@ -76,6 +77,37 @@ fn deletes_finished_messages() {
     assert_eq!(consumer.take(1, SOON).len(), 1);
     wait_for_names(&operator, &namespace, &["given-up", "long", "suspended", "waits"]);
     assert_eq!(warnings(&operator), Vec::<String>::new());
+}
+
+/// Argo CD, Flux and Helm create a deleted resource again, so its message would be sent for ever.
+#[test]
+fn default_spares_what_tools_would_create_again() {
+    let namespace = TestNamespace::with_publisher("tools");
+    let marked = |name: &str, marks: &str| {
+        message(name, "tools.it", "").replace("metadata: {", &format!("metadata: {{{marks}, "))
+    };
+    let argocd = "annotations: {argocd.argoproj.io/tracking-id: app}";
+    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "0"]);
+    let manifests = [
+        marked("argocd", argocd),
+        marked("flux", "labels: {kustomize.toolkit.fluxcd.io/name: app}"),
+        marked("helm", "labels: {app.kubernetes.io/managed-by: Helm}"),
+        marked("kept", "annotations: {apps.fedoraproject.org/ignore-default-ttl: 'true'}"),
+        with_ttl(1, &marked("own-time", argocd)),
+    ];
+    namespace.create(&manifests.concat());
+    namespace.create(&message("plain", "tools.it", ""));
+    wait_for_names(&operator, &namespace, &["argocd", "flux", "helm", "kept"]);
+    // Another operator spares them too.
+    assert_eq!(operator.stop(), Some(0));
+    let operator = Operator::start(&namespace, &["--default-ttl-seconds-after-finished", "0"]);
+    operator.wait_for_log("looked for FedoraMessages with a time to live");
+    namespace.create(&message("plain", "tools.it", ""));
+    wait_for_names(&operator, &namespace, &["argocd", "flux", "helm", "kept"]);
+
+    let [(kind, reason, text)] = &events(&namespace, "own-time")[..] else { panic!("one Event") };
+    assert_eq!((kind.as_str(), reason.as_str()), ("Warning", "SentAgainAfterDeletion"));
+    assert!(text.contains("Argo CD manages it, and creates it again"), "{text}");
 }
 
 #[test]

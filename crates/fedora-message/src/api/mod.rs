@@ -2,6 +2,7 @@
 
 pub mod compare;
 mod crd;
+pub mod manager;
 pub mod names;
 pub mod object;
 pub mod sender;

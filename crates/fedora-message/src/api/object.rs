@@ -14,6 +14,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
+use crate::api::manager::{Labels, Manager};
 use crate::api::names::{DEFAULT_SENDER, SenderName, SourceName};
 use crate::api::serde::object;
 use crate::api::v1alpha1::{
@@ -71,6 +72,10 @@ pub struct Summary {
     pub readable: bool,
     /// `spec.suspend`.
     pub suspend: bool,
+    /// The tool that would create the resource again, if it were deleted.
+    pub manager: Option<Manager>,
+    /// True if the annotation [`IGNORE_DEFAULT_TTL_ANNOTATION`](super::v1alpha1::IGNORE_DEFAULT_TTL_ANNOTATION) says so.
+    pub ignores_default_ttl: bool,
     /// The Sender that the message is sent as, unless it names a certificate itself.
     pub sender: Option<SenderName>,
     /// The fields of the spec.
@@ -118,6 +123,8 @@ impl Summary {
         Self {
             readable: true,
             suspend: spec.suspend.unwrap_or_default(),
+            manager: None,
+            ignores_default_ttl: false,
             sender,
             own: SummaryFields {
                 environment: spec.env,
@@ -179,10 +186,24 @@ impl Summary {
         self.own.backoff_limit.or_else(|| self.sender_fields.as_ref()?.backoff_limit)
     }
 
-    /// `ttlSecondsAfterFinished` of the message or its Sender.
+    /// `ttlSecondsAfterFinished` of the message itself.
+    #[must_use]
+    pub fn own_ttl(&self) -> Option<u32> {
+        self.own.ttl_seconds_after_finished
+    }
+
+    /// `ttlSecondsAfterFinished` of the message, or else of its Sender if defaults apply to it.
     #[must_use]
     pub fn ttl_seconds_after_finished(&self) -> Option<u32> {
-        self.own.ttl_seconds_after_finished.or_else(|| self.sender_fields.as_ref()?.ttl_seconds_after_finished)
+        let of_sender = || self.sender_fields.as_ref()?.ttl_seconds_after_finished;
+        self.own_ttl().or_else(|| of_sender().filter(|_| self.takes_default_ttl()))
+    }
+
+    /// Returns true if a time to live that the message does not set itself applies to it. Not to one that a
+    /// tool would create again, and so send again, for ever.
+    #[must_use]
+    pub fn takes_default_ttl(&self) -> bool {
+        self.manager.is_none() && !self.ignores_default_ttl
     }
 }
 
@@ -211,13 +232,17 @@ impl FedoraMessage {
     }
 
     fn new(mut metadata: Metadata, spec: Option<&RawValue>, status: Option<Box<FedoraMessageStatus>>) -> Self {
-        let (retry, last_applied) = match metadata.annotations.take() {
-            Some(annotations) => (annotations.retry, annotations.last_applied),
-            None => (None, None),
-        };
+        let labels = metadata.labels.take().unwrap_or_default();
+        let Annotations { retry, last_applied, ignore_default_ttl, argocd_tracking_id, helm_release } =
+            metadata.annotations.take().unwrap_or_default();
         let spec = spec.map(RawValue::get);
+        let summary = Summary::new(metadata.namespace.as_deref().unwrap_or_default(), spec);
         Self {
-            summary: Arc::new(Summary::new(metadata.namespace.as_deref().unwrap_or_default(), spec)),
+            summary: Arc::new(Summary {
+                manager: labels.manager(argocd_tracking_id.is_some(), helm_release.is_some()),
+                ignores_default_ttl: ignore_default_ttl.as_deref() == Some("true"),
+                ..summary
+            }),
             created: metadata.creation_timestamp,
             deleting: metadata.deletion_timestamp.is_some(),
             metadata: metadata.into_object(),
@@ -308,7 +333,7 @@ pub struct Metadata {
     /// The creation time, which becomes the message's time.
     pub creation_timestamp: Option<DateTime<Utc>>,
     deletion_timestamp: Option<IgnoredAny>,
-    #[serde(default)]
+    labels: Option<Labels>,
     annotations: Option<Annotations>,
 }
 
@@ -326,13 +351,19 @@ impl Metadata {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Annotations {
     #[serde(rename = "apps.fedoraproject.org/retry")]
     retry: Option<String>,
     /// The manifest that client-side `kubectl apply` was given, as JSON in a string.
     #[serde(rename = "kubectl.kubernetes.io/last-applied-configuration")]
     last_applied: Option<String>,
+    #[serde(rename = "apps.fedoraproject.org/ignore-default-ttl")]
+    ignore_default_ttl: Option<String>,
+    #[serde(rename = "argocd.argoproj.io/tracking-id")]
+    argocd_tracking_id: Option<IgnoredAny>,
+    #[serde(rename = "meta.helm.sh/release-name")]
+    helm_release: Option<IgnoredAny>,
 }
 
 impl From<RawObject<'_>> for FedoraMessage {

@@ -30,6 +30,9 @@ pub const PLURAL: &str = "fedoramessages";
 /// Annotation: a new value makes the operator try a message again that it has given up.
 pub const RETRY_ANNOTATION: &str = "apps.fedoraproject.org/retry";
 
+/// Annotation: `"true"` keeps a sent message that sets no time to live, whatever the default is.
+pub const IGNORE_DEFAULT_TTL_ANNOTATION: &str = "apps.fedoraproject.org/ignore-default-ttl";
+
 /// The message, and the Sender or the client certificate to send it with. Only `suspend` can be changed,
 /// because the message may have been sent already.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize)]

@@ -1,9 +1,11 @@
 //! When a resource is deleted: what is sent or given up, after its time, and nothing else ever.
 use strum::VariantArray;
 
+use crate::api::manager::Manager;
 use crate::api::object::FedoraMessage;
+use crate::api::v1alpha1::IGNORE_DEFAULT_TTL_ANNOTATION;
 use crate::policy::outcome::{Outcome, Reason, Then};
-use crate::policy::ttl::{Expiry, expires_at, expiry};
+use crate::policy::ttl::{Expiry, expires_at, expiry, warning};
 use crate::state::{Facts, MessageState};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -80,6 +82,69 @@ fn senders_ttl_goes_before_default() {
 fn default_applies_without_a_sender() {
     let message = message(&minimal());
     assert_eq!(expires_at(&message, &state(&message, Reason::Sent), Some(60)), Some(after(60)));
+}
+
+/// Each object with the marks of the tool that would create it again.
+fn managed() -> [(Value, Manager); 8] {
+    let marked = |field: &str, name: &str, value: &str| {
+        let mut object = minimal();
+        object["metadata"][field] = json!({name: value});
+        object
+    };
+    [
+        (marked("annotations", "argocd.argoproj.io/tracking-id", "app:group/kind:ns/name"), Manager::ArgoCd),
+        (marked("labels", "argocd.argoproj.io/instance", "app"), Manager::ArgoCd),
+        (marked("labels", "app.kubernetes.io/instance", "app"), Manager::ArgoCd),
+        (marked("labels", "kustomize.toolkit.fluxcd.io/name", "app"), Manager::Flux),
+        (marked("labels", "helm.toolkit.fluxcd.io/name", "app"), Manager::Flux),
+        (marked("labels", "app.kubernetes.io/managed-by", "Helm"), Manager::Helm),
+        (marked("annotations", "meta.helm.sh/release-name", "app"), Manager::Helm),
+        (
+            set(
+                marked("annotations", "meta.helm.sh/release-name", "app"),
+                "/metadata/labels/app.kubernetes.io~1instance",
+                "app".into(),
+            ),
+            Manager::Helm,
+        ),
+    ]
+}
+
+/// A tool would create the resource again, and the message would be sent again, for ever.
+#[test]
+fn default_spares_what_a_tool_would_create_again() {
+    let sender = valid_sender(&set(example_sender(), "/spec/defaults", json!({"ttlSecondsAfterFinished": 60})));
+    for (object, manager) in managed() {
+        for message in [message(&object), message_of(&sender, &object)] {
+            assert_eq!(message.summary.manager, Some(manager), "{object}");
+            assert_eq!(expires_at(&message, &state(&message, Reason::Sent), Some(60)), None, "{object}");
+        }
+        let own = message(&set(object, "/spec/ttlSecondsAfterFinished", 5.into()));
+        assert_eq!(expires_at(&own, &state(&own, Reason::Sent), Some(60)), Some(after(5)), "what it says itself holds");
+        assert!(warning(&own).is_some_and(|text| text.contains(&manager.to_string())));
+    }
+}
+
+#[test]
+fn message_opts_out_of_default() {
+    let annotated =
+        |value: &str| set(minimal(), "/metadata/annotations", json!({IGNORE_DEFAULT_TTL_ANNOTATION: value}));
+    let end = |object: &Value| {
+        let message = message(object);
+        expires_at(&message, &state(&message, Reason::Sent), Some(60))
+    };
+    assert_eq!(end(&annotated("true")), None);
+    assert_eq!(end(&annotated("false")), Some(after(60)));
+    assert_eq!(end(&set(annotated("true"), "/spec/ttlSecondsAfterFinished", 5.into())), Some(after(5)));
+}
+
+#[test]
+fn labels_of_others_are_no_marks() {
+    for labels in [json!({}), json!({"app.kubernetes.io/managed-by": "kustomize", "app": "argocd"})] {
+        let message = message(&set(living(5), "/metadata/labels", labels));
+        assert_eq!(message.summary.manager, None);
+        assert_eq!(warning(&message), None);
+    }
 }
 
 /// A message that was given up because of an administrator's mistake is still there afterwards.
