@@ -12,7 +12,7 @@ use e2e::raw::{RawConsumer, id, unique};
 use e2e::{Operator, SOON, TestNamespace, audited, by_sender, sender, shared, wait_soon};
 
 /// The time until a person sees the result of `kubectl apply`, on a busy machine. The goal is 2 s.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn configmap(name: &str, key: &str, pem: &str) -> String {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: pem}}).to_string()
@@ -70,9 +70,7 @@ spec:
     caConfigMapRef: {name: fedora-ca, key: cacert.pem}
 ",
     );
-    let begin = Instant::now();
     let status = namespace.wait_for_sender("default", "True", "LoggedIn");
-    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
     assert_eq!(
         (&status["user"], &status["broker"]),
         (&json!("publisher"), &json!(format!("localhost:{}", shared().broker.port())))
@@ -113,6 +111,22 @@ spec:
         assert_eq!(&seen[0][key], value, "{key}: {seen:#?}");
     }
     assert_eq!(operator.stop(), Some(0));
+}
+
+/// The fastest of five counts, because other tests use the same processors.
+#[test]
+fn is_checked_within_two_seconds() {
+    let namespace = TestNamespace::with_publisher("prompt-sender");
+    let _operator = Operator::start(&namespace, &[]);
+    let took = |name: String| {
+        namespace.apply(&sender(&name, ""));
+        let begin = Instant::now();
+        namespace.wait_for_sender(&name, "True", "LoggedIn");
+        begin.elapsed()
+    };
+    let took: Vec<_> = (0..5).map(|number| took(format!("sender-{number}"))).collect();
+    assert!(took.iter().any(|took| *took < AT_ONCE), "{took:?}");
+    println!("{took:?}");
 }
 
 /// A Sender that comes after its messages sends them. Each message costs one write more.
