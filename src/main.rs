@@ -4,23 +4,21 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use fedora_message_operator::cli::{Cli, Command};
+use fedora_message_operator::cli::{self, Command};
 use fedora_message_operator::commands;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command = cli::parse();
     disable_core_dumps();
     // This fails only if a provider is already installed, and none is.
     let _ = default_provider().install_default();
-    match cli.command {
-        None => commands::run::main(cli.run),
-        Some(Command::Run(arguments)) => commands::run::main(*arguments),
-        Some(Command::Crd { name }) => commands::crd::main(name),
-        Some(Command::Publish(arguments)) => commands::publish::main(&arguments),
-        Some(Command::Check(arguments)) => commands::check::main(&arguments),
-        Some(Command::Completions { shell }) => commands::completions::main(shell),
+    match command {
+        Command::Run(arguments) => commands::run::main(*arguments),
+        Command::Crd { name } => commands::crd::main(name),
+        Command::Publish(arguments) => commands::publish::main(&arguments),
+        Command::Check(arguments) => commands::check::main(&arguments),
+        Command::Completions { shell } => commands::completions::main(shell),
     }
 }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use url::{Host, ParseError, Url};
 
 /// The port of AMQP over TLS.
-const DEFAULT_PORT: u16 = 5671;
+pub const DEFAULT_PORT: u16 = 5671;
 /// A valid URL, for error messages.
 const EXAMPLE: &str = "for example amqps://rabbitmq.fedoraproject.org/%2Fpubsub";
 /// The beginning of every URL.

@@ -2,38 +2,40 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are printed by --help, where backticks disturb")]
 
+mod broker;
+mod check;
 mod pods;
+mod publish;
 mod schemas;
 mod values;
 
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
-
+pub use self::broker::{BrokerArgs, expected_topic_prefix};
+pub use self::check::CheckArgs;
 use self::pods::PodArgs;
+pub use self::publish::{MessageArgs, Output, PublishArgs};
 pub use self::schemas::{SchemaArgs, SchemaCheckArgs};
-use self::values::{
-    BrokerUrl, admin_address, environment, exchange, lease_name, namespace, number, sender, topic_prefix,
-    watched_namespace,
-};
-use crate::broker::address::BrokerAddress;
-use crate::broker::pool::Brokers;
-use crate::commands::files::operator_ca;
-use fedora_message::api::names::SenderName;
-use fedora_message::api::v1alpha1::Environment;
-use fedora_message::message::envelope::Routing;
-use fedora_message::message::secret::OperatorCas;
+pub(crate) use self::values::topic_prefix;
+use self::values::{admin_address, lease_name, namespace, number, watched_namespace};
 
 /// Version and commit, as `--version` prints them.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMMIT"), ")");
 
 /// The longest time to live that the CRD allows, in seconds.
 const MAX_TTL_SECONDS: u32 = i32::MAX.cast_unsigned();
+
+/// The name for people, and the resource's short name.
+const SHORT_NAME: &str = "fmsg";
+/// The beginning of the variables of `publish` and `check`.
+const VARIABLE_PREFIX: &str = "FEDORA_MESSAGE_";
+/// The library's own variable.
+const LIBRARY_VARIABLE: &str = "FEDORA_MESSAGING_CONF";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -58,6 +60,60 @@ pub struct Cli {
     /// The flags of `run`.
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// Publishes messages to Fedora's RabbitMQ brokers, and checks what that needs.
+///
+/// This is fedora-message-operator under its short name, for people: it never runs the operator unless told so.
+#[derive(Debug, Parser)]
+#[command(name = SHORT_NAME, version = VERSION, after_help = EXIT_CODES, max_term_width = 100)]
+struct ShortCli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Returns the command that the command line names. Ends the process if it is wrong, or asks for help.
+#[must_use]
+pub fn parse() -> Command {
+    let matches = definition().get_matches();
+    let parsed = if short_name().is_some() {
+        ShortCli::from_arg_matches(&matches).map(|short| short.command)
+    } else {
+        Cli::from_arg_matches(&matches).map(|cli| cli.command.unwrap_or_else(|| Command::Run(Box::new(cli.run))))
+    };
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
+/// Returns the definition of the command line, under the name by which the program was called.
+#[must_use]
+pub fn definition() -> clap::Command {
+    with_variables(match short_name() {
+        Some(name) => ShortCli::command().bin_name(name),
+        None => Cli::command(),
+    })
+}
+
+/// Returns the short name by which the program was called: as a link to it, or as kubectl's plugin.
+fn short_name() -> Option<&'static str> {
+    let program = std::env::args_os().next()?;
+    match Path::new(&program).file_stem()?.to_str()? {
+        SHORT_NAME => Some(SHORT_NAME),
+        "kubectl-fmsg" => Some("kubectl fmsg"),
+        _ => None,
+    }
+}
+
+/// Gives the variables of commands for people a beginning of their own. The operator's names are read too,
+/// where those are not set.
+fn with_variables(definition: clap::Command) -> clap::Command {
+    let prefixed = |argument: clap::Arg| {
+        let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
+        let own = format!("{VARIABLE_PREFIX}{name}");
+        let only_plain = std::env::var_os(&own).is_none() && std::env::var_os(name).is_some();
+        if only_plain || name == LIBRARY_VARIABLE { argument } else { argument.env(own) }
+    };
+    let commands = ["publish", "check"];
+    commands.into_iter().fold(definition, |all, name| all.mut_subcommand(name, |command| command.mut_args(prefixed)))
 }
 
 /// The program's commands.
@@ -184,180 +240,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line
     Json,
-}
-
-/// Flags that say where messages go.
-#[derive(Args, Clone, Debug)]
-pub struct BrokerArgs {
-    /// Broker and virtual host of production
-    #[arg(
-        long,
-        env = "PROD_AMQP_URL",
-        hide_env_values = true,
-        value_parser = BrokerUrl,
-        value_name = "URL",
-        default_value = "amqps://rabbitmq.fedoraproject.org/%2Fpubsub"
-    )]
-    pub prod_amqp_url: BrokerAddress,
-    /// Broker and virtual host of staging
-    #[arg(
-        long,
-        env = "STG_AMQP_URL",
-        hide_env_values = true,
-        value_parser = BrokerUrl,
-        value_name = "URL",
-        default_value = "amqps://rabbitmq.stg.fedoraproject.org/%2Fpubsub"
-    )]
-    pub stg_amqp_url: BrokerAddress,
-    /// Prefix of production's topics, for example org.fedoraproject.prod
-    #[arg(long, env = "PROD_TOPIC_PREFIX", value_name = "PREFIX", default_value = "", hide_default_value = true, value_parser = topic_prefix)]
-    pub prod_topic_prefix: String,
-    /// Prefix of staging's topics, for example org.fedoraproject.stg
-    #[arg(long, env = "STG_TOPIC_PREFIX", value_name = "PREFIX", default_value = "", hide_default_value = true, value_parser = topic_prefix)]
-    pub stg_topic_prefix: String,
-    /// File with the CA of production's broker, for Senders and Secrets without a CA. It is read once, at
-    /// the start
-    #[arg(long, env = "PROD_CA_FILE", value_name = "FILE")]
-    pub prod_ca_file: Option<PathBuf>,
-    /// File with the CA of staging's broker, for Senders and Secrets without a CA
-    #[arg(long, env = "STG_CA_FILE", value_name = "FILE")]
-    pub stg_ca_file: Option<PathBuf>,
-    /// Exchange that messages are published to. It must exist
-    #[arg(long, env = "EXCHANGE", default_value = "amq.topic", value_parser = exchange)]
-    pub exchange: String,
-    /// Add a W3C trace context to each message: the header traceparent. A header of that name in the resource
-    /// names the trace that the message belongs to
-    #[arg(long, env = "TRACE_CONTEXT")]
-    pub trace_context: bool,
-    /// Time for a broker to confirm a message, in seconds, before it is sent again
-    #[arg(long, env = "CONFIRM_TIMEOUT", default_value_t = 30, value_name = "SECONDS", value_parser = number(1..=u16::MAX))]
-    pub confirm_timeout: u16,
-}
-
-impl BrokerArgs {
-    /// Returns the address of each environment's broker.
-    #[must_use]
-    pub fn brokers(&self) -> Brokers {
-        Brokers { prod: self.prod_amqp_url.clone(), stg: self.stg_amqp_url.clone() }
-    }
-
-    /// Returns the time that a broker has to confirm a message.
-    #[must_use]
-    pub fn confirm_timeout(&self) -> Duration {
-        Duration::from_secs(self.confirm_timeout.into())
-    }
-
-    /// Reads the operator's own CAs. The error names the file and its fault.
-    pub fn cas(&self) -> Result<OperatorCas, String> {
-        let read = |file: &Option<PathBuf>| file.as_deref().map(operator_ca).transpose();
-        Ok(OperatorCas { prod: read(&self.prod_ca_file)?, stg: read(&self.stg_ca_file)? })
-    }
-
-    /// Returns the exchange and the topic prefixes.
-    #[must_use]
-    pub fn routing(&self) -> Routing {
-        Routing {
-            exchange: self.exchange.clone(),
-            prod_topic_prefix: self.prod_topic_prefix.clone(),
-            stg_topic_prefix: self.stg_topic_prefix.clone(),
-            trace_context: self.trace_context,
-            require_sender: false,
-        }
-    }
-}
-
-/// Flags of `publish`.
-#[derive(Args, Debug)]
-pub struct PublishArgs {
-    /// Brokers, exchange and topics.
-    #[command(flatten)]
-    pub broker: BrokerArgs,
-    /// Files with manifests, each with any number of YAML documents or JSON objects; - for standard input
-    #[arg(short, long = "filename", required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// The client certificate for all messages, instead of the Secrets that they name
-    #[command(flatten)]
-    pub certificate: OptionalCertificateArgs,
-    /// The schemas of messages.
-    #[command(flatten)]
-    pub schemas: SchemaArgs,
-    /// Format of the results
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-    /// Maximum number of messages in flight per environment
-    #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = number::<u16>(1..=1024))]
-    pub concurrency: u16,
-}
-
-/// The format of the results of `publish`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Text for people
-    Text,
-    /// One JSON object per message
-    Json,
-}
-
-/// Files with a client certificate: all three or none.
-#[derive(Args, Clone, Debug)]
-pub struct OptionalCertificateArgs {
-    /// File with the CA certificates that the broker's certificate is checked against
-    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
-    pub ca: Option<PathBuf>,
-    /// File with the client certificate
-    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
-    pub cert: Option<PathBuf>,
-    /// File with the client certificate's private key
-    #[arg(long, value_name = "FILE", requires_all = ["ca", "cert"])]
-    pub key: Option<PathBuf>,
-}
-
-/// Flags of `check`.
-#[derive(Args, Debug)]
-#[command(group(ArgGroup::new("what").args(["env", "sender", "cluster", "schemas", "schema"]).required(true).multiple(true)))]
-pub struct CheckArgs {
-    /// Brokers, exchange and topics.
-    #[command(flatten)]
-    pub broker: BrokerArgs,
-    /// Environment whose broker is checked
-    #[arg(long, value_parser = environment(), value_name = "prod|stg", requires_all = ["ca", "cert", "key"])]
-    pub env: Option<Environment>,
-    /// File with the CA certificates that the broker's certificate is checked against
-    #[arg(long, value_name = "FILE", requires = "env")]
-    pub ca: Option<PathBuf>,
-    /// File with the client certificate
-    #[arg(long, value_name = "FILE", requires = "env")]
-    pub cert: Option<PathBuf>,
-    /// File with the client certificate's private key
-    #[arg(long, value_name = "FILE", requires = "env")]
-    pub key: Option<PathBuf>,
-    /// Sender whose certificate, broker and exchange are checked, with the Secrets that it names in the
-    /// cluster
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = sender, conflicts_with = "env")]
-    pub sender: Option<SenderName>,
-    /// Check the cluster: CRDs, admission policy, and the permissions that the operator needs. They depend on the
-    /// operator's own flags and variables, which are accepted too
-    #[arg(long)]
-    pub cluster: bool,
-    /// With --cluster: check the permissions of this user, by impersonation. The default is yourself. The
-    /// operator is system:serviceaccount:NAMESPACE:NAME
-    #[arg(long = "as", value_name = "USER", requires = "cluster")]
-    pub as_user: Option<String>,
-    /// Namespaces, delivery and leader election.
-    #[command(flatten)]
-    pub scope: ScopeArgs,
-    /// Schemas, and files that are checked against them.
-    #[command(flatten)]
-    pub schemas: SchemaCheckArgs,
-}
-
-impl CheckArgs {
-    /// Returns the broker to check, with CA, certificate and key. clap accepts them only together.
-    #[must_use]
-    pub fn broker_to_check(&self) -> Option<(Environment, [&Path; 3])> {
-        let files = [self.ca.as_deref()?, self.cert.as_deref()?, self.key.as_deref()?];
-        Some((self.env?, files))
-    }
 }
 
 #[cfg(test)]

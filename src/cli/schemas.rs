@@ -49,10 +49,11 @@ pub struct SchemaCheckArgs {
     /// List the schemas in the catalog, and what is wrong with them
     #[arg(long, requires = "schema_catalog", conflicts_with_all = ["env", "cluster", "schema"])]
     pub schemas: bool,
-    /// Check files against this schema of the catalog, by the name of its entry point
-    #[arg(long, value_name = "NAME", requires_all = ["schema_catalog", "files"], conflicts_with_all = ["env", "cluster"])]
+    /// With -f: check against this schema of the catalog, by the name of its entry point, instead of the messages' own
+    #[arg(long, value_name = "NAME", requires_all = ["schema_catalog", "files"])]
     pub schema: Option<String>,
-    /// With --schema: files with FedoraMessage manifests; - for standard input
-    #[arg(short, long = "filename", id = "files", value_name = "FILE", requires = "schema")]
+    /// Check the messages in these files: manifests, or recorded messages; - for standard input. With a catalog,
+    /// also against their schemas
+    #[arg(short, long = "filename", id = "files", value_name = "FILE", conflicts_with_all = ["env", "cluster", "sender"])]
     pub files: Vec<PathBuf>,
 }

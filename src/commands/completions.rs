@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
-use crate::cli::Cli;
+use crate::cli;
 
 /// Prints the script.
 #[must_use]
 pub fn main(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
-    generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut script);
+    let mut definition = cli::definition();
+    let name = definition.get_name().to_owned();
+    generate(shell, &mut definition, name, &mut script);
     super::print(script)
 }

@@ -43,6 +43,11 @@ fn misused(detail: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// Tells a person something that is no failure.
+fn note(detail: &str) {
+    complain(&format!("note: {detail}"));
+}
+
 fn complain(detail: &str) {
     // If standard error is closed, the exit code still reports the failure.
     let _ = writeln!(io::stderr(), "fedora-message-operator: {detail}");

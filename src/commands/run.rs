@@ -120,7 +120,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
         senders: senders.clone(),
         credentials: Arc::new(CredentialReader::new(secrets, cas)),
         delivery: Arc::new(delivery),
-        exchange: arguments.broker.exchange.clone(),
+        exchange: arguments.broker.exchange().to_owned(),
         events: Arc::new(Events::new(client.clone(), election.me.clone())),
         statuses: SenderStatusWriter::new(client.clone()),
         fence,
@@ -326,8 +326,9 @@ async fn delivery(
 
 /// Creates the exporter of traces, if a collector is configured.
 fn traces(arguments: &RunArgs) -> Result<Option<Arc<Traces>>, String> {
-    let BrokerArgs { exchange, trace_context, .. } = &arguments.broker;
-    let traces = arguments.otlp_endpoint.as_deref().map(|collector| Traces::to(collector, exchange, *trace_context));
+    let BrokerArgs { trace_context, .. } = arguments.broker;
+    let exchange = arguments.broker.exchange();
+    let traces = arguments.otlp_endpoint.as_deref().map(|collector| Traces::to(collector, exchange, trace_context));
     traces.transpose().map(|traces| traces.map(Arc::new)).map_err(|error| format!("can't send traces: {error}"))
 }
 

@@ -47,7 +47,13 @@ fn reports_each_step() {
             "amq.topic exists",
         ],
     );
-    assert_eq!(steps(&output), STEPS);
+    assert_eq!(steps(&output)[..STEPS.len()], STEPS);
+    assert_eq!(steps(&output)[STEPS.len()..], ["topic prefix", "not checked"]);
+    assert!(
+        output.out.contains("none, so topics are sent as they stand (--prod-topic-prefix sets one)"),
+        "{}",
+        output.out
+    );
     assert_eq!(output.err, "");
 }
 

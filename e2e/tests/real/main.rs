@@ -24,6 +24,7 @@ mod metrics;
 mod monitoring;
 mod permissions;
 mod pod_policy;
+mod publish;
 mod reasons;
 mod schemas;
 mod secrecy;

@@ -152,7 +152,7 @@ fn checks_schemas_without_broker() {
     );
     let name = "koji_fedoramessaging.tag.TagV1";
     for (body, code, expected) in [
-        (valid_body(name), 0, "one fits koji_fedoramessaging.tag.TagV1"),
+        (valid_body(name), 0, "one: valid, fits koji_fedoramessaging.tag.TagV1"),
         ("{build_id: seven}".to_owned(), 1, "spec.message.body.build_id is \"seven\", but must be an integer"),
     ] {
         let file = cli.file("message.yaml", &with_body(&message("one", "a.b", ""), &body)).display().to_string();

@@ -32,15 +32,43 @@ pub(crate) async fn check_files(
 ) {
     let application = Application::named(env!("CARGO_PKG_NAME").to_owned()).into();
     match files::credentials(ca, cert, key) {
-        Ok(credentials) => check(arguments, environment, &Login { credentials, application }, report).await,
+        Ok(credentials) => {
+            let prefix = topic_prefix(arguments, environment);
+            check(arguments, environment, &Login { credentials, application }, &prefix, report).await;
+        }
         Err(detail) => report.misused(CERTIFICATE, &detail),
     }
 }
 
-/// Checks one environment's broker with this login.
-pub(crate) async fn check(arguments: &BrokerArgs, environment: Environment, login: &Login, report: &mut CheckReport) {
-    if let Err(Failed { step, detail }) = go(arguments, environment, login, report).await {
-        report.failed(step, &detail);
+/// Returns the prefix of topics, and who sets it.
+pub(crate) fn topic_prefix(arguments: &BrokerArgs, environment: Environment) -> String {
+    let flag = format!("--{environment}-topic-prefix");
+    let routing = arguments.routing();
+    match (routing.prefix(environment), arguments.given_topic_prefix(environment)) {
+        ("", _) => format!("none, so topics are sent as they stand ({flag} sets one)"),
+        (prefix, Some(_)) => format!("{prefix} ({flag})"),
+        (prefix, None) => format!("{prefix}, which consumers at this broker expect ({flag} sets another)"),
+    }
+}
+
+/// Checks one environment's broker with this login. Then says what the topics will begin with, and what a check can't know.
+pub(crate) async fn check(
+    arguments: &BrokerArgs,
+    environment: Environment,
+    login: &Login,
+    topic_prefix: &str,
+    report: &mut CheckReport,
+) {
+    match go(arguments, environment, login, report).await {
+        Ok(()) => {
+            report.found("topic prefix", topic_prefix);
+            let user = &login.credentials.user;
+            report.found(
+                "not checked",
+                &format!("the topics that {user} may publish to: a broker tells that only when a message is sent"),
+            );
+        }
+        Err(Failed { step, detail }) => report.failed(step, &detail),
     }
 }
 
@@ -52,7 +80,7 @@ async fn go(
 ) -> Result<(), Failed> {
     let brokers = arguments.brokers();
     let broker = brokers.of(environment);
-    let exchange = &arguments.exchange;
+    let exchange = arguments.exchange();
     report.found(
         CERTIFICATE,
         &format!("of {}, valid until {}", credentials.user, credentials.not_after.format("%Y-%m-%d %H:%M:%S UTC")),

@@ -1,8 +1,9 @@
 //! `check`: checks a broker, a Sender, the cluster, or several of them, and reports each finding, or what failed and how to fix it. It
-//! also checks schemas, which needs neither.
+//! also checks schemas and messages in files, which needs neither.
 
 mod broker;
 mod cluster;
+mod messages;
 mod schemas;
 mod sender;
 
@@ -14,8 +15,11 @@ use crate::cli::CheckArgs;
 /// Runs the checks that the arguments name.
 #[must_use]
 pub fn main(arguments: &CheckArgs) -> ExitCode {
-    if arguments.schemas.schemas || arguments.schemas.schema.is_some() {
+    if arguments.schemas.schemas {
         return schemas::main(&arguments.schemas);
+    }
+    if !arguments.schemas.files.is_empty() {
+        return messages::main(arguments);
     }
     match block_on(check(arguments)) {
         Ok(report) => ExitCode::from(report.code),

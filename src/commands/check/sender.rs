@@ -33,15 +33,15 @@ pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mu
         Ok(sender) => sender,
         Err(detail) => return report.failed("Sender", &detail),
     };
+    report.found("Sender", &format!("{} sends to {}", sender.name, sender.environment));
     let prefix = match sender.topic_prefix.as_deref() {
-        None => match arguments.routing().prefix(sender.environment).to_owned() {
-            prefix if prefix.is_empty() => "the operator's topic prefix".to_owned(),
-            prefix => format!("the operator's topic prefix {prefix}"),
-        },
-        Some("") => "no topic prefix".to_owned(),
-        Some(prefix) => format!("the topic prefix {prefix}"),
+        None => format!(
+            "the operator's; with the flags of this command: {}",
+            broker::topic_prefix(arguments, sender.environment)
+        ),
+        Some("") => "none: the Sender says so".to_owned(),
+        Some(prefix) => format!("{prefix}, the Sender's"),
     };
-    report.found("Sender", &format!("{} sends to {} with {prefix}", sender.name, sender.environment));
     let mut secrets = Vec::new();
     for source in sender.authentication.sources() {
         match read_source(&cluster.client, source).await {
@@ -58,7 +58,7 @@ pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mu
     match credentials {
         Ok(credentials) => {
             let login = Login { credentials, application: sender.application.clone() };
-            broker::check(arguments, sender.environment, &login, report).await;
+            broker::check(arguments, sender.environment, &login, &prefix, report).await;
         }
         Err(detail) => report.failed(CERTIFICATE, &detail),
     }

@@ -231,12 +231,18 @@ fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
 
 /// Returns an object's metadata, with the fields that the API server would add.
 fn metadata(json: Option<&RawValue>) -> Result<Metadata, String> {
-    let mut metadata = json.map_or_else(|| Ok(Metadata::default()), read_metadata)?;
+    let metadata = json.map_or_else(|| Ok(Metadata::default()), read_metadata)?;
     refuse_strange_names(&metadata)?;
+    Ok(completed(metadata))
+}
+
+/// Adds the fields that the API server would add.
+#[must_use]
+pub fn completed(mut metadata: Metadata) -> Metadata {
     metadata.namespace.get_or_insert_with(|| DEFAULT_NAMESPACE.to_owned());
     metadata.uid.get_or_insert_with(|| Uuid::new_v4().to_string());
     metadata.creation_timestamp.get_or_insert_with(|| Utc::now().trunc_subsecs(0));
-    Ok(metadata)
+    metadata
 }
 
 fn read_metadata(json: &RawValue) -> Result<Metadata, String> {

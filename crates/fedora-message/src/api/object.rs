@@ -231,6 +231,12 @@ impl FedoraMessage {
         (Self::new(metadata, spec, None), unknown)
     }
 
+    /// Returns a message of this spec. The caller has filled in the metadata as an API server would.
+    pub fn of_spec(metadata: Metadata, spec: &FedoraMessageSpec) -> serde_json::Result<Self> {
+        let raw = serde_json::value::to_raw_value(spec)?;
+        Ok(Self::new(metadata, Some(&raw), None))
+    }
+
     fn new(mut metadata: Metadata, spec: Option<&RawValue>, status: Option<Box<FedoraMessageStatus>>) -> Self {
         let labels = metadata.labels.take().unwrap_or_default();
         let Annotations { retry, last_applied, ignore_default_ttl, argocd_tracking_id, helm_release } =

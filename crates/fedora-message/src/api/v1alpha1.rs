@@ -108,6 +108,23 @@ pub struct FedoraMessageSpec {
     pub suspend: Option<bool>,
 }
 
+impl FedoraMessageSpec {
+    /// Returns the spec of this message, for the Sender `default`.
+    #[must_use]
+    pub fn of(message: MessageSpec) -> Self {
+        Self {
+            env: None,
+            message,
+            authentication: None,
+            sender_ref: None,
+            active_deadline_seconds: None,
+            backoff_limit: None,
+            ttl_seconds_after_finished: None,
+            suspend: None,
+        }
+    }
+}
+
 /// Returns the custom resource definition.
 #[must_use]
 pub fn definition() -> CustomResourceDefinition {

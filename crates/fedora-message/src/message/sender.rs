@@ -57,6 +57,37 @@ impl Application {
         Self { name, ..Self::default() }
     }
 
+    /// Returns the application that a Sender or a configuration declares. `key` names a field for the user.
+    ///
+    /// The broker gets all texts before it allows frames of more than 4096 bytes, and a Pod gets them in an annotation.
+    pub fn declared(spec: ApplicationSpec, key: impl Fn(&str) -> String) -> Result<Self, InvalidMessage> {
+        const MAX_CONTACTS: usize = 10;
+        const MAX_BYTES: usize = 255;
+        let ApplicationSpec { name, version, url, contacts } = spec;
+        if contacts.len() > MAX_CONTACTS {
+            return refuse(format!(
+                "{} has {} addresses, but may have at most {MAX_CONTACTS}",
+                key("contacts"),
+                contacts.len()
+            ));
+        }
+        let required = std::iter::once(("name", &name)).chain(contacts.iter().map(|contact| ("contacts", contact)));
+        let optional = version.iter().map(|version| ("version", version)).chain(url.iter().map(|url| ("url", url)));
+        for (field, text) in required.clone().chain(optional) {
+            if text.len() > MAX_BYTES {
+                let (key, length) = (key(field), text.len());
+                return refuse(format!("{key} has {length} bytes in UTF-8, but must have at most {MAX_BYTES}"));
+            }
+            if text.contains(char::is_control) {
+                return refuse(format!("{} {} must not contain control characters", key(field), quoted(text)));
+            }
+        }
+        if let Some((field, _)) = required.clone().find(|(_, text)| text.is_empty()) {
+            return refuse(format!("{} must not be empty", key(field)));
+        }
+        Ok(Self { name, version, url, contacts, is_declared: true })
+    }
+
     /// Returns the texts that must be equal where two applications share a connection. Each optional text
     /// has its place. There are none if nobody declares the application.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
@@ -64,37 +95,6 @@ impl Application {
         let texts = std::iter::once(self.name.as_str()).chain(optional);
         texts.chain(self.contacts.iter().map(String::as_str)).filter(|_| self.is_declared)
     }
-}
-
-/// Checks the texts of an application. The broker gets all of them before it allows frames of more than
-/// 4096 bytes, and a Pod gets them in an annotation.
-fn valid_application(spec: ApplicationSpec) -> Result<Application, InvalidMessage> {
-    const MAX_CONTACTS: usize = 10;
-    const MAX_BYTES: usize = 255;
-    let ApplicationSpec { name, version, url, contacts } = spec;
-    if contacts.len() > MAX_CONTACTS {
-        return refuse(format!(
-            "spec.application.contacts has {} addresses, but may have at most {MAX_CONTACTS}",
-            contacts.len()
-        ));
-    }
-    let required = std::iter::once(("name", &name)).chain(contacts.iter().map(|contact| ("contacts", contact)));
-    let optional = version.iter().map(|version| ("version", version)).chain(url.iter().map(|url| ("url", url)));
-    for (field, text) in required.clone().chain(optional) {
-        if text.len() > MAX_BYTES {
-            return refuse(format!(
-                "spec.application.{field} has {} bytes in UTF-8, but must have at most {MAX_BYTES}",
-                text.len()
-            ));
-        }
-        if text.contains(char::is_control) {
-            return refuse(format!("spec.application.{field} {} must not contain control characters", quoted(text)));
-        }
-    }
-    if let Some((field, _)) = required.clone().find(|(_, text)| text.is_empty()) {
-        return refuse(format!("spec.application.{field} must not be empty"));
-    }
-    Ok(Application { name, version, url, contacts, is_declared: true })
 }
 
 impl Sender {
@@ -129,7 +129,7 @@ impl Sender {
             ttl_seconds_after_finished,
         };
         let application = match application {
-            Some(application) => valid_application(application)?,
+            Some(application) => Application::declared(application, |field| format!("spec.application.{field}"))?,
             None => Application::named(format!("{}/{}", name.namespace, name.name)),
         };
         Ok(Self {

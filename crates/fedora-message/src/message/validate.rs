@@ -159,14 +159,19 @@ fn valid_limits(spec: &FedoraMessageSpec) -> Result<(), InvalidMessage> {
 }
 
 fn valid_uid(uid: &str) -> Result<Uuid, InvalidMessage> {
-    match Uuid::try_parse(uid) {
-        // The text must be the same as the one on the wire.
-        Ok(id) if id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122 && id.to_string() == uid => Ok(id),
-        _ => refuse(format!(
+    message_id(uid).ok_or_else(|| {
+        InvalidMessage(format!(
             "metadata.uid is {}, but must be a UUID of version 4, because it becomes the message's id: correct it, or remove it to get a new one",
             quoted(uid)
-        )),
-    }
+        ))
+    })
+}
+
+/// Returns a message's id, if the text is one as it is on the wire: a UUID of version 4.
+#[must_use]
+pub fn message_id(text: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(text).ok()?;
+    (id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122 && id.to_string() == text).then_some(id)
 }
 
 fn valid_body(message: &MessageSpec, last_applied: Option<&str>) -> Result<(), InvalidMessage> {

@@ -1,4 +1,12 @@
-//! `publish`: sends messages from files, with the same steps as the operator but without a cluster.
+//! `publish`: sends messages from files or flags, with the same steps as the operator but without a cluster.
+
+pub mod assignment;
+mod config;
+mod flags;
+mod in_cluster;
+mod manifest;
+mod preview;
+mod recorded;
 
 use std::cell::RefCell;
 use std::fs;
@@ -13,23 +21,25 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::manifests::Manifests;
+use self::config::{Configuration, DEFAULT_PATH};
+use super::manifests::{Manifests, completed};
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
 use crate::broker::login::Login;
-use crate::broker::pool::Pool;
-use crate::cli::{OptionalCertificateArgs, Output, PublishArgs};
+use crate::broker::pool::{Brokers, Pool};
+use crate::cli::{BrokerArgs, Output, PublishArgs, expected_topic_prefix};
 use crate::delivery::{Delivery, DeliveryRequest, Identity};
 use crate::fence::Fence;
 use crate::schema_file::SchemaFile;
-use fedora_message::api::object::FedoraMessage;
-use fedora_message::api::v1alpha1::FedoraMessageStatus;
+use fedora_message::api::names::{DEFAULT_SENDER, SenderName};
+use fedora_message::api::object::{FedoraMessage, Metadata};
+use fedora_message::api::v1alpha1::{Environment, FedoraMessageSpec, FedoraMessageStatus};
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
 use fedora_message::message::secret::{OperatorCas, select};
-use fedora_message::message::sender::{SenderError, borrowed};
+use fedora_message::message::sender::{Application, Sender, SenderError, borrowed};
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
 use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::schema::check::Schemas;
@@ -40,61 +50,78 @@ const PROGRESS_FROM: usize = 20;
 /// The maximum number of results that are printed with one system call.
 const MAX_BATCH: usize = 100;
 
-/// Publishes the messages in the files. Succeeds only if all were sent.
+/// Publishes the messages in the files, or the one that the flags make. Succeeds only if all were sent.
 #[must_use]
 pub fn main(arguments: &PublishArgs) -> ExitCode {
-    let manifests = match read(&arguments.files) {
-        Ok(manifests) => manifests,
-        Err(detail) => return super::misused(&detail),
-    };
-    let certificate = match certificate(&arguments.certificate) {
-        Ok(certificate) => certificate,
-        Err(detail) => return super::misused(&detail),
-    };
-    let cas = match arguments.broker.cas() {
-        Ok(cas) => cas,
-        Err(detail) => return super::misused(&detail),
-    };
-    let schemas = match SchemaFile::open(arguments.schemas.settings()) {
-        Ok(file) => file.current(),
-        Err(error) => return super::misused(&error.to_string()),
-    };
-    let publisher = Publisher {
-        schemas,
-        routing: arguments.broker.routing(),
-        delivery: Delivery::Direct(Pool::new(
-            arguments.broker.brokers(),
-            arguments.broker.confirm_timeout(),
-            Fence::always_open(),
-            |_| {},
-        )),
-        credential_cache: CredentialCache::default(),
-        certificate,
-        cas,
-        manifests,
-    };
-    match super::block_on(publisher.publish_all(arguments.concurrency.into(), arguments.output)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => super::fail(&format!("can't start: {error}")),
+    match run(arguments) {
+        Ok(code) => code,
+        Err(detail) => super::misused(&detail),
     }
 }
 
-/// Reads manifests from files. At least one has to hold a message.
-pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests, String> {
+fn run(arguments: &PublishArgs) -> Result<ExitCode, String> {
+    let input = match flags::spec(arguments)? {
+        Some(spec) if arguments.message.print_manifest => return Ok(manifest::print(&arguments.message, &spec)),
+        Some(spec) if arguments.message.via_cluster => return Ok(in_cluster::main(arguments, &spec)),
+        Some(spec) => Input::of_flags(&spec)?,
+        None => {
+            let operands = arguments.operands.iter().map(PathBuf::from);
+            read(&arguments.files.iter().cloned().chain(operands).collect::<Vec<_>>())?
+        }
+    };
+    let publisher = Publisher::new(arguments, input)?;
+    if arguments.dry_run {
+        return Ok(publisher.preview_all(arguments.output));
+    }
+    Ok(match super::block_on(publisher.publish_all(arguments.concurrency.into(), arguments.output)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => super::fail(&format!("can't start: {error}")),
+    })
+}
+
+/// The messages to publish.
+pub(crate) struct Input {
+    /// The messages, and the objects that they name.
+    pub(crate) manifests: Manifests,
+    /// True if the messages are plain: recorded, or made of flags. They name no Sender and no Secret.
+    pub(crate) is_plain: bool,
+}
+
+impl Input {
+    fn of_flags(spec: &FedoraMessageSpec) -> Result<Self, String> {
+        let message = FedoraMessage::of_spec(completed(Metadata::default()), spec);
+        let messages = vec![message.map_err(|error| format!("the message can't be written as JSON: {error}"))?];
+        Ok(Self { manifests: Manifests { messages, ..Manifests::default() }, is_plain: true })
+    }
+}
+
+/// Reads files: all with manifests, or all with recorded messages. At least one has to hold a message.
+pub(crate) fn read(files: &[PathBuf]) -> Result<Input, String> {
     let mut manifests = Manifests::default();
+    let mut kinds = Vec::new();
     for file in files {
         let (place, text) = match file.as_path() {
             path if path == Path::new("-") => ("standard input".to_owned(), standard_input()),
             path => (path.display().to_string(), fs::read_to_string(path)),
         };
         let text = text.map_err(|error| format!("can't read {place}: {}", describe(&error)))?;
-        manifests.add(&text, &place)?;
+        let is_recorded = recorded::is_recorded(&text);
+        if is_recorded {
+            manifests.messages.extend(recorded::read(&text).map_err(|detail| format!("{place}, {detail}"))?);
+        } else {
+            manifests.add(&text, &place)?;
+        }
+        kinds.push(is_recorded);
+    }
+    let is_plain = kinds.first().copied().unwrap_or_default();
+    if kinds.iter().any(|is_recorded| *is_recorded != is_plain) {
+        return Err("some files have recorded messages, others manifests: publish them one after the other".to_owned());
     }
     manifests.resolve();
     match manifests.messages.len() {
         0 => Err("there is no FedoraMessage in the files: add a manifest of one".to_owned()),
-        _ => Ok(manifests),
+        _ => Ok(Input { manifests, is_plain }),
     }
 }
 
@@ -112,31 +139,90 @@ fn standard_input() -> io::Result<String> {
     io::stdin().read_to_string(&mut text).map(|_| text)
 }
 
-fn certificate(arguments: &OptionalCertificateArgs) -> Result<Option<Arc<Credentials>>, String> {
-    match arguments {
-        OptionalCertificateArgs { ca: Some(ca), cert: Some(cert), key: Some(key) } => {
-            super::files::credentials(ca, cert, key).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
 /// Results as they come: a message with its status.
 type Results<'a> = mpsc::UnboundedReceiver<(&'a FedoraMessage, FedoraMessageStatus)>;
 
 struct Publisher {
     schemas: Arc<Schemas>,
+    brokers: Brokers,
     routing: Routing,
     delivery: Delivery,
     credential_cache: CredentialCache,
     /// The certificate for all messages, if one was given.
     certificate: Option<Arc<Credentials>>,
+    /// Takes the place of a Sender that the files lack, if there is a certificate for all messages.
+    stand_in: Option<StandIn>,
     /// The CAs for Senders and Secrets without one.
     cas: OperatorCas,
     manifests: Manifests,
 }
 
+/// What a message gets that names no Sender, and no Secret either.
+struct StandIn {
+    /// The environment of messages that name none.
+    environment: Option<Environment>,
+    application: Arc<Application>,
+    priority: Option<u8>,
+}
+
+impl StandIn {
+    /// Returns the Sender of this name for a message, if its environment is known.
+    fn sender(&self, name: &SenderName, object: &FedoraMessage) -> Option<Sender> {
+        let environment = object.environment().or(self.environment)?;
+        let mut sender = Sender::assumed(name.clone(), environment);
+        sender.application = self.application.clone();
+        sender.priority = self.priority;
+        Some(sender)
+    }
+}
+
 impl Publisher {
+    fn new(arguments: &PublishArgs, input: Input) -> Result<Self, String> {
+        let flags = &arguments.certificate;
+        let of_flags = match (&flags.ca, &flags.cert, &flags.key) {
+            (Some(ca), Some(cert), Some(key)) => Some(super::files::credentials(ca, cert, key)?),
+            _ => None,
+        };
+        let configuration = configuration(arguments, input.is_plain && of_flags.is_none())?;
+        let broker = broker(&arguments.broker, configuration.as_ref());
+        let certificate = match (of_flags, &configuration) {
+            (None, Some(Configuration { certificate: [ca, cert, key], .. })) => {
+                Some(super::files::credentials(ca, cert, key)?)
+            }
+            (of_flags, _) => of_flags,
+        };
+        let environment = arguments.env.or_else(|| configuration.as_ref().map(|_| Environment::Prod));
+        if input.is_plain && certificate.is_none() && !arguments.dry_run {
+            return Err(format!(
+                "there is no certificate to publish with: give the library's configuration (--conf FILE, or {DEFAULT_PATH}), or --env, --ca, --cert and --key"
+            ));
+        }
+        if input.is_plain && environment.is_none() {
+            return Err("it is not known which broker gets the message: give --env prod or --env stg, or the library's configuration (--conf FILE)".to_owned());
+        }
+        let stand_in = (certificate.is_some() || arguments.dry_run).then(|| StandIn {
+            environment,
+            application: configuration
+                .as_ref()
+                .and_then(|configuration| configuration.application.clone())
+                .unwrap_or_else(|| Application::named(env!("CARGO_PKG_NAME").to_owned()).into()),
+            priority: configuration.as_ref().and_then(|configuration| configuration.priority),
+        });
+        let brokers = broker.brokers();
+        let pool = Pool::new(brokers.clone(), broker.confirm_timeout(), Fence::always_open(), |_| {});
+        Ok(Self {
+            schemas: SchemaFile::open(arguments.schemas.settings()).map_err(|error| error.to_string())?.current(),
+            brokers,
+            routing: broker.routing(),
+            delivery: Delivery::Direct(pool),
+            credential_cache: CredentialCache::default(),
+            certificate,
+            stand_in,
+            cas: broker.cas()?,
+            manifests: input.manifests,
+        })
+    }
+
     /// Publishes all messages, and prints each result. Returns true if all were sent.
     async fn publish_all(&self, concurrency: usize, output: Output) -> bool {
         let messages = &self.manifests.messages;
@@ -179,11 +265,9 @@ impl Publisher {
 
     /// Makes one attempt. Without a cluster nothing cancels it, and there are no Pods.
     async fn attempt(&self, object: &FedoraMessage) -> Option<Attempt> {
-        let sender = self.manifests.sender(object);
-        let message = match prepare(object, borrowed(sender.as_ref()), &self.routing, &self.schemas) {
+        let message = match self.prepare(object) {
             Ok(message) => message,
-            Err(PrepareError::Sender(error)) => return Some(without_cluster(error).into()),
-            Err(invalid) => return Some(invalid.into()),
+            Err(outcome) => return Some(outcome.into()),
         };
         let identity = match self.identify(&message) {
             Ok(identity) => identity,
@@ -200,6 +284,27 @@ impl Publisher {
             is_cancelled: &|| false,
         };
         self.delivery.send(&request).await.ok()
+    }
+
+    /// Validates a message.
+    fn prepare(&self, object: &FedoraMessage) -> Result<OutgoingMessage, Outcome> {
+        let sender = self.sender(object);
+        prepare(object, borrowed(sender.as_ref()), &self.routing, &self.schemas).map_err(|error| match error {
+            PrepareError::Sender(error) => without_cluster(error),
+            invalid => invalid.into(),
+        })
+    }
+
+    /// Returns the Sender that a message names, or what stands in for the Sender `default` of the files.
+    fn sender(&self, object: &FedoraMessage) -> Option<Result<Arc<Sender>, SenderError>> {
+        let found = self.manifests.sender(object)?;
+        let stand_in = match &found {
+            Err(SenderError::Absent(name)) if name.name == DEFAULT_SENDER => {
+                self.stand_in.as_ref().and_then(|stand_in| stand_in.sender(name, object))
+            }
+            _ => None,
+        };
+        Some(stand_in.map_or(found, |sender| Ok(Arc::new(sender))))
     }
 
     /// Returns the identity that the command line or the Secrets in the files give.
@@ -237,13 +342,52 @@ impl Publisher {
     }
 }
 
+/// Reads the library's configuration, if one is named. Otherwise `may_default` says if the library's own place is
+/// looked at. Reports what has no effect.
+fn configuration(arguments: &PublishArgs, may_default: bool) -> Result<Option<Configuration>, String> {
+    let default = Path::new(DEFAULT_PATH);
+    let path = match &arguments.conf {
+        Some(path) => path,
+        None if may_default && default.exists() => default,
+        None => return Ok(None),
+    };
+    let configuration = Configuration::read(path)?;
+    if !configuration.notes.is_empty() {
+        super::note(&format!("{}: not used here: {}", path.display(), configuration.notes.join(", ")));
+    }
+    if let Some(prefix) =
+        expected_topic_prefix(&configuration.address).filter(|_| configuration.topic_prefix.is_empty())
+    {
+        super::note(&format!(
+            "{} has no topic_prefix, so topics are sent as they stand; consumers expect {prefix} before them",
+            path.display()
+        ));
+    }
+    Ok(Some(configuration))
+}
+
+/// Adds to the flags what the configuration says and they do not.
+fn broker(flags: &BrokerArgs, configuration: Option<&Configuration>) -> BrokerArgs {
+    let mut broker = flags.clone();
+    if let Some(Configuration { address, topic_prefix, exchange, .. }) = configuration {
+        for url in [&mut broker.prod_amqp_url, &mut broker.stg_amqp_url] {
+            url.get_or_insert_with(|| address.clone());
+        }
+        for prefix in [&mut broker.prod_topic_prefix, &mut broker.stg_topic_prefix] {
+            prefix.get_or_insert_with(|| topic_prefix.clone());
+        }
+        broker.exchange = broker.exchange.or_else(|| exchange.clone());
+    }
+    broker
+}
+
 /// Says of an absent Sender how it is given without a cluster.
 fn without_cluster(error: SenderError) -> Outcome {
     let mut outcome = Outcome::from(error.clone());
     match error {
         SenderError::NoDefault(namespace) => {
             outcome.message = format!(
-                "the message names neither spec.senderRef nor spec.authentication, and FedoraMessageSender {namespace}/default is not in the files: add its manifest"
+                "the message names neither spec.senderRef nor spec.authentication, and FedoraMessageSender {namespace}/default is not in the files: add its manifest, or give --env, --ca, --cert and --key"
             );
         }
         SenderError::Absent(sender) => outcome.message = format!("{sender} is not in the files: add its manifest"),

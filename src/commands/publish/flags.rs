@@ -1,0 +1,64 @@
+//! Makes a message of flags.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::value::RawValue;
+
+use super::assignment::Assignment;
+use crate::cli::{MessageArgs, PublishArgs};
+use fedora_message::api::v1alpha1::{FedoraMessageSpec, MessageSpec, SenderReference};
+
+/// Returns the message that the flags make, if they name a topic. The error names the flag and its fault.
+pub fn spec(arguments: &PublishArgs) -> Result<Option<FedoraMessageSpec>, String> {
+    let MessageArgs { topic, body_file, headers, severity, schema, schema_package, priority, sender, .. } =
+        &arguments.message;
+    let Some(topic) = topic.clone() else { return Ok(None) };
+    let assigned = arguments
+        .operands
+        .iter()
+        .map(|text| Assignment::parse(text).map_err(|detail| format!("{text}: a field of the body {detail}")));
+    let mut fields = body_file.as_deref().map(read_body).transpose()?.unwrap_or_default();
+    let assigned = assigned.collect::<Result<Vec<_>, _>>()?;
+    add_all(&mut fields, &assigned, "the body")?;
+    let mut all_headers = BTreeMap::new();
+    add_all(&mut all_headers, headers, "the headers")?;
+    let body =
+        serde_json::value::to_raw_value(&fields).map_err(|error| format!("the body can't be written: {error}"))?;
+    let message = MessageSpec {
+        topic,
+        body,
+        headers: all_headers,
+        severity: *severity,
+        schema: schema.clone(),
+        schema_package: schema_package.clone(),
+        priority: *priority,
+    };
+    let sender_ref = sender.clone().map(|name| SenderReference { name, namespace: None });
+    Ok(Some(FedoraMessageSpec { env: arguments.env, sender_ref, ..FedoraMessageSpec::of(message) }))
+}
+
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+fn add_all(fields: &mut Fields, assigned: &[Assignment], what: &str) -> Result<(), String> {
+    for Assignment { key, value } in assigned {
+        if fields.insert(key.clone(), value.clone()).is_some() {
+            return Err(format!("{what} would have {key} twice: remove one"));
+        }
+    }
+    Ok(())
+}
+
+fn read_body(file: &Path) -> Result<Fields, String> {
+    let place = file.display();
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(file)
+    };
+    let text = text.map_err(|error| format!("can't read {place}: {error}: check the file"))?;
+    serde_json::from_str(&text).map_err(|error| format!("{place} must hold a JSON object: {error}"))
+}

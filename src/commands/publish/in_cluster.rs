@@ -1,0 +1,105 @@
+//! `publish --via-cluster`: creates a `FedoraMessage`, and waits until the operator has sent it.
+
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use kube::api::PostParams;
+use kube::core::Request;
+use kube::{Client, Error, Resource};
+use tokio::time::{Instant, sleep};
+
+use super::{manifest, write_line};
+use crate::cli::{MessageArgs, PublishArgs};
+use crate::cluster::client::describe;
+use crate::cluster::inspect::Cluster;
+use crate::cluster::list::get;
+use crate::commands;
+use fedora_message::api::object::FedoraMessage;
+use fedora_message::api::v1alpha1::{FedoraMessageSpec, FedoraMessageStatus};
+use fedora_message::state::MessageState;
+
+/// The time between two looks at the status.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Creates the message, and waits for it if the flags say so. Fails if it is not sent by then.
+pub fn main(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> ExitCode {
+    match commands::block_on(create_and_wait(arguments, spec)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(detail)) => commands::fail(&detail),
+        Err(error) => commands::fail(&format!("can't start: {error}")),
+    }
+}
+
+async fn create_and_wait(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> Result<ExitCode, String> {
+    let client = Cluster::open(None).await?.client;
+    let message = create(&client, &arguments.message, spec).await?;
+    let name = format!("fedoramessage/{} in namespace {}", message.name(), message.namespace());
+    if !arguments.message.wait {
+        return Ok(commands::print(format!("{name} created\n")));
+    }
+    let status = wait(&client, &message, arguments.message.timeout()).await?;
+    let mut line = Vec::new();
+    write_line(&mut line, &message, &status, arguments.output);
+    commands::print(line);
+    if status.status == Some(true) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !MessageState::from(status).is_finished() {
+        let seconds = arguments.message.timeout;
+        commands::note(&format!("{name} was not sent within {seconds} s. The operator goes on with it"));
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+async fn create(client: &Client, arguments: &MessageArgs, spec: &FedoraMessageSpec) -> Result<FedoraMessage, String> {
+    let namespace = arguments.namespace.as_deref().unwrap_or_else(|| client.default_namespace());
+    let path = FedoraMessage::url_path(&(), Some(namespace));
+    let request = Request::new(path)
+        .create(&PostParams::default(), manifest::json(arguments, spec)?)
+        .map_err(|error| format!("the FedoraMessage can't be put into a request: {error}"))?;
+    client.request(request).await.map_err(|error| match error {
+        Error::Api(status) if status.code == 404 => {
+            format!("the cluster does not know FedoraMessages, or has no namespace {namespace}: {}", status.message)
+        }
+        Error::Api(status) => format!("the API server refuses the FedoraMessage: {}", status.message),
+        error => format!("the FedoraMessage can't be created: {}", describe(&error)),
+    })
+}
+
+/// Waits until the message is sent or given up, or the time is over. Returns the last status.
+async fn wait(client: &Client, created: &FedoraMessage, longest: Duration) -> Result<FedoraMessageStatus, String> {
+    let end = Instant::now() + longest;
+    let progress = if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let mut last = FedoraMessageStatus::default();
+    loop {
+        match get::<FedoraMessage>(client, created.namespace(), created.name()).await {
+            Ok(Some(message)) if message.uid() == created.uid() => {
+                last = message.status.map(|status| *status).unwrap_or_default();
+                let state = MessageState::from(last.clone());
+                if state.is_finished() {
+                    break;
+                }
+                let reason = last.reason.as_deref().unwrap_or("no operator has looked at it yet");
+                progress.set_message(format!("{}: {reason}", created.name()));
+                progress.tick();
+            }
+            Ok(_) => {
+                return Err(format!(
+                    "fedoramessage/{} was deleted before its status said that it was sent",
+                    created.name()
+                ));
+            }
+            // The API server may be back before the time is over.
+            Err(error) if Instant::now() >= end => return Err(error.explain()),
+            Err(_) => {}
+        }
+        if Instant::now() >= end {
+            break;
+        }
+        sleep(INTERVAL).await;
+    }
+    progress.finish_and_clear();
+    Ok(last)
+}

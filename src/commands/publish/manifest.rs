@@ -1,0 +1,103 @@
+//! Makes the `FedoraMessage` of a message for a cluster.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::MessageArgs;
+use crate::commands;
+use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageSpec, KIND};
+
+/// The longest beginning of a generated name. An API server adds five characters, and names of Pods may
+/// follow from it.
+const LONGEST_PREFIX: usize = 50;
+
+/// A `FedoraMessage` to create.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata<'a>,
+    spec: &'a Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generate_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+}
+
+/// Prints the manifest.
+pub fn print(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> ExitCode {
+    let yaml =
+        with_manifest(arguments, spec, |manifest| serde_saphyr::to_string(manifest).map_err(|error| error.to_string()));
+    match yaml {
+        Ok(yaml) => commands::print(yaml),
+        Err(detail) => commands::misused(&detail),
+    }
+}
+
+/// Returns the manifest as JSON.
+pub fn json(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> Result<Vec<u8>, String> {
+    with_manifest(arguments, spec, |manifest| serde_json::to_vec(manifest).map_err(|error| error.to_string()))
+}
+
+/// An API server stores numbers as this value has them: as 64-bit integers and floats.
+fn with_manifest<T>(
+    arguments: &MessageArgs,
+    spec: &FedoraMessageSpec,
+    write: impl Fn(&Manifest<'_>) -> Result<T, String>,
+) -> Result<T, String> {
+    let cannot = |error| format!("the message can't be written as a manifest: {error}");
+    let value = serde_json::to_value(spec).map_err(|error| cannot(error.to_string()))?;
+    let name = arguments.name.as_deref();
+    let metadata = Metadata {
+        name,
+        generate_name: name.is_none().then(|| generate_name(&spec.message.topic)),
+        namespace: arguments.namespace.as_deref(),
+    };
+    write(&Manifest { api_version: API_VERSION, kind: KIND, metadata, spec: &value }).map_err(cannot)
+}
+
+/// Returns the beginning of a name that tells people the topic.
+fn generate_name(topic: &str) -> String {
+    let mut name = String::new();
+    for c in topic.chars().map(|c| c.to_ascii_lowercase()) {
+        match c {
+            'a'..='z' | '0'..='9' => name.push(c),
+            _ if name.is_empty() || name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+        if name.len() == LONGEST_PREFIX {
+            break;
+        }
+    }
+    let name = name.trim_end_matches('-');
+    if name.is_empty() { "message-".to_owned() } else { format!("{name}-") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::generate_name;
+
+    #[test]
+    fn names_follow_topics() {
+        let long = "a".repeat(80);
+        for (topic, name) in [
+            ("nice.message", "nice-message-"),
+            ("Fedora_Elections.new", "fedora-elections-new-"),
+            ("..é.", "message-"),
+            ("a..b", "a-b-"),
+            (long.as_str(), &format!("{}-", "a".repeat(50))),
+        ] {
+            assert_eq!(generate_name(topic), name, "{topic}");
+        }
+    }
+}
