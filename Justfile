@@ -114,6 +114,10 @@ metrics:
 schemas FILE="schemas/catalog.json":
     cargo run --quiet --package rig -- schemas {{FILE}} --list docs/schema-list.md
 
+# Write the manual pages and completion scripts into a folder
+manual FOLDER="target/manual":
+    cargo run --quiet --example manual -- {{FOLDER}}
+
 # Measure all goals for speed in one run of some minutes, or those named: a missed ratio fails it (docs/performance.md)
 bench *ONLY: build
     cargo bench --quiet --package e2e --bench goals -- {{ONLY}}

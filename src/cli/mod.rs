@@ -40,10 +40,11 @@ const LIBRARY_VARIABLE: &str = "FEDORA_MESSAGING_CONF";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success: every message was sent, the check found no fault, the operator was stopped by a signal
-  1  failure: a message was not sent, the check failed, the operator can't continue
+  1  failure: a message was not sent (with --wait: not yet), the check failed, the operator can't continue
   2  the command line, or a file that it names, is wrong
 
-Each flag can be set by the environment variable named with it. The flag has precedence.";
+Each flag can be set by the environment variable named with it. The flag has precedence.
+publish and check read the operator's variables too, without FEDORA_MESSAGE_ at the beginning.";
 
 /// Publishes `FedoraMessage` resources to Fedora's RabbitMQ brokers, exactly as the
 /// fedora-messaging library would, and records the result in their status.
@@ -87,10 +88,22 @@ pub fn parse() -> Command {
 /// Returns the definition of the command line, under the name by which the program was called.
 #[must_use]
 pub fn definition() -> clap::Command {
-    with_variables(match short_name() {
-        Some(name) => ShortCli::command().bin_name(name),
-        None => Cli::command(),
-    })
+    match short_name() {
+        Some(name) => short_definition().bin_name(name),
+        None => long_definition(),
+    }
+}
+
+/// Returns the definition of the command line under the program's name.
+#[must_use]
+pub fn long_definition() -> clap::Command {
+    with_variables(Cli::command())
+}
+
+/// Returns the definition of the command line under the short name.
+#[must_use]
+pub fn short_definition() -> clap::Command {
+    with_variables(ShortCli::command())
 }
 
 /// Returns the short name by which the program was called: as a link to it, or as kubectl's plugin.
@@ -127,12 +140,12 @@ pub enum Command {
         #[arg(value_enum)]
         name: Option<CrdName>,
     },
-    /// Publish FedoraMessage manifests from files, without a cluster
+    /// Publish messages without a cluster: manifests, recorded messages, or one made of flags
     ///
     /// Reads FedoraMessage manifests, and the FedoraMessageSenders, Secrets and ConfigMaps that they name,
-    /// from YAML or JSON files.
-    /// Publishes each message as the operator would, and prints the status that it would have. A
-    /// manifest without metadata.uid gets a new message id each time.
+    /// from YAML or JSON files. Or reads recorded messages, the JSON lines of fedora-messaging, and its
+    /// configuration. Or makes a message of flags. Publishes each message as the operator would, and prints
+    /// the status that it would have. A message without an id gets a new one each time.
     Publish(Box<PublishArgs>),
     /// Check a broker (--env), a Sender (--sender), the cluster (--cluster) or several, and report each finding, or what failed
     /// and how to fix it

@@ -55,7 +55,7 @@ fn configured(cli: &Cli, broker: &Broker, user: &str, more: &str) -> String {
     cli.file("config.toml", &format!("{more}\n{}", config(&url, &files, PREFIX))).display().to_string()
 }
 
-/// What a consumer can see of a message. The time is left out where the line has none.
+/// Returns all that a consumer can see of a message. The time is left out where the line has none.
 fn visible(message: &BasicGetMessage, lines: &[Value]) -> Value {
     let properties = &message.properties;
     let mut headers: Value = serde_json::to_value(properties.headers()).expect("JSON");
@@ -85,7 +85,7 @@ fn recorded_messages_are_those_of_the_library() {
     let (cli, broker, lines) = (Cli::new(), &shared().broker, lines());
     let consumer = RawConsumer::start(broker, &format!("{PREFIX}.drop.#"));
     let conf = configured(&cli, broker, "publisher", "publish_priority = 5\npassive_declares = true\n");
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     // The library splits lines at U+2028 too.
     let file = cli.file("messages", &text.replace('\u{2028}', "\\u2028")).display().to_string();
 
@@ -111,7 +111,7 @@ fn recorded_messages_are_those_of_the_library() {
     assert_eq!(sorted(&consumer.take(lines.len(), SOON), &lines), reference);
 }
 
-/// What the library's `record` writes can be sent again.
+/// The records of the library's `record` can be sent again.
 #[test]
 fn sends_a_record_again() {
     let (cli, broker) = (Cli::new(), &shared().broker);
@@ -186,7 +186,7 @@ fn sends_message_of_flags() {
         "count:int=3",
         "ratio:float=0.5",
         "done:bool=true",
-        r#"list:json=[1, null]"#,
+        "list:json=[1, null]",
         "--body-file",
         &body,
         "--header",
@@ -221,7 +221,7 @@ fn connects_as_the_application() {
     assert!(log.contains("the-drop-in"), "{log}");
 }
 
-/// What kubectl stores of the printed manifest is what the flags say, whatever YAML thinks of it.
+/// kubectl stores the message that the flags make, whatever YAML thinks of its texts.
 #[test]
 fn prints_manifest() {
     let (namespace, cli) = (TestNamespace::new("printed"), Cli::new());
@@ -320,7 +320,7 @@ fn waits_for_the_operator() {
     cli.run(&["publish", "--via-cluster", "--topic", "a.b", "--namespace", "absent"], &env).expect(1, &["namespace"]);
 }
 
-/// What is shown is what is sent, and nothing is sent.
+/// The dry run shows the message that is sent without it, and sends nothing.
 #[test]
 fn shows_what_it_would_send() {
     let (cli, broker) = (Cli::new(), &shared().broker);

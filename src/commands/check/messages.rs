@@ -68,7 +68,7 @@ fn known_schemas(arguments: &SchemaCheckArgs) -> Result<Arc<Schemas>, String> {
     }
 }
 
-/// What is known of a valid message.
+/// The result for a valid message.
 struct Verdict {
     /// How it was checked against its schema.
     schema: String,

@@ -34,7 +34,7 @@ const OF_CONSUMERS: [&str; 9] = [
 /// The client properties that the library allows nobody to change.
 const RESERVED_PROPERTIES: [&str; 3] = ["information", "product", "version"];
 
-/// What a `config.toml` says about publishing.
+/// The settings for publishers in a `config.toml`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Configuration {
     /// `amqp_url`, without its user, password and query.
@@ -49,7 +49,7 @@ pub struct Configuration {
     pub priority: Option<u8>,
     /// `client_properties`, if there are any.
     pub application: Option<Arc<Application>>,
-    /// What is said there and has no effect here.
+    /// The keys that have no effect here.
     pub notes: Vec<String>,
 }
 
@@ -138,7 +138,7 @@ fn application(keys: &mut Keys, notes: &mut Vec<String>) -> Result<Option<Arc<Ap
     Ok(Some(Arc::new(application)))
 }
 
-/// A table of the file. What was read is removed from it.
+/// A table of the file. Reading a key removes it.
 struct Keys {
     /// The beginning of the names of its keys, with a dot.
     path: &'static str,

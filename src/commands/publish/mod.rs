@@ -157,7 +157,7 @@ struct Publisher {
     manifests: Manifests,
 }
 
-/// What a message gets that names no Sender, and no Secret either.
+/// The settings for messages that name no Sender, and no Secret either.
 struct StandIn {
     /// The environment of messages that name none.
     environment: Option<Environment>,

@@ -1,7 +1,7 @@
 //! Recorded messages: the JSON lines that the library's `record` writes and its `publish` reads.
 //!
-//! The form is `SERIALIZED_MESSAGE_SCHEMA` of fedora-messaging 3.9.1, `message.py`. What the library
-//! takes from a line is taken here too: topic, body, headers, id and priority.
+//! The form is `SERIALIZED_MESSAGE_SCHEMA` of fedora-messaging 3.9.1, `message.py`. Of a line
+//! the same is taken as there: topic, body, headers, id and priority.
 
 use std::collections::BTreeMap;
 

@@ -55,9 +55,9 @@ fn reads_configuration_of_an_application() {
 
 #[test]
 fn names_keys_without_effect() {
-    let text = with("colour = 1").replace("[tls]", "[tls]\nversion = 1").replace("app =", "team = 1\napp =");
+    let text = with("shade = 1").replace("[tls]", "[tls]\nversion = 1").replace("app =", "team = 1\napp =");
     let notes = Configuration::parse(&text).unwrap().notes;
-    for key in ["tls.version", "client_properties.team", "colour"] {
+    for key in ["tls.version", "client_properties.team", "shade"] {
         assert!(notes.iter().any(|note| note == key), "{key}: {notes:?}");
     }
 }
