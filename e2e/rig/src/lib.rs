@@ -10,6 +10,7 @@
 //! | [`services`], [`network_policy`] | Service addresses, DNS and network policies on a node |
 //! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
+//! | [`gitops`] | judges resources as kstatus, Argo CD and Flux do |
 //! | [`schemas`] | the schemas of Fedora's messages, with valid and invalid bodies |
 //! | [`proxy`], [`tls_server`] | a network that fails, and a server that behaves as no broker does |
 //! | [`cores`] | CPU cores for each process |
@@ -34,6 +35,7 @@ pub mod consumer;
 pub mod cores;
 pub mod debian;
 pub mod engine;
+pub mod gitops;
 pub mod guard;
 pub mod images;
 pub mod kube;

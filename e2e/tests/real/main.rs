@@ -17,6 +17,7 @@ mod end_to_end;
 mod events;
 mod fidelity;
 mod from_python;
+mod gitops;
 mod large;
 mod late;
 mod manifests;

@@ -1,7 +1,7 @@
 //! Schemas and rules of the CRD that can't be derived from a Rust type.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Message, Rule};
@@ -231,8 +231,20 @@ pub(super) fn polished(mut crd: CustomResourceDefinition) -> CustomResourceDefin
     for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
         without_nulls(schema);
         without_line_breaks(schema);
+        in_progress_until_first_status(schema);
     }
     crd
+}
+
+/// Gives a resource without a status one that describes no generation.
+///
+/// kstatus, and so Flux and Helm, take a resource for current that has no status. With this default they wait for
+/// the operator (docs/decisions/0052).
+fn in_progress_until_first_status(schema: &mut JSONSchemaProps) {
+    let status = schema.properties.as_mut().and_then(|properties| properties.get_mut("status"));
+    if let Some(status) = status {
+        status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+    }
 }
 
 /// Removes `nullable` from every schema except that of header values, see [`any_headers`].

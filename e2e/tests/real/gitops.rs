@@ -1,0 +1,173 @@
+//! GitOps tools judge messages and Senders rightly in every state, and their ways of changing resources
+//! do what docs/gitops.md says.
+
+use std::path::Path;
+use std::process::Command;
+
+use rig::gitops::judge;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use e2e::raw::RawConsumer;
+use e2e::{Operator, SOON, TestNamespace, message, project, read, run, sender, shared, unused_broker_url, with_spec};
+
+const ARGOCD: &str = "manifests/integrations/argocd";
+const FLUX: &str = "manifests/integrations/flux/kustomization.yaml";
+
+/// The judgment of kstatus, Argo CD and Flux.
+#[derive(Debug, Deserialize)]
+struct Judgment {
+    kstatus: String,
+    argocd: String,
+    message: String,
+    flux: String,
+}
+
+/// Judges objects by the health checks of their kind.
+fn judgments(objects: &[Value]) -> Vec<Judgment> {
+    let flux: Value = serde_saphyr::from_str(&read(FLUX)).expect("YAML");
+    let checks = flux["spec"]["healthCheckExprs"].as_array().expect("a list");
+    let lines: Vec<_> = objects
+        .iter()
+        .map(|object| {
+            let kind = object["kind"].as_str().expect("a kind");
+            let cel = checks.iter().find(|check| check["kind"] == kind).expect("expressions");
+            json!({"object": object, "lua": read(&format!("{ARGOCD}/{kind}/health.lua")), "cel": cel}).to_string()
+        })
+        .collect();
+    let answers = run(&mut Command::new(judge().expect("the program")), &lines.join("\n")).expect("it judges");
+    answers.lines().map(|line| serde_json::from_str(line).expect("a judgment")).collect()
+}
+
+#[track_caller]
+fn assert_judged(object: &Value, expected: [&str; 3]) {
+    let [judgment] = &judgments(std::slice::from_ref(object))[..] else { panic!("one judgment") };
+    let Judgment { kstatus, argocd, flux, .. } = judgment;
+    assert_eq!([kstatus.as_str(), argocd, flux], expected, "{judgment:?}\n{object:#}");
+}
+
+/// A message is never current before it is sent, also without an operator.
+#[test]
+fn messages_are_judged_rightly() {
+    let namespace = TestNamespace::new("judged");
+    let new = |name: &str, more: &str| {
+        namespace.apply(&with_spec(&message(name, "judged.it", ""), more));
+        namespace.get(name)
+    };
+    let in_progress = ["InProgress", "Progressing", "InProgress"];
+    assert_judged(&new("waiting", "backoffLimit: 9"), in_progress);
+    assert_judged(&new("suspended", "suspend: true"), ["InProgress", "Suspended", "InProgress"]);
+
+    let operator = Operator::start(&namespace, &[]);
+    namespace.wait_for_reason("waiting", "SecretNotFound");
+    namespace.wait_for_reason("suspended", "Suspended");
+    assert_judged(&namespace.get("waiting"), in_progress);
+    assert_judged(&namespace.get("suspended"), ["InProgress", "Suspended", "InProgress"]);
+    namespace.store_certificate(&shared().broker, "publisher");
+    namespace.wait_for_reason("waiting", "Sent");
+    assert_judged(&namespace.get("waiting"), ["Current", "Healthy", "Current"]);
+    assert_eq!(operator.stop(), Some(0));
+
+    let (_port, nobody) = unused_broker_url();
+    let _operator = Operator::with_broker(&nobody, &namespace, &[]);
+    new("given-up", "backoffLimit: 0");
+    namespace.wait_for_reason("given-up", "BackoffLimitExceeded");
+    assert_judged(&namespace.get("given-up"), ["Failed", "Degraded", "Failed"]);
+}
+
+#[test]
+fn senders_are_judged_rightly() {
+    let namespace = TestNamespace::new("judged-senders");
+    namespace.apply(&sender("default", ""));
+    assert_judged(&namespace.get_sender("default"), ["InProgress", "Progressing", "InProgress"]);
+    let _operator = Operator::start(&namespace, &[]);
+    namespace.wait_for_sender("default", "False", "SecretNotFound");
+    assert_judged(&namespace.get_sender("default"), ["InProgress", "Degraded", "Failed"]);
+    namespace.store_certificate(&shared().broker, "publisher");
+    namespace.wait_for_sender("default", "True", "LoggedIn");
+    assert_judged(&namespace.get_sender("default"), ["Current", "Healthy", "Current"]);
+}
+
+/// The test data has the form that Argo CD's own repository takes.
+#[test]
+fn argocds_test_data_is_right() {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Test {
+        health_status: Value,
+        input_path: String,
+    }
+    #[derive(Deserialize)]
+    struct Tests {
+        tests: Vec<Test>,
+    }
+    for kind in ["FedoraMessage", "FedoraMessageSender"] {
+        let folder = format!("{ARGOCD}/{kind}");
+        let Tests { tests } = serde_saphyr::from_str(&read(&format!("{folder}/health_test.yaml"))).expect("YAML");
+        let data = std::fs::read_dir(project(&folder).join("testdata")).expect("a folder").count();
+        assert_eq!(tests.len(), data, "each file has a test");
+        let object =
+            |test: &Test| serde_saphyr::from_str(&read(&format!("{folder}/{}", test.input_path))).expect("YAML");
+        let objects: Vec<Value> = tests.iter().map(object).collect();
+        for (test, judgment) in tests.iter().zip(judgments(&objects)) {
+            let found = json!({"status": judgment.argocd, "message": judgment.message});
+            assert_eq!(found, test.health_status, "{}", test.input_path);
+        }
+    }
+}
+
+/// The component adds its keys to the ConfigMap of the kustomization that uses it.
+#[test]
+fn component_adds_health_checks_to_argocd() {
+    let cli = e2e::cli::Cli::new();
+    let component = relative(cli.folder(), &project(ARGOCD));
+    cli.file(
+        "argocd-cm.yaml",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: argocd-cm}, data: {url: https://a}}",
+    );
+    cli.file("kustomization.yaml", &format!("resources: [argocd-cm.yaml]\ncomponents: [{component}]\n"));
+    let mut kubectl = Command::new(shared().kube.kubectl_path());
+    kubectl.args(["kustomize", "--load-restrictor", "LoadRestrictionsNone"]).arg(cli.folder());
+    let built: Value = serde_saphyr::from_str(&run(&mut kubectl, "").expect("it builds")).expect("YAML");
+    assert_eq!(built["data"]["url"], "https://a");
+    for kind in ["FedoraMessage", "FedoraMessageSender"] {
+        let key = format!("resource.customizations.health.apps.fedoraproject.org_{kind}");
+        assert_eq!(built["data"][&key], read(&format!("{ARGOCD}/{kind}/health.lua")));
+    }
+}
+
+/// Returns the path of a folder as seen from another one.
+fn relative(from: &Path, to: &Path) -> String {
+    let up = from.components().count() - 1;
+    format!("{}{}", "../".repeat(up), to.strip_prefix("/").expect("an absolute path").display())
+}
+
+/// A message in Git that is edited: Flux and Argo CD fail with the rule's words, unless they are told to replace.
+/// Then another message is sent.
+#[test]
+fn changed_message_is_refused_or_sent_anew() {
+    let namespace = TestNamespace::with_publisher("edited");
+    let consumer = RawConsumer::start(&shared().broker, "edited.it");
+    let _operator = Operator::start(&namespace, &[]);
+    let apply = |text: &str| namespace.try_kubectl(&["apply", "--server-side", "-f", "-"], text);
+    let first = message("release", "edited.it", "").replace("body: {", "body: {version: 1, ");
+    let second = first.replace("version: 1", "version: 2");
+    apply(&first).expect("it is created");
+    namespace.wait_for_reason("release", "Sent");
+    let id = namespace.get("release")["status"]["messageId"].clone();
+    apply(&first).expect("nothing changes");
+    let refusal = apply(&second).expect_err("it is refused");
+    assert!(refusal.contains("spec.message can't be changed") && refusal.contains("create another"), "{refusal}");
+    assert_eq!(consumer.take(1, SOON).len(), 1);
+
+    // As Flux with force, and Argo CD with Force=true,Replace=true.
+    namespace.try_kubectl(&["replace", "--force", "-f", "-"], &second).expect("it is replaced");
+    namespace.wait_for_reason("release", "Sent");
+    assert_ne!(namespace.get("release")["status"]["messageId"], id);
+    assert_eq!(consumer.take(1, SOON).len(), 1, "another message");
+
+    // Named by its content, a changed message is another resource.
+    apply(&second.replace("name: release", "name: release-2")).expect("it is created");
+    namespace.wait_for_reason("release-2", "Sent");
+    assert_eq!(consumer.take(1, SOON).len(), 1);
+}
