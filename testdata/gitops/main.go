@@ -22,7 +22,7 @@ import (
 )
 
 type request struct {
-	Object map[string]any                   `json:"object"`
+	Object json.RawMessage                  `json:"object"`
 	Lua    string                           `json:"lua"`
 	CEL    kustomize.HealthCheckExpressions `json:"cel"`
 }
@@ -51,7 +51,10 @@ func judge(in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		object := &unstructured.Unstructured{Object: next.Object}
+		object := &unstructured.Unstructured{}
+		if err := object.UnmarshalJSON(next.Object); err != nil {
+			return err
+		}
 		var found answer
 		if result, err := status.Compute(object); err != nil {
 			return fmt.Errorf("kstatus: %w", err)
@@ -60,7 +63,7 @@ func judge(in io.Reader, out io.Writer) error {
 		}
 		if next.Lua != "" {
 			var err error
-			if found.ArgoCD, found.Message, err = argocd(object, next.Lua); err != nil {
+			if found.ArgoCD, found.Message, err = argocd(next.Object, next.Lua); err != nil {
 				return fmt.Errorf("lua: %w", err)
 			}
 		}
@@ -82,7 +85,7 @@ func judge(in io.Reader, out io.Writer) error {
 }
 
 // argocd runs a health check with the resource as the global obj. It returns status and message.
-func argocd(object *unstructured.Unstructured, script string) (string, string, error) {
+func argocd(object json.RawMessage, script string) (string, string, error) {
 	state := lua.NewState(lua.Options{SkipOpenLibs: true})
 	defer state.Close()
 	// Argo CD opens these libraries, with a safe part of os.
@@ -93,7 +96,11 @@ func argocd(object *unstructured.Unstructured, script string) (string, string, e
 			return "", "", err
 		}
 	}
-	state.SetGlobal("obj", luajson.DecodeValue(state, object.Object))
+	decoded, err := luajson.Decode(state, object)
+	if err != nil {
+		return "", "", err
+	}
+	state.SetGlobal("obj", decoded)
 	if err := state.DoString(script); err != nil {
 		return "", "", err
 	}

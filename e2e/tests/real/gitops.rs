@@ -142,8 +142,7 @@ fn relative(from: &Path, to: &Path) -> String {
     format!("{}{}", "../".repeat(up), to.strip_prefix("/").expect("an absolute path").display())
 }
 
-/// A message in Git that is edited: Flux and Argo CD fail with the rule's words, unless they are told to replace.
-/// Then another message is sent.
+/// An edited message in Git is refused with the rule's words. A tool that replaces it sends another message.
 #[test]
 fn changed_message_is_refused_or_sent_anew() {
     let namespace = TestNamespace::with_publisher("edited");
