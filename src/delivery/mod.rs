@@ -84,9 +84,7 @@ impl Delivery {
             Self::Fallback(fallback) => Box::pin(fallback.send(request)).await?,
         };
         if attempt.outcome.reason == Reason::Sent {
-            let unchecked = request.message.unchecked.as_ref();
-            let unchecked = unchecked.map(|why| format!("It was not checked against its schema: {why}"));
-            let warnings = unchecked.iter().chain(&request.identity.warning);
+            let warnings = request.message.warning.iter().chain(&request.identity.warning);
             attempt.outcome = warnings.fold(attempt.outcome, |sent, warning| sent.with_warning(warning));
         }
         attempt.routing_key = Some(request.message.routing_key.clone());

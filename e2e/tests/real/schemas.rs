@@ -87,6 +87,9 @@ fn valid_body(name: &str) -> String {
     case.expect("a valid body")["json"].as_str().expect("a text").to_owned()
 }
 
+/// A schema that its package marks as deprecated.
+const OLD: &str = "mirrormanager.host.added.v1";
+
 /// A valid message reaches a consumer that loads its class.
 #[test]
 fn checks_messages_of_real_schemas() {
@@ -107,6 +110,7 @@ fn checks_messages_of_real_schemas() {
         ("good", "koji_fedoramessaging.tag.TagV1", valid_body("koji_fedoramessaging.tag.TagV1")),
         ("bad", "koji_fedoramessaging.tag.TagV1", wrong.to_owned()),
         ("unknown", "nobody.knows.v1", "{}".to_owned()),
+        ("old", OLD, valid_body(OLD)),
     ] {
         create(name, schema, &body);
     }
@@ -122,7 +126,9 @@ fn checks_messages_of_real_schemas() {
     assert!(bad.contains(r#"spec.message.body.build_id is "seven", but must be an integer"#), "{bad}");
     let unknown = status("unknown", "Sent");
     assert!(unknown.contains("It was not checked against its schema: the operator's catalog lacks"), "{unknown}");
-    let received = consumer.wait_for(2, SOON).expect("both arrive");
+    let old = status("old", "Sent");
+    assert!(old.ends_with(&format!("Its schema {OLD} is deprecated: use a newer one of its package")), "{old}");
+    let received = consumer.wait_for(3, SOON).expect("all arrive");
     let tag = received.iter().find(|message| message["class"] == "TagV1").expect("its class is loaded");
     assert_eq!(tag["headers"]["fedora_messaging_schema_package"], "koji_fedoramessaging_messages");
     assert_eq!(tag["headers"]["fedora_messaging_severity"], 10);

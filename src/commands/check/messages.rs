@@ -43,9 +43,9 @@ pub fn main(arguments: &CheckArgs) -> ExitCode {
         };
         match check(&message, &manifests, &routing, &schemas) {
             Ok(Verdict { schema, absent: Some(sender) }) if !is_plain => drop(print(format!(
-                "{title}: valid, {schema}; {sender} is not in the files, so its environment, prefix and defaults are not known here\n"
+                "{title}: {schema}; {sender} is not in the files, so its environment, prefix and defaults are not known here\n"
             ))),
-            Ok(Verdict { schema, .. }) => drop(print(format!("{title}: valid, {schema}\n"))),
+            Ok(Verdict { schema, .. }) => drop(print(format!("{title}: {schema}\n"))),
             Err(invalid) => {
                 complain(&format!("{title}: {invalid}"));
                 all_valid = false;
@@ -91,10 +91,10 @@ fn check(
     let assumed = absent.clone().map(|name| Sender::assumed(name, message.environment().unwrap_or(Environment::Prod)));
     let sender = assumed.as_ref().map(Ok).or_else(|| borrowed(found.as_ref()));
     let outgoing = prepare(message, sender, routing, schemas)?;
-    let schema = match (&outgoing.unchecked, &schemas.catalog) {
-        (Some(why), _) => format!("not checked against {}: {why}", outgoing.schema),
-        (None, Some(_)) => format!("fits {}", outgoing.schema),
-        (None, None) => format!("not checked against {}: there is no --schema-catalog", outgoing.schema),
+    let schema = match (&outgoing.warning, &schemas.catalog) {
+        (Some(warning), Some(_)) => format!("valid. {warning}"),
+        (None, Some(_)) => format!("valid, fits {}", outgoing.schema),
+        (_, None) => format!("valid, not checked against {}: there is no --schema-catalog", outgoing.schema),
     };
     Ok(Verdict { schema, absent })
 }

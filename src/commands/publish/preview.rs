@@ -27,9 +27,8 @@ struct Preview<'a> {
     exchange: &'a str,
     routing_key: &'a str,
     properties: Properties<'a>,
-    /// Why the body was not checked against its schema, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unchecked: Option<&'a str>,
+    warning: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -108,7 +107,7 @@ impl Publisher {
                 priority,
                 headers,
             },
-            unchecked: message.unchecked.as_deref(),
+            warning: message.warning.as_deref(),
         };
         let cannot = |error: String| format!("the message can't be shown: {error}");
         match output {

@@ -44,8 +44,8 @@ pub struct OutgoingMessage {
     pub owner: String,
     /// The application that the broker's administrators see.
     pub application: Arc<Application>,
-    /// The reason why the message was not checked against its schema, if it was not.
-    pub unchecked: Option<String>,
+    /// A warning about the message's schema.
+    pub warning: Option<String>,
 }
 
 /// The value of a header, with its type on the wire.

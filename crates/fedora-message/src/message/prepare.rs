@@ -17,8 +17,12 @@ pub fn prepare(
     schemas: &Schemas,
 ) -> Result<OutgoingMessage, PrepareError> {
     let mut outgoing = validate(message, sender, routing)?;
-    if let SchemaCheck::Unchecked(why) = check_schema(&mut outgoing, schemas)? {
-        outgoing.unchecked = Some(why);
-    }
+    outgoing.warning = match check_schema(&mut outgoing, schemas)? {
+        SchemaCheck::Passed => None,
+        SchemaCheck::Deprecated => {
+            Some(format!("Its schema {} is deprecated: use a newer one of its package", outgoing.schema))
+        }
+        SchemaCheck::Unchecked(why) => Some(format!("It was not checked against its schema: {why}")),
+    };
     Ok(outgoing)
 }

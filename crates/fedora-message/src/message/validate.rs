@@ -67,7 +67,7 @@ pub fn validate(
         owner: route.owner,
         application: route.application,
         body: spec.message.body,
-        unchecked: None,
+        warning: None,
     })
 }
 

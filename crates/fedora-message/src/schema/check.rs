@@ -37,6 +37,8 @@ pub enum UnknownSchemaPolicy {
 pub enum SchemaCheck {
     /// The message matches its schema.
     Passed,
+    /// The message matches its schema, whose package marks it as deprecated.
+    Deprecated,
     /// The message could not be checked, for this reason.
     Unchecked(String),
 }
@@ -53,7 +55,8 @@ pub fn check_schema(message: &mut OutgoingMessage, schemas: &Schemas) -> Result<
     match catalog.find(&message.schema, message.schema_package.as_deref()) {
         SchemaLookup::Found(schema) => {
             fill_in(message, schema);
-            check(catalog, schema, message).map(|()| SchemaCheck::Passed)
+            let passed = if schema.deprecated { SchemaCheck::Deprecated } else { SchemaCheck::Passed };
+            check(catalog, schema, message).map(|()| passed)
         }
         SchemaLookup::Ambiguous(schemas) => refuse(format!(
             "spec.message.schema {} is in several packages: name one of {} as spec.message.schemaPackage",

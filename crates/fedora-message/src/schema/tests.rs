@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::Severity;
 use crate::bounds::{MAX_CHECKED_CONTAINERS, MAX_EXPLAINED_BYTES};
+use crate::message::prepare::prepare;
 use crate::message::validate::validate;
 use crate::schema::catalog::Catalog;
 use crate::schema::check::{SchemaCheck, Schemas, UnknownSchemaPolicy, check_schema};
@@ -82,6 +83,18 @@ fn check(message: &FedoraMessage, schemas: &Schemas) -> Result<SchemaCheck, Stri
 
 fn refused(schema: &str, body: Value) -> String {
     check(&of(schema, body), &schemas()).unwrap_err()
+}
+
+#[test]
+fn names_a_deprecated_schema() {
+    let text = of("app.update", json!({"update": {"alias": "F1"}}));
+    let mut schemas = schemas();
+    let catalog = schemas.catalog.as_mut().and_then(Arc::get_mut).unwrap();
+    catalog.schemas.iter_mut().for_each(|schema| schema.deprecated = true);
+    assert_eq!(check(&text, &schemas), Ok(SchemaCheck::Deprecated));
+    let warning = prepare(&text, None, &plain_routing(), &schemas).unwrap().warning;
+    assert_eq!(warning.as_deref(), Some("Its schema app.update is deprecated: use a newer one of its package"));
+    assert!(check(&of("app.update", json!({})), &schemas).is_err(), "a wrong body is refused nevertheless");
 }
 
 #[test]
