@@ -16,6 +16,7 @@ mod election;
 mod end_to_end;
 mod events;
 mod fidelity;
+mod files;
 mod from_python;
 mod large;
 mod late;
