@@ -1,7 +1,7 @@
 //! Compares the operator's messages with those of the Python library: on the wire, and as the
 //! library's consumer reads them. Only id and time may differ.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{SubsecRound, Utc};
 use serde_json::Value;
@@ -38,21 +38,23 @@ fn operator_matches_library() {
 
 #[test]
 fn publish_matches_library() {
-    compare_published("fidelity-json", Case::written, |stage| half_by_sender(&stage.manifests("json", "")));
+    let stage = Stage::set(&shared().broker, "fidelity-json", all("fidelity-json"), Case::written);
+    compare_published(&stage, &half_by_sender(&stage.manifests("json", "")), &[]);
 }
 
 /// `publish` reads YAML as kubectl does, so numbers are those that the API server would store.
 #[test]
 fn publish_of_yaml_matches_library() {
-    compare_published("fidelity-yaml", Case::stored, |stage| escaped(&stage.manifests("yaml", "---\n# YAML\n")));
+    let stage = Stage::set(&shared().broker, "fidelity-yaml", all("fidelity-yaml"), Case::stored);
+    compare_published(&stage, &escaped(&stage.manifests("yaml", "---\n# YAML\n")), &[]);
 }
 
-/// Publishes all cases from a file, and compares them with those of the library.
-fn compare_published(root: &str, expected: impl Fn(&Case) -> &str, manifests: impl Fn(&Stage) -> String) {
-    let stage = Stage::set(&shared().broker, root, all(root), expected);
+/// Publishes all cases from a file with these further arguments, and compares them with those of the
+/// library. Returns the bytes of each case's body.
+pub fn compare_published(stage: &Stage, manifests: &str, more: &[&str]) -> BTreeMap<usize, Vec<u8>> {
     let cli = Cli::new();
     let certificate = shared().broker.client("publisher").expect("a certificate");
-    let [file, senders] = [("cases.yaml", manifests(&stage).as_str()), ("senders.yaml", SENDERS)]
+    let [file, senders] = [("cases.yaml", manifests), ("senders.yaml", SENDERS)]
         .map(|(name, text)| cli.file(name, text).display().to_string());
     let url = shared().broker.url();
     let arguments = format!(
@@ -60,7 +62,8 @@ fn compare_published(root: &str, expected: impl Fn(&Case) -> &str, manifests: im
     );
 
     let begin = Utc::now().trunc_subsecs(0);
-    let output = cli.run_with(&certificate, &arguments.split(' ').collect::<Vec<_>>(), &[]);
+    let arguments: Vec<_> = arguments.split(' ').chain(more.iter().copied()).collect();
+    let output = cli.run_with(&certificate, &arguments, &[]);
     let now = Utc::now();
     let sent: Vec<Sent> = output
         .out
@@ -73,7 +76,8 @@ fn compare_published(root: &str, expected: impl Fn(&Case) -> &str, manifests: im
         })
         .collect();
     assert_eq!((sent.len(), output.code), (stage.cases.len(), 0), "{}", output.err);
-    stage.compare(&sent);
+    let received = stage.compare(&sent);
+    sent.iter().map(|sent| (sent.case, received[&sent.id].data.clone())).collect()
 }
 
 fn all(root: &str) -> Vec<Case> {

@@ -14,10 +14,10 @@ use fedora_message::message::validate::validate;
 use fedora_message_operator::internals::Manifests;
 use k8s_openapi::ByteString;
 use rig::Guard;
-use serde_json::{Number, Value, json};
+use serde_json::{Value, json};
 
 use self::corpus::{File, MARK, Source, files, sources};
-use e2e::fidelity::cases::parse;
+use e2e::fidelity::cases::{as_stored, parse};
 use e2e::shared;
 
 /// What `publish` refuses and kubectl reads, by a part of the error.
@@ -100,21 +100,6 @@ fn object(message: &FedoraMessage) -> Result<Object, String> {
         }
     }
     Ok((message.name().to_owned(), message.namespace().to_owned(), as_stored(spec)))
-}
-
-/// Returns JSON with its numbers as the API server stores them. `publish` sends a body in JSON as it stands.
-fn as_stored(value: Value) -> Value {
-    match value {
-        Value::Number(number) if number.is_i64() => Value::Number(number),
-        Value::Number(number) => {
-            let number = number.as_f64().expect("a float");
-            let integer = number.to_string().parse::<i64>();
-            Value::Number(integer.map_or_else(|_| Number::from_f64(number).expect("finite"), Number::from))
-        }
-        Value::Array(items) => items.into_iter().map(as_stored).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, as_stored(value))).collect(),
-        other => other,
-    }
 }
 
 /// Collects how the results of kubectl and `publish` differ.

@@ -26,6 +26,7 @@ mod monitoring;
 mod permissions;
 mod pod_policy;
 mod reasons;
+mod recorded;
 mod schemas;
 mod secrecy;
 mod senders;
