@@ -29,8 +29,9 @@ fn sends_by_pod() {
     wait_soon("no Pod is left", || pods(&namespace).is_empty());
 }
 
-/// Compares all messages that Pods can send, which have a schema of the CLI's image and are not too large,
-/// and the bodies of real messages: by Pods, and by `fallback` with a direct connection. `tests/real` compares direct delivery.
+/// Compares all messages that Pods can send, and the bodies of real messages. A Pod needs a message that
+/// is not too large, and has a schema of the CLI's image. They go by Pods, and by `fallback` with a direct
+/// connection. `tests/real` compares direct delivery.
 #[test]
 fn pods_match_library() {
     let by_pod = |case: &Case| {

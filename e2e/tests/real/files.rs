@@ -20,7 +20,7 @@ use self::corpus::{File, MARK, Source, files, sources};
 use e2e::fidelity::cases::{as_stored, parse};
 use e2e::shared;
 
-/// What `publish` refuses and kubectl reads, by a part of the error.
+/// The files that `publish` refuses and kubectl reads, by a part of the error.
 const REFUSED: [&str; 12] = [
     "a key stands there twice",
     "is a number, but no 64-bit integer: put it in quotes",
@@ -36,7 +36,7 @@ const REFUSED: [&str; 12] = [
     "a key is an alias of no text",
 ];
 
-/// What `publish` refuses of a Secret or `ConfigMap`, and kubectl reads, by a part of the error.
+/// The Secrets and `ConfigMaps` that `publish` refuses and kubectl reads, by a part of the error.
 const REFUSED_SOURCES: [&str; 2] = ["[\"key\"] is null", "[\"key\"] must be base64"];
 
 /// The files that `publish` reads and kubectl refuses. Their values can't be mistaken.

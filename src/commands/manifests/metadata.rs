@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SubsecRound, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use memchr::memmem;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -63,7 +64,8 @@ fn read(json: &str) -> Result<(Metadata, Option<String>), String> {
     if !json.starts_with('{') {
         return Err("has metadata that are no object: write metadata: {name: NAME}".to_owned());
     }
-    let json = &with_empty_texts(json).unwrap_or_else(|| json.to_owned());
+    let with_texts = memmem::find(json.as_bytes(), b"null").and_then(|_| with_empty_texts(json));
+    let json = with_texts.as_deref().unwrap_or(json);
     let (all, unknown) = strictly::<ObjectMeta>(json).map_err(|error| describe_field(json, &error))?;
     refuse_unknown_fields(&unknown.iter().map(|field| format!("metadata.{field}")).collect::<Vec<_>>())?;
     let metadata = decode(json).map_err(|error| describe_field(json, &error))?;

@@ -226,7 +226,7 @@ fn a_name_is_generated_as_by_the_api_server() {
     assert_ne!(a.name(), b.name());
 }
 
-/// What aliases stand for is bounded, and so is its depth.
+/// The number and the depth of the values that aliases stand for are bounded.
 #[test]
 fn aliases_are_bounded() {
     let many = |count: usize| format!("a: &a [{}]\nb: [{}]\n", "1,".repeat(count), "*a,".repeat(20));

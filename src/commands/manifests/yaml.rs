@@ -1,7 +1,7 @@
 //! Reads YAML as kubectl does: YAML 1.1, and documents that end at lines with `---`.
 //!
-//! Does not trust it: the size of its values is bounded, and no error quotes key material. What kubectl
-//! would change silently is an error.
+//! Does not trust it: the size of its values is bounded, and no error quotes key material. Values
+//! that kubectl would change silently are an error.
 
 use std::collections::{HashMap, HashSet};
 
@@ -65,7 +65,7 @@ pub(super) fn read_documents(
     read(&text[start..], start_line)
 }
 
-/// What is wrong with a document, and where.
+/// A mistake in a document, and its place.
 struct YamlError {
     line: usize,
     column: usize,

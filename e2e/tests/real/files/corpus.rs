@@ -18,24 +18,8 @@ pub struct Source {
     pub text: String,
 }
 
-/// Scalars without quotes, separated by spaces.
-const SCALARS: &str = "\
-    y Y yes Yes YES yEs n N no No NO nO on On ON oN off Off OFF oFF true True TRUE tRue false False FALSE fALSE \
-    ~ null Null NULL nUll 0 -0 +0 1 +1 -1 12 -12 007 0644 -0644 +0644 0o644 0O644 -0o17 089 08 09e2 08.5 01.5 00 000 0_ \
-    0x1F 0X1f -0x1F +0xF 0b101 0B101 -0b1 +0b1 0b2 0b-1 -0b-1 +0b-1 0x-1 0o-1 0b 0o 0x 0xg 0o8 \
-    1_000 1__0 _1 1_ 0_7 0x_F 0x1_F 0b1_0 0o1_7 1:30 190:20:30 1:30.5 12:30:45 \
-    1.0 1. .5 -.5 +.5 -0.0 0.0 1.5 +1.5 1_0.5 1.5_0 1_.5 1_000.5 1e3 1E3 1e+3 1e-3 +1e3 12e03 1.5e3 .5e1 .5E1 ._5 \
-    +.e1 .e1 . .. ... 1e 1e5.5 1e1_0 0e0 1e400 -1e400 1e-400 5e-324 0.1 3.141592653589793 1.2.3 \
-    .inf -.inf +.inf .Inf .INF .iNF .nan .NaN .NAN +.nan nan NaN inf Inf +inf Infinity infinity \
-    9223372036854775807 9223372036854775808 -9223372036854775808 -9223372036854775809 18446744073709551615 \
-    18446744073709551616 12345678901234567890 123456789012345678901234567890 +9223372036854775808 9007199254740993 \
-    1152921504606846976.0 1e18 1e19 1e20 1e21 1e22 1e300 0777777777777777777777 07777777777777777777777 \
-    0xFFFFFFFFFFFFFFFF -0xFFFFFFFFFFFFFFFF +0xFFFFFFFFFFFFFFFF 0x10000000000000000 \
-    0b11111111111111111111111111111111111111111111111111111111111111111 \
-    2001-01-01 2001-1-1 2001-01-01T00:00:00Z 2001-12-14t21:59:43.10-05:00 2001 2001-13-01 \
-    0x1p-2 0x1.8p1 = << + - -- --1 +-1 1+ 1- v1 1,000 é ١ abc Info Debug prod default a.b -a a- :a a:b a#b \
-    !!str !!str:x \"y\" '1' \"0644\" \"\\u00e9\" '' \"\" 'it''s' \"a\\nb\" \"\\x41\" \"\\0\" \"\\a\\b\\e\\f\\v\\_\\N\\L\\P\" {} [] {a} [y] [1,2] {1:2} \
-    @x %x `x &x *x !x |x >x ?x ,x";
+/// Scalars, separated by white space. Most have no quotes.
+const SCALARS: &str = include_str!("scalars.txt");
 
 /// The places of a scalar, which stands for `@`.
 const PLACES: [(&str, &str, &str); 16] = [
