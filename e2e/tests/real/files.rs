@@ -21,7 +21,7 @@ use e2e::fidelity::cases::{as_stored, parse};
 use e2e::shared;
 
 /// The files that `publish` refuses and kubectl reads, by a part of the error.
-const REFUSED: [&str; 12] = [
+const REFUSED: [&str; 14] = [
     "a key stands there twice",
     "is a number, but no 64-bit integer: put it in quotes",
     "is a number that JSON can't hold",
@@ -34,6 +34,8 @@ const REFUSED: [&str; 12] = [
     "half of a surrogate pair",
     "a text within {} or [] begins with a colon",
     "a key is an alias of no text",
+    "spec.message.priority is 7.0, but must be an integer",
+    "spec.message.headers[\"h\"] is a number with a fraction",
 ];
 
 /// The Secrets and `ConfigMaps` that `publish` refuses and kubectl reads, by a part of the error.

@@ -72,10 +72,13 @@ impl Manifests {
 
     /// Adds an object that stands in the file as JSON.
     fn add_json(&mut self, json: &str) -> Result<(), String> {
-        if ["\\ud", "\\uD"].iter().any(|escape| memmem::find(json.as_bytes(), escape.as_bytes()).is_some()) {
-            // The text is sent as it stands. Its form is valid, so this fails only at such an escape.
+        if may_lack_a_value(json) {
+            // The text is sent as it stands. Its form is valid, so this fails only at a value.
             let read: serde_json::Result<Value> = decode(json);
-            read.map_err(|_| "has half of a surrogate pair, such as \\ud800: write the whole character")?;
+            read.map_err(|error| match describe(&error).as_str() {
+                "number out of range" => "has a number that no 64-bit float holds: write a smaller one, or a text",
+                _ => "has half of a surrogate pair, such as \\ud800: write the whole character",
+            })?;
         }
         self.add_object(json)
     }
@@ -150,6 +153,18 @@ impl Manifests {
         self.messages.push(message);
         Ok(())
     }
+}
+
+/// Returns true if JSON has an escape that may be half of a surrogate pair, or a number that may be too large.
+fn may_lack_a_value(json: &str) -> bool {
+    let json = json.as_bytes();
+    let is_exponent = |at: usize| {
+        let (before, after) = (at.checked_sub(1).and_then(|at| json.get(at)), json.get(at + 1));
+        before.is_some_and(u8::is_ascii_digit) && after.is_some_and(|after| after.is_ascii_digit() || *after == b'+')
+    };
+    let escapes = ["\\ud", "\\uD"];
+    escapes.iter().any(|escape| memmem::find(json, escape.as_bytes()).is_some())
+        || memchr2_iter(b'e', b'E', json).any(is_exponent)
 }
 
 /// Refuses JSON that is nested too deeply: its decoder works by recursion. Counts the depth only if there are enough

@@ -81,7 +81,7 @@ impl YamlError {
 fn read_document(text: &str, file: &str, copyable_bytes: &mut usize) -> Result<Value, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     refuse_strange_characters(text)?;
-    let aliases = events(text).filter_map(|event| event.ok()?.0.alias_id()).collect();
+    let aliases = events(text).map_while(Result::ok).filter_map(|(event, _)| event.alias_id()).collect();
     let mut reader =
         Reader { aliases, copyable_bytes, open: Vec::new(), anchors: HashMap::new(), nodes: 0, copies: 0, root: None };
     for event in events(text) {

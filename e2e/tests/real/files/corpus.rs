@@ -179,7 +179,12 @@ const BODIES: [(&str, &str); 78] = [
 ];
 
 /// Bodies in JSON.
-const JSON_BODIES: [(&str, &str); 9] = [
+const JSON_BODIES: [(&str, &str); 14] = [
+    ("JSON with a number beyond floats", r#"{"n": 1e400}"#),
+    ("JSON with a number beyond floats and an emoji", r#"{"n": 1e400, "s": "\ud83d\ude00"}"#),
+    ("JSON with a number below floats", r#"{"n": 1e-400, "m": -1e-400}"#),
+    ("JSON with many digits", r#"{"n": 0.1000000000000000055511151231257827, "m": 1000000000000000000000000}"#),
+    ("JSON with a key that is empty", r#"{"": 1}"#),
     ("JSON with a list that ends in a comma", r#"{"n": [1, 2,]}"#),
     ("JSON with a tab", "{\t\"n\":\t1}"),
     ("JSON with a surrogate pair", r#"{"s": "\ud83d\ude00"}"#),
@@ -248,6 +253,12 @@ fn flow_files() -> Vec<(&'static str, String)> {
         ("JSON in YAML with a surrogate pair", format!("# YAML\n{}", json("a", r#"{"s": "\ud83d\ude00"}"#))),
         ("JSON in YAML with half a surrogate pair", format!("# YAML\n{}", json("a", r#"{"s": "\ud83d"}"#))),
         ("JSON in YAML with escapes", format!("# YAML\n{}", json("a", r#"{"s": "\/\b\f\n\r\t\"\\\u0000\u00e9"}"#))),
+        ("JSON with a priority that is a float", json_a.replace(r#""topic""#, r#""priority": 7.0, "topic""#)),
+        ("JSON with a priority in words", json_a.replace(r#""topic""#, r#""priority": "7", "topic""#)),
+        ("JSON with a header that is a float", json_a.replace(r#""topic""#, r#""headers": {"h": 1.0}, "topic""#)),
+        ("JSON with a header that is a fraction", json_a.replace(r#""topic""#, r#""headers": {"h": 1.5}, "topic""#)),
+        ("JSON with suspend in words", json_a.replace(r#""env""#, r#""suspend": "no", "env""#)),
+        ("JSON with a number as topic", json_a.replace(r#""a.b""#, "1")),
         ("a List in JSON", format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{json_a}, {json_b}]}}"#)),
         ("a List in YAML", format!("apiVersion: v1\nkind: List\nitems:\n- {flow_a}\n- {flow_b}\n")),
         (
