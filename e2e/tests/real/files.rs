@@ -29,7 +29,7 @@ const REFUSED: [&str; 14] = [
     "put it first",
     "did not find expected",
     "directives such as %YAML",
-    "after ... comes more",
+    "comes more, which kubectl ignores",
     "stands there: write \\u",
     "half of a surrogate pair",
     "a text within {} or [] begins with a colon",
