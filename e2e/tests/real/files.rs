@@ -35,7 +35,7 @@ const REFUSED: [&str; 14] = [
     "a text within {} or [] begins with a colon",
     "a key is an alias of no text",
     "spec.message.priority is 7.0, but must be an integer",
-    "spec.message.headers[\"h\"] is a number with a fraction",
+    "is a number with a fraction or exponent, but must be a string",
 ];
 
 /// The Secrets and `ConfigMaps` that `publish` refuses and kubectl reads, by a part of the error.
