@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A library, and the only modules that may use it.
-const USERS: [(&str, &[&str]); 4] = [
+const USERS: [(&str, &[&str]); 5] = [
     ("lapin", &["broker"]),
     ("tokio_rustls", &["broker", "commands", "main.rs"]),
     ("kube", &["cluster", "commands", "ttl"]),
     ("hyper", &["admin.rs", "cluster"]),
+    ("granit_parser", &["commands"]),
 ];
 /// A module, and those that it must not use.
 const APART: [(&str, &[&str]); 2] =

@@ -29,7 +29,11 @@ pub struct Publisher {
 impl Publisher {
     /// Starts a publisher as user `cn` with this topic prefix. An empty prefix means none.
     pub fn start(broker: &Broker, cn: &str, topic_prefix: &str) -> Result<Self> {
-        let python = Python::get()?;
+        Self::start_with(&Python::get()?, broker, cn, topic_prefix)
+    }
+
+    /// Like [`Publisher::start`], in a Python environment, which may have other packages.
+    pub fn start_with(python: &Python, broker: &Broker, cn: &str, topic_prefix: &str) -> Result<Self> {
         let guard = Guard::new("publisher")?;
         let files = broker.client(cn)?.write(guard.scratch(), cn)?;
         let config = guard.scratch().join("config.toml");

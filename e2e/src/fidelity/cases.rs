@@ -1,9 +1,12 @@
 //! The compared messages, with every shape that a manifest can hold.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use std::fs;
 
-use crate::read;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Number, Value, json};
+
+use crate::{project, read};
 
 /// The topic prefix of production. The library removes the dots at its end, and so does the
 /// operator.
@@ -121,6 +124,67 @@ pub fn parse(json: &str) -> Value {
     let mut json = serde_json::Deserializer::from_str(json);
     json.disable_recursion_limit();
     Value::deserialize(&mut json).expect("valid JSON")
+}
+
+/// Returns JSON with its numbers as the API server stores them: 64-bit integers, and 64-bit floats.
+pub fn as_stored(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_i64() => Value::Number(number),
+        Value::Number(number) => {
+            let number = number.as_f64().expect("a float");
+            let digits = number.to_string();
+            let integer = digits.parse::<i64>().map(Number::from).or_else(|_| digits.parse::<u64>().map(Number::from));
+            Value::Number(integer.unwrap_or_else(|_| Number::from_f64(number).expect("finite")))
+        }
+        Value::Array(items) => items.into_iter().map(as_stored).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, as_stored(value))).collect(),
+        other => other,
+    }
+}
+
+/// A message of an application of Fedora, in `testdata/messages`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Recorded {
+    /// The repository and the file that it comes from.
+    #[serde(rename = "source")]
+    _source: String,
+    topic: String,
+    schema: String,
+    schema_package: String,
+    severity: u8,
+    headers: Value,
+    body: Box<RawValue>,
+}
+
+/// Returns the messages in `testdata/messages`, with topics that begin with `root`.
+pub fn recorded(root: &str) -> Vec<Case> {
+    let mut files: Vec<_> = fs::read_dir(project("testdata/messages"))
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    files.sort();
+    let cases = files.iter().map(|file| {
+        let text = fs::read_to_string(file).expect("a text");
+        let message: Recorded =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let severity = match message.severity {
+            10 => "Debug",
+            20 => "Info",
+            30 => "Warning",
+            40 => "Error",
+            other => panic!("{}: {other}", file.display()),
+        };
+        let fields = json!({
+            "headers": message.headers, "severity": severity,
+            "schema": message.schema, "schemaPackage": message.schema_package,
+        });
+        let body = message.body.get();
+        let stored = Some(as_stored(parse(body)).to_string());
+        let topic = format!("{root}.{}", message.topic);
+        Case { topic, stored, ..Case::with(file.file_stem().expect("a name").to_string_lossy(), body, fields) }
+    });
+    cases.collect()
 }
 
 /// The cases of `testdata/fidelity.yaml`, which describes them.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{cluster, namespace, operator, pods, wait_for_all_sent, wait_for_reason};
 use e2e::cli::Cli;
-use e2e::fidelity::cases::{Case, PREFIX, SENDERS, all, half_by_sender};
+use e2e::fidelity::cases::{Case, PREFIX, SENDERS, all, half_by_sender, recorded};
 use e2e::fidelity::stage::{Sent, Stage};
 use e2e::raw::{RawConsumer, id};
 use e2e::{SOON, by_sender, message, message_json, sender, wait_soon};
@@ -29,16 +29,20 @@ fn sends_by_pod() {
     wait_soon("no Pod is left", || pods(&namespace).is_empty());
 }
 
-/// Compares all messages that Pods can send, which have a schema of the CLI's image and are not too large:
-/// by Pods, and by `fallback` with a direct connection. `tests/real` compares direct delivery.
+/// Compares all messages that Pods can send, and the bodies of real messages. A Pod needs a message that
+/// is not too large, and has a schema of the CLI's image. They go by Pods, and by `fallback` with a direct
+/// connection. `tests/real` compares direct delivery.
 #[test]
 fn pods_match_library() {
     let by_pod = |case: &Case| {
         let is_in_image = matches!(case.fields["schema"].as_str(), None | Some("base.message"));
         is_in_image && case.stored().len() < MAX_POD_MESSAGE_BYTES / 2
     };
-    let cases: Vec<Case> = all("fidelity-pods").into_iter().filter(by_pod).collect();
-    assert!(cases.len() >= 70, "{} cases", cases.len());
+    let mut cases: Vec<Case> = all("fidelity-pods").into_iter().filter(by_pod).collect();
+    // The image has no packages of schemas.
+    let real = recorded("fidelity-pods").into_iter().map(|case| Case { fields: json!({}), ..case });
+    cases.extend(real.filter(by_pod));
+    assert!(cases.len() >= 94, "{} cases", cases.len());
     let stage = Stage::set(&cluster().broker, "fidelity-pods", cases, Case::stored);
     let mut sent = Vec::<Sent>::new();
     for (mode, expected) in [("fallback", "direct"), ("pod", "pod")] {

@@ -3,7 +3,7 @@
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
-use super::{describe, in_document, not_too_deep};
+use super::{describe, not_too_deep};
 
 /// The mark between two documents.
 const MARK: &str = "---";
@@ -17,16 +17,33 @@ pub(crate) struct JsonObjects<'a> {
     document: usize,
     /// True if the current document has an object.
     begun: bool,
+    /// Why the document that comes next is no JSON, although it begins like an object.
+    error: Option<String>,
+}
+
+/// The text after the last JSON object.
+pub(crate) struct Rest<'a> {
+    pub(crate) text: &'a str,
+    /// The index of its first byte.
+    pub(crate) start: usize,
+    /// The number of its first document.
+    pub(crate) document: usize,
+    /// Why that document is no JSON, if it looks like JSON.
+    pub(crate) json_error: Option<String>,
 }
 
 impl<'a> JsonObjects<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, position: 0, document: 1, begun: false }
+        Self { text, position: 0, document: 1, begun: false, error: None }
     }
 
-    /// Returns the text that is left, where it begins, and the number of its first document.
-    pub(crate) fn rest(&self) -> (&'a str, usize, usize) {
-        (&self.text[self.position..], self.position, self.document)
+    /// Returns the text that is left.
+    pub(crate) fn rest(self) -> Rest<'a> {
+        let text = &self.text[self.position..];
+        let inside = text.strip_prefix('{').unwrap_or_default().trim_start();
+        let looks_like_json = inside.is_empty() || inside.starts_with('"');
+        let json_error = self.error.filter(|_| looks_like_json);
+        Rest { text, start: self.position, document: self.document, json_error }
     }
 
     /// Skips white space and `---`, and returns the text from there on.
@@ -60,8 +77,8 @@ impl<'a> JsonObjects<'a> {
 }
 
 impl<'a> Iterator for JsonObjects<'a> {
-    /// An object's document and text, or the error message.
-    type Item = Result<(usize, &'a str), String>;
+    /// The document, and the object's text or the error message.
+    type Item = (usize, Result<&'a str, String>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.skip();
@@ -71,12 +88,18 @@ impl<'a> Iterator for JsonObjects<'a> {
         }
         let start = self.position;
         let mut objects = Deserializer::from_str(rest).into_iter::<&RawValue>();
-        let object = objects.next()?;
-        self.begun = true;
-        self.position = start + objects.byte_offset();
-        Some(match object {
-            Ok(object) => Ok((self.document, object.get())),
-            Err(error) => Err(in_document(self.document, &self.invalid(start, &error))),
-        })
+        match objects.next()? {
+            Ok(object) => {
+                self.begun = true;
+                self.position = start + objects.byte_offset();
+                Some((self.document, Ok(object.get())))
+            }
+            Err(error) if self.begun => Some((self.document, Err(self.invalid(start, &error)))),
+            Err(error) => {
+                // It may be YAML in flow style.
+                self.error = Some(self.invalid(start, &error));
+                None
+            }
+        }
     }
 }

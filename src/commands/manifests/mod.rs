@@ -2,31 +2,33 @@
 //! name.
 
 mod json;
+mod metadata;
+mod scalar;
+mod sources;
 mod yaml;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, SubsecRound, Utc};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
-use memchr::memchr2_iter;
+use memchr::{memchr2_iter, memmem};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
-use uuid::Uuid;
 
-use self::json::JsonObjects;
-use self::yaml::read_documents;
+use self::json::{JsonObjects, Rest};
+pub use self::metadata::completed;
+use self::metadata::metadata;
+use self::sources::{config_map, secret};
+use self::yaml::{INVALID_YAML, read_documents};
 use fedora_message::api::names::SenderName;
-use fedora_message::api::object::{FedoraMessage, Metadata};
+use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::sender::{FedoraMessageSender, KIND as SENDER_KIND};
 use fedora_message::api::v1alpha1::{API_VERSION, KIND};
 use fedora_message::message::authentication::SourceName;
 use fedora_message::message::body::{MAX_DEPTH as MAX_BODY_DEPTH, depth};
 use fedora_message::message::secret::Secret;
 use fedora_message::message::sender::{FoundSender, Sender, SenderError, usable};
-use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable, quoted};
+use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable};
 
 /// The namespace of manifests without one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -55,40 +57,57 @@ impl Manifests {
     }
 
     fn add_documents(&mut self, text: &str) -> Result<(), String> {
-        let mut objects = JsonObjects::new(text);
-        for object in &mut objects {
-            let (number, json) = object?;
-            let added = not_too_deep(json).and_then(|()| self.add_object(json));
+        let mut objects = JsonObjects::new(text.strip_prefix('\u{feff}').unwrap_or(text));
+        for (number, object) in &mut objects {
+            let added = object.and_then(|json| not_too_deep(json).and_then(|()| self.add_json(json)));
             added.map_err(|detail| in_document(number, &detail))?;
         }
-        let (rest, start, first) = objects.rest();
-        if rest.is_empty() {
-            return Ok(());
+        let Rest { text: rest, start, document, json_error } = objects.rest();
+        let lines_before = text[..start].matches('\n').count();
+        let read = read_documents(rest, lines_before, document, |value| self.add_object(&value.to_string()));
+        match (read, json_error) {
+            (Err(error), Some(detail)) if error.contains(INVALID_YAML) => Err(in_document(document, &detail)),
+            (read, _) => read,
         }
-        read_documents(rest, text[..start].matches('\n').count(), |index, document| {
-            let added = document.and_then(|value| self.add_object(&value.to_string()));
-            added.map_err(|detail| in_document(first + index, &detail))
-        })
+    }
+
+    /// Adds an object that stands in the file as JSON.
+    fn add_json(&mut self, json: &str) -> Result<(), String> {
+        if may_lack_a_value(json) {
+            // The text is sent as it stands. Its form is valid, so this fails only at a value.
+            let read: serde_json::Result<Value> = decode(json);
+            read.map_err(|error| match describe(&error).as_str() {
+                "number out of range" => "has a number that no 64-bit float holds: write a smaller one, or a text",
+                _ => "has half of a surrogate pair, such as \\ud800: write the whole character",
+            })?;
+        }
+        self.add_object(json)
     }
 
     fn add_object(&mut self, json: &str) -> Result<(), String> {
-        let object = match json.as_bytes() {
-            [b'{', ..] => {
-                decode(json).map_err(|error| format!("is not valid JSON: {}: correct it", describe(&error)))?
-            }
-            _ => Object::default(),
+        let (object, unknown) = match json.as_bytes() {
+            [b'{', ..] => strictly(json).map_err(|error| invalid_json(&error))?,
+            _ => (Object::default(), Vec::new()),
         };
         let text = |field: &Option<Value>| field.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
         let (version, kind) = (text(&object.api_version), text(&object.kind));
         match (version.as_str(), kind.as_str()) {
-            ("v1", "Secret") => self.add_secret(json),
+            ("v1", "Secret") => {
+                let (name, secret) = secret(json)?;
+                self.secrets.insert(name, secret);
+                Ok(())
+            }
+            ("v1", "ConfigMap") => {
+                let (name, map) = config_map(json)?;
+                self.secrets.insert(name, map);
+                Ok(())
+            }
             ("v1", "List") => match object.items.and_then(|items| decode::<Vec<&RawValue>>(items.get()).ok()) {
                 Some(items) => items.into_iter().try_for_each(|item| self.add_object(item.get())),
                 None => Err("is a List without items: add them".to_owned()),
             },
-            ("v1", "ConfigMap") => self.add_config_map(json),
-            (API_VERSION, KIND) => self.add_message(&object),
-            (API_VERSION, SENDER_KIND) => self.add_sender(&object),
+            (API_VERSION, KIND) => self.add_message(&object, &unknown),
+            (API_VERSION, SENDER_KIND) => self.add_sender(&object, &unknown),
             ("", "") => Err(format!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}")),
             ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, MAX_QUOTE))),
             (version, "") => Err(format!("is of {} without kind: add the line", printable(version, MAX_QUOTE))),
@@ -100,34 +119,11 @@ impl Manifests {
         }
     }
 
-    fn add_secret(&mut self, json: &str) -> Result<(), String> {
-        // The decoder's error could quote the data.
-        let mut secret: KubeSecret = decode(json)
-            .map_err(|_| "is not a valid Secret: data must be base64; put text under stringData".to_owned())?;
-        let plain = secret.string_data.take().unwrap_or_default();
-        let data = secret.data.get_or_insert_default();
-        data.extend(plain.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
-        let name = secret.metadata.name.clone().ok_or("is a Secret without metadata.name: add it")?;
-        let namespace = secret.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        self.secrets.insert(SourceName::secret(namespace, name), Arc::new(secret.into()));
-        Ok(())
-    }
-
-    fn add_config_map(&mut self, json: &str) -> Result<(), String> {
-        let map: ConfigMap = decode(json).map_err(|error| format!("is not a valid ConfigMap: {}", describe(&error)))?;
-        let name = map.metadata.name.clone().ok_or("is a ConfigMap without metadata.name: add it")?;
-        let namespace = map.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        self.secrets.insert(SourceName::config_map(namespace, name), Arc::new(map.into()));
-        Ok(())
-    }
-
-    fn add_sender(&mut self, object: &Object<'_>) -> Result<(), String> {
+    fn add_sender(&mut self, object: &Object<'_>, unknown: &[String]) -> Result<(), String> {
+        refuse_unknown_fields(unknown)?;
         let spec = object.spec.map(|spec| decode(spec.get())).transpose().map_err(|error| describe(&error))?;
-        let (sender, unknown) = FedoraMessageSender::from_manifest(metadata(object.metadata)?, spec);
+        let (sender, unknown) = FedoraMessageSender::from_manifest(metadata(object.metadata, SENDER_KIND)?, spec);
         refuse_unknown_fields(&unknown)?;
-        if sender.metadata.name.is_none() {
-            return Err(format!("is a {SENDER_KIND} without metadata.name: add it"));
-        }
         self.senders.insert(sender.name(), Sender::new(&sender).map(Arc::new));
         Ok(())
     }
@@ -151,12 +147,25 @@ impl Manifests {
         self.messages = messages;
     }
 
-    fn add_message(&mut self, object: &Object<'_>) -> Result<(), String> {
-        let (message, unknown) = FedoraMessage::from_manifest(metadata(object.metadata)?, object.spec);
+    fn add_message(&mut self, object: &Object<'_>, unknown: &[String]) -> Result<(), String> {
+        refuse_unknown_fields(unknown)?;
+        let (message, unknown) = FedoraMessage::from_manifest(metadata(object.metadata, KIND)?, object.spec);
         refuse_unknown_fields(&unknown)?;
         self.messages.push(message);
         Ok(())
     }
+}
+
+/// Returns true if JSON has an escape that may be half of a surrogate pair, or a number that may be too large.
+fn may_lack_a_value(json: &str) -> bool {
+    let json = json.as_bytes();
+    let is_exponent = |at: usize| {
+        let (before, after) = (at.checked_sub(1).and_then(|at| json.get(at)), json.get(at + 1));
+        before.is_some_and(u8::is_ascii_digit) && after.is_some_and(|after| after.is_ascii_digit() || *after == b'+')
+    };
+    let escapes = ["\\ud", "\\uD"];
+    escapes.iter().any(|escape| memmem::find(json, escape.as_bytes()).is_some())
+        || memchr2_iter(b'e', b'E', json).any(is_exponent)
 }
 
 /// Refuses JSON that is nested too deeply: its decoder works by recursion. Counts the depth only if there are enough
@@ -183,6 +192,9 @@ struct Object<'a> {
     /// The text of the spec: the bytes of a body are those that are sent.
     #[serde(borrow)]
     spec: Option<&'a RawValue>,
+    /// As the API server does, the reader drops it.
+    #[serde(borrow, rename = "status")]
+    _status: Option<&'a RawValue>,
     #[serde(borrow)]
     items: Option<&'a RawValue>,
 }
@@ -192,6 +204,19 @@ fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
     let mut json = serde_json::Deserializer::from_str(json);
     json.disable_recursion_limit();
     T::deserialize(&mut json)
+}
+
+/// Decodes JSON as strictly as the API server. Returns the paths of unknown fields too.
+fn strictly<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<(T, Vec<String>)> {
+    let mut unknown = Vec::new();
+    let mut json = serde_json::Deserializer::from_str(json);
+    json.disable_recursion_limit();
+    let value = serde_ignored::deserialize(&mut json, |path| unknown.push(path.to_string()))?;
+    Ok((value, unknown))
+}
+
+fn invalid_json(error: &serde_json::Error) -> String {
+    format!("is not valid JSON: {}: correct it", describe(error))
 }
 
 /// Returns a decoder's message on one line, without the position that it ends with.
@@ -213,204 +238,5 @@ fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
     Err(format!("has unknown fields: {}{more}; correct or remove them", shown.join(", ")))
 }
 
-/// Refuses names that no API server accepts, because they are printed as they are.
-fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
-    const LONGEST: usize = 253;
-    let plain =
-        |name: &str| name.len() <= LONGEST && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
-    for (field, name) in [("name", &metadata.name), ("namespace", &metadata.namespace), ("uid", &metadata.uid)] {
-        if let Some(name) = name.as_deref().filter(|name| !plain(name)) {
-            return Err(format!(
-                "metadata.{field} is {}, but may have only letters, digits, dashes and dots, and at most {LONGEST} of them",
-                quoted(name)
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Returns an object's metadata, with the fields that the API server would add.
-fn metadata(json: Option<&RawValue>) -> Result<Metadata, String> {
-    let metadata = json.map_or_else(|| Ok(Metadata::default()), read_metadata)?;
-    refuse_strange_names(&metadata)?;
-    Ok(completed(metadata))
-}
-
-/// Adds the fields that the API server would add.
-#[must_use]
-pub fn completed(mut metadata: Metadata) -> Metadata {
-    metadata.namespace.get_or_insert_with(|| DEFAULT_NAMESPACE.to_owned());
-    metadata.uid.get_or_insert_with(|| Uuid::new_v4().to_string());
-    metadata.creation_timestamp.get_or_insert_with(|| Utc::now().trunc_subsecs(0));
-    metadata
-}
-
-fn read_metadata(json: &RawValue) -> Result<Metadata, String> {
-    if !json.get().starts_with('{') {
-        return Err("has metadata that are no object: write metadata: {name: NAME}".to_owned());
-    }
-    decode(json.get()).map_err(|error| unread_metadata(json.get(), error))
-}
-
-/// Describes why metadata can't be read. A position would be relative to the beginning of the metadata.
-fn unread_metadata(json: &str, error: serde_json::Error) -> String {
-    let object: Map<String, Value> = decode(json).unwrap_or_default();
-    match object.get("creationTimestamp") {
-        Some(Value::String(time)) if time.parse::<DateTime<Utc>>().is_err() => format!(
-            "metadata.creationTimestamp is {}, but must be a time such as 2026-01-31T12:00:00Z: correct or remove it",
-            quoted(time)
-        ),
-        _ => {
-            format!("can't be read: {}", describe(&Metadata::deserialize(Value::Object(object)).err().unwrap_or(error)))
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MESSAGE: &str = "
-apiVersion: apps.fedoraproject.org/v1alpha1
-kind: FedoraMessage
-metadata: {name: hello-world}
-spec:
-  env: prod
-  message: {body: {a: 1}, topic: nice.message}
-  authentication: {secret_ref: {name: certs}}
-";
-
-    fn json() -> String {
-        serde_saphyr::from_str::<Value>(MESSAGE).unwrap().to_string()
-    }
-
-    fn read(text: &str) -> Result<Manifests, String> {
-        let mut manifests = Manifests::default();
-        manifests.add(text, "file").map(|()| manifests)
-    }
-
-    #[test]
-    fn messages_and_secrets_stand_in_any_order_and_number() {
-        let secret =
-            "apiVersion: v1\nkind: Secret\nmetadata: {name: certs}\nstringData: {ca: text}\ndata: {cert: dGV4dA==}\n";
-        let manifests = read(&format!("---\n{MESSAGE}---\n{secret}---\n# nothing\n--- \n{MESSAGE}")).unwrap();
-        assert_eq!(manifests.messages.len(), 2);
-        let name = SourceName::secret("default", "certs");
-        let secret = &manifests.secrets[&name];
-        assert_eq!((secret.get("ca"), secret.get("cert")), (Some(&b"text"[..]), Some(&b"text"[..])));
-    }
-
-    #[test]
-    fn json_is_read_too_one_object_or_many() {
-        let object: Value = serde_saphyr::from_str(MESSAGE).unwrap();
-        assert_eq!(read(&format!("{object}\n{object}")).unwrap().messages.len(), 2);
-        assert_eq!(
-            read(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [object]}).to_string())
-                .unwrap()
-                .messages
-                .len(),
-            1
-        );
-    }
-
-    #[test]
-    fn many_messages_are_read_in_their_order_and_the_first_mistake_is_named() {
-        let object = json();
-        let numbered = |number: usize| object.replace("hello-world", &format!("message-{number}"));
-        let many: Vec<_> = (0..300).map(numbered).collect();
-        let messages = read(&many.join("\n")).unwrap().messages;
-        let names: Vec<_> = messages.iter().map(FedoraMessage::name).collect();
-        assert_eq!(names, (0..many.len()).map(|number| format!("message-{number}")).collect::<Vec<_>>());
-
-        let mistaken = |at: &[(usize, &str)]| {
-            let mut documents = many.clone();
-            for (number, kind) in at {
-                documents[*number] = documents[*number].replace("FedoraMessage", kind);
-            }
-            read(&documents.join("\n---\n")).err().unwrap()
-        };
-        let detail = mistaken(&[(105, "Second"), (2, "First")]);
-        assert!(detail.starts_with("file, document 3: is a First of"), "{detail}");
-    }
-
-    #[test]
-    fn what_json_says_of_a_body_is_sent_as_it_stands() {
-        let body = r#"{"a": 12345678901234567890123, "b": 1.0, "c": "\u00e9"}"#;
-        let json = json().replace(r#"{"a":1}"#, body);
-        let messages = read(&json).unwrap().messages;
-        assert_eq!(messages[0].spec().unwrap().message.body.get(), body);
-    }
-
-    #[test]
-    fn json_between_marks_is_sent_as_it_stands() {
-        let body = r#"{"a": 12345678901234567890123, "b": "\u00e9"}"#;
-        let json = json().replace(r#"{"a":1}"#, body);
-        let messages = read(&format!("---\n{json}\n---\n{json} {json}\n---\n{MESSAGE}")).unwrap().messages;
-        let specs: Vec<_> = messages.iter().map(|message| message.spec().unwrap()).collect();
-        let bodies: Vec<_> = specs.iter().map(|spec| spec.message.body.get()).collect();
-        assert_eq!(bodies, [body, body, body, r#"{"a":1}"#]);
-    }
-
-    #[test]
-    fn errors_tell_the_line_of_the_file() {
-        let json = json();
-        for (text, detail) in [
-            ("a: 1\n", "file, document 1: is no manifest"),
-            (&format!("{MESSAGE}---\nb: [\n"), "file, document 2: is not valid YAML: line 10, column 4: "),
-            (&format!("{json}\n---\nb: [\n"), "file, document 2: is not valid YAML: line 3, column 4: "),
-            (&format!("{json}\n {{\n"), "file, document 1: is not valid JSON: EOF while parsing an object at line 3 "),
-            (
-                &format!("{json}\n {{a}}"),
-                "file, document 1: is not valid JSON: key must be a string at line 2 column 3",
-            ),
-            (&format!("{json}\nb: 1"), "file, document 1: is not valid JSON: expected value at line 2 column 1"),
-        ] {
-            let error = read(text).err().unwrap();
-            assert!(error.starts_with(detail), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_message_has_an_id_of_its_own_unless_it_brings_one() {
-        let uid = "8f0c1d5e-7d53-4c0c-9f5b-0d0f64f6b3c1";
-        let own = MESSAGE.replace("{name: hello-world}", &format!("{{name: hello-world, uid: {uid}}}"));
-        let manifests = read(&format!("{MESSAGE}---\n{MESSAGE}---\n{own}")).unwrap();
-        let [a, b, c] = manifests.messages.as_slice() else { panic!("three messages") };
-        assert_ne!(a.uid(), b.uid());
-        assert_eq!(c.uid(), uid);
-    }
-
-    #[test]
-    fn mistakes_are_named_with_their_place() {
-        for (text, detail) in [
-            ("kind: Deployment\napiVersion: apps/v1", "file, document 1: is a Deployment of apps/v1"),
-            ("{", "file, document 1: is not valid JSON"),
-            ("a: [", "file, document 1: is not valid YAML"),
-            ("a: |\n-----BEGIN", "file, document 1: is not valid YAML"),
-            ("hello: world", "file, document 1: is no manifest"),
-            ("kind: Pod", "file, document 1: is a Pod without apiVersion: add the line"),
-            (
-                &format!("{MESSAGE}---\n{}", MESSAGE.replace("topic:", "topics: x, topic:")),
-                "file, document 2: has unknown fields: spec.message.topics",
-            ),
-            ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: '%%%'}", "data must be base64"),
-        ] {
-            let error = read(text).err().unwrap();
-            assert!(error.starts_with(detail) || error.contains(detail), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_body_may_nest_as_deep_as_is_sent() {
-        let body = "{a: ".repeat(127) + "{}" + &"}".repeat(127);
-        let yaml = MESSAGE.replace("{a: 1}", &body);
-        let body = r#"{"a":"#.repeat(127) + "{}" + &"}".repeat(127);
-        let json = json().replace(r#"{"a":1}"#, &body);
-        for text in [yaml, json] {
-            assert!(read(&text).unwrap().messages[0].spec().is_ok());
-        }
-        for text in ["{a: ".repeat(50_000), "- ".repeat(50_000), r#"{"a":"#.repeat(50_000)] {
-            assert!(read(&text).is_err());
-        }
-    }
-}
+mod tests;

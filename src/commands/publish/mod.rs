@@ -439,7 +439,8 @@ fn write_line(lines: &mut Vec<u8>, message: &FedoraMessage, status: &FedoraMessa
     let _ = match output {
         Output::Json => serde_json::to_writer(&mut *lines, &Line { namespace, name, status }).map_err(Into::into),
         Output::Text => {
-            let name = if name.is_empty() { "(no name)" } else { name };
+            // A plain message has no name.
+            let name = if name.is_empty() { status.routing_key.as_deref().unwrap_or("-") } else { name };
             let [id, reason, message] =
                 [&status.message_id, &status.reason, &status.message].map(|field| field.as_deref().unwrap_or_default());
             write!(lines, "{name}  {id}  {reason}: {message}")

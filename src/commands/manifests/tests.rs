@@ -1,0 +1,241 @@
+//! Files with manifests.
+
+use super::*;
+
+const MESSAGE: &str = "
+apiVersion: apps.fedoraproject.org/v1alpha1
+kind: FedoraMessage
+metadata: {name: hello-world}
+spec:
+  env: prod
+  message: {body: {a: 1}, topic: nice.message}
+  authentication: {secret_ref: {name: certs}}
+";
+
+fn json() -> String {
+    serde_saphyr::from_str::<Value>(MESSAGE).unwrap().to_string()
+}
+
+fn read(text: &str) -> Result<Manifests, String> {
+    let mut manifests = Manifests::default();
+    manifests.add(text, "file").map(|()| manifests)
+}
+
+#[test]
+fn messages_and_secrets_stand_in_any_order_and_number() {
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: certs}\nstringData: {ca: text}\ndata: {cert: dGV4dA==}\n";
+    let manifests = read(&format!("---\n{MESSAGE}---\n{secret}---\n# nothing\n--- \n{MESSAGE}")).unwrap();
+    assert_eq!(manifests.messages.len(), 2);
+    let name = SourceName::secret("default", "certs");
+    let secret = &manifests.secrets[&name];
+    assert_eq!((secret.get("ca"), secret.get("cert")), (Some(&b"text"[..]), Some(&b"text"[..])));
+}
+
+#[test]
+fn json_is_read_too_one_object_or_many() {
+    let object: Value = serde_saphyr::from_str(MESSAGE).unwrap();
+    assert_eq!(read(&format!("{object}\n{object}")).unwrap().messages.len(), 2);
+    assert_eq!(
+        read(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [object]}).to_string())
+            .unwrap()
+            .messages
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn many_messages_are_read_in_their_order_and_the_first_mistake_is_named() {
+    let object = json();
+    let numbered = |number: usize| object.replace("hello-world", &format!("message-{number}"));
+    let many: Vec<_> = (0..300).map(numbered).collect();
+    let messages = read(&many.join("\n")).unwrap().messages;
+    let names: Vec<_> = messages.iter().map(FedoraMessage::name).collect();
+    assert_eq!(names, (0..many.len()).map(|number| format!("message-{number}")).collect::<Vec<_>>());
+
+    let mistaken = |at: &[(usize, &str)]| {
+        let mut documents = many.clone();
+        for (number, kind) in at {
+            documents[*number] = documents[*number].replace("FedoraMessage", kind);
+        }
+        read(&documents.join("\n---\n")).err().unwrap()
+    };
+    let detail = mistaken(&[(105, "Second"), (2, "First")]);
+    assert!(detail.starts_with("file, document 3: is a First of"), "{detail}");
+}
+
+#[test]
+fn what_json_says_of_a_body_is_sent_as_it_stands() {
+    let body = r#"{"a": 12345678901234567890123, "b": 1.0, "c": "\u00e9"}"#;
+    let json = json().replace(r#"{"a":1}"#, body);
+    let messages = read(&json).unwrap().messages;
+    assert_eq!(messages[0].spec().unwrap().message.body.get(), body);
+}
+
+#[test]
+fn json_between_marks_is_sent_as_it_stands() {
+    let body = r#"{"a": 12345678901234567890123, "b": "\u00e9"}"#;
+    let json = json().replace(r#"{"a":1}"#, body);
+    let messages = read(&format!("---\n{json}\n---\n{json} {json}\n---\n{MESSAGE}")).unwrap().messages;
+    let specs: Vec<_> = messages.iter().map(|message| message.spec().unwrap()).collect();
+    let bodies: Vec<_> = specs.iter().map(|spec| spec.message.body.get()).collect();
+    assert_eq!(bodies, [body, body, body, r#"{"a":1}"#]);
+}
+
+#[test]
+fn errors_tell_the_line_of_the_file() {
+    let json = json();
+    for (text, detail) in [
+        ("a: 1\n", "file, document 1: is no manifest"),
+        (&format!("{MESSAGE}---\nb: [\n"), "file, document 2: is not valid YAML: line 10, column 4: "),
+        (&format!("{json}\n---\nb: [\n"), "file, document 2: is not valid YAML: line 3, column 4: "),
+        (&format!("{json}\n {{\n"), "file, document 1: is not valid JSON: EOF while parsing an object at line 3 "),
+        (&format!("{json}\n {{a}}"), "file, document 1: is not valid JSON: key must be a string at line 2 column 3"),
+        (&format!("{json}\nb: 1"), "file, document 1: is not valid JSON: expected value at line 2 column 1"),
+    ] {
+        let error = read(text).err().unwrap();
+        assert!(error.starts_with(detail), "{error}");
+    }
+}
+
+#[test]
+fn a_message_has_an_id_of_its_own_unless_it_brings_one() {
+    let uid = "8f0c1d5e-7d53-4c0c-9f5b-0d0f64f6b3c1";
+    let own = MESSAGE.replace("{name: hello-world}", &format!("{{name: hello-world, uid: {uid}}}"));
+    let manifests = read(&format!("{MESSAGE}---\n{MESSAGE}---\n{own}")).unwrap();
+    let [a, b, c] = manifests.messages.as_slice() else { panic!("three messages") };
+    assert_ne!(a.uid(), b.uid());
+    assert_eq!(c.uid(), uid);
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    for (text, detail) in [
+        ("kind: Deployment\napiVersion: apps/v1", "file, document 1: is a Deployment of apps/v1"),
+        ("{", "file, document 1: is not valid JSON"),
+        ("a: [", "file, document 1: is not valid YAML"),
+        ("a: |\n-----BEGIN", "file, document 1: is not valid YAML"),
+        ("hello: world", "file, document 1: is no manifest"),
+        ("kind: Pod", "file, document 1: is a Pod without apiVersion: add the line"),
+        (
+            &format!("{MESSAGE}---\n{}", MESSAGE.replace("topic:", "topics: x, topic:")),
+            "file, document 2: has unknown fields: spec.message.topics",
+        ),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: '%%%'}", "data[\"key\"] must be base64"),
+    ] {
+        let error = read(text).err().unwrap();
+        assert!(error.starts_with(detail) || error.contains(detail), "{error}");
+    }
+}
+
+#[test]
+fn a_body_may_nest_as_deep_as_is_sent() {
+    let body = "{a: ".repeat(127) + "{}" + &"}".repeat(127);
+    let yaml = MESSAGE.replace("{a: 1}", &body);
+    let body = r#"{"a":"#.repeat(127) + "{}" + &"}".repeat(127);
+    let json = json().replace(r#"{"a":1}"#, &body);
+    for text in [yaml, json] {
+        assert!(read(&text).unwrap().messages[0].spec().is_ok());
+    }
+    for text in ["{a: ".repeat(50_000), "- ".repeat(50_000), r#"{"a":"#.repeat(50_000)] {
+        assert!(read(&text).is_err());
+    }
+}
+
+/// Base64 may have line breaks, as `base64 -w64` writes it.
+#[test]
+fn base64_may_have_line_breaks() {
+    let secret =
+        |data: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: certs}}\ndata:\n  ca.crt: {data}\n");
+    for data in ["|\n    YWJj\n    ZGVm\n", "\"YWJj\\r\\nZGVm\\n\"", "YWJjZGVm"] {
+        let manifests = read(&secret(data)).unwrap();
+        let secret = &manifests.secrets[&SourceName::secret("default", "certs")];
+        assert_eq!(secret.get("ca.crt"), Some(&b"abcdef"[..]), "{data}");
+    }
+    let error = read(&secret(">\n    YWJj\n    ZGVm\n")).err().unwrap();
+    assert!(error.contains("data[\"ca.crt\"] is base64 with spaces"), "{error}");
+}
+
+#[test]
+fn values_of_a_secret_are_never_quoted() {
+    let secret = |fields: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: certs}}\n{fields}\n");
+    for (fields, detail) in [
+        ("stringData: {ca.crt: }", "stringData[\"ca.crt\"] is null"),
+        ("stringData: {ca.crt: 12345}", "stringData[\"ca.crt\"] is a number"),
+        ("data: {ca.crt: hidden-key}", "data[\"ca.crt\"] must be base64"),
+        ("immutable: hidden-key", "immutable has a value of the wrong type"),
+        ("metadata: {name: [hidden-key]}", "a key stands there twice"),
+    ] {
+        let error = read(&secret(fields)).err().unwrap();
+        assert!(error.contains(detail) && !error.contains("hidden-key") && !error.contains("12345"), "{error}");
+    }
+}
+
+#[test]
+fn an_empty_namespace_is_as_none() {
+    let empty = |text: &str| text.replace("{name: ", "{namespace: '', name: ");
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: certs}\n";
+    let message = MESSAGE.replace("{name: certs}", "{name: other}");
+    for text in [format!("{}---\n{secret}", empty(&message)), format!("{message}---\n{}", empty(secret))] {
+        let manifests = read(&text).unwrap();
+        assert_eq!(manifests.messages[0].namespace(), "default");
+        assert!(manifests.secrets.contains_key(&SourceName::secret("default", "certs")));
+    }
+}
+
+#[test]
+fn flow_style_is_read_at_the_top() {
+    let flow =
+        "{apiVersion: apps.fedoraproject.org/v1alpha1, kind: FedoraMessage, metadata: {name: a}, spec: {env: prod}}";
+    for text in [
+        flow.to_owned(),
+        format!("\u{feff}{flow}"),
+        format!("{}\n---\n{flow}", json()),
+        json().replacen('{', "{ # comment\n", 1),
+        json().replacen("\",", "\" ,\n# comment\n", 1),
+        json().strip_suffix('}').unwrap().to_owned() + ",}",
+        format!("\u{feff}{}", json()),
+    ] {
+        assert!(!read(&text).unwrap().messages.is_empty(), "{text}");
+    }
+    let error = read(&flow.replace("env:", "env: [")).err().unwrap();
+    assert!(error.contains("is not valid YAML"), "{error}");
+}
+
+/// The values are those of YAML 1.1, as kubectl reads them.
+#[test]
+fn words_are_those_of_kubectl() {
+    for (body, sent) in [
+        ("{x: 1, y: 2}", r#"{"true":2,"x":1}"#),
+        ("{mode: 0644, n: no}", r#"{"false":false,"mode":420}"#),
+        ("{a: 'no', \"y\": \"0644\"}", r#"{"a":"no","y":"0644"}"#),
+        ("{a: &a {b: 1, c: 2}, d: {<<: *a, b: 3}}", r#"{"a":{"b":1,"c":2},"d":{"b":3,"c":2}}"#),
+    ] {
+        let messages = read(&MESSAGE.replace("{a: 1}", body)).unwrap().messages;
+        assert_eq!(messages[0].spec().unwrap().message.body.get(), sent);
+    }
+}
+
+#[test]
+fn a_name_is_generated_as_by_the_api_server() {
+    let text = MESSAGE.replace("{name: hello-world}", "{generateName: build-}");
+    let messages = read(&format!("{text}---\n{text}")).unwrap().messages;
+    let [a, b] = messages.as_slice() else { panic!("two messages") };
+    assert!(a.name().starts_with("build-") && a.name().len() == 11, "{}", a.name());
+    assert_ne!(a.name(), b.name());
+}
+
+/// The number and the depth of the values that aliases stand for are bounded.
+#[test]
+fn aliases_are_bounded() {
+    let many = |count: usize| format!("a: &a [{}]\nb: [{}]\n", "1,".repeat(count), "*a,".repeat(20));
+    let error = read(&many(2_000)).err().unwrap();
+    assert!(error.contains("stand for too much"), "{error}");
+    let error = read(&many(200)).err().unwrap();
+    assert!(error.contains("is no manifest"), "{error}");
+
+    let deep = |name: &str, inner: &str| format!("{name}: &{name} {}{inner}{}\n", "[".repeat(90), "]".repeat(90));
+    let error = read(&(deep("a", "1") + &deep("b", "*a"))).err().unwrap();
+    assert!(error.contains("nested too deep"), "{error}");
+}
