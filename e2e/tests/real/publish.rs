@@ -5,11 +5,13 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use lapin::message::BasicGetMessage;
+use rig::consumer::Format;
 use rig::python::{Python, config};
-use rig::{Broker, Consumer, Pki};
+use rig::{Broker, Consumer, Pki, Publisher, schemas};
 use serde_json::{Value, json};
 
 use e2e::cli::Cli;
+use e2e::fidelity::cases::{parse, recorded};
 use e2e::raw::{RawConsumer, id};
 use e2e::{Operator, SOON, TestNamespace, message, run, shared, unused_broker_url};
 
@@ -109,6 +111,34 @@ fn recorded_messages_are_those_of_the_library() {
     piped.args(["-c", script]).env("PROGRAM", e2e::program()).env("CONF", &conf).env("FILE", &file);
     run(&mut piped, "").expect("it publishes");
     assert_eq!(sorted(&consumer.take(lines.len(), SOON), &lines), reference);
+}
+
+/// Real messages of Fedora's applications, as a consumer recorded them.
+#[test]
+fn real_records_are_those_of_the_library() {
+    let (cli, broker) = (Cli::new(), &shared().broker);
+    let python = Python::with_schemas().expect("the packages are installed");
+    let recorder = Consumer::start_with(&python, broker, "#.replayed.#", Format::Json).expect("a consumer");
+    let mut original = Publisher::start_with(&python, broker, "publisher", "").expect("a publisher");
+    // One of the 24 does not match its schema, so the library refuses it.
+    let cases = recorded("replayed");
+    let sent = cases.iter().filter(|case| original.publish(&case.reference(&parse(case.written()))).is_ok()).count();
+    assert_eq!(sent, cases.len() - 1);
+    let lines = recorder.wait_for(sent, SOON).expect("all are received");
+
+    let consumer = RawConsumer::start(broker, "#.replayed.#");
+    let conf = configured(&cli, broker, "publisher", "");
+    let text = std::fs::read_to_string(&conf).expect("a file").replace(PREFIX, "");
+    let conf = cli.file("config.toml", &text).display().to_string();
+    let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let file = cli.file("record", &text).display().to_string();
+    let mut library = Command::new(python.fedora_messaging());
+    library.args(["--conf", &conf, "publish", &file]).env_remove("PYTHONPATH");
+    run(&mut library, "").expect("the library publishes");
+    let reference = sorted(&consumer.take(sent, SOON), &lines);
+    let catalog = schemas::catalog().expect("the catalog is exported").display().to_string();
+    cli.run(&["publish", "--conf", &conf, "--schema-catalog", &catalog, &file], &[]).expect(0, &[]);
+    assert_eq!(sorted(&consumer.take(sent, SOON), &lines), reference);
 }
 
 /// The records of the library's `record` can be sent again.
