@@ -255,6 +255,14 @@ impl Failure for BrokerError {
     }
 }
 
+/// The phase in which a TLS error occurs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    /// Under TLS 1.3 only the client's certificate is left to be refused.
+    Login,
+}
+
 /// The broker and the user, which errors name.
 #[derive(Clone, Debug)]
 pub struct ErrorContext {
@@ -269,7 +277,7 @@ impl ErrorContext {
     #[must_use]
     pub fn transport(&self, error: &TransportError) -> BrokerError {
         match error {
-            TransportError::Tls(error) if rustls_error(error).is_some() => self.tls(error),
+            TransportError::Tls(error) if rustls_error(error).is_some() => self.tls(error, Phase::Handshake),
             // A proxy whose broker is down accepts connections, and then closes them or is silent.
             TransportError::Tcp(error) | TransportError::Tls(error) => self.unreachable(error),
         }
@@ -302,7 +310,7 @@ impl ErrorContext {
                 }
             }
             // Under TLS 1.3 the broker checks the client's certificate after the handshake.
-            LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
+            LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error, Phase::Login),
             LapinKind::IOError(error) => self.unreachable(error),
             _ => BrokerError::Unreachable { broker, detail: lapin_message(error) },
         }
@@ -373,18 +381,18 @@ impl ErrorContext {
         BrokerError::Unreachable { broker: self.broker.to_string(), detail: io_message(error) }
     }
 
-    fn tls(&self, error: &io::Error) -> BrokerError {
+    fn tls(&self, error: &io::Error, phase: Phase) -> BrokerError {
         if let Some(error) = rustls_error(error).and_then(find_error) {
             return BrokerError::Tls { broker: self.broker.to_string(), detail: error.to_string() };
         }
-        let advice = rustls_error(error).and_then(|error| self.advice(error));
+        let advice = rustls_error(error).and_then(|error| self.advice(error, phase));
         let advice =
             advice.unwrap_or_else(|| "check host and port in the URL, or ask the broker's administrators".to_owned());
         BrokerError::Tls { broker: self.broker.to_string(), detail: format!("{}: {advice}", io_message(error)) }
     }
 
     /// Returns what to do about a common TLS error.
-    fn advice(&self, error: &Rustls) -> Option<String> {
+    fn advice(&self, error: &Rustls, phase: Phase) -> Option<String> {
         let user = &self.user;
         Some(match error {
             Rustls::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -408,8 +416,11 @@ impl ErrorContext {
             Rustls::AlertReceived(AlertDescription::UnsupportedCertificate) => format!(
                 "the broker does not accept the client certificate of {user}, for example because of a critical extension; use another certificate"
             ),
+            Rustls::AlertReceived(AlertDescription::HandshakeFailure) if phase == Phase::Login => format!(
+                "the broker does not accept the client certificate of {user}, for example because its extended key usage lacks clientAuth; use another certificate"
+            ),
             Rustls::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion) => format!(
-                "the broker does not accept the client certificate of {user}, for example because its extended key usage lacks clientAuth, or has no TLS version, cipher or kind of key in common with the operator; use another certificate, or ask the broker's administrators for TLS 1.2 or 1.3 and a certificate with an RSA key, or an ECDSA key on P-256 or P-384"
+                "the broker has no TLS version, cipher or signature in common with the operator, or does not accept the client certificate of {user}; ask the broker's administrators for TLS 1.2 or 1.3, and for a certificate with an RSA key, or an ECDSA key on P-256 or P-384, that is signed with SHA-256"
             ),
             Rustls::InvalidMessage(_) => "the server there does not speak TLS; check the port in the URL".to_owned(),
             _ => return None,
