@@ -202,9 +202,7 @@ impl BrokerVerifier {
             self.cas.iter().filter(|ca| ca.may_issue).partition(|ca| ca.is_valid(today));
         match issued_by(&valid) {
             Err(error @ TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                if issued_by(&others).is_err() {
-                    return Err(error);
-                }
+                issued_by(&others)?;
                 let issuer = others.into_iter().find(|ca| issued_by(&[ca]).is_ok());
                 Err(issuer.map_or(error, |ca| ca.not_valid(today).into()))
             }
@@ -225,6 +223,9 @@ impl BrokerVerifier {
         for limit in 0..=MAX_INTERMEDIATES {
             let anchors = cas.iter().filter(|ca| ca.intermediates == limit).map(|ca| ca.anchor.clone());
             let roots = RootCertStore { roots: anchors.collect() };
+            if roots.is_empty() {
+                continue;
+            }
             let length = if limit == MAX_INTERMEDIATES { intermediates.len() } else { limit.min(intermediates.len()) };
             let (algorithms, intermediates) = (self.algorithms.all, &intermediates[..length]);
             match verify_server_cert_signed_by_trust_anchor(certificate, &roots, intermediates, now, algorithms) {
@@ -244,8 +245,8 @@ impl BrokerVerifier {
     /// Returns what the key of the certificate's issuer is, if it can't verify signatures.
     fn unusable_ca_key(&self, certificate: &X509Certificate<'_>) -> Option<String> {
         let (issuer, _) = split_der(certificate.issuer().as_raw())?;
-        let ca = self.cas.iter().find(|ca| ca.anchor.subject.as_ref() == issuer)?;
-        ca.unusable_key.clone()
+        let mut issuers = self.cas.iter().filter(|ca| ca.anchor.subject.as_ref() == issuer);
+        issuers.find_map(|ca| ca.unusable_key.clone())
     }
 
     /// Replaces the error by what is wrong with the certificate, if that is known.
