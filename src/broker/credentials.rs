@@ -122,7 +122,9 @@ impl Credentials {
     /// This does not check the validity. Each use calls [`check_validity`](Self::check_validity).
     pub fn from_pem(material: &PemFiles<'_>) -> Result<Self, CredentialsError> {
         let PemFiles { ca, cert, key } = material;
-        let chain = certificates(cert)?;
+        let mut chain = certificates(cert)?;
+        // RabbitMQ 4 refuses a chain that has a certificate twice in a row.
+        chain.dedup();
         let first = chain.first().cloned().ok_or_else(|| malformed(cert))?;
         let leaf = parse(&first, cert)?;
         let user = user(&leaf);

@@ -413,12 +413,14 @@ impl ErrorContext {
             Rustls::AlertReceived(AlertDescription::CertificateRevoked) => {
                 format!("the client certificate of {user} was revoked; use another")
             }
-            Rustls::AlertReceived(AlertDescription::UnsupportedCertificate) => format!(
-                "the broker does not accept the client certificate of {user}, for example because of a critical extension; use another certificate"
-            ),
-            Rustls::AlertReceived(AlertDescription::HandshakeFailure) if phase == Phase::Login => format!(
-                "the broker does not accept the client certificate of {user}, for example because its extended key usage lacks clientAuth; use another certificate"
-            ),
+            Rustls::AlertReceived(alert)
+                if *alert == AlertDescription::UnsupportedCertificate
+                    || (*alert == AlertDescription::HandshakeFailure && phase == Phase::Login) =>
+            {
+                format!(
+                    "the broker does not accept the client certificate of {user}, for example because its extended key usage lacks clientAuth, or because of its signature or a critical extension; use another certificate"
+                )
+            }
             Rustls::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion) => format!(
                 "the broker has no TLS version, cipher or signature in common with the operator, or does not accept the client certificate of {user}; ask the broker's administrators for TLS 1.2 or 1.3, and for a certificate with an RSA key, or an ECDSA key on P-256 or P-384, that is signed with SHA-256"
             ),
