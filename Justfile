@@ -39,7 +39,7 @@ test:
 
 # Run the tests of what a broker answers on RabbitMQ 4.0 too
 rabbitmq-4: build-tests
-    RABBITMQ=4.0 cargo test --workspace --all-features --test real -- fidelity catalog::deliveries catalog::secrets check:: late::
+    RABBITMQ=4.0 cargo test --workspace --all-features --test real -- fidelity catalog::deliveries catalog::secrets certificates:: check:: late::
     RABBITMQ=4.0 cargo test --workspace --all-features --test network -- limits:: refusals::
 
 # Run the tests of `real` on the older versions of Kubernetes, or on those named (docs/install.md has the results).

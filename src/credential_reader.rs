@@ -32,7 +32,7 @@ pub struct ReadCredentials {
     pub credentials: Arc<Credentials>,
     /// The Secrets in which they are, in the order of [`Authentication::sources`].
     pub secrets: Vec<Option<Arc<Secret>>>,
-    /// A warning, if the certificate expires soon.
+    /// A warning, if the certificate or the broker's CA expires soon.
     pub warning: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl CredentialReader {
             self.certificates.note(authentication.certificate(), not_after, now);
         }
         let credentials = credentials?;
-        let warning = credentials.warning(now, &pem.cert.place);
+        let warning = credentials.warning(now, &pem);
         Ok(ReadCredentials { credentials, secrets, warning })
     }
 }

@@ -1,33 +1,28 @@
 //! Parses PEM into [`Credentials`]: a TLS configuration that trusts only the given CA, the user at
 //! the broker, and the validity.
 //!
-//! This needs no connection. Errors quote none of the bytes. Keys are wiped from memory after they
-//! are parsed.
+//! This needs no connection. Errors quote none of the bytes.
 
 use std::fmt;
-use std::io::Cursor;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ring::digest::{Context, SHA256};
-use rustls_pemfile::Item;
-use tokio_rustls::rustls::crypto::ring::sign::any_supported_type;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring::default_provider};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::sign::SingleCertAndKey;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroizing;
 
-use super::pem_diagnostics::missing;
+use super::broker_certificate::BrokerVerifier;
+use super::client_key::certified;
+use super::pem::{certificates, private_key};
 use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message::text::printable;
 
-/// The maximum size of a PEM value in bytes. Real CA bundles have a few hundred thousand.
-const MAX_PEM: usize = 1024 * 1024;
-
-/// The maximum length of a printed common name in characters. X.509 allows 64.
+/// The maximum length of a printed name in characters. X.509 allows 64 for a common name.
 const MAX_USER: usize = 255;
 
 /// The operator warns about a certificate this long before it expires, which leaves time to renew
@@ -41,10 +36,13 @@ pub type Fingerprint = [u8; 32];
 pub struct Credentials {
     /// A TLS configuration with the client certificate. It trusts only the given CA.
     pub tls: Arc<ClientConfig>,
-    /// The certificate's common name in printable form: the user at the broker.
+    /// The certificate's common name in printable form. At Fedora's brokers it is the user. Without
+    /// one, the subject or another name that the broker may take for the user.
     pub user: String,
     /// The end of the certificate's validity.
     pub not_after: DateTime<Utc>,
+    /// The end of the validity of the CA that lasts longest.
+    pub ca_not_after: DateTime<Utc>,
     /// The start of the certificate's validity.
     pub not_before: DateTime<Utc>,
     /// Identifies these credentials: the hash of the client's certificates, its key, and the set of
@@ -70,7 +68,7 @@ pub enum CredentialsError {
     /// The client certificate has expired.
     #[error("the client certificate of {user} in {place} expired on {}: renew it", .at.format("%Y-%m-%d %H:%M:%S UTC"))]
     Expired {
-        /// The certificate's common name.
+        /// The certificate's common name, or another name of it.
         user: String,
         /// The file or Secret key that contains it.
         place: String,
@@ -80,7 +78,7 @@ pub enum CredentialsError {
     /// The client certificate is not valid yet.
     #[error("the client certificate of {user} in {place} is not valid before {}: check the clocks, or wait", .at.format("%Y-%m-%d %H:%M:%S UTC"))]
     NotYetValid {
-        /// The certificate's common name.
+        /// The certificate's common name, or another name of it.
         user: String,
         /// The file or Secret key that contains it.
         place: String,
@@ -118,35 +116,33 @@ impl Failure for CredentialsError {
     }
 }
 
-fn invalid<T>(detail: impl Into<String>) -> Result<T, CredentialsError> {
-    Err(CredentialsError::Invalid(detail.into()))
-}
-
 impl Credentials {
     /// Parses CA, certificate and key.
     ///
     /// This does not check the validity. Each use calls [`check_validity`](Self::check_validity).
     pub fn from_pem(material: &PemFiles<'_>) -> Result<Self, CredentialsError> {
         let PemFiles { ca, cert, key } = material;
-        let chain = certificates(cert)?;
-        let leaf = chain
-            .first()
-            .map(|leaf| parse(leaf, cert))
-            .transpose()?
-            .ok_or_else(|| CredentialsError::Invalid(no_certificate(cert)))?;
-        let user = common_name(&leaf, cert)?;
+        let mut chain = certificates(cert)?;
+        // RabbitMQ 4 refuses a chain that has a certificate twice in a row.
+        chain.dedup();
+        let first = chain.first().cloned().ok_or_else(|| malformed(cert))?;
+        let leaf = parse(&first, cert)?;
+        let user = user(&leaf);
         let (not_before, not_after) = validity(&leaf);
         let cas = distinct(certificates(ca)?);
         let key_der = private_key(key)?;
         let fingerprint = hash([&hash(der(&cas))[..], &hash(der(&chain)), key_der.secret_der()].into_iter());
-        let roots = roots(cas, ca)?;
-        let certified = certified(chain, &key_der).map_err(|error| mismatch(&error, &user, cert, key))?;
-        let tls = ClientConfig::builder_with_provider(provider())
+        let provider = provider();
+        let verifier = verifier(&cas, ca, &provider)?;
+        let ca_not_after = verifier.not_after();
+        let certified = certified(chain, &leaf, &key_der, &user, material)?;
+        let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| CredentialsError::Invalid(error.to_string()))?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-        Ok(Self { tls: Arc::new(tls), user, not_after, not_before, fingerprint })
+        Ok(Self { tls: Arc::new(tls), user, not_after, ca_not_after, not_before, fingerprint })
     }
 
     /// Returns an error if the certificate is not valid at `now`. The error names its `place`.
@@ -161,16 +157,24 @@ impl Credentials {
         Ok(())
     }
 
-    /// Returns a warning if the certificate expires soon after `now`. The warning names its
-    /// `place`.
+    /// Returns a warning if the certificate, or each CA, expires soon after `now`. The warning names
+    /// their places.
     #[must_use]
-    pub fn warning(&self, now: DateTime<Utc>, place: &str) -> Option<String> {
-        let left = self.not_after - now;
-        (left < SOON).then(|| {
-            let (user, at, days) = (&self.user, self.not_after.format("%Y-%m-%d %H:%M:%S UTC"), left.num_days());
-            format!("Its client certificate, of {user} in {place}, expires on {at}, {}: renew it", in_days(days))
-        })
+    pub fn warning(&self, now: DateTime<Utc>, PemFiles { ca, cert, .. }: &PemFiles<'_>) -> Option<String> {
+        let (user, cert, ca) = (&self.user, &cert.place, &ca.place);
+        let client = expiry(self.not_after, now)
+            .map(|expiry| format!("Its client certificate, of {user} in {cert}, expires {expiry}: renew it"));
+        let broker = expiry(self.ca_not_after, now)
+            .map(|expiry| format!("The broker's CA in {ca} expires {expiry}: replace it with the broker's new CA"));
+        let warnings: Vec<String> = client.into_iter().chain(broker).collect();
+        (!warnings.is_empty()).then(|| warnings.join(". "))
     }
+}
+
+/// Says when a validity ends, if that is soon after `now`.
+fn expiry(at: DateTime<Utc>, now: DateTime<Utc>) -> Option<String> {
+    let left = at - now;
+    (left < SOON).then(|| format!("on {}, {}", at.format("%Y-%m-%d %H:%M:%S UTC"), in_days(left.num_days())))
 }
 
 /// Formats a number of days from now.
@@ -199,148 +203,60 @@ fn der<'a>(certificates: &'a [CertificateDer<'_>]) -> impl Iterator<Item = &'a [
 
 /// Returns an error if the text has no CA certificate that could be trusted.
 pub fn check_ca(ca: &PemText<'_>) -> Result<(), CredentialsError> {
-    roots(certificates(ca)?, ca).map(drop)
+    verifier(&certificates(ca)?, ca, &provider()).map(drop)
 }
 
 /// Trusts the certificates of the CA.
-fn roots(certificates: Vec<CertificateDer<'static>>, ca: &PemText<'_>) -> Result<RootCertStore, CredentialsError> {
-    if certificates.is_empty() {
-        return invalid(no_certificate(ca));
-    }
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        return invalid(format!("{} contains no valid CA certificate: use the CA of the broker", ca.place));
-    }
-    Ok(roots)
-}
-
-/// Reads all certificates. Ignores PEM blocks of other kinds.
-fn certificates(pem: &PemText<'_>) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let certificate = |part| match part {
-        PemPart::Certificate(certificate) => Some(certificate),
-        PemPart::Key(_) => None,
-    };
-    Ok(parts(pem)?.into_iter().filter_map(certificate).collect())
-}
-
-fn private_key(pem: &PemText<'_>) -> Result<Zeroizing<PrivateKeyDer<'static>>, CredentialsError> {
-    if memchr::memmem::find(pem.bytes, b"ENCRYPTED").is_some() {
-        return invalid(format!("{} contains an encrypted private key: store it without a passphrase", pem.place));
-    }
-    let key = |part| match part {
-        PemPart::Key(key) => Some(key),
-        PemPart::Certificate(_) => None,
-    };
-    parts(pem)?.into_iter().find_map(key).ok_or_else(|| {
-        CredentialsError::Invalid(format!(
-            "{}: use the certificate's private key in PEM (PKCS#8, PKCS#1 or SEC1)",
-            missing(&pem.place, "usable private key", pem.bytes)
-        ))
+fn verifier(
+    certificates: &[CertificateDer<'static>],
+    ca: &PemText<'_>,
+    provider: &CryptoProvider,
+) -> Result<BrokerVerifier, CredentialsError> {
+    BrokerVerifier::new(certificates, provider.signature_verification_algorithms).ok_or_else(|| {
+        CredentialsError::Invalid(format!("{} contains no valid CA certificate: use the CA of the broker", ca.place))
     })
-}
-
-/// A certificate or a key of a PEM text. A key is wiped from memory when it is dropped, used or not.
-enum PemPart {
-    Certificate(CertificateDer<'static>),
-    Key(Zeroizing<PrivateKeyDer<'static>>),
-}
-
-impl PemPart {
-    fn new(item: Item) -> Option<Self> {
-        let key = match item {
-            Item::X509Certificate(certificate) => return Some(Self::Certificate(certificate)),
-            Item::Pkcs1Key(key) => PrivateKeyDer::Pkcs1(key),
-            Item::Pkcs8Key(key) => PrivateKeyDer::Pkcs8(key),
-            Item::Sec1Key(key) => PrivateKeyDer::Sec1(key),
-            _ => return None,
-        };
-        Some(Self::Key(Zeroizing::new(key)))
-    }
-}
-
-/// Combines chain and key if they match.
-fn certified(
-    chain: Vec<CertificateDer<'static>>,
-    key: &PrivateKeyDer<'_>,
-) -> Result<CertifiedKey, tokio_rustls::rustls::Error> {
-    use tokio_rustls::rustls::{Error, InconsistentKeys};
-    let certified = CertifiedKey::new(chain, any_supported_type(key)?);
-    match certified.keys_match() {
-        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
-        Err(error) => Err(error),
-    }
-}
-
-/// Reads all certificates and keys. Ignores PEM blocks of other kinds.
-fn parts(pem: &PemText<'_>) -> Result<Vec<PemPart>, CredentialsError> {
-    if pem.bytes.len() > MAX_PEM {
-        return invalid(format!(
-            "{} has {} bytes, but must be PEM of at most {MAX_PEM} bytes",
-            pem.place,
-            pem.bytes.len()
-        ));
-    }
-    let mut text = Cursor::new(pem.bytes);
-    let items = rustls_pemfile::read_all(&mut text);
-    items.filter_map(|item| item.map(PemPart::new).transpose()).collect::<Result<_, _>>().map_err(|_| {
-        CredentialsError::Invalid(format!(
-            "{} is not valid PEM: use the unaltered text from -----BEGIN to -----END, with its line breaks",
-            pem.place
-        ))
-    })
-}
-
-fn no_certificate(pem: &PemText<'_>) -> String {
-    format!("{}: use a PEM certificate (-----BEGIN CERTIFICATE-----)", missing(&pem.place, "certificate", pem.bytes))
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>, pem: &PemText<'_>) -> Result<X509Certificate<'a>, CredentialsError> {
-    match X509Certificate::from_der(der) {
-        Ok((_, certificate)) => Ok(certificate),
-        Err(_) => invalid(format!("{} contains a malformed certificate: use the client certificate", pem.place)),
-    }
+    X509Certificate::from_der(der).map(|(_, certificate)| certificate).map_err(|_| malformed(pem))
 }
 
-fn common_name(certificate: &X509Certificate<'_>, pem: &PemText<'_>) -> Result<String, CredentialsError> {
-    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-    match name.map(|name| printable(name, MAX_USER)) {
-        Some(name) if !name.trim().is_empty() => Ok(name),
-        _ => invalid(format!(
-            "{} contains a certificate without a common name, which is the user at the broker: use the client certificate",
-            pem.place
-        )),
-    }
+fn malformed(pem: &PemText<'_>) -> CredentialsError {
+    CredentialsError::Invalid(format!("{} contains a malformed certificate: use the client certificate", pem.place))
 }
 
-fn validity(certificate: &X509Certificate<'_>) -> (DateTime<Utc>, DateTime<Utc>) {
+/// Returns the common name, or else another name from which brokers can take the user.
+fn user(certificate: &X509Certificate<'_>) -> String {
+    let subject = certificate.subject();
+    let is_text = |text: &str| !text.trim().is_empty();
+    let common_name =
+        subject.iter_common_name().next().and_then(|name| name.as_str().ok()).filter(|name| is_text(name));
+    let has_text = subject.iter_attributes().any(|attribute| attribute.as_str().is_ok_and(is_text));
+    let name = common_name
+        .map(str::to_owned)
+        .or_else(|| has_text.then(|| subject.to_string()))
+        .or_else(|| alternative_name(certificate));
+    name.map(|name| printable(&name, MAX_USER))
+        .filter(|name| is_text(name))
+        .unwrap_or_else(|| "a subject without a name".to_owned())
+}
+
+fn alternative_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok()??.value;
+    names.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+        _ => None,
+    })
+}
+
+/// Returns the first and the last moment at which a certificate is valid.
+pub(super) fn validity(certificate: &X509Certificate<'_>) -> (DateTime<Utc>, DateTime<Utc>) {
     let time = |seconds, limit| DateTime::from_timestamp(seconds, 0).unwrap_or(limit);
     let validity = certificate.validity();
     (
         time(validity.not_before.timestamp(), DateTime::<Utc>::MIN_UTC),
         time(validity.not_after.timestamp(), DateTime::<Utc>::MAX_UTC),
     )
-}
-
-fn mismatch(
-    error: &tokio_rustls::rustls::Error,
-    user: &str,
-    cert: &PemText<'_>,
-    key: &PemText<'_>,
-) -> CredentialsError {
-    use tokio_rustls::rustls::Error;
-    CredentialsError::Invalid(match error {
-        Error::InconsistentKeys(_) => {
-            format!(
-                "{} is not the key of the first certificate in {}, which belongs to {user}: use the client certificate with its own key",
-                key.place, cert.place
-            )
-        }
-        _ => format!(
-            "{} cannot be used with {}: use an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key, with its certificate",
-            key.place, cert.place
-        ),
-    })
 }
 
 /// Returns the hash of the texts of CA, certificate and key.

@@ -9,6 +9,7 @@ use lapin::{Error as Lapin, ErrorKind as LapinKind};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as Rustls};
 
 use super::address::BrokerAddress;
+use super::broker_certificate::find_error;
 use super::transport::TransportError;
 use fedora_message::policy::outcome::{Failure, Reason};
 use fedora_message::text::{MAX_DETAIL, printable};
@@ -45,14 +46,15 @@ pub enum BrokerError {
         /// The error, and what to do.
         detail: String,
     },
-    /// The broker does not know the user.
+    /// The broker does not know the user of the certificate. Its configuration decides which part of
+    /// the certificate is the user.
     #[error(
-        "the broker {broker} refuses the user {user}, which is the client certificate's common name ({detail}): ask the broker's administrators to create the user, or use another certificate"
+        "the broker {broker} refuses the client certificate of {user} ({detail}): ask the broker's administrators to create its user, which at Fedora is the certificate's common name, or use another certificate"
     )]
     Authentication {
         /// Host and port.
         broker: String,
-        /// The certificate's common name.
+        /// A name of the certificate.
         user: String,
         /// The broker's reply.
         detail: String,
@@ -76,7 +78,7 @@ pub enum BrokerError {
         broker: String,
         /// A connection or a channel.
         what: &'static str,
-        /// The certificate's common name.
+        /// The user.
         user: String,
         /// The broker's reply.
         detail: String,
@@ -100,7 +102,7 @@ pub enum BrokerError {
         broker: String,
         /// The virtual host.
         vhost: String,
-        /// The certificate's common name.
+        /// The user.
         user: String,
         /// The broker's reply.
         detail: String,
@@ -158,7 +160,7 @@ pub enum BrokerError {
         "the user {user} may not publish this message ({detail}): choose a topic the user may publish to, or ask the broker's administrators for permission"
     )]
     TopicForbidden {
-        /// The certificate's common name.
+        /// The user.
         user: String,
         /// The broker's reply.
         detail: String,
@@ -175,7 +177,7 @@ pub enum BrokerError {
         broker: String,
         /// The exchange's name.
         exchange: String,
-        /// The certificate's common name.
+        /// The user.
         user: String,
         /// The broker's reply.
         detail: String,
@@ -253,12 +255,20 @@ impl Failure for BrokerError {
     }
 }
 
+/// The phase in which a TLS error occurs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    /// Under TLS 1.3 only the client's certificate is left to be refused.
+    Login,
+}
+
 /// The broker and the user, which errors name.
 #[derive(Clone, Debug)]
 pub struct ErrorContext {
     /// The address of the broker.
     pub broker: BrokerAddress,
-    /// The client certificate's common name.
+    /// The client certificate's common name, or another name of it.
     pub user: String,
 }
 
@@ -267,7 +277,7 @@ impl ErrorContext {
     #[must_use]
     pub fn transport(&self, error: &TransportError) -> BrokerError {
         match error {
-            TransportError::Tls(error) if rustls_error(error).is_some() => self.tls(error),
+            TransportError::Tls(error) if rustls_error(error).is_some() => self.tls(error, Phase::Handshake),
             // A proxy whose broker is down accepts connections, and then closes them or is silent.
             TransportError::Tcp(error) | TransportError::Tls(error) => self.unreachable(error),
         }
@@ -280,10 +290,10 @@ impl ErrorContext {
         match error.kind() {
             LapinKind::ProtocolError(reply) => {
                 let detail = printable(reply.get_message().as_str(), MAX_DETAIL);
-                let (user, vhost) = (self.user.clone(), self.broker.vhost.clone());
+                let (user, vhost) = (self.user_in(&detail), self.broker.vhost.clone());
                 match reply.kind() {
                     AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-                        BrokerError::Authentication { broker, user, detail }
+                        BrokerError::Authentication { broker, user: self.user.clone(), detail }
                     }
                     AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if detail.contains("connection limit") => {
                         BrokerError::LimitReached { broker, what: "connection", user, detail }
@@ -300,7 +310,7 @@ impl ErrorContext {
                 }
             }
             // Under TLS 1.3 the broker checks the client's certificate after the handshake.
-            LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error),
+            LapinKind::IOError(error) if rustls_error(error).is_some() => self.tls(error, Phase::Login),
             LapinKind::IOError(error) => self.unreachable(error),
             _ => BrokerError::Unreachable { broker, detail: lapin_message(error) },
         }
@@ -317,7 +327,7 @@ impl ErrorContext {
     pub fn channel(&self, error: &Lapin) -> BrokerError {
         let (broker, detail) = (self.broker.to_string(), lapin_message(error));
         if is_refused_channel(error) {
-            return BrokerError::LimitReached { broker, what: "channel", user: self.user.clone(), detail };
+            return BrokerError::LimitReached { broker, what: "channel", user: self.user_in(&detail), detail };
         }
         BrokerError::Lost { broker, detail }
     }
@@ -332,8 +342,8 @@ impl ErrorContext {
     }
 
     fn reply(&self, reply: &AMQPError, exchange: &str, size: usize) -> BrokerError {
-        let (broker, user, exchange) = (self.broker.to_string(), self.user.clone(), exchange.to_owned());
         let detail = printable(reply.get_message().as_str(), MAX_DETAIL);
+        let (broker, user, exchange) = (self.broker.to_string(), self.user_in(&detail), exchange.to_owned());
         match reply.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                 if is_backend_failure(&detail) {
@@ -355,21 +365,34 @@ impl ErrorContext {
         }
     }
 
+    /// Returns the user that the broker's reply names, or else that of the certificate. They differ
+    /// if the broker does not take the user from the common name.
+    fn user_in(&self, detail: &str) -> String {
+        if detail.contains(&format!("for user '{}'", self.user)) {
+            return self.user.clone();
+        }
+        let named = detail.split_once("for user '").and_then(|(_, rest)| rest.split_once('\''));
+        named.map_or_else(|| self.user.clone(), |(user, _)| user.to_owned())
+    }
+
     /// Maps an error from a broker that does not answer.
     #[must_use]
     pub fn unreachable(&self, error: &io::Error) -> BrokerError {
         BrokerError::Unreachable { broker: self.broker.to_string(), detail: io_message(error) }
     }
 
-    fn tls(&self, error: &io::Error) -> BrokerError {
-        let advice = rustls_error(error).and_then(|error| self.advice(error));
+    fn tls(&self, error: &io::Error, phase: Phase) -> BrokerError {
+        if let Some(error) = rustls_error(error).and_then(find_error) {
+            return BrokerError::Tls { broker: self.broker.to_string(), detail: error.to_string() };
+        }
+        let advice = rustls_error(error).and_then(|error| self.advice(error, phase));
         let advice =
             advice.unwrap_or_else(|| "check host and port in the URL, or ask the broker's administrators".to_owned());
         BrokerError::Tls { broker: self.broker.to_string(), detail: format!("{}: {advice}", io_message(error)) }
     }
 
     /// Returns what to do about a common TLS error.
-    fn advice(&self, error: &Rustls) -> Option<String> {
+    fn advice(&self, error: &Rustls, phase: Phase) -> Option<String> {
         let user = &self.user;
         Some(match error {
             Rustls::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -390,6 +413,17 @@ impl ErrorContext {
             Rustls::AlertReceived(AlertDescription::CertificateRevoked) => {
                 format!("the client certificate of {user} was revoked; use another")
             }
+            Rustls::AlertReceived(alert)
+                if *alert == AlertDescription::UnsupportedCertificate
+                    || (*alert == AlertDescription::HandshakeFailure && phase == Phase::Login) =>
+            {
+                format!(
+                    "the broker does not accept the client certificate of {user}, for example because its extended key usage lacks clientAuth, or because of its signature or a critical extension; use another certificate"
+                )
+            }
+            Rustls::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion) => format!(
+                "the broker has no TLS version, cipher or signature in common with the operator, or does not accept the client certificate of {user}; ask the broker's administrators for TLS 1.2 or 1.3, and for a certificate with an RSA key, or an ECDSA key on P-256 or P-384, that is signed with SHA-256"
+            ),
             Rustls::InvalidMessage(_) => "the server there does not speak TLS; check the port in the URL".to_owned(),
             _ => return None,
         })

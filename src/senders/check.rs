@@ -93,7 +93,7 @@ impl Checker {
     }
 
     /// Checks the certificate, the login and the exchange. Also returns a warning, if the certificate
-    /// expires soon.
+    /// or the broker's CA expires soon.
     async fn find(&self, sender: &Sender) -> (SenderFinding, Option<String>) {
         let (environment, pool) = (sender.environment, self.delivery.pool());
         let broker = pool.map(|pool| pool.broker(environment));
@@ -116,7 +116,7 @@ impl Checker {
         finding.result = match (pool, broker) {
             (Some(pool), Some(broker)) => match pool.check(environment, &login, &self.exchange).await {
                 Ok(()) => SenderResult::Accepted(format!(
-                    "Logged in to {broker} as {user}, and found the exchange {}{renew}",
+                    "Logged in to {broker} with the certificate of {user}, and found the exchange {}{renew}",
                     self.exchange
                 )),
                 Err(error) => SenderResult::Failed(error.into()),

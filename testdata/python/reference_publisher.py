@@ -8,6 +8,8 @@ broker confirmed, or `{"error": ...}`:
     headers, severity     the same; optional (severity is the integer)
     priority              optional; without it the property stays unset, as in the library
     schema, schemaPackage name of the message class and of the package that ships it; optional
+    url, tls              the broker, and the library's section "tls"; optional. The message then has
+                          a connection of its own
 
 A schema that isn't installed here is registered the way the library registers those it finds among
 the installed packages, so that the library's own code writes the headers.
@@ -15,9 +17,11 @@ the installed packages, so that the library's own code writes the headers.
 
 import json
 import logging
+import os
 import sys
 
-from fedora_messaging import api, message
+import crochet
+from fedora_messaging import api, config, message
 
 
 def message_class(schema, package):
@@ -46,13 +50,38 @@ def build(case):
     return built
 
 
+@crochet.wait_for(timeout=10)
+def disconnect():
+    """Makes the library forget its connection."""
+    service, api._twisted_service = api._twisted_service, None
+    return service and service.stopService()
+
+
+def publish(case):
+    if "url" in case:
+        config.conf["amqp_url"], config.conf["tls"] = case["url"], case["tls"]
+    built = build(case)
+    try:
+        api.publish(built)
+    finally:
+        if "url" in case:
+            disconnect()
+    return built.id
+
+
+def cases():
+    """The lines of standard input, which OpenSSL can't read: it asks for passphrases there."""
+    lines = os.fdopen(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.setsid()
+    return lines
+
+
 def main():
     logging.disable(logging.CRITICAL)
-    for line in sys.stdin:
+    for line in cases():
         try:
-            built = build(json.loads(line))
-            api.publish(built)
-            answer = {"id": built.id}
+            answer = {"id": publish(json.loads(line))}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

@@ -12,7 +12,7 @@
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
 //! | [`gitops`] | judges resources as kstatus, Argo CD and Flux do |
 //! | [`schemas`] | the schemas of Fedora's messages, with valid and invalid bodies |
-//! | [`proxy`], [`tls_server`] | a network that fails, and a server that behaves as no broker does |
+//! | [`proxy`], [`tls_server`], [`unusual_servers`] | a network that fails, and servers that behave as no broker does |
 //! | [`cores`] | CPU cores for each process |
 //! | [`clock`] | a system clock that a test can set for one process |
 //! | [`resolver`] | a name with several addresses, for one process |
@@ -38,6 +38,7 @@ pub mod engine;
 pub mod gitops;
 pub mod guard;
 pub mod images;
+mod json_lines;
 pub mod kube;
 pub mod network;
 pub mod network_policy;
@@ -55,6 +56,7 @@ pub mod schemas;
 pub mod services;
 mod testdata;
 pub mod tls_server;
+pub mod unusual_servers;
 pub mod wait;
 
 pub use broker::Broker;
@@ -72,6 +74,7 @@ pub use resolver::Resolver;
 pub use services::Services;
 pub use testdata::{project, testdata};
 pub use tls_server::TlsServer;
+pub use unusual_servers::UnusualServers;
 pub use wait::{wait_for, wait_until};
 
 use anyhow::{Context, Result, anyhow};

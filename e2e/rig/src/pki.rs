@@ -132,6 +132,12 @@ impl Pki {
         &self.ca
     }
 
+    /// Returns the key of the CA as PEM, for `openssl`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Issues a client certificate for `cn` with all defaults.
     pub fn client(&self, cn: &str) -> Result<ClientCert> {
         self.issue(&Request::client(cn))

@@ -1,27 +1,21 @@
 //! The reference publisher, which uses the Python library.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
-};
+use std::fs;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::{
     broker::Broker,
     guard::Guard,
+    json_lines::JsonLines,
     python::{self, Python},
 };
 
-/// A running reference publisher. It ends with its input, which closes with this value or process.
+/// A running reference publisher.
 #[derive(Debug)]
 pub struct Publisher {
-    process: Child,
-    /// `None` only during the drop.
-    cases: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    process: JsonLines,
     /// Owns the folder with its configuration.
     _guard: Guard,
 }
@@ -38,37 +32,18 @@ impl Publisher {
         let files = broker.client(cn)?.write(guard.scratch(), cn)?;
         let config = guard.scratch().join("config.toml");
         fs::write(&config, python::config(&broker.url(), &files, topic_prefix))?;
-        let mut process =
-            python.script("reference_publisher.py", &config).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let cases = process.stdin.take();
-        let answers = process.stdout.take().context("the publisher has no output")?;
-        Ok(Self { process, cases, answers: BufReader::new(answers), _guard: guard })
+        let process = JsonLines::start(&mut python.script("reference_publisher.py", &config))?;
+        Ok(Self { process, _guard: guard })
     }
 
     /// Publishes one message and returns its id. The error has the library's message.
     ///
     /// `testdata/python/reference_publisher.py` describes the members of `case`.
     pub fn publish(&mut self, case: &Value) -> Result<String> {
-        let pipe = self.cases.as_mut().context("the publisher has ended")?;
-        writeln!(pipe, "{case}").context("the publisher has ended")?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        if line.is_empty() {
-            bail!("the publisher has ended");
-        }
-        let answer: Value = serde_json::from_str(&line)?;
+        let answer = self.process.ask(case)?;
         match answer["id"].as_str() {
             Some(id) => Ok(id.to_owned()),
-            None => bail!("{}", answer["error"].as_str().unwrap_or(line.trim())),
+            None => bail!("{}", answer["error"].as_str().unwrap_or_default()),
         }
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        drop(self.cases.take());
-        // Its threads may block while the broker is silent.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

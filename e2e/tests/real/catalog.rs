@@ -173,7 +173,7 @@ fn admission_errors_have_operator_errors() {
 }
 
 /// A part of a message that begins like this is advice.
-const ADVICE: &str = "add|ask|change|check|choose|correct|create|delete|do|flatten|for example|give|kubectl explain|\
+const ADVICE: &str = "add|ask|change|check|choose|convert|correct|create|delete|do|flatten|for example|get|give|kubectl explain|\
                       it is sent again|it will take|move|must|name|put|read|remove|rename|renew|send|set|shorten|\
                       store|supported values|take|tell|there are|tip|use|wait|write";
 

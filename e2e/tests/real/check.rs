@@ -42,7 +42,7 @@ fn reports_each_step() {
             "of publisher, valid until 20",
             &format!("localhost:{} answers", broker.port()),
             "TLS 1.3 with localhost",
-            "as publisher",
+            "with the certificate of publisher",
             "/pubsub",
             "amq.topic exists",
         ],
@@ -98,7 +98,12 @@ fn names_refused_step() {
     let (cli, url) = (Cli::new(), shared().broker.url());
 
     let unknown = cli.check(&url, &certificate("nobody-knows-me"), &[]);
-    assert_failed(&unknown, 3, "login", &["refuses the user nobody-knows-me", "common name", "administrators"]);
+    assert_failed(
+        &unknown,
+        3,
+        "login",
+        &["refuses the client certificate of nobody-knows-me", "common name", "administrators"],
+    );
     let forbidden = cli.check(&url, &certificate("no-vhost"), &[]);
     let expected = "refuses the virtual host /pubsub to the user no-vhost";
     assert_failed(&forbidden, 4, "virtual host", &[expected, "URL"]);

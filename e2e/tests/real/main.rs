@@ -8,6 +8,7 @@ mod admission;
 mod ansible;
 mod bodies;
 mod catalog;
+mod certificates;
 mod check;
 mod cluster;
 mod consent;

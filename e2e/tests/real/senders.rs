@@ -76,7 +76,7 @@ spec:
         (&json!("publisher"), &json!(format!("localhost:{}", shared().broker.port())))
     );
     let text = status["conditions"][0]["message"].as_str().unwrap_or_default();
-    assert!(text.ends_with("as publisher, and found the exchange amq.topic"), "{text}");
+    assert!(text.ends_with("with the certificate of publisher, and found the exchange amq.topic"), "{text}");
     let table = namespace.kubectl(&["get", "fmsender"]);
     let columns: Vec<_> = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     assert_eq!(columns[0], ["NAME", "READY", "ENV", "USER", "EXPIRES", "REASON", "AGE"]);
@@ -438,8 +438,9 @@ fn commands_use_senders() {
     let env = [("KUBECONFIG", kubeconfig.as_str()), ("PROD_AMQP_URL", &broker.url())];
     let name = format!("{}/default", namespace.name);
     let sends = format!("FedoraMessageSender {name} sends to prod");
+    let login = "login         with the certificate of publisher";
     cli.run(&["check", "--sender", &name], &env)
-        .expect(0, &[&sends, "as publisher", "amq.topic exists", "topic prefix  com, the Sender's"]);
+        .expect(0, &[&sends, login, "amq.topic exists", "topic prefix  com, the Sender's"]);
     let absent = format!("{}/nothing", namespace.name);
     cli.run(&["check", "--sender", &absent], &env)
         .expect(1, &["nothing does not exist: create it, or correct its name"]);

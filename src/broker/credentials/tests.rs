@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use std::io::Write;
 
 use crate::broker::credentials::{Credentials, CredentialsError, text_hash};
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message::policy::outcome::{Failure, Reason};
 use rig::pki::{KeyKind, Request};
@@ -182,7 +182,8 @@ fn names_the_place_of_malformed_pem_content() {
     assert_eq!(
         refusal(&ca, &cert, &wrapped("PRIVATE KEY")),
         format!(
-            "{KEY} cannot be used with {CERT}: use an RSA key of 2048 to 4096 bits, an ECDSA key on P-256 or P-384, or an Ed25519 key, with its certificate"
+            "{KEY} contains a private key that is malformed, or that the certificate in {CERT} can't have: use the \
+             certificate's own key, as openssl pkey -in FILE -out NEW writes it"
         )
     );
 }
@@ -220,7 +221,10 @@ fn refuses_key_of_another_certificate() {
 
 #[test]
 fn refuses_encrypted_key() {
-    let detail = format!("{KEY} contains an encrypted private key: store it without a passphrase");
+    let detail = format!(
+        "{KEY} contains an encrypted private key: store it without a passphrase, as openssl pkey -in FILE -out NEW \
+         writes it"
+    );
     let ClientCert { ca, cert, key } = pki().issue(&Request::client("nice-app").key(KeyKind::Rsa)).unwrap();
     for (what, arguments) in [
         ("PKCS#8", &["pkcs8", "-topk8", "-passout", "pass:hush"][..]),
@@ -232,16 +236,34 @@ fn refuses_encrypted_key() {
     }
 }
 
+/// The broker may take the user from another name.
 #[test]
-fn refuses_certificate_without_common_name() {
-    let ClientCert { ca, cert, key } = pki().client("").unwrap();
-    assert_eq!(
-        refusal(&ca, &cert, &key),
-        format!(
-            "{CERT} contains a certificate without a common name, which is the user at the broker: use the client \
-             certificate"
-        )
-    );
+fn takes_another_name_without_common_name() {
+    let pki = pki();
+    let user = |certificate: ClientCert| read(&certificate.ca, &certificate.cert, &certificate.key).unwrap().user;
+    assert_eq!(user(pki.client("").unwrap()), "a subject without a name");
+    assert_eq!(user(pki.client(" ").unwrap()), "a subject without a name");
+    let mut named = Request::server(&["app.example.org"]);
+    named.cn = String::new();
+    assert_eq!(user(pki.issue(&named).unwrap()), "app.example.org");
+    let key = openssl(&["genpkey", "-algorithm", "ED25519"], "");
+    let subject = "/O=Fedora/OU=apps";
+    let cert = openssl(&["req", "-x509", "-key", "/dev/stdin", "-subj", subject], &key);
+    assert_eq!(user(ClientCert { ca: pki.ca().to_owned(), cert, key }), "O=Fedora, OU=apps");
+}
+
+/// An encrypted key or the word alone does not count beside a key that is open.
+#[test]
+fn ignores_encrypted_text_beside_a_key() {
+    let ClientCert { ca, cert, key } = pki().issue(&Request::client("nice-app").key(KeyKind::Rsa)).unwrap();
+    let pkcs8 = openssl(&["pkcs8", "-topk8", "-passout", "pass:hush"], &key);
+    let old = openssl(&["rsa", "-traditional", "-aes128", "-passout", "pass:hush"], &key);
+    for text in ["# UNENCRYPTED\n", "Bag Attributes\n    friendlyName: ENCRYPTED\n", &pkcs8, &old] {
+        for file in [format!("{text}{key}"), format!("{key}{text}")] {
+            assert!(read(&ca, &cert, &file).is_ok(), "{text}");
+        }
+    }
+    assert!(refusal(&ca, &cert, &format!("# ENCRYPTED\n{cert}")).contains("no usable private key, but a certificate"));
 }
 
 /// All of them are wiped.
@@ -293,6 +315,28 @@ fn checks_validity_of_certificate() {
              clocks, or wait"
         )
     );
+}
+
+/// One CA that lasts is enough, because the broker may use that.
+#[test]
+fn warns_of_expiry() {
+    let ClientCert { ca, cert, key } = issued();
+    let key_file = ["req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "/dev/null", "-subj", "/CN=short"];
+    let short = openssl(&[&key_file[..], &["-days", "10"]].concat(), "");
+    let warning = |ca: &str, now| {
+        let material = material(ca.as_bytes(), cert.as_bytes(), key.as_bytes());
+        Credentials::from_pem(&material).unwrap().warning(now, &material)
+    };
+    let now = Utc::now();
+    assert_eq!(warning(&ca, now), None);
+    assert_eq!(warning(&format!("{short}{ca}"), now), None);
+    let text = warning(&short, now).unwrap();
+    assert!(text.starts_with(&format!("The broker's CA in {CA} expires on 20")), "{text}");
+    assert!(text.ends_with(", in 9 days: replace it with the broker's new CA"), "{text}");
+    // After ten years, less a day, both expire.
+    let text = warning(&ca, now + TimeDelta::days(3640)).unwrap();
+    assert!(text.starts_with(&format!("Its client certificate, of nice-app in {CERT}, expires on 20")), "{text}");
+    assert!(text.contains(": renew it. The broker's CA in "), "{text}");
 }
 
 #[test]

@@ -95,7 +95,7 @@ async fn go(
     report.found("TLS", &format!("{} with {}, whose certificate the CA issued", version(&transport), broker.host));
     let connection = BrokerConnection::log_in(peers, transport, application, || {}).await;
     if matches!(connection, Ok(_) | Err(BrokerError::Vhost { .. })) {
-        report.found("login", &format!("as {}", credentials.user));
+        report.found("login", &format!("with the certificate of {}", credentials.user));
     }
     let connection = connection.map_err(|error| Failed { step: login_step(&error), detail: error.to_string() })?;
     report.found("virtual host", &broker.vhost);

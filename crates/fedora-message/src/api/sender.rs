@@ -42,7 +42,7 @@ const SHORT_NAME: &str = "fmsender";
     doc = "What an application sets up once to send FedoraMessages: its environment, topic prefix and client certificate. A message names it in spec.senderRef, or uses the one that is called default. The operator logs in to the broker with it, and writes the result to the status.",
     printcolumn = r#"{"name":"Ready", "type":"string", "jsonPath":".status.conditions[?(@.type==\"Ready\")].status", "description":"True if the operator logged in to the broker and found the exchange"}"#,
     printcolumn = r#"{"name":"Env", "type":"string", "jsonPath":".spec.env", "description":"The environment whose broker gets the messages"}"#,
-    printcolumn = r#"{"name":"User", "type":"string", "jsonPath":".status.user", "description":"The user at the broker: the common name of the client certificate"}"#,
+    printcolumn = r#"{"name":"User", "type":"string", "jsonPath":".status.user", "description":"The common name of the client certificate, which at Fedora is the user at the broker"}"#,
     printcolumn = r#"{"name":"Expires", "type":"string", "jsonPath":".status.certificateExpirationTime", "description":"The time when the client certificate expires"}"#,
     printcolumn = r#"{"name":"Reason", "type":"string", "jsonPath":".status.conditions[?(@.type==\"Ready\")].reason", "description":"The result of the last check in one word"}"#,
     printcolumn = r#"{"name":"Broker", "type":"string", "jsonPath":".status.broker", "description":"The broker that was checked", "priority":1}"#,
@@ -185,7 +185,8 @@ pub struct FedoraMessageSenderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::int64")]
     pub observed_generation: Option<i64>,
-    /// The user at the broker: the common name of the client certificate.
+    /// The common name of the client certificate, or else another name of it. At Fedora the common
+    /// name is the user at the broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The host and port of the broker.
