@@ -1,4 +1,4 @@
-//! A program that judges resources as tools of `GitOps` do, with the libraries of kstatus, of Argo CD's Lua and of Flux
+//! A program that judges resources as Argo CD, Flux and Helm do, with the libraries of kstatus, of Argo CD's Lua and of Flux
 //! (`testdata/gitops/main.go`). It is built once into the cache.
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! GitOps tools judge messages and Senders rightly in every state, and their ways of changing resources
-//! do what docs/gitops.md says.
+//! Argo CD, Flux and kstatus judge messages and Senders rightly in every state, and their ways of changing
+//! resources do what docs/gitops.md says.
 
 use std::path::Path;
 use std::process::Command;

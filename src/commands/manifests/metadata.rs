@@ -15,17 +15,16 @@ use fedora_message::text::{MAX_QUOTE, printable, quoted};
 /// Refuses names that no API server accepts. They are also printed as they are.
 fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
     let is_uid = |uid: &str| uid.len() <= 253 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let checks: [(_, _, fn(&str) -> bool, _); 3] = [
-        ("name", &metadata.name, is_subdomain, "253 lower-case letters and digits, with dashes and dots between them"),
-        ("namespace", &metadata.namespace, is_label, "63 lower-case letters and digits, with dashes between them"),
-        ("uid", &metadata.uid, is_uid, "253 letters, digits and dashes"),
-    ];
-    for (field, name, is_valid, characters) in checks {
-        if let Some(name) = name.as_deref().filter(|name| !is_valid(name)) {
-            return Err(format!("metadata.{field} is {}, but must be at most {characters}", quoted(name)));
-        }
-    }
-    Ok(())
+    let check = |field: &str, name: &Option<String>, is_valid: &dyn Fn(&str) -> bool, characters: &str| {
+        let refused = name.as_deref().filter(|name| !is_valid(name));
+        refused.map_or(Ok(()), |name| {
+            Err(format!("metadata.{field} is {}, but must be at most {characters}", quoted(name)))
+        })
+    };
+    let in_names = "253 lower-case letters and digits, with dashes and dots between them";
+    check("name", &metadata.name, &is_subdomain, in_names)?;
+    check("namespace", &metadata.namespace, &is_label, "63 lower-case letters and digits, with dashes between them")?;
+    check("uid", &metadata.uid, &is_uid, "253 letters, digits and dashes")
 }
 
 /// Returns the metadata of an object of this kind, with the fields that the API server would add.
