@@ -106,6 +106,10 @@ crds:
     cargo run --quiet -- crd fedoramessages > crds/fedoramessages.yaml
     cargo run --quiet -- crd fedoramessagesenders > crds/fedoramessagesenders.yaml
 
+# Copy the manifests that the Helm chart's templates read
+chart:
+    charts/generate
+
 # Write the page of docs about metrics from the code
 metrics:
     WRITE_DOCS=1 cargo test --quiet --lib page_of_metrics

@@ -18,6 +18,7 @@ mod events;
 mod fidelity;
 mod from_python;
 mod gitops;
+mod helm;
 mod large;
 mod late;
 mod manifests;

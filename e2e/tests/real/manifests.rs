@@ -80,6 +80,7 @@ fn versions_are_equal() {
     let version = fedora_message_operator::VERSION;
     for (file, expected) in [
         ("manifests/base/kustomization.yaml", format!("app.kubernetes.io/version: \"{version}\"\n")),
+        ("charts/fedora-message-operator/Chart.yaml", format!("\nversion: {version}\nappVersion: {version}\n")),
         ("images/operator/Containerfile", format!("org.opencontainers.image.version=\"{version}\" ")),
     ] {
         assert!(read(file).contains(&expected), "{file}: no {expected}");
