@@ -102,7 +102,7 @@ fmt:
     cargo fmt --manifest-path fuzz/Cargo.toml
 
 # Generate the CRD from the Rust types
-crds: 
+crds: && chart
     cargo run --quiet -- crd fedoramessages > crds/fedoramessages.yaml
     cargo run --quiet -- crd fedoramessagesenders > crds/fedoramessagesenders.yaml
 
