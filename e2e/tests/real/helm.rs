@@ -9,6 +9,7 @@ use std::process::Command;
 use rig::{Kube, helm};
 use serde_json::{Value, json};
 
+use crate::manifests::check;
 use e2e::overlay::with_component;
 use e2e::{TestNamespace, message, project, read, run, shared, wait_soon};
 
@@ -167,6 +168,44 @@ fn namespaces_have_roles() {
     let objects = render("apps", &only);
     assert!(objects.contains_key("RoleBinding blue/fedora-message-operator-pods"), "{:?}", objects.keys());
     assert!(!objects.contains_key("ClusterRoleBinding /fedora-message-operator-pods"), "{:?}", objects.keys());
+}
+
+/// The API server accepts what values add, among them the volumes of the chart's README.
+#[test]
+fn server_accepts_more_values() {
+    let kube = &shared().kube;
+    let namespace = TestNamespace::new("values");
+    let readme = read(&format!("{CHART}/README.md"));
+    let volumes = readme.split("# values\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let more = "
+image: {pullPolicy: Always, pullSecrets: [registry]}
+requireSender: true
+defaultTtlSecondsAfterFinished: 31536000
+schemas: {configMap: catalog}
+podDelivery: {mode: pod, image: 'example.org/cli:1'}
+networkPolicy: {egressPorts: [5672]}
+serviceAccount: {annotations: {owner: somebody}}
+nodeSelector: {disk: fast}
+tolerations: [{key: own, operator: Exists}]
+affinity: {nodeAffinity: {}}
+";
+    let file = kube.guard().scratch().join("values.yaml");
+    fs::write(&file, format!("{more}watchNamespaces: [{}]\n{volumes}", namespace.name)).expect("it is written");
+    let arguments = ["template", NAME, CHART, "--namespace", &namespace.name, "--values", path(&file)];
+    let manifests = helm(kube, &arguments).unwrap_or_else(|error| panic!("{error}"));
+    check(kube, "values", &manifests);
+    let objects = objects(&manifests);
+    let pod = &objects[&format!("Deployment {}/{NAME}", namespace.name)]["spec"]["template"]["spec"];
+    let variable = |name: &str| {
+        let env = pod["containers"][0]["env"].as_array().expect("a list");
+        env.iter().find(|variable| variable["name"] == name).map(|variable| variable["value"].clone())
+    };
+    assert_eq!(variable("DEFAULT_TTL_SECONDS_AFTER_FINISHED"), Some(json!("31536000")));
+    assert_eq!(variable("PROD_CA_FILE"), Some(json!("/etc/broker-ca/prod.pem")));
+    let volumes: Vec<_> = pod["volumes"].as_array().expect("a list").iter().map(|volume| &volume["name"]).collect();
+    assert_eq!(volumes, ["broker-ca", "schemas"]);
+    let ports = &objects[&format!("NetworkPolicy {}/{NAME}", namespace.name)]["spec"]["egress"][0]["ports"];
+    assert_eq!(ports.as_array().and_then(|ports| ports.last()), Some(&json!({"port": 5672, "protocol": "TCP"})));
 }
 
 /// A wrong value is refused with its name.

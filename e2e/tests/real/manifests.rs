@@ -30,7 +30,7 @@ fn kustomize(kube: &Kube, folder: &Path) -> String {
 }
 
 /// Lets the API server check the manifests strictly, without storing them.
-fn check(kube: &Kube, title: &str, manifests: &str) {
+pub(crate) fn check(kube: &Kube, title: &str, manifests: &str) {
     let own: Vec<_> =
         manifests.split("\n---\n").filter(|document| !document.contains(&format!("apiVersion: {FOREIGN}"))).collect();
     let mut kubectl = kube.kubectl();
