@@ -102,9 +102,13 @@ fmt:
     cargo fmt --manifest-path fuzz/Cargo.toml
 
 # Generate the CRD from the Rust types
-crds: 
+crds: && chart
     cargo run --quiet -- crd fedoramessages > crds/fedoramessages.yaml
     cargo run --quiet -- crd fedoramessagesenders > crds/fedoramessagesenders.yaml
+
+# Copy the manifests that the Helm chart's templates read
+chart:
+    charts/generate
 
 # Write the page of docs about metrics from the code
 metrics:

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rig::Kube;
 
@@ -32,7 +33,10 @@ patches:
 /// Writes a kustomization of an overlay. `more` gets the relative path to the manifests, and returns
 /// further lines.
 fn write(kube: &Kube, name: &str, overlay: &str, more: impl FnOnce(&Path) -> String) -> PathBuf {
-    let folder = kube.guard().scratch().join(name);
+    // Tests that share the API server may write the same overlay.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = kube.guard().scratch().join(format!("{name}-{number}"));
     fs::create_dir(&folder).expect("a folder");
     let folder = folder.canonicalize().expect("a path");
     let manifests = relative(&folder, &project("manifests").canonicalize().expect("a path"));

@@ -11,6 +11,7 @@
 //! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
 //! | [`gitops`] | judges resources as kstatus, Argo CD and Flux do |
+//! | [`helm`] | Helm |
 //! | [`schemas`] | the schemas of Fedora's messages, with valid and invalid bodies |
 //! | [`proxy`], [`tls_server`], [`unusual_servers`] | a network that fails, and servers that behave as no broker does |
 //! | [`cores`] | CPU cores for each process |
@@ -37,6 +38,7 @@ pub mod debian;
 pub mod engine;
 pub mod gitops;
 pub mod guard;
+pub mod helm;
 pub mod images;
 mod json_lines;
 pub mod kube;

@@ -23,7 +23,7 @@ fn overlay(name: &str) -> String {
 }
 
 /// Imports the image into the node.
-fn import(cluster: &Cluster) {
+pub fn import(cluster: &Cluster) {
     let archive = cluster.node().scratch().join("operator.tar");
     images::operator(&archive).expect("the image is built");
     cluster.import(&archive).expect("the node imports the image");

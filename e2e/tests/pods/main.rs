@@ -11,6 +11,7 @@ mod delivery;
 mod failures;
 mod fallback;
 mod foreign;
+mod helm;
 mod image;
 mod install;
 mod network_policy;

@@ -20,6 +20,7 @@ mod fidelity;
 mod files;
 mod from_python;
 mod gitops;
+mod helm;
 mod large;
 mod late;
 mod manifests;

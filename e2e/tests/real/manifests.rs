@@ -30,7 +30,7 @@ fn kustomize(kube: &Kube, folder: &Path) -> String {
 }
 
 /// Lets the API server check the manifests strictly, without storing them.
-fn check(kube: &Kube, title: &str, manifests: &str) {
+pub(crate) fn check(kube: &Kube, title: &str, manifests: &str) {
     let own: Vec<_> =
         manifests.split("\n---\n").filter(|document| !document.contains(&format!("apiVersion: {FOREIGN}"))).collect();
     let mut kubectl = kube.kubectl();
@@ -80,6 +80,7 @@ fn versions_are_equal() {
     let version = fedora_message_operator::VERSION;
     for (file, expected) in [
         ("manifests/base/kustomization.yaml", format!("app.kubernetes.io/version: \"{version}\"\n")),
+        ("charts/fedora-message-operator/Chart.yaml", format!("\nversion: {version}\nappVersion: {version}\n")),
         ("images/operator/Containerfile", format!("org.opencontainers.image.version=\"{version}\" ")),
     ] {
         assert!(read(file).contains(&expected), "{file}: no {expected}");

@@ -4,7 +4,7 @@ use std::{path::Path, thread, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use rig::{
-    base_images, debian, images,
+    base_images, debian, helm, images,
     kube::{any_binaries, binaries, node_binaries, proxy_binary},
     packages::{install_command, is_on_path},
     python::Python,
@@ -27,14 +27,15 @@ const NODE_TOOLS: [Tool; 3] = [
     ("Node", || node_binaries().map(|path| text(&path))),
     ("Images", || Ok(images::archives()?.map(|path| text(&path)).join(" "))),
 ];
-/// The tools that only tests need: those of a Docker engine, RabbitMQ 4.0, Ansible, and those of
-/// Service addresses.
-const TEST_TOOLS: [Tool; 6] = [
+/// The tools that only tests need: those of a Docker engine, RabbitMQ 4.0, Ansible, Helm, and those
+/// of Service addresses.
+const TEST_TOOLS: [Tool; 7] = [
     ("Docker", || debian::docker().map(|path| text(&path))),
     ("RabbitMQ's image", || base_images::rabbitmq().map(|image| text(image.archive()))),
     ("Python's image", || base_images::python().map(|image| text(image.archive()))),
     ("RabbitMQ 4.0", || debian::rabbitmq().map(|path| text(&path))),
     ("Ansible", || Ok(text(&Python::with_ansible()?.interpreter()))),
+    ("Helm", || helm::program().map(|path| text(&path))),
     ("Services", || {
         services::Programs::get()?;
         proxy_binary().map(|path| text(&path))
