@@ -93,7 +93,7 @@ fn install_for_one_namespace(cluster: &Cluster) {
 
     let certificate = cluster.broker.client("publisher").expect("a certificate");
     kube.apply_text(&certificate.secret_yaml("certs", APPS)).expect("the Secret is stored");
-    let consumer = RawConsumer::start(&cluster.broker, "one.#");
+    let consumer = RawConsumer::start(&cluster.broker, "org.fedoraproject.prod.one.#");
     kube.apply_text(&message("here", "one.namespace", "").replace("{name: here}", "{name: here, namespace: apps}"))
         .expect("it is accepted");
     let sent = ["-n", APPS, "wait", "--for=condition=FedoraMessageSent", "fmsg/here", "--timeout=60s"];
@@ -154,7 +154,7 @@ fn sent(namespace: &TestNamespace) -> usize {
 
 /// Restarts the operator twice under load. Each message is sent once.
 fn upgrade_under_load(cluster: &Cluster, namespace: &TestNamespace) {
-    let consumer = RawConsumer::start(&cluster.broker, "upgrade.#");
+    let consumer = RawConsumer::start(&cluster.broker, "org.fedoraproject.prod.upgrade.#");
     let manifests = numbered(MESSAGES, "m", |_| "upgrade.load".to_owned());
     std::thread::scope(|scope| {
         let creating = scope.spawn(|| namespace.try_kubectl(&["create", "-f", "-"], &manifests));
