@@ -75,7 +75,7 @@ prose:
 # Check scripts (shellcheck), workflows for hosted CI (actionlint), and the form of Markdown (rumdl)
 files:
     git grep --untracked --files-with-matches --null --extended-regexp '^#!.*[/ ](bash|sh)$' | xargs -0 shellcheck
-    actionlint .github/workflows/*.yaml .forgejo/workflows/*.yaml
+    actionlint .github/workflows/*.yaml .forgejo/workflows/*.yaml docs/examples/integrations/github-workflow.yaml
     rumdl check --quiet
 
 # What to run before each commit: it needs no Kubernetes, no RabbitMQ, no root

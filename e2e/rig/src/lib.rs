@@ -18,7 +18,7 @@
 //! | [`clock`] | a system clock that a test can set for one process |
 //! | [`resolver`] | a name with several addresses, for one process |
 //! | [`guard`] | ends all child processes with their owner |
-//! | [`cache`], [`port`], [`wait`] | shared helpers |
+//! | [`cache`], [`go_module`], [`port`], [`wait`] | shared helpers |
 //!
 //! Each part has its own loopback ports and its own scratch folder, so any number of them run at once.
 //! The drop of a part, or any end of the process that owns it, ends its processes and removes its
@@ -37,6 +37,7 @@ pub mod cores;
 pub mod debian;
 pub mod engine;
 pub mod gitops;
+pub mod go_module;
 pub mod guard;
 pub mod helm;
 pub mod images;

@@ -16,4 +16,5 @@ mod image;
 mod install;
 mod network_policy;
 mod permissions;
+mod pipelines;
 mod restart;

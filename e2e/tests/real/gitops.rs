@@ -5,14 +5,20 @@ use std::path::Path;
 use std::process::Command;
 
 use rig::gitops::judge;
+use rig::go_module;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use e2e::raw::RawConsumer;
-use e2e::{Operator, SOON, TestNamespace, message, project, read, run, sender, shared, unused_broker_url, with_spec};
+use e2e::{
+    Operator, SOON, TestNamespace, message, project, read, run, sender, shared, unused_broker_url, wait_soon, with_spec,
+};
 
 const ARGOCD: &str = "manifests/integrations/argocd";
 const FLUX: &str = "manifests/integrations/flux/kustomization.yaml";
+
+/// The Go module with Flux's CRD, and its version.
+const KUSTOMIZE_CONTROLLER: (&str, &str) = ("github.com/fluxcd/kustomize-controller", "v1.9.6");
 
 /// The judgment of kstatus, Argo CD and Flux.
 #[derive(Debug, Deserialize)]
@@ -114,6 +120,27 @@ fn argocds_test_data_is_right() {
             assert_eq!(found, test.health_status, "{}", test.input_path);
         }
     }
+}
+
+/// The example for Flux has the schema of Flux's own CRD.
+#[test]
+fn api_server_accepts_fluxs_example() {
+    let (module, version) = KUSTOMIZE_CONTROLLER;
+    let path = "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml";
+    let crd = go_module::file(module, version, path).expect("go downloads the module");
+    let namespace = TestNamespace::new("flux");
+    namespace.kubectl(&["apply", "--server-side", "-f", &crd.display().to_string()]);
+    let established = ["wait", "--for=condition=Established", "crd/kustomizations.kustomize.toolkit.fluxcd.io"];
+    namespace.kubectl(&established);
+    let example = read(FLUX).replace("namespace: flux-system", &format!("namespace: {}", namespace.name));
+    let arguments = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
+    // The schema of a new kind is published a moment later.
+    let mut answer = Err(String::new());
+    wait_soon("the kind is known", || {
+        answer = namespace.try_kubectl(&arguments, &example);
+        !matches!(&answer, Err(error) if error.contains("no matches for kind"))
+    });
+    assert!(answer.expect("it is accepted").contains("created"));
 }
 
 /// The component adds its keys to the ConfigMap of the kustomization that uses it.

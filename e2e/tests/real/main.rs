@@ -27,6 +27,7 @@ mod manifests;
 mod metrics;
 mod monitoring;
 mod permissions;
+mod pipelines;
 mod pod_policy;
 mod publish;
 mod reasons;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use fedora_message::policy::outcome::Reason;
 use regex::Regex;
-use rig::{cache, wait_until};
+use rig::{go_module, wait_until};
 use serde_json::Value;
 use strum::VariantArray;
 
@@ -141,18 +141,10 @@ fn alerts() -> BTreeSet<String> {
 /// Returns the CRDs of the component's resources, from the cache or from their Go module.
 fn crds() -> [PathBuf; 2] {
     let (module, version) = PROMETHEUS_OPERATOR;
-    let names = ["servicemonitors", "prometheusrules"].map(|plural| format!("monitoring.coreos.com_{plural}.yaml"));
-    let folder = cache::entry(&format!("prometheus-operator-crds-{version}"), |folder| {
-        let output = Command::new("go").args(["mod", "download", "-json", &format!("{module}@{version}")]).output()?;
-        let module: Value = serde_json::from_slice(&output.stdout)?;
-        let source = Path::new(module["Dir"].as_str().unwrap_or_default()).join("example/prometheus-operator-crd");
-        for name in &names {
-            fs::write(folder.join(name), fs::read(source.join(name))?)?;
-        }
-        Ok(())
+    ["servicemonitors", "prometheusrules"].map(|plural| {
+        let path = format!("example/prometheus-operator-crd/monitoring.coreos.com_{plural}.yaml");
+        go_module::file(module, version, &path).expect("go downloads the module")
     })
-    .expect("go downloads the module");
-    names.map(|name| folder.join(name))
 }
 
 /// Returns the files of a folder with this extension, sorted.
