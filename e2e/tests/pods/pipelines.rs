@@ -4,6 +4,7 @@ use rig::images;
 use serde_json::{Value, json};
 
 use crate::cluster::{cluster, environment, namespace, operator, wait_for_reason};
+use crate::install::import;
 use e2e::raw::RawConsumer;
 use e2e::{SOON, TestNamespace, read, sender};
 
@@ -42,9 +43,7 @@ fn wait_for_job(namespace: &TestNamespace, selector: &[&str]) {
 #[test]
 fn jobs_send_messages() {
     let cluster = cluster();
-    let archive = cluster.node().scratch().join("operator.tar");
-    images::operator(&archive).expect("the image is built");
-    cluster.import(&archive).expect("the node imports the image");
+    import(cluster);
     let namespace = namespace("pipelines", "publisher");
     namespace.apply(&read("docs/examples/integrations/permissions.yaml"));
     namespace.apply(&sender("default", ", topicPrefix: pipelines"));

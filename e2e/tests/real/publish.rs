@@ -180,7 +180,12 @@ fn says_what_is_wrong_with_input() {
     let manifest = file("manifest", &message("x", "a.b", ""));
     let record = file("record", &good);
     let plain = file("plain.toml", &std::fs::read_to_string(&conf).expect("a file").replace("amqps://", "amqp://"));
-    let cases: [(&[&str], &str); 8] = [
+    let pretty = file("pretty", "{\n  \"topic\": \"a\",\n  \"body\": {}\n}\n");
+    let cases: [(&[&str], &str); 9] = [
+        (
+            &["--conf", &conf, &pretty],
+            "document 1: is a recorded message of fedora-messaging, which must stand on one line",
+        ),
         (&["--conf", &conf, &mixed], "mixed, line 2: is no recorded message"),
         (&["--conf", &conf, &record, &manifest], "some files have recorded messages, others manifests"),
         (&["--conf", "absent.toml", &record], "can't read absent.toml"),

@@ -20,6 +20,7 @@ pub use self::metadata::completed;
 use self::metadata::metadata;
 use self::sources::{config_map, secret};
 use self::yaml::{INVALID_YAML, read_documents};
+use crate::commands::publish::recorded::is_record;
 use fedora_message::api::names::SenderName;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::sender::{FedoraMessageSender, KIND as SENDER_KIND};
@@ -108,6 +109,9 @@ impl Manifests {
             },
             (API_VERSION, KIND) => self.add_message(&object, &unknown),
             (API_VERSION, SENDER_KIND) => self.add_sender(&object, &unknown),
+            ("", "") if is_record(json) => Err(
+                "is a recorded message of fedora-messaging, which must stand on one line, in a file without manifests: write it so, for example with jq -c .".to_owned(),
+            ),
             ("", "") => Err(format!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}")),
             ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, MAX_QUOTE))),
             (version, "") => Err(format!("is of {} without kind: add the line", printable(version, MAX_QUOTE))),

@@ -6,7 +6,7 @@ mod flags;
 mod in_cluster;
 mod manifest;
 mod preview;
-mod recorded;
+pub mod recorded;
 
 use std::cell::RefCell;
 use std::fs;

@@ -41,8 +41,13 @@ struct Shape {
 /// Returns true if a file has recorded messages: its first line is one.
 #[must_use]
 pub fn is_recorded(text: &str) -> bool {
-    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let shape = serde_json::from_str::<Shape>(first).ok();
+    is_record(text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default())
+}
+
+/// Returns true if JSON looks like a recorded message, and not like a manifest.
+#[must_use]
+pub fn is_record(json: &str) -> bool {
+    let shape = serde_json::from_str::<Shape>(json).ok();
     shape.is_some_and(|shape| {
         (shape.topic.is_some() || shape.body.is_some()) && shape.kind.is_none() && shape.api_version.is_none()
     })
