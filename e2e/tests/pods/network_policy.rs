@@ -61,7 +61,7 @@ pub fn check(cluster: &Cluster, services: &Services, namespace: &TestNamespace, 
     assert_eq!(policies.len(), 1, "{policies:#?}");
     let enforce = |policies: &[Value]| services.enforce(policies, &list(cluster, "pods")).expect("rules");
     enforce(&policies);
-    let consumer = RawConsumer::start(&cluster.broker, "org.fedoraproject.prod.policy.#");
+    let consumer = RawConsumer::start(&cluster.broker, "org.fedoraproject.*.policy.#");
     namespace.apply(&message("allowed", "policy.allowed", ""));
     namespace.apply(&message("refused", "policy.refused", "").replace("env: prod", "env: stg"));
     namespace.wait_for_reason("allowed", "Sent");
