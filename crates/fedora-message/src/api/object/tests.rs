@@ -389,3 +389,13 @@ fn senders_namespace_owns_the_certificate() {
         assert_eq!(summary(&object).owner(), expected, "{object}");
     }
 }
+
+/// The default of the CRD is no status that the operator wrote.
+#[test]
+fn first_status_is_none() {
+    let mut object = example();
+    object["status"] = json!({"observedGeneration": -1});
+    assert!(message(&object).status.is_none());
+    object["status"]["reason"] = json!("Sent");
+    assert!(message(&object).status.is_some());
+}
