@@ -62,6 +62,10 @@ fn messages_are_judged_rightly() {
     };
     let in_progress = ["InProgress", "Progressing", "InProgress"];
     assert_judged(&new("waiting", "backoffLimit: 9"), in_progress);
+    // The operator knows this text, and does not decode it.
+    let path = format!("{}/namespaces/{}/fedoramessages/waiting", e2e::MESSAGES, namespace.name);
+    let stored = namespace.kubectl(&["get", "--raw", &path]);
+    assert!(stored.contains(r#""status":{"observedGeneration":-1}"#), "{stored}");
     assert_judged(&new("suspended", "suspend: true"), ["InProgress", "Suspended", "InProgress"]);
 
     let operator = Operator::start(&namespace, &[]);
