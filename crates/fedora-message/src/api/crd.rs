@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Message, Rule};
 use strum::VariantArray;
 
+use super::object::FIRST_STATUS;
 use super::v1alpha1::Environment;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -243,7 +244,7 @@ pub(super) fn polished(mut crd: CustomResourceDefinition) -> CustomResourceDefin
 fn in_progress_until_first_status(schema: &mut JSONSchemaProps) {
     let status = schema.properties.as_mut().and_then(|properties| properties.get_mut("status"));
     if let Some(status) = status {
-        status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+        status.default = serde_json::from_str(FIRST_STATUS).ok().map(JSON);
     }
 }
 

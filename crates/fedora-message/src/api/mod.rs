@@ -2,7 +2,7 @@
 
 pub mod compare;
 mod crd;
-pub mod manager;
+pub mod deployment_tool;
 pub mod names;
 pub mod object;
 pub mod sender;

@@ -14,7 +14,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
-use crate::api::manager::{Labels, Manager};
+use crate::api::deployment_tool::{DeploymentTool, Labels};
 use crate::api::names::{DEFAULT_SENDER, SenderName, SourceName};
 use crate::api::serde::object;
 use crate::api::v1alpha1::{
@@ -22,9 +22,9 @@ use crate::api::v1alpha1::{
 };
 use crate::text::{MAX_PHRASE, printable};
 
-/// The status that the CRD gives a new resource (docs/decisions/0052), as API servers write it. It says nothing,
-/// and decoding it would cost each new message an allocation.
-const FIRST_STATUS: &str = r#"{"observedGeneration":-1}"#;
+/// The status that the CRD gives a new resource, as API servers write it (docs/decisions/0052).
+pub(super) const FIRST_STATUS: &str = r#"{"observedGeneration":-1}"#;
+
 /// Short name of the resource, as `kubectl` takes it.
 const SHORT_NAME: &str = "fmsg";
 
@@ -76,7 +76,7 @@ pub struct Summary {
     /// `spec.suspend`.
     pub suspend: bool,
     /// The tool that would create the resource again, if it were deleted.
-    pub manager: Option<Manager>,
+    pub tool: Option<DeploymentTool>,
     /// True if the annotation [`IGNORE_DEFAULT_TTL_ANNOTATION`](super::v1alpha1::IGNORE_DEFAULT_TTL_ANNOTATION) says so.
     pub ignores_default_ttl: bool,
     /// The Sender that the message is sent as, unless it names a certificate itself.
@@ -126,8 +126,6 @@ impl Summary {
         Self {
             readable: true,
             suspend: spec.suspend.unwrap_or_default(),
-            manager: None,
-            ignores_default_ttl: false,
             sender,
             own: SummaryFields {
                 environment: spec.env,
@@ -136,8 +134,8 @@ impl Summary {
                 backoff_limit: spec.backoff_limit,
                 ttl_seconds_after_finished: spec.ttl_seconds_after_finished,
             },
-            sender_fields: None,
             namespace,
+            ..Self::default()
         }
     }
 
@@ -149,7 +147,7 @@ impl Summary {
     /// Returns true if the message itself sets its time to live, or has no Sender that could.
     #[must_use]
     pub fn fixes_time_to_live(&self) -> bool {
-        self.sender.is_none() || self.own.ttl_seconds_after_finished.is_some()
+        self.sender.is_none() || self.own_ttl().is_some()
     }
 
     /// The fields that the Sender gives, if there is one that the message may use.
@@ -195,18 +193,14 @@ impl Summary {
         self.own.ttl_seconds_after_finished
     }
 
-    /// `ttlSecondsAfterFinished` of the message, or else of its Sender if defaults apply to it.
+    /// `ttlSecondsAfterFinished` of the message, else of its Sender, else the operator's `default`.
+    ///
+    /// The two defaults spare a message that a tool would create again, and so send again, for ever.
     #[must_use]
-    pub fn ttl_seconds_after_finished(&self) -> Option<u32> {
+    pub fn ttl_seconds_after_finished(&self, default: Option<u32>) -> Option<u32> {
         let of_sender = || self.sender_fields.as_ref()?.ttl_seconds_after_finished;
-        self.own_ttl().or_else(|| of_sender().filter(|_| self.takes_default_ttl()))
-    }
-
-    /// Returns true if a time to live that the message does not set itself applies to it. Not to one that a
-    /// tool would create again, and so send again, for ever.
-    #[must_use]
-    pub fn takes_default_ttl(&self) -> bool {
-        self.manager.is_none() && !self.ignores_default_ttl
+        let is_spared = self.tool.is_some() || self.ignores_default_ttl;
+        self.own_ttl().or_else(|| of_sender().or(default).filter(|_| !is_spared))
     }
 }
 
@@ -245,13 +239,11 @@ impl FedoraMessage {
         let Annotations { retry, last_applied, ignore_default_ttl, argocd_tracking_id, helm_release } =
             metadata.annotations.take().unwrap_or_default();
         let spec = spec.map(RawValue::get);
-        let summary = Summary::new(metadata.namespace.as_deref().unwrap_or_default(), spec);
+        let mut summary = Summary::new(metadata.namespace.as_deref().unwrap_or_default(), spec);
+        summary.tool = labels.tool(argocd_tracking_id.is_some(), helm_release.is_some());
+        summary.ignores_default_ttl = ignore_default_ttl.as_deref() == Some("true");
         Self {
-            summary: Arc::new(Summary {
-                manager: labels.manager(argocd_tracking_id.is_some(), helm_release.is_some()),
-                ignores_default_ttl: ignore_default_ttl.as_deref() == Some("true"),
-                ..summary
-            }),
+            summary: Arc::new(summary),
             created: metadata.creation_timestamp,
             deleting: metadata.deletion_timestamp.is_some(),
             metadata: metadata.into_object(),
@@ -377,6 +369,7 @@ struct Annotations {
 
 impl From<RawObject<'_>> for FedoraMessage {
     fn from(raw: RawObject<'_>) -> Self {
+        // The CRD's default says nothing, and decoding it would cost each new message an allocation.
         let written = raw.status.map(RawValue::get).filter(|json| *json != FIRST_STATUS);
         let status = written.and_then(|json| serde_json::from_str(json).ok());
         Self::new(raw.metadata, raw.spec, status)

@@ -37,18 +37,16 @@ pub fn expires_at(message: &FedoraMessage, state: &MessageState, default: Option
     if !message.summary.readable || message.deleting {
         return None;
     }
-    let summary = &message.summary;
-    let default = default.filter(|_| state.is_sent() && summary.takes_default_ttl());
-    let seconds = summary.ttl_seconds_after_finished().or(default)?;
+    let seconds = message.summary.ttl_seconds_after_finished(default.filter(|_| state.is_sent()))?;
     finished_at(message, state)?.checked_add_signed(TimeDelta::seconds(seconds.into()))
 }
 
 /// Returns a warning, if the message sets a time to live, and a tool will create its deleted resource again.
 #[must_use]
 pub fn warning(message: &FedoraMessage) -> Option<String> {
-    let (manager, seconds) = (message.summary.manager?, message.summary.own_ttl()?);
+    let (tool, seconds) = (message.summary.tool?, message.summary.own_ttl()?);
     Some(format!(
-        "spec.ttlSecondsAfterFinished has this resource deleted in {seconds} s. {manager} manages it, and creates it again from its source; then the message is sent again, with another id. Create the message without the field, or without {manager}"
+        "spec.ttlSecondsAfterFinished has this resource deleted in {seconds} s. {tool} manages it, and creates it again from its source; then the message is sent again, with another id. Create the message without the field, or without {tool}"
     ))
 }
 

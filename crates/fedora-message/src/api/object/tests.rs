@@ -342,7 +342,7 @@ fn sender_fills_gaps() {
     let alone = summary(&minimal());
     assert_eq!((alone.environment(), alone.sources()), (None, [].as_slice()));
     assert_eq!((alone.active_deadline_seconds(), alone.backoff_limit()), (None, None));
-    assert_eq!(alone.ttl_seconds_after_finished(), None);
+    assert_eq!(alone.ttl_seconds_after_finished(None), None);
 
     let sent = sent_as(&minimal(), &generous());
     assert_eq!(sent.environment(), Some(Environment::Prod));
@@ -355,7 +355,7 @@ fn sender_fills_gaps() {
         ]
     );
     assert_eq!((sent.active_deadline_seconds(), sent.backoff_limit()), (Some(60), Some(5)));
-    assert_eq!(sent.ttl_seconds_after_finished(), Some(3600));
+    assert_eq!(sent.ttl_seconds_after_finished(None), Some(3600));
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn own_fields_go_before_the_senders() {
     let sent = sent_as(&object, &generous());
     assert_eq!(sent.environment(), Some(Environment::Stg));
     assert_eq!((sent.active_deadline_seconds(), sent.backoff_limit()), (Some(1), Some(0)));
-    assert_eq!(sent.ttl_seconds_after_finished(), Some(0));
+    assert_eq!(sent.ttl_seconds_after_finished(None), Some(0));
 }
 
 /// The Sender was deleted, or allows the namespace no more.

@@ -1,7 +1,7 @@
 //! When a resource is deleted: what is sent or given up, after its time, and nothing else ever.
 use strum::VariantArray;
 
-use crate::api::manager::Manager;
+use crate::api::deployment_tool::DeploymentTool;
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::IGNORE_DEFAULT_TTL_ANNOTATION;
 use crate::policy::outcome::{Outcome, Reason, Then};
@@ -85,27 +85,27 @@ fn default_applies_without_a_sender() {
 }
 
 /// Each object with the marks of the tool that would create it again.
-fn managed() -> [(Value, Manager); 8] {
+fn managed() -> [(Value, DeploymentTool); 8] {
     let marked = |field: &str, name: &str, value: &str| {
         let mut object = minimal();
         object["metadata"][field] = json!({name: value});
         object
     };
     [
-        (marked("annotations", "argocd.argoproj.io/tracking-id", "app:group/kind:ns/name"), Manager::ArgoCd),
-        (marked("labels", "argocd.argoproj.io/instance", "app"), Manager::ArgoCd),
-        (marked("labels", "app.kubernetes.io/instance", "app"), Manager::ArgoCd),
-        (marked("labels", "kustomize.toolkit.fluxcd.io/name", "app"), Manager::Flux),
-        (marked("labels", "helm.toolkit.fluxcd.io/name", "app"), Manager::Flux),
-        (marked("labels", "app.kubernetes.io/managed-by", "Helm"), Manager::Helm),
-        (marked("annotations", "meta.helm.sh/release-name", "app"), Manager::Helm),
+        (marked("annotations", "argocd.argoproj.io/tracking-id", "app:group/kind:ns/name"), DeploymentTool::ArgoCd),
+        (marked("labels", "argocd.argoproj.io/instance", "app"), DeploymentTool::ArgoCd),
+        (marked("labels", "app.kubernetes.io/instance", "app"), DeploymentTool::ArgoCd),
+        (marked("labels", "kustomize.toolkit.fluxcd.io/name", "app"), DeploymentTool::Flux),
+        (marked("labels", "helm.toolkit.fluxcd.io/name", "app"), DeploymentTool::Flux),
+        (marked("labels", "app.kubernetes.io/managed-by", "Helm"), DeploymentTool::Helm),
+        (marked("annotations", "meta.helm.sh/release-name", "app"), DeploymentTool::Helm),
         (
             set(
                 marked("annotations", "meta.helm.sh/release-name", "app"),
                 "/metadata/labels/app.kubernetes.io~1instance",
                 "app".into(),
             ),
-            Manager::Helm,
+            DeploymentTool::Helm,
         ),
     ]
 }
@@ -114,14 +114,14 @@ fn managed() -> [(Value, Manager); 8] {
 #[test]
 fn default_spares_what_a_tool_would_create_again() {
     let sender = valid_sender(&set(example_sender(), "/spec/defaults", json!({"ttlSecondsAfterFinished": 60})));
-    for (object, manager) in managed() {
+    for (object, tool) in managed() {
         for message in [message(&object), message_of(&sender, &object)] {
-            assert_eq!(message.summary.manager, Some(manager), "{object}");
+            assert_eq!(message.summary.tool, Some(tool), "{object}");
             assert_eq!(expires_at(&message, &state(&message, Reason::Sent), Some(60)), None, "{object}");
         }
         let own = message(&set(object, "/spec/ttlSecondsAfterFinished", 5.into()));
         assert_eq!(expires_at(&own, &state(&own, Reason::Sent), Some(60)), Some(after(5)), "what it says itself holds");
-        assert!(warning(&own).is_some_and(|text| text.contains(&manager.to_string())));
+        assert!(warning(&own).is_some_and(|text| text.contains(&tool.to_string())));
     }
 }
 
@@ -142,7 +142,7 @@ fn message_opts_out_of_default() {
 fn labels_of_others_are_no_marks() {
     for labels in [json!({}), json!({"app.kubernetes.io/managed-by": "kustomize", "app": "argocd"})] {
         let message = message(&set(living(5), "/metadata/labels", labels));
-        assert_eq!(message.summary.manager, None);
+        assert_eq!(message.summary.tool, None);
         assert_eq!(warning(&message), None);
     }
 }

@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 
 /// A tool that keeps resources as they stand elsewhere, and creates a deleted one again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display)]
-pub enum Manager {
+pub enum DeploymentTool {
     /// Argo CD.
     #[strum(to_string = "Argo CD")]
     ArgoCd,
@@ -32,17 +32,17 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Returns the tool that manages a resource with these labels. The flags say whether the resource has Argo CD's or
+    /// Returns the tool that a resource with these labels belongs to. The flags say whether the resource has Argo CD's or
     /// Helm's annotation too.
-    pub(super) fn manager(&self, argocd: bool, helm: bool) -> Option<Manager> {
+    pub(super) fn tool(&self, argocd: bool, helm: bool) -> Option<DeploymentTool> {
         if self.kustomization.is_some() || self.flux_helm_release.is_some() {
-            Some(Manager::Flux)
+            Some(DeploymentTool::Flux)
         } else if argocd || self.argocd_instance.is_some() {
-            Some(Manager::ArgoCd)
+            Some(DeploymentTool::ArgoCd)
         } else if helm || self.managed_by.as_deref() == Some("Helm") {
-            Some(Manager::Helm)
+            Some(DeploymentTool::Helm)
         } else {
-            self.instance.map(|_| Manager::ArgoCd)
+            self.instance.map(|_| DeploymentTool::ArgoCd)
         }
     }
 }
