@@ -9,12 +9,13 @@ mod publish;
 mod schemas;
 mod values;
 
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 pub use self::broker::{BrokerArgs, expected_topic_prefix};
 pub use self::check::CheckArgs;

@@ -1,6 +1,6 @@
 //! The flags of `publish`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 
 use super::broker::BrokerArgs;
 use super::schemas::SchemaArgs;
-use super::values::{assignment, environment, namespace, number, object_name};
+use super::values::{environment, namespace, number, object_name};
 use crate::commands::publish::assignment::Assignment;
 use fedora_message::api::v1alpha1::{Environment, Severity};
 
@@ -65,7 +65,7 @@ pub struct MessageArgs {
     #[arg(long, value_name = "FILE", requires = "topic")]
     pub body_file: Option<PathBuf>,
     /// Header, as KEY=VALUE, KEY:int=VALUE or KEY:bool=VALUE
-    #[arg(long = "header", value_name = "KEY=VALUE", value_parser = assignment, requires = "topic")]
+    #[arg(long = "header", value_name = "KEY=VALUE", value_parser = Assignment::parse, requires = "topic")]
     pub headers: Vec<Assignment>,
     /// Severity [default: that of the schema if it is known, else info]
     #[arg(long, value_parser = severity(), requires = "topic")]
@@ -141,4 +141,12 @@ pub struct OptionalCertificateArgs {
     /// File with the client certificate's private key
     #[arg(long, value_name = "FILE", requires_all = ["ca", "cert"])]
     pub key: Option<PathBuf>,
+}
+
+impl OptionalCertificateArgs {
+    /// Returns CA, certificate and key. clap accepts them only together.
+    #[must_use]
+    pub fn files(&self) -> Option<[&Path; 3]> {
+        Some([self.ca.as_deref()?, self.cert.as_deref()?, self.key.as_deref()?])
+    }
 }

@@ -13,7 +13,6 @@ use strum::VariantArray;
 use url::Url;
 
 use crate::broker::address::BrokerAddress;
-use crate::commands::publish::assignment::Assignment;
 use fedora_message::api::names::{SenderName, is_label, is_subdomain};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::validate::valid_topic;
@@ -126,9 +125,4 @@ pub(crate) fn sender(text: &str) -> Result<SenderName, String> {
         }
         _ => Err("must be a Sender's namespace and name: write for example apps/default".to_owned()),
     }
-}
-
-/// Parses a key and its value.
-pub(crate) fn assignment(text: &str) -> Result<Assignment, String> {
-    Assignment::parse(text)
 }

@@ -3,6 +3,7 @@
 
 mod json;
 mod metadata;
+pub mod recorded;
 mod scalar;
 mod sources;
 mod yaml;
@@ -18,9 +19,9 @@ use serde_json::value::RawValue;
 use self::json::{JsonObjects, Rest};
 pub use self::metadata::completed;
 use self::metadata::metadata;
+use self::recorded::is_record;
 use self::sources::{config_map, secret};
-use self::yaml::{INVALID_YAML, read_documents};
-use crate::commands::publish::recorded::is_record;
+use self::yaml::{DocumentError, read_documents};
 use fedora_message::api::names::SenderName;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::sender::{FedoraMessageSender, KIND as SENDER_KIND};
@@ -67,8 +68,9 @@ impl Manifests {
         let lines_before = text[..start].matches('\n').count();
         let read = read_documents(rest, lines_before, document, |value| self.add_object(&value.to_string()));
         match (read, json_error) {
-            (Err(error), Some(detail)) if error.contains(INVALID_YAML) => Err(in_document(document, &detail)),
-            (read, _) => read,
+            (Err(DocumentError::Invalid(_)), Some(detail)) => Err(in_document(document, &detail)),
+            (Err(DocumentError::Invalid(detail) | DocumentError::Refused(detail)), _) => Err(detail),
+            (Ok(()), _) => Ok(()),
         }
     }
 

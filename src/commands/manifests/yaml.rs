@@ -13,7 +13,7 @@ use super::{MAX_DEPTH, in_document};
 use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable};
 
 /// The beginning of an error about YAML that can't be read.
-pub(super) const INVALID_YAML: &str = "is not valid YAML: ";
+const INVALID_YAML: &str = "is not valid YAML: ";
 /// The mark between two documents.
 const MARK: &str = "---";
 /// The key that copies the keys of other objects.
@@ -26,6 +26,14 @@ const MAX_COPIES: usize = 20_000;
 /// The maximum length of all copied strings, as a multiple of the file's length.
 const MAX_EXPANSION: usize = 16;
 
+/// Why a document can't be used. The text names the document.
+pub(super) enum DocumentError {
+    /// It is not valid YAML.
+    Invalid(String),
+    /// Its object is refused.
+    Refused(String),
+}
+
 /// Calls `handle` with each document that is not empty, and stops at the first error, which names the document.
 /// The first document has the number `first`. `lines_before` is the number of lines before `text` in its file.
 pub(super) fn read_documents(
@@ -33,20 +41,21 @@ pub(super) fn read_documents(
     lines_before: usize,
     first: usize,
     mut handle: impl FnMut(Value) -> Result<(), String>,
-) -> Result<(), String> {
+) -> Result<(), DocumentError> {
     let mut number = first;
     let mut copyable_bytes = MAX_EXPANSION * text.len();
     let mut read = |document: &str, line: usize| {
         if document.trim().is_empty() {
             return Ok(());
         }
-        let value = read_document(document, text, &mut copyable_bytes).map_err(|error| {
-            format!("{INVALID_YAML}line {}, column {}: {}", error.line + line, error.column, error.detail)
-        });
-        let handled = value.and_then(|value| if value.is_null() { Ok(()) } else { handle(value) });
-        let result = handled.map_err(|detail| in_document(number, &detail));
+        let current = number;
         number += 1;
-        result
+        let value = read_document(document, text, &mut copyable_bytes).map_err(|error| {
+            let detail = format!("{INVALID_YAML}line {}, column {}: {}", error.line + line, error.column, error.detail);
+            DocumentError::Invalid(in_document(current, &detail))
+        })?;
+        let handled = if value.is_null() { Ok(()) } else { handle(value) };
+        handled.map_err(|detail| DocumentError::Refused(in_document(current, &detail)))
     };
     let (mut start, mut start_line, mut position) = (0, lines_before, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -55,7 +64,8 @@ pub(super) fn read_documents(
             if !matches!(after.trim_start().chars().next(), None | Some('#')) {
                 let detail =
                     "a line that begins with --- ends the document: indent it, or write what follows on the next line";
-                return Err(in_document(number, &format!("{INVALID_YAML}line {line_number}, column 1: {detail}")));
+                let detail = format!("{INVALID_YAML}line {line_number}, column 1: {detail}");
+                return Err(DocumentError::Invalid(in_document(number, &detail)));
             }
             read(&text[start..position], start_line)?;
             (start, start_line) = (position + line.len(), line_number);

@@ -141,7 +141,7 @@ fn application(keys: &mut Keys, notes: &mut Vec<String>) -> Result<Option<Arc<Ap
 /// A table of the file. Reading a key removes it.
 struct Keys {
     /// The beginning of the names of its keys, with a dot.
-    path: &'static str,
+    path: String,
     table: Table,
 }
 
@@ -154,7 +154,10 @@ impl Keys {
             format!("line {line} is not valid TOML: {}", printable(error.message(), MAX_PHRASE))
         })?;
         // The library takes keys in capitals too.
-        Ok(Self { path: "", table: table.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect() })
+        Ok(Self {
+            path: String::new(),
+            table: table.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect(),
+        })
     }
 
     fn text(&mut self, key: &str) -> Result<Option<String>, String> {
@@ -173,11 +176,8 @@ impl Keys {
         }
     }
 
-    fn section(&mut self, key: &'static str) -> Result<Self, String> {
-        let path = match key {
-            "tls" => "tls.",
-            _ => "client_properties.",
-        };
+    fn section(&mut self, key: &str) -> Result<Self, String> {
+        let path = format!("{key}.");
         match self.table.remove(key) {
             None => Ok(Self { path, table: Table::new() }),
             Some(Value::Table(table)) => Ok(Self { path, table }),

@@ -1,13 +1,12 @@
 //! Makes a message of flags.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::value::RawValue;
 
 use super::assignment::Assignment;
+use super::read_text;
 use crate::cli::{MessageArgs, PublishArgs};
 use fedora_message::api::v1alpha1::{FedoraMessageSpec, MessageSpec, SenderReference};
 
@@ -16,12 +15,10 @@ pub fn spec(arguments: &PublishArgs) -> Result<Option<FedoraMessageSpec>, String
     let MessageArgs { topic, body_file, headers, severity, schema, schema_package, priority, sender, .. } =
         &arguments.message;
     let Some(topic) = topic.clone() else { return Ok(None) };
-    let assigned = arguments
-        .operands
-        .iter()
-        .map(|text| Assignment::parse(text).map_err(|detail| format!("{text}: a field of the body {detail}")));
+    let parse =
+        |text: &String| Assignment::parse(text).map_err(|detail| format!("{text}: a field of the body {detail}"));
+    let assigned = arguments.operands.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let mut fields = body_file.as_deref().map(read_body).transpose()?.unwrap_or_default();
-    let assigned = assigned.collect::<Result<Vec<_>, _>>()?;
     add_all(&mut fields, &assigned, "the body")?;
     let mut all_headers = BTreeMap::new();
     add_all(&mut all_headers, headers, "the headers")?;
@@ -52,13 +49,6 @@ fn add_all(fields: &mut Fields, assigned: &[Assignment], what: &str) -> Result<(
 }
 
 fn read_body(file: &Path) -> Result<Fields, String> {
-    let place = file.display();
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        fs::read_to_string(file)
-    };
-    let text = text.map_err(|error| format!("can't read {place}: {error}: check the file"))?;
+    let (place, text) = read_text(file)?;
     serde_json::from_str(&text).map_err(|error| format!("{place} must hold a JSON object: {error}"))
 }

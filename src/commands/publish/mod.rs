@@ -6,11 +6,10 @@ mod flags;
 mod in_cluster;
 mod manifest;
 mod preview;
-pub mod recorded;
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use self::config::{Configuration, DEFAULT_PATH};
-use super::manifests::{Manifests, completed};
+use super::manifests::{Manifests, completed, recorded};
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
 use crate::broker::login::Login;
@@ -101,11 +100,7 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Input, String> {
     let mut manifests = Manifests::default();
     let mut kinds = Vec::new();
     for file in files {
-        let (place, text) = match file.as_path() {
-            path if path == Path::new("-") => ("standard input".to_owned(), standard_input()),
-            path => (path.display().to_string(), fs::read_to_string(path)),
-        };
-        let text = text.map_err(|error| format!("can't read {place}: {}", describe(&error)))?;
+        let (place, text) = read_text(file)?;
         let is_recorded = recorded::is_recorded(&text);
         if is_recorded {
             manifests.messages.extend(recorded::read(&text).map_err(|detail| format!("{place}, {detail}"))?);
@@ -125,6 +120,18 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Input, String> {
     }
 }
 
+/// Reads a file, or standard input for `-`. Returns its name too.
+fn read_text(file: &Path) -> Result<(String, String), String> {
+    let (place, text) = match file {
+        path if path == Path::new("-") => ("standard input".to_owned(), io::read_to_string(io::stdin())),
+        path => (path.display().to_string(), fs::read_to_string(path)),
+    };
+    match text {
+        Ok(text) => Ok((place, text)),
+        Err(error) => Err(format!("can't read {place}: {}", describe(&error))),
+    }
+}
+
 /// Says why a file can't be read, and what to do.
 fn describe(error: &io::Error) -> String {
     match error.kind() {
@@ -132,11 +139,6 @@ fn describe(error: &io::Error) -> String {
         io::ErrorKind::IsADirectory => "it is a directory: give the files in it".to_owned(),
         _ => format!("{error}: check the file's name"),
     }
-}
-
-fn standard_input() -> io::Result<String> {
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map(|_| text)
 }
 
 /// Results as they come: a message with its status.
@@ -178,19 +180,11 @@ impl StandIn {
 
 impl Publisher {
     fn new(arguments: &PublishArgs, input: Input) -> Result<Self, String> {
-        let flags = &arguments.certificate;
-        let of_flags = match (&flags.ca, &flags.cert, &flags.key) {
-            (Some(ca), Some(cert), Some(key)) => Some(super::files::credentials(ca, cert, key)?),
-            _ => None,
-        };
+        let of_flags = arguments.certificate.files();
         let configuration = configuration(arguments, input.is_plain && of_flags.is_none())?;
         let broker = broker(&arguments.broker, configuration.as_ref());
-        let certificate = match (of_flags, &configuration) {
-            (None, Some(Configuration { certificate: [ca, cert, key], .. })) => {
-                Some(super::files::credentials(ca, cert, key)?)
-            }
-            (of_flags, _) => of_flags,
-        };
+        let files = of_flags.or_else(|| Some(configuration.as_ref()?.certificate.each_ref().map(PathBuf::as_path)));
+        let certificate = files.map(|[ca, cert, key]| super::files::credentials(ca, cert, key)).transpose()?;
         let environment = arguments.env.or_else(|| configuration.as_ref().map(|_| Environment::Prod));
         if input.is_plain && certificate.is_none() && !arguments.dry_run {
             return Err(format!(
@@ -246,21 +240,12 @@ impl Publisher {
 
     /// Publishes a message, and returns its status as the operator would write it.
     async fn publish(&self, object: &FedoraMessage) -> FedoraMessageStatus {
-        let new = MessageState::default();
-        let attempt = match decide(object, &new, Utc::now()) {
+        let attempt = match decide(object, &MessageState::default(), Utc::now()) {
             Decision::Attempt => self.attempt(object).await,
             Decision::Report(outcome) => Some(outcome.into()),
             Decision::Rest => None,
         };
-        let Some(attempt) = attempt else { return FedoraMessageStatus::default() };
-        let facts = Facts {
-            routing_key: attempt.routing_key.as_deref(),
-            attempts: attempt.mode.is_some().into(),
-            mode: attempt.mode,
-            ..Facts::default()
-        };
-        let status = new.next(object, &attempt.outcome, &facts, Utc::now()).to_status(object.uid());
-        FedoraMessageStatus { env: object.environment(), ..status }
+        attempt.map_or_else(FedoraMessageStatus::default, |attempt| status(object, &attempt))
     }
 
     /// Makes one attempt. Without a cluster nothing cancels it, and there are no Pods.
@@ -340,6 +325,18 @@ impl Publisher {
         }
         outcome
     }
+}
+
+/// Returns the status that a message has after its first attempt.
+fn status(object: &FedoraMessage, attempt: &Attempt) -> FedoraMessageStatus {
+    let facts = Facts {
+        routing_key: attempt.routing_key.as_deref(),
+        attempts: attempt.mode.is_some().into(),
+        mode: attempt.mode,
+        ..Facts::default()
+    };
+    let state = MessageState::default().next(object, &attempt.outcome, &facts, Utc::now());
+    FedoraMessageStatus { env: object.environment(), ..state.to_status(object.uid()) }
 }
 
 /// Reads the library's configuration, if one is named. Otherwise `may_default` says if the library's own place is

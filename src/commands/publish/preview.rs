@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Publisher, write_line};
+use super::{Publisher, status, write_line};
 use crate::cli::Output;
 use crate::commands;
 use fedora_message::api::object::FedoraMessage;
@@ -16,7 +16,7 @@ use fedora_message::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY
 use fedora_message::message::outgoing::{HeaderValue, OutgoingMessage};
 use fedora_message::policy::outcome::Outcome;
 use fedora_message::policy::retry::{Decision, decide};
-use fedora_message::state::{Facts, MessageState};
+use fedora_message::state::MessageState;
 
 /// A message as it goes to the broker, without its body.
 #[derive(Serialize)]
@@ -61,15 +61,13 @@ impl Publisher {
                     if number > 0 && output == Output::Text {
                         text.extend_from_slice(b"---\n");
                     }
-                    let written = self.write_preview(&mut text, object, &message, output);
-                    if let Err(detail) = written {
+                    if let Err(detail) = self.write_preview(&mut text, object, &message, output) {
                         return commands::fail(&detail);
                     }
                 }
                 Err(outcome) => {
                     all_valid = false;
-                    let state = MessageState::default().next(object, &outcome, &Facts::default(), Utc::now());
-                    write_line(&mut text, object, &state.to_status(object.uid()), output);
+                    write_line(&mut text, object, &status(object, &outcome.into()), output);
                 }
             }
             commands::print(text);

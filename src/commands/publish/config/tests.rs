@@ -1,3 +1,5 @@
+//! Which keys of a `config.toml` are read, and what is said of the others.
+
 use super::*;
 
 const FEDORA: &str = r#"

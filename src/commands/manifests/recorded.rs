@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::commands::manifests::completed;
+use super::{completed, describe};
 use fedora_message::api::object::{FedoraMessage, Metadata};
 use fedora_message::api::v1alpha1::{FedoraMessageSpec, MessageSpec, Severity};
 use fedora_message::message::body::{MAX_DEPTH, depth};
 use fedora_message::message::validate::message_id;
-use fedora_message::text::{MAX_DETAIL, printable, quoted};
+use fedora_message::text::quoted;
 
 /// A line.
 #[derive(Deserialize)]
@@ -127,12 +127,6 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
             quoted(text)
         )
     })
-}
-
-/// Returns a decoder's message on one line.
-fn describe(error: &serde_json::Error) -> String {
-    let detail = error.to_string();
-    printable(detail.rfind(" at line ").map_or(detail.as_str(), |end| &detail[..end]), MAX_DETAIL)
 }
 
 #[cfg(test)]
