@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::cache;
-use crate::command::output;
+use crate::go_module;
 use crate::testdata::testdata;
 
 /// Returns the path of the program. Builds it if it is not in the cache (about 2 minutes).
@@ -20,9 +19,7 @@ pub fn judge() -> Result<PathBuf> {
         pins += &fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
     }
     let folder = cache::entry(&format!("gitops-{:08x}", cache::fingerprint(&pins)), |folder| {
-        let mut go = Command::new("go");
-        go.current_dir(&source).args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(folder.join("judge"));
-        output(go.arg(".")).map(drop)
+        go_module::build(&source, ".", &folder.join("judge"))
     })?;
     Ok(folder.join("judge"))
 }

@@ -1,4 +1,4 @@
-//! Files of Go modules, such as CRDs of other projects, in the cache.
+//! Files of Go modules, such as CRDs of other projects, in the cache; and programs that are built from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,4 +22,11 @@ pub fn file(module: &str, version: &str, path: &str) -> Result<PathBuf> {
         fs::write(folder.join(name), text).context("cannot write the file")
     })?;
     Ok(folder.join(name))
+}
+
+/// Builds a package of the module in the folder `source` as the file `program`.
+pub(crate) fn build(source: &Path, package: &str, program: &Path) -> Result<()> {
+    let mut go = Command::new("go");
+    go.current_dir(source).args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(program).arg(package);
+    output(&mut go).map(drop)
 }

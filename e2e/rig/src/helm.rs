@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cache;
-use crate::command::output;
+use crate::go_module;
 use crate::kube::Kube;
 use crate::testdata::testdata;
 
@@ -30,9 +30,7 @@ pub fn command(kube: &Kube) -> Result<Command> {
 pub fn program() -> Result<PathBuf> {
     let source = testdata("helm");
     let folder = cache::entry(&format!("helm-{}", version(&source)?), |folder| {
-        let mut go = Command::new("go");
-        go.current_dir(&source).args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(folder.join("helm"));
-        output(go.arg(format!("{MODULE}/cmd/helm"))).map(drop)
+        go_module::build(&source, &format!("{MODULE}/cmd/helm"), &folder.join("helm"))
     })?;
     Ok(folder.join("helm"))
 }

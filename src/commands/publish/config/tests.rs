@@ -1,4 +1,4 @@
-//! Which keys of a `config.toml` are read, and what is said of the others.
+//! Reads the keys of a `config.toml`, and names the others.
 
 use super::*;
 
