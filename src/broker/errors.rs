@@ -322,12 +322,13 @@ impl ErrorContext {
         BrokerError::NoExternal { broker: self.broker.to_string(), offered }
     }
 
-    /// Maps an error from opening a channel. The broker closes the whole connection for it.
+    /// Maps an error from opening a channel. The broker closes the whole connection for it. The user
+    /// is that of the certificate, because `RabbitMQ` 4.0 names its node where 3.10 names the user.
     #[must_use]
     pub fn channel(&self, error: &Lapin) -> BrokerError {
         let (broker, detail) = (self.broker.to_string(), lapin_message(error));
         if is_refused_channel(error) {
-            return BrokerError::LimitReached { broker, what: "channel", user: self.user_in(&detail), detail };
+            return BrokerError::LimitReached { broker, what: "channel", user: self.user.clone(), detail };
         }
         BrokerError::Lost { broker, detail }
     }
