@@ -3,11 +3,13 @@
 
 use std::process::Command;
 
+use rig::go_module;
 use serde_json::Value;
 
 use crate::monitoring::files;
-use e2e::raw::RawConsumer;
-use e2e::{Operator, SOON, TestNamespace, read, run, sender, shared};
+use e2e::cli::Cli;
+use e2e::raw::{RawConsumer, id};
+use e2e::{Operator, SOON, TestNamespace, project, read, run, sender, shared, unused_broker_url};
 
 const FOLDER: &str = "docs/examples/integrations";
 
@@ -62,6 +64,43 @@ fn embedded_messages_are_sent() {
     let condition = &templates[0]["resource"]["successCondition"];
     assert_eq!(condition, "status.status == true");
     assert!(namespace.messages().iter().all(|message| message["status"]["status"] == true));
+}
+
+/// The Go program, as a user who has only the permissions in `permissions.yaml`.
+#[test]
+fn go_program_waits_for_result() {
+    let (namespace, cli) = (TestNamespace::with_publisher("go"), Cli::new());
+    let permissions = objects("permissions.yaml");
+    namespace.grant("alice", "messages", &permissions[1]["rules"]);
+    namespace.apply(&sender("default", ", topicPrefix: from.go"));
+    let consumer = RawConsumer::start(&shared().broker, "from.go.#");
+    let program = go_module::program(&project("docs/examples/create-message-go"), "create-message").expect("it builds");
+
+    // As kubectl does, it reads the namespace from the kubeconfig.
+    let text = std::fs::read_to_string(shared().kube.kubeconfig_for("alice").expect("a user")).expect("a kubeconfig");
+    let mut kubeconfig: Value = serde_saphyr::from_str(&text).expect("YAML");
+    kubeconfig["contexts"][0]["context"]["namespace"] = namespace.name.clone().into();
+    let kubeconfig = cli.file("kubeconfig", &kubeconfig.to_string());
+    let call = || Command::new(&program).env("KUBECONFIG", &kubeconfig).output().expect("it starts");
+
+    let operator = Operator::start(&namespace, &[]);
+    let ended = call();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let [received] = &consumer.take(1, SOON)[..] else { panic!("one message") };
+    assert_eq!(received.routing_key.as_str(), "from.go.builds.package.built");
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), format!("{}\n", id(received)));
+    let [stored] = &namespace.messages()[..] else { panic!("one message") };
+    assert_eq!(stored["metadata"]["uid"], id(received));
+    assert!(stored["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("package-built-")), "{stored}");
+    assert_eq!(operator.stop(), Some(0));
+
+    let (_port, nobody) = unused_broker_url();
+    namespace.apply(&sender("default", ", topicPrefix: from.go, defaults: {backoffLimit: 0}"));
+    let _operator = Operator::with_broker(&nobody, &namespace, &[]);
+    let ended = call();
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0), "{ended:?}");
+    let error = String::from_utf8_lossy(&ended.stderr);
+    assert!(error.starts_with("package-built-") && error.contains(": given up: "), "{error}");
 }
 
 /// The command lines in the examples are valid, with the values that Tekton fills in.
