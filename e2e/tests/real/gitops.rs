@@ -17,8 +17,12 @@ use e2e::{
 const ARGOCD: &str = "manifests/integrations/argocd";
 const FLUX: &str = "manifests/integrations/flux/kustomization.yaml";
 
-/// The Go module with Flux's CRD, and its version.
-const KUSTOMIZE_CONTROLLER: (&str, &str) = ("github.com/fluxcd/kustomize-controller", "v1.9.6");
+/// The CRD of Flux's Kustomizations.
+const KUSTOMIZATION_CRD: (&str, &str, &str) = (
+    "github.com/fluxcd/kustomize-controller",
+    "v1.9.6",
+    "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
+);
 
 /// The judgment of kstatus, Argo CD and Flux.
 #[derive(Debug, Deserialize)]
@@ -129,22 +133,32 @@ fn argocds_test_data_is_right() {
 /// The example for Flux has the schema of Flux's own CRD.
 #[test]
 fn api_server_accepts_fluxs_example() {
-    let (module, version) = KUSTOMIZE_CONTROLLER;
-    let path = "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml";
-    let crd = go_module::file(module, version, path).expect("go downloads the module");
     let namespace = TestNamespace::new("flux");
-    namespace.kubectl(&["apply", "--server-side", "-f", &crd.display().to_string()]);
-    let established = ["wait", "--for=condition=Established", "crd/kustomizations.kustomize.toolkit.fluxcd.io"];
-    namespace.kubectl(&established);
     let example = read(FLUX).replace("namespace: flux-system", &format!("namespace: {}", namespace.name));
-    let arguments = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
-    // The schema of a new kind is published a moment later.
-    let mut answer = Err(String::new());
-    wait_soon("the kind is known", || {
-        answer = namespace.try_kubectl(&arguments, &example);
-        !matches!(&answer, Err(error) if error.contains("no matches for kind"))
-    });
+    let answer = check_by_crd(&namespace, KUSTOMIZATION_CRD, &example);
     assert!(answer.expect("it is accepted").contains("created"));
+    let misspelled = example.replace("healthCheckExprs:", "healthCheckExpr:");
+    let error = check_by_crd(&namespace, KUSTOMIZATION_CRD, &misspelled).expect_err("it is refused");
+    assert!(error.contains(r#"unknown field "spec.healthCheckExpr""#), "{error}");
+}
+
+/// Installs another project's CRD, and lets the API server check an object by it. The CRD is a Go module, its
+/// version, and the path of a file in it.
+pub(crate) fn check_by_crd(
+    namespace: &TestNamespace,
+    (module, version, path): (&str, &str, &str),
+    object: &str,
+) -> Result<String, String> {
+    let crd = go_module::file(module, version, path).expect("go downloads the module");
+    namespace.kubectl(&["apply", "--server-side", "-f", &crd.display().to_string()]);
+    let mut answer = Err(String::new());
+    // The API server serves a new kind a moment later.
+    wait_soon("the kind is known", || {
+        answer = namespace.try_kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], object);
+        let unknown = ["no matches for kind", "could not find the requested resource"];
+        !matches!(&answer, Err(error) if unknown.iter().any(|text| error.contains(text)))
+    });
+    answer
 }
 
 /// The component adds its keys to the ConfigMap of the kustomization that uses it.

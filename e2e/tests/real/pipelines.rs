@@ -6,12 +6,17 @@ use std::process::Command;
 use rig::go_module;
 use serde_json::Value;
 
+use crate::gitops::check_by_crd;
 use crate::monitoring::files;
 use e2e::cli::Cli;
 use e2e::raw::{RawConsumer, id};
 use e2e::{Operator, SOON, TestNamespace, project, read, run, sender, shared, unused_broker_url};
 
 const FOLDER: &str = "docs/examples/integrations";
+
+/// The CRD of Argo's Workflows, with all fields. Nothing else of this module is used.
+const WORKFLOW_CRD: (&str, &str, &str) =
+    ("github.com/argoproj/argo-workflows/v4", "v4.0.5", "manifests/base/crds/full/argoproj.io_workflows.yaml");
 
 /// Returns the objects of an example.
 fn objects(name: &str) -> Vec<Value> {
@@ -29,6 +34,18 @@ fn api_server_accepts_examples() {
         let answer = namespace.try_kubectl(&arguments, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(answer.contains("created"), "{answer}");
     }
+}
+
+/// The example for Argo Workflows has the schema of its own CRD.
+#[test]
+fn api_server_accepts_workflow() {
+    let namespace = TestNamespace::new("workflow");
+    let example = read(&format!("{FOLDER}/argo-workflow.yaml"));
+    let answer = check_by_crd(&namespace, WORKFLOW_CRD, &example);
+    assert!(answer.expect("it is accepted").contains("created"));
+    let misspelled = example.replace("successCondition:", "successConditions:");
+    let error = check_by_crd(&namespace, WORKFLOW_CRD, &misspelled).expect_err("it is refused");
+    assert!(error.contains(r#"unknown field "spec.templates[0].resource.successConditions""#), "{error}");
 }
 
 /// The page lists all examples.
