@@ -21,6 +21,7 @@ mod files;
 mod from_python;
 mod gitops;
 mod helm;
+mod kube_state_metrics;
 mod large;
 mod late;
 mod manifests;
