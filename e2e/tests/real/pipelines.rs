@@ -58,7 +58,7 @@ fn page_lists_all_examples() {
     }
 }
 
-/// The messages that Argo CD and Argo Workflows create, with the values that they fill in.
+/// The messages that Argo CD, Argo Workflows and Argo Events create, with the values that they fill in.
 #[test]
 fn embedded_messages_are_sent() {
     let namespace = TestNamespace::with_publisher("embedded");
@@ -70,12 +70,21 @@ fn embedded_messages_are_sent() {
     let manifests = templates.iter().map(|template| template["resource"]["manifest"].as_str().expect("a text"));
     let filled =
         |text: &str| text.replace("{{workflow.name}}", "build-x7k2p").replace("{{workflow.status}}", "Succeeded");
-    let all = manifests.map(filled).chain([read(&format!("{FOLDER}/argocd-postsync.yaml"))]).collect::<Vec<_>>();
+    let [sensor] = &objects("argo-events.yaml")[..] else { panic!("one Sensor") };
+    let trigger = &sensor["spec"]["triggers"][0]["template"]["k8s"];
+    assert_eq!(trigger["parameters"][0]["dest"], "spec.message.body.tag");
+    let mut created = trigger["source"]["resource"].clone();
+    created["spec"]["message"]["body"]["tag"] = "v1.2".into();
+    let hook = read(&format!("{FOLDER}/argocd-postsync.yaml"));
+    let all = manifests.map(filled).chain([hook, created.to_string()]).collect::<Vec<_>>();
     namespace.create(&all.join("\n---\n"));
     namespace.wait_for_all_sent();
-    let mut topics: Vec<_> = consumer.take(3, SOON).iter().map(|message| message.routing_key.to_string()).collect();
+    let mut topics: Vec<_> = consumer.take(4, SOON).iter().map(|message| message.routing_key.to_string()).collect();
     topics.sort();
-    assert_eq!(topics, ["embedded.build.begin", "embedded.build.end", "embedded.deployment.done"]);
+    assert_eq!(
+        topics,
+        ["build.begin", "build.end", "deployment.done", "release.new"].map(|topic| format!("embedded.{topic}"))
+    );
 
     // Argo Workflows reads these fields.
     let condition = &templates[0]["resource"]["successCondition"];
