@@ -59,7 +59,8 @@ impl Manifests {
     }
 
     fn add_documents(&mut self, text: &str) -> Result<(), String> {
-        let mut objects = JsonObjects::new(text.strip_prefix('\u{feff}').unwrap_or(text));
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut objects = JsonObjects::new(text);
         for (number, object) in &mut objects {
             let added = object.and_then(|json| not_too_deep(json).and_then(|()| self.add_json(json)));
             added.map_err(|detail| in_document(number, &detail))?;

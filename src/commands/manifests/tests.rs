@@ -191,6 +191,7 @@ fn flow_style_is_read_at_the_top() {
     for text in [
         flow.to_owned(),
         format!("\u{feff}{flow}"),
+        format!("\u{feff} {flow}"),
         format!("{}\n---\n{flow}", json()),
         json().replacen('{', "{ # comment\n", 1),
         json().replacen("\",", "\" ,\n# comment\n", 1),
