@@ -244,6 +244,8 @@ impl Reconciler {
             reason: outcome.reason,
             finished: state.is_finished(),
             took: attempt.took,
+            namespace: job.message.namespace(),
+            since_seen: job.seen.elapsed(),
             age: job.message.age(now).to_std().unwrap_or_default(),
         });
         if let (Some(traces), Some(trace)) = (&self.traces, &attempt.trace) {

@@ -16,6 +16,7 @@ use std::path::Path;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use fedora_message::bounds::DEFAULT_NAMESPACE_METRICS;
 
 pub use self::broker::{BrokerArgs, expected_topic_prefix};
 pub use self::check::CheckArgs;
@@ -191,6 +192,10 @@ pub struct RunArgs {
     /// Address that serves /metrics, /livez and /readyz. [::] stands for all addresses, of IPv6 and IPv4
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS:PORT", value_parser = admin_address)]
     pub admin_address: SocketAddr,
+    /// Maximum number of namespaces with metrics of their own: the messages that were given up, and the age of the
+    /// oldest that waits. 0 for none
+    #[arg(long, env = "NAMESPACE_METRICS", default_value_t = DEFAULT_NAMESPACE_METRICS, value_name = "COUNT")]
+    pub namespace_metrics: u16,
     /// Format of log lines. The default is text on a terminal, and json elsewhere. RUST_LOG sets
     /// the level, for example info or fedora_message_operator=debug
     #[arg(long, env = "LOG_FORMAT", value_enum)]

@@ -82,7 +82,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
     let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));
     let (not_ready_reason, unlisted) = watch::channel(Some(NOT_LISTED.to_owned()));
     let (report_requester, report_requests) = mpsc::channel(1);
-    let metrics = Arc::new(Metrics::new(watches.monitor().clone()));
+    let metrics = Arc::new(Metrics::new(watches.monitor().clone(), arguments.namespace_metrics.into()));
     let traces = traces(&arguments)?;
     let mut terminated = pin!(terminated()?.fuse());
     let (mut election, unelected) = Election::begin(&watches, &arguments);

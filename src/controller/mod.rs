@@ -238,6 +238,11 @@ impl<W: Fn() -> E, E> Pending<W, E> {
             pending: if leads { self.queue.pending_by_age(now, AGES.map(|(_, age)| age)) } else { Vec::new() },
             connections: reconciler.delivery.usage().into_iter().flatten().collect(),
             schemas: reconciler.schemas.report(),
+            oldest: if leads {
+                self.queue.oldest_by_namespace(now, reconciler.metrics.max_namespaces())
+            } else {
+                Vec::new()
+            },
             certificates: reconciler.credentials.certificates.in_use(now),
             senders: if leads { reconciler.senders.readiness() } else { Vec::new() },
         }
@@ -249,7 +254,7 @@ impl<W: Fn() -> E, E> Pending<W, E> {
             Event::Begin => self.queue.begin_sync(scope),
             Event::Seen(mut message) => {
                 senders.resolve(&mut message);
-                self.queue.observe(scope, *message);
+                self.queue.observe(scope, *message, Instant::now());
             }
             Event::Gone(message) => self.queue.forget(message.uid()),
             Event::Failed(error) => self.report_failure(cluster_watch::explain(&error)),

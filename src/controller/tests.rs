@@ -58,7 +58,7 @@ fn reconciler(client: Client) -> Reconciler {
         schemas: Arc::default(),
         large_preparations: Semaphore::new(1),
         traces: None,
-        metrics: Arc::new(Metrics::new(WatchMonitor::default())),
+        metrics: Arc::new(Metrics::new(WatchMonitor::default(), 0)),
         delivery: Arc::new(Delivery::Direct(Pool::new(brokers, SOON, Fence::always_open(), drop))),
     }
 }
@@ -70,7 +70,7 @@ async fn suspended_message_is_not_looked_at_again() {
     let mut queue = Queue::new(8, PodLimits::default());
     queue.lead();
     let suspended = set(with("/spec/suspend", true.into()), "/spec/activeDeadlineSeconds", 60.into());
-    queue.observe(0, message(&suspended));
+    queue.observe(0, message(&suspended), Instant::now());
     let job = queue.take(Instant::now(), Utc::now()).expect("a job");
     let Next::Settled { state, due, .. } = reconciler(client).reconcile(&job).await else { panic!("it is settled") };
     assert_eq!((state.reason, due), (Some(Reason::Suspended), None));

@@ -1,7 +1,10 @@
 //! The metrics that the program serves at `/metrics`.
 //!
 //! Labels come from closed lists, except those of certificates, of which there are at most a thousand, and those of
-//! Senders, of which there are at most five thousand. So the content of messages never creates a series.
+//! Senders, of which there are at most five thousand. A flag bounds the number of namespaces with metrics of their
+//! own. So the content of messages never creates a series.
+
+mod namespaces;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,6 +18,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 use strum::VariantArray;
 use tokio::time::Instant;
+
+use self::namespaces::NamespaceMetrics;
 
 use crate::VERSION;
 use crate::broker::pool::Usage;
@@ -41,6 +46,9 @@ pub const AGES: [(&str, TimeDelta); 5] = [
 /// The buckets for a broker's time: a confirm takes milliseconds, and at most 30 seconds.
 const BROKER_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
+/// The buckets for the time from a watch event to the end of the message: milliseconds, and hours with retries.
+const SEND_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0];
 /// The buckets for the time from a message's creation, which is a whole second.
 const DELIVERY_SECONDS: [f64; 12] = [0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0];
 
@@ -99,6 +107,9 @@ struct WatchLabels {
     watch: &'static str,
 }
 
+/// The description of deletions.
+const DELETIONS: &str = "Attempts to delete a FedoraMessage whose time to live is over: deleted, gone (another client \
+    deleted it), kept (its time is not over any more), denied (not allowed) or failed";
 /// The description of the readiness of Senders.
 const SENDER_READY: &str = "1 if the broker accepts the FedoraMessageSender, 0 if messages can't be sent as it. Only \
     the replica that sends has it";
@@ -116,7 +127,9 @@ pub struct Metrics {
     finished: Family<AttemptLabels, Counter>,
     publish: Histograms<EnvLabels>,
     confirm: Histograms<EnvLabels>,
+    send: Histograms<DeliveryLabels>,
     delivery: Histograms<DeliveryLabels>,
+    namespaces: NamespaceMetrics,
     status_writes: Family<ResultLabels, Counter>,
     deletions: Family<ResultLabels, Counter>,
     schemas: Gauge,
@@ -140,6 +153,8 @@ pub struct Report {
     /// The number of pending messages of an environment that are older than each of the [`AGES`]. `None` stands
     /// for messages that can't be read.
     pub pending: Vec<(Option<Environment>, [usize; AGES.len()])>,
+    /// The age of the oldest waiting message of each namespace that has metrics of its own.
+    pub oldest: Vec<(String, TimeDelta)>,
     /// The use of each environment's connections.
     pub connections: Vec<(Environment, Usage)>,
     /// The number of schemas, and true if they are those in their file. `None` without a file.
@@ -152,7 +167,7 @@ pub struct Report {
 
 /// One attempt to send a message, and its result.
 #[derive(Clone, Copy, Debug)]
-pub struct AttemptRecord {
+pub struct AttemptRecord<'a> {
     /// The message's environment, if it can be read.
     pub environment: Option<Environment>,
     /// How it was sent.
@@ -163,15 +178,19 @@ pub struct AttemptRecord {
     pub finished: bool,
     /// The broker's time, if it confirmed the message to this process.
     pub took: Option<Timing>,
+    /// The message's namespace.
+    pub namespace: &'a str,
+    /// The time since this process learned of the message, or of its last change.
+    pub since_seen: Duration,
     /// The message's age.
     pub age: Duration,
 }
 
 impl Metrics {
     /// Registers all metrics, each with its description. They stand in `docs/metrics.md` in this order. The age of
-    /// watches comes from this monitor.
+    /// watches comes from this monitor. At most so many namespaces have metrics of their own.
     #[must_use]
-    pub fn new(watches: WatchMonitor) -> Self {
+    pub fn new(watches: WatchMonitor, max_namespaces: usize) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let r = &mut registry;
         let attempts = registered(r, "attempts", "Attempts to send a message, by result", Family::default());
@@ -195,12 +214,21 @@ impl Metrics {
             "Time that the broker then took to confirm the message",
             Histograms::new_with_constructor(broker_histogram),
         );
+        let send = registered_in_seconds(
+            r,
+            "send_duration",
+            "Time until a message was sent, since the operator learned of it or of its last change: with all waits and \
+             attempts",
+            Histograms::new_with_constructor(|| Histogram::new(SEND_SECONDS)),
+        );
         let delivery = registered_in_seconds(
             r,
             "delivery_duration",
-            "Age of messages when they were sent, since creationTimestamp, which is a whole second",
+            "Age of messages when they were sent, since creationTimestamp, which is a whole second: so half a second \
+             more than it was, on average",
             Histograms::new_with_constructor(|| Histogram::new(DELIVERY_SECONDS)),
         );
+        let namespaces = NamespaceMetrics::new(r, max_namespaces);
         let connections = registered(
             r,
             "connections",
@@ -230,13 +258,7 @@ impl Metrics {
              meanwhile) or failed",
             Family::default(),
         );
-        let deletions = registered(
-            r,
-            "deletions",
-            "Attempts to delete a FedoraMessage whose time to live is over: deleted, gone (another client deleted \
-             it), kept (its time is not over any more), denied (not allowed) or failed",
-            Family::default(),
-        );
+        let deletions = registered(r, "deletions", DELETIONS, Family::default());
         let (schemas, schemas_in_step) = register_schemas(r);
         let leader = registered(r, "leader", "1 if this replica sends messages, 0 if it stands by", Gauge::default());
         register_build_info(r);
@@ -246,7 +268,9 @@ impl Metrics {
             finished,
             publish,
             confirm,
+            send,
             delivery,
+            namespaces,
             status_writes,
             deletions,
             schemas,
@@ -287,7 +311,7 @@ impl Metrics {
     }
 
     /// Counts an attempt.
-    pub fn count_attempt(&self, attempt: &AttemptRecord) {
+    pub fn count_attempt(&self, attempt: &AttemptRecord<'_>) {
         let (env, mode) = (label(attempt.environment), attempt.mode.name());
         let labels = AttemptLabels { env, mode, reason: attempt.reason.name() };
         self.attempts.get_or_create(&labels).inc();
@@ -295,12 +319,22 @@ impl Metrics {
             self.finished.get_or_create(&labels).inc();
         }
         if attempt.reason == Reason::Sent {
-            self.delivery.get_or_create(&DeliveryLabels { env, mode }).observe(attempt.age.as_secs_f64());
+            let labels = DeliveryLabels { env, mode };
+            self.send.get_or_create(&labels).observe(attempt.since_seen.as_secs_f64());
+            self.delivery.get_or_create(&labels).observe(attempt.age.as_secs_f64());
+        } else if attempt.finished {
+            self.namespaces.count_given_up(attempt.namespace);
         }
         if let Some(Timing { publish, confirm }) = attempt.took {
             self.publish.get_or_create(&EnvLabels { env }).observe(publish.as_secs_f64());
             self.confirm.get_or_create(&EnvLabels { env }).observe(confirm.as_secs_f64());
         }
+    }
+
+    /// Returns the maximum number of namespaces that have metrics of their own.
+    #[must_use]
+    pub fn max_namespaces(&self) -> usize {
+        self.namespaces.max
     }
 
     /// Counts a status write.
@@ -336,6 +370,7 @@ impl Metrics {
                 self.pending.get_or_create(&PendingLabels { env: label(*environment), older_than }).set(number(*count));
             }
         }
+        self.namespaces.set_oldest(&report.oldest);
         for (environment, usage) in &report.connections {
             let env = EnvLabels { env: environment.name() };
             self.connections.get_or_create(&env).set(number(usage.connections));

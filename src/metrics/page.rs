@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use strum::VariantArray;
 
 use super::{AGES, AttemptRecord, Metrics, Report, UNKNOWN};
@@ -32,19 +32,24 @@ fn page_of_metrics_is_up_to_date() {
 fn example() -> String {
     let watches = WatchMonitor::default();
     let _watch = watches.register(WatchKind::Messages);
-    let metrics = Metrics::new(watches);
-    metrics.count_attempt(&AttemptRecord {
-        environment: Some(Environment::Prod),
-        mode: Mode::Direct,
-        reason: Reason::Sent,
-        finished: true,
-        took: Some(Timing { publish: Duration::ZERO, confirm: Duration::ZERO }),
-        age: Duration::ZERO,
-    });
+    let metrics = Metrics::new(watches, 1);
+    for reason in [Reason::Sent, Reason::InvalidMessage] {
+        metrics.count_attempt(&AttemptRecord {
+            environment: Some(Environment::Prod),
+            mode: Mode::Direct,
+            reason,
+            finished: true,
+            took: Some(Timing { publish: Duration::ZERO, confirm: Duration::ZERO }),
+            namespace: "apps",
+            since_seen: Duration::ZERO,
+            age: Duration::ZERO,
+        });
+    }
     let secret = SourceName::secret("apps", "certs");
     let sender = SenderName { namespace: "apps".to_owned(), name: "default".to_owned() };
     metrics.encode(Some(&Report {
         pending: vec![(None, [0; AGES.len()])],
+        oldest: vec![("apps".to_owned(), TimeDelta::zero())],
         connections: vec![(Environment::Prod, Usage::default())],
         certificates: vec![(secret, DateTime::<Utc>::UNIX_EPOCH)],
         senders: vec![(sender, true)],
@@ -69,8 +74,9 @@ fn page(metrics: &str) -> String {
         - `watch`: {}; `lease` only if another replica leads, and each only while such a watch exists.\n\
         - `older_than`: {}. Each counts the older ones too, so `0s` is all of them.\n\n\
         Labels come from these lists, so messages can't create new series. There are at most 1,000 series of\n\
-        certificates, and 100 of one namespace's Secrets. A replica that stands by reports no pending\n\
-        messages.\n",
+        certificates, and 100 of one namespace's Secrets. There are at most 5,000 series of Senders, and 100 of\n\
+        one namespace's. At most 500 namespaces have metrics of their own, or as many as `--namespace-metrics`\n\
+        says. A replica that stands by reports no pending messages.\n",
         reasons.join(", "),
         watches.join(", "),
         ages.join(", "),

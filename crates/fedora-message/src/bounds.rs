@@ -137,3 +137,7 @@ pub const MAX_SENDER_CHECKS: usize = 4;
 /// them are checked at once, and more are at this pace. So who creates and deletes Senders in a loop does
 /// not make the operator log in to the broker all the time.
 pub const MIN_NEW_SENDER_GAP: Duration = Duration::from_secs(2);
+
+/// The number of namespaces with metrics of their own, if `--namespace-metrics` says no other. Each has two
+/// series, of some 200 bytes here and some kilobytes in Prometheus.
+pub const DEFAULT_NAMESPACE_METRICS: u16 = 500;

@@ -91,26 +91,24 @@ fn writing_status() -> Result<()> {
 
 /// The queue compacts a new message.
 fn observing() -> Result<()> {
-    let (mut queue, messages) = (waiting()?, messages(WAITING, CALLS)?);
-    counted(|| messages.into_iter().for_each(|message| queue.observe(0, message)));
+    let (mut queue, messages, now) = (waiting()?, messages(WAITING, CALLS)?, Instant::now());
+    counted(|| messages.into_iter().for_each(|message| queue.observe(0, message, now)));
     Ok(())
 }
 
 /// The queue dequeues a message and decides about it.
 fn taking() -> Result<()> {
-    let (mut queue, mut jobs) = (waiting()?, Vec::new());
-    messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
+    let (mut queue, mut jobs, now) = (waiting()?, Vec::new(), Instant::now());
+    messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message, now));
     jobs.reserve(CALLS as usize);
-    let now = Instant::now();
     counted(|| jobs.extend(iter::from_fn(|| queue.take(now, NOW))));
     all_of(&jobs)
 }
 
 /// The queue receives the result of a sent message.
 fn finishing() -> Result<()> {
-    let mut queue = waiting()?;
-    messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message));
-    let now = Instant::now();
+    let (mut queue, now) = (waiting()?, Instant::now());
+    messages(WAITING, CALLS)?.into_iter().for_each(|message| queue.observe(0, message, now));
     let jobs: Vec<_> = iter::from_fn(|| queue.take(now, NOW)).collect();
     let ends: Vec<_> = jobs.iter().map(|job| (job, done(job, &Outcome::sent(true), None))).collect();
     counted(|| ends.into_iter().for_each(|(job, next)| queue.finish(job, next)));
@@ -123,8 +121,8 @@ fn waiting() -> Result<Queue> {
     queue.lead();
     let unreachable = Outcome { reason: Reason::BrokerUnreachable, message: "no answer".to_owned() };
     for message in messages(0, WAITING)? {
-        queue.observe(0, message);
         let now = Instant::now();
+        queue.observe(0, message, now);
         let job = queue.take(now, NOW).ok_or("a message was not dequeued")?;
         queue.finish(&job, done(&job, &unreachable, Some(now + Duration::from_hours(1))));
     }

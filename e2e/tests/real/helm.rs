@@ -17,12 +17,13 @@ const CHART: &str = "charts/fedora-message-operator";
 const NAME: &str = "fedora-message-operator";
 
 /// Each overlay, with a component or without, its namespace, and the values for the same.
-const SAME: [(&str, &str, &str, &[&str]); 8] = [
+const SAME: [(&str, &str, &str, &[&str]); 9] = [
     ("cluster-wide", "", NAME, &[]),
     ("fedora", "", NAME, &["--values", "charts/values/fedora.yaml"]),
     ("local", "", NAME, &["--values", "charts/values/local.yaml"]),
     ("one-namespace", "", "apps", &["--values", "charts/values/one-namespace.yaml"]),
     ("cluster-wide", "monitoring", NAME, &["--set", "monitoring.enabled=true"]),
+    ("cluster-wide", "team-alerts", NAME, &["--set", "monitoring.teamAlerts=true"]),
     ("cluster-wide", "pods", NAME, &["--set", "podDelivery.mode=fallback"]),
     ("cluster-wide", "require-sender", NAME, &["--set", "requireSender=true"]),
     ("fedora", "schemas", NAME, &["--values", "charts/values/fedora.yaml", "--set", SCHEMAS]),

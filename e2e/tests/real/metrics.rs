@@ -2,7 +2,7 @@
 //! expires.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rig::pki::{DAY, Request};
 use serde_json::Value;
@@ -44,6 +44,7 @@ fn store_nice(namespace: &TestNamespace) {
 fn counts_messages() {
     let namespace = TestNamespace::with_publisher("metrics");
     store_nice(&namespace);
+    let started = Instant::now();
     let operator = Operator::start(&namespace, &[]);
     let waiting = with_secret(&message("waits", "metrics.waits", ""), "absent");
     namespace.apply(&(numbered(3, "good", |_| "metrics.good".to_owned()) + &forbidden("bad") + &waiting));
@@ -69,7 +70,9 @@ fn counts_messages() {
             (r#"messages_pending{env="prod",older_than="1h"}"#, 0.0),
             (r#"confirm_duration_seconds_count{env="prod"}"#, 3.0),
             (r#"publish_duration_seconds_count{env="prod"}"#, 3.0),
+            (r#"send_duration_seconds_count{env="prod",mode="direct"}"#, 3.0),
             (r#"delivery_duration_seconds_bucket{le="+Inf",env="prod",mode="direct"}"#, 3.0),
+            (&of_namespace("namespace_messages_given_up_total", &namespace), 1.0),
             (r#"connections{env="prod"}"#, 2.0),
             (r#"connections{env="stg"}"#, 0.0),
             (r#"broker_blocked{env="prod"}"#, 0.0),
@@ -78,11 +81,39 @@ fn counts_messages() {
         ],
     );
     assert!(metrics[r#"channels{env="prod"}"#] >= 1.0, "{metrics:#?}");
+    // Three messages, none of which was known before the operator started.
+    let sent = metrics[r#"send_duration_seconds_sum{env="prod",mode="direct"}"#];
+    assert!(sent > 0.0 && sent < 3.0 * started.elapsed().as_secs_f64(), "{sent}");
+    let oldest = metrics[&of_namespace("namespace_oldest_pending_age_seconds", &namespace)];
+    assert!(oldest >= 0.0 && oldest < started.elapsed().as_secs_f64() + 2.0, "{oldest}");
     let expiry = &metrics
         [&format!(r#"certificate_not_after_timestamp_seconds{{namespace="{}",secret="certs"}}"#, namespace.name)];
     let in_years = (SystemTime::now() + 3000 * DAY).duration_since(SystemTime::UNIX_EPOCH).expect("a time");
     assert!(*expiry > in_years.as_secs_f64(), "{expiry}");
     assert!(metrics.keys().any(|series| series.starts_with("build_info{version=\"")), "{metrics:#?}");
+}
+
+/// The name of the series of this namespace.
+fn of_namespace(metric: &str, namespace: &TestNamespace) -> String {
+    format!(r#"{metric}{{namespace="{}"}}"#, namespace.name)
+}
+
+#[test]
+fn bounds_namespaces_with_metrics() {
+    let (busy, other) = (TestNamespace::new("busy"), TestNamespace::new("other"));
+    for namespace in [&busy, &other] {
+        store_nice(namespace);
+    }
+    let operator = Operator::start(&busy, &["--watch-namespaces", &other.name, "--namespace-metrics=1"]);
+    busy.apply(&forbidden("bad"));
+    busy.wait_for_reason("bad", "BackoffLimitExceeded");
+    other.apply(&(forbidden("bad") + &with_secret(&message("waits", "metrics.waits", ""), "absent")));
+    other.wait_for_reason("bad", "BackoffLimitExceeded");
+    other.wait_for_reason("waits", "SecretNotFound");
+    let metrics = scrape(&operator);
+    assert_samples(&metrics, &[(&of_namespace("namespace_messages_given_up_total", &busy), 1.0)]);
+    let of_other: Vec<_> = metrics.keys().filter(|series| series.contains(&other.name)).collect();
+    assert_eq!(of_other, [&of_namespace("namespace_oldest_pending_age_seconds", &other)], "{metrics:#?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use strum::VariantArray;
 use e2e::{SOON, TestNamespace, project, read, shared};
 
 const RULES: &str = "manifests/components/monitoring/prometheus-rule.yaml";
+const TEAM_RULES: &str = "manifests/components/team-alerts/prometheus-rule.yaml";
 const DASHBOARD: &str = "manifests/components/monitoring/dashboard.json";
 /// The Go module with the CRDs of the Prometheus operator, and its version.
 const PROMETHEUS_OPERATOR: (&str, &str) = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0");
@@ -21,9 +22,9 @@ const PROMETHEUS_OPERATOR: (&str, &str) = ("github.com/prometheus-operator/prome
 #[test]
 fn queries_use_exported_metrics() {
     let exported = exported();
-    for file in [RULES, DASHBOARD] {
+    for (file, at_least) in [(RULES, 6), (TEAM_RULES, 3), (DASHBOARD, 6)] {
         let used = metrics(&read(file));
-        assert!(used.len() > 5, "{file} uses {used:?}");
+        assert!(used.len() >= at_least, "{file} uses {used:?}");
         let unknown: Vec<_> = used.difference(&exported).collect();
         assert!(unknown.is_empty(), "{file} uses {unknown:?}, but the program exports only {exported:#?}");
     }
@@ -39,7 +40,7 @@ fn dashboard_shows_every_metric() {
 /// Each runbook also has its alert.
 #[test]
 fn alerts_have_runbooks() {
-    let (alerts, rules) = (alerts(), read(RULES));
+    let (alerts, rules) = (alerts(), rules());
     let pages: BTreeSet<String> = files("docs/runbooks", "md").iter().map(|page| stem(page)).collect();
     assert_eq!(alerts, pages);
     for alert in &alerts {
@@ -68,7 +69,7 @@ fn alerts_are_tested() {
 #[test]
 fn queries_use_known_reasons() {
     let known: BTreeSet<String> = Reason::VARIANTS.iter().map(ToString::to_string).collect();
-    let text = read(RULES) + &read(DASHBOARD).replace("\\\"", "\"");
+    let text = rules() + &read(DASHBOARD).replace("\\\"", "\"");
     let named: BTreeSet<String> = ["reason=\"", "reason=~\"", "reason!=\"", "reason!~\""]
         .iter()
         .flat_map(|start| text.split(start).skip(1))
@@ -80,21 +81,22 @@ fn queries_use_known_reasons() {
 }
 
 #[test]
-fn api_server_accepts_component() {
+fn api_server_accepts_components() {
     let (kube, namespace) = (&shared().kube, TestNamespace::new("monitoring"));
     kube.apply(&crds()).expect("the CRDs are accepted");
-    let manifests = kube
-        .run(&["kustomize", &project("manifests/components/monitoring").display().to_string()])
-        .expect("kustomize renders the component")
-        .replace("namespace: fedora-message-operator", &format!("namespace: {}", namespace.name));
+    let render = |component: &str| {
+        kube.run(&["kustomize", &project(component).display().to_string()]).expect("kustomize renders the component")
+    };
+    let manifests = ["manifests/components/monitoring", "manifests/components/team-alerts"].map(render).join("---\n");
+    let manifests = manifests.replace("namespace: fedora-message-operator", &format!("namespace: {}", namespace.name));
     let mut answer = String::new();
     let accepted = || {
         answer = namespace
             .try_kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &manifests)
             .unwrap_or_else(|error| error);
-        answer.matches("created").count() == 3
+        answer.matches("created").count() == 4
     };
-    wait_until(SOON, "the component is accepted", accepted).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    wait_until(SOON, "the components are accepted", accepted).unwrap_or_else(|error| panic!("{error}: {answer}"));
 }
 
 /// Each panel also has a title and a description.
@@ -133,8 +135,13 @@ fn metrics(text: &str) -> BTreeSet<String> {
     names.captures_iter(text).map(|name| name[1].to_owned()).collect()
 }
 
+/// All rules, of administrators and of teams.
+fn rules() -> String {
+    read(RULES) + &read(TEAM_RULES)
+}
+
 fn alerts() -> BTreeSet<String> {
-    read(RULES).lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
+    rules().lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
 }
 
 /// Returns the CRDs of the component's resources, from the cache or from their Go module.

@@ -19,6 +19,8 @@ pub(super) struct Entry {
     pub(super) permit: Option<OwnedSemaphorePermit>,
     /// The state that the status says, or will say once it is written.
     pub(super) state: MessageState,
+    /// When this process learned of the message, or of the last change of its spec.
+    pub(super) seen: Instant,
     /// True while the object's status does not say this state yet.
     pub(super) unwritten: bool,
     /// The reason that the object's status says.
@@ -50,6 +52,7 @@ impl Entry {
         message: CompactMessage,
         permit: Option<OwnedSemaphorePermit>,
         state: MessageState,
+        seen: Instant,
         scope: Scope,
         sync: u64,
     ) -> Self {
@@ -58,6 +61,7 @@ impl Entry {
             permit,
             last_reported: state.reason,
             state,
+            seen,
             unwritten: false,
             due: None,
             progress: Progress::Waiting { due: None },
@@ -70,6 +74,11 @@ impl Entry {
     /// Returns true if the message is not finished and names the Secret.
     pub(super) fn needs(&self, secret: &SourceName) -> bool {
         !self.state.is_finished() && self.message.summary().sources().contains(secret)
+    }
+
+    /// Returns true if the message is not finished, and nobody has suspended it.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.state.is_finished() && self.state.reason != Some(Reason::Suspended)
     }
 
     /// Returns true if the message was sent, and its object does not say so yet.

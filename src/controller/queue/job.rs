@@ -27,6 +27,8 @@ pub struct Job {
     pub last_reported: Option<Reason>,
     /// The decision about it. [`Decision::Rest`] means that only the status is left to be written.
     pub decision: Decision,
+    /// When this process learned of the message, or of the last change of its spec.
+    pub seen: Instant,
     /// When the message is looked at again.
     pub due: Option<Instant>,
     pub(super) key: QueueKey,

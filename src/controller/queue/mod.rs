@@ -18,6 +18,7 @@ mod job;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -142,8 +143,8 @@ impl Queue {
         }
     }
 
-    /// A watch has seen a message that is new or has changed. One that is being deleted is gone.
-    pub fn observe(&mut self, scope: Scope, mut message: FedoraMessage) {
+    /// A watch has now seen a message that is new or has changed. One that is being deleted is gone.
+    pub fn observe(&mut self, scope: Scope, mut message: FedoraMessage, now: Instant) {
         if message.deleting {
             return self.forget(message.uid());
         }
@@ -161,7 +162,7 @@ impl Queue {
         let (message, permit) = self.compactor.message(message, &uid, permit);
         let Some(entry) = self.entries.get_mut(&uid) else {
             let state = self.compactor.state(status.map(|status| MessageState::from(*status)).unwrap_or_default());
-            self.entries.insert(uid.clone(), Box::new(Entry::new(message, permit, state, scope, sync)));
+            self.entries.insert(uid.clone(), Box::new(Entry::new(message, permit, state, now, scope, sync)));
             return self.make_ready(&uid);
         };
         (entry.message, entry.permit) = (message, permit);
@@ -170,6 +171,7 @@ impl Queue {
             entry.alive = Arc::default();
         }
         if changed {
+            entry.seen = now;
             self.make_ready(&uid);
         }
     }
@@ -306,6 +308,7 @@ impl Queue {
                 unwritten: entry.unwritten,
                 last_reported: entry.last_reported,
                 decision,
+                seen: entry.seen,
                 due: entry.due,
                 key,
                 size,
@@ -380,8 +383,7 @@ impl Queue {
     ) -> Vec<(Option<Environment>, [usize; N])> {
         let mut counts =
             [Some(Environment::Prod), Some(Environment::Stg), None].map(|environment| (environment, [0; N]));
-        let waits = |entry: &Entry| !entry.state.is_finished() && entry.state.reason != Some(Reason::Suspended);
-        for entry in self.entries.values().filter(|entry| waits(entry)) {
+        for entry in self.entries.values().filter(|entry| entry.is_pending()) {
             let (environment, age) = (entry.message.summary().environment(), entry.message.age(now));
             let Some((_, counts)) = counts.iter_mut().find(|(other, _)| *other == environment) else { continue };
             for (count, _) in counts.iter_mut().zip(ages).filter(|(_, than)| age >= *than) {
@@ -389,6 +391,21 @@ impl Queue {
             }
         }
         counts.into()
+    }
+
+    /// Returns the age of the oldest waiting message of each namespace. Beyond the `limit`, only those
+    /// namespaces whose messages are the oldest.
+    #[must_use]
+    pub fn oldest_by_namespace(&self, now: DateTime<Utc>, limit: usize) -> Vec<(String, TimeDelta)> {
+        let mut oldest = HashMap::new();
+        for entry in self.entries.values().filter(|entry| limit > 0 && entry.is_pending()) {
+            let age = entry.message.age(now);
+            let known = oldest.entry(entry.message.summary().namespace.as_ref()).or_insert(age);
+            *known = age.max(*known);
+        }
+        let mut oldest: Vec<(&str, TimeDelta)> = oldest.into_iter().collect();
+        oldest.sort_unstable_by_key(|(namespace, age)| (Reverse(*age), *namespace));
+        oldest.into_iter().take(limit).map(|(namespace, age)| (namespace.to_owned(), age)).collect()
     }
 
     fn sync(&self, scope: Scope) -> u64 {

@@ -43,7 +43,7 @@ fn named(name: &str) -> Value {
 }
 
 fn observe(queue: &mut Queue, object: &Value) {
-    queue.observe(0, message(object));
+    queue.observe(0, message(object), now());
 }
 
 fn names(jobs: &[Job]) -> Vec<&str> {
@@ -412,7 +412,7 @@ fn list_removes_absent_messages_of_its_scope() {
     queue.begin_sync(1);
     observe(&mut queue, &named("a"));
     observe(&mut queue, &named("b"));
-    queue.observe(1, message(&named("c")));
+    queue.observe(1, message(&named("c")), now());
     queue.end_sync(0);
     queue.end_sync(1);
     assert_eq!(queue.pending(), 3);
@@ -650,6 +650,39 @@ fn pending_by_environment_and_age() {
     assert_eq!(queue.pending_by_age(wall_clock(now()), ages), [(prod, [2, 1, 0]), (stg, [1, 1, 1]), (None, [1, 1, 0])]);
     finish(&mut queue, sent, Reason::Sent, Write::Done, None);
     assert_eq!(queue.pending_by_age(wall_clock(now()), ages)[0], (prod, [1, 1, 0]));
+}
+
+#[test]
+fn knows_oldest_message_of_each_namespace() {
+    let mut queue = leading(8);
+    for (name, namespace, seconds) in [("a", "new", 5), ("b", "old", 90), ("c", "old", 30), ("held", "held", 3600)] {
+        let object = set(named(name), "/metadata/namespace", namespace.into());
+        let created = wall_clock(now()) - TimeDelta::seconds(seconds);
+        observe(&mut queue, &set(object, "/metadata/creationTimestamp", created.to_rfc3339().into()));
+    }
+    let jobs = take_all(&mut queue, now());
+    let held = jobs.iter().find(|job| job.message.name() == "held").unwrap();
+    finish(&mut queue, held, Reason::Suspended, Write::Done, None);
+    let oldest = |limit| queue.oldest_by_namespace(wall_clock(now()), limit);
+    let [old, new] = [("old", 90), ("new", 5)].map(|(name, age)| (name.to_owned(), TimeDelta::seconds(age)));
+    assert_eq!(oldest(500), [old.clone(), new]);
+    assert_eq!(oldest(1), [old]);
+    assert_eq!(oldest(0), []);
+}
+
+#[test]
+fn message_is_seen_anew_when_its_spec_changes() {
+    let mut queue = leading(8);
+    let suspended = set(named("a"), "/spec/suspend", true.into());
+    queue.observe(0, message(&suspended), now());
+    let job = take(&mut queue, now()).expect("a job");
+    assert_eq!(job.seen, now());
+    finish(&mut queue, &job, Reason::Suspended, Write::Done, None);
+    // A list has it as it was.
+    queue.observe(0, message(&suspended), in_seconds(30));
+    let resumed = set(set(suspended, "/spec/suspend", false.into()), "/metadata/generation", 2.into());
+    queue.observe(0, message(&resumed), in_seconds(60));
+    assert_eq!(take(&mut queue, in_seconds(60)).expect("a job").seen, in_seconds(60));
 }
 
 /// The names of those to work on, each taken and forgotten; and if their specs were left.
