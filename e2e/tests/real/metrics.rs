@@ -112,7 +112,8 @@ fn bounds_namespaces_with_metrics() {
     other.wait_for_reason("waits", "SecretNotFound");
     let metrics = scrape(&operator);
     assert_samples(&metrics, &[(&of_namespace("namespace_messages_given_up_total", &busy), 1.0)]);
-    let of_other: Vec<_> = metrics.keys().filter(|series| series.contains(&other.name)).collect();
+    let is_of_other = |series: &&String| series.starts_with("namespace_") && series.contains(&other.name);
+    let of_other: Vec<_> = metrics.keys().filter(is_of_other).collect();
     assert_eq!(of_other, [&of_namespace("namespace_oldest_pending_age_seconds", &other)], "{metrics:#?}");
 }
 
