@@ -233,19 +233,19 @@ impl<W: Fn() -> E, E> Pending<W, E> {
 
     fn report(&self, reconciler: &Reconciler) -> Report {
         let (leads, now) = (self.term.borrow().is_some(), Utc::now());
-        Report {
+        let mut report = Report {
             leads,
-            pending: if leads { self.queue.pending_by_age(now, AGES.map(|(_, age)| age)) } else { Vec::new() },
             connections: reconciler.delivery.usage().into_iter().flatten().collect(),
             schemas: reconciler.schemas.report(),
-            oldest: if leads {
-                self.queue.oldest_by_namespace(now, reconciler.metrics.max_namespaces())
-            } else {
-                Vec::new()
-            },
             certificates: reconciler.credentials.certificates.in_use(now),
-            senders: if leads { reconciler.senders.readiness() } else { Vec::new() },
+            ..Report::default()
+        };
+        if leads {
+            report.pending = self.queue.pending_by_age(now, AGES.map(|(_, age)| age));
+            report.oldest = self.queue.oldest_by_namespace(now, reconciler.metrics.max_namespaces());
+            report.senders = reconciler.senders.readiness();
         }
+        report
     }
 
     /// Passes a watch event to the queue.

@@ -20,7 +20,6 @@ use strum::VariantArray;
 use tokio::time::Instant;
 
 use self::namespaces::NamespaceMetrics;
-
 use crate::VERSION;
 use crate::broker::pool::Usage;
 use crate::cluster::status::Written;

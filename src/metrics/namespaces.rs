@@ -1,6 +1,5 @@
 //! Metrics of each namespace, for the teams that send. The number of namespaces that have them is bounded.
 
-use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 
 use chrono::TimeDelta;
@@ -23,8 +22,8 @@ pub(super) struct NamespaceMetrics {
     /// The maximum number of namespaces.
     pub(super) max: usize,
     given_up: Family<NamespaceLabels, Counter>,
-    /// The namespaces that have a counter.
-    counted: Mutex<HashSet<String>>,
+    /// The number of namespaces that may still get a counter.
+    vacant: Mutex<usize>,
     oldest: Family<NamespaceLabels, Gauge<f64, AtomicU64>>,
 }
 
@@ -44,18 +43,17 @@ impl NamespaceMetrics {
              with the oldest ones, as many as --namespace-metrics says. Only the replica that sends has it",
             Family::default(),
         );
-        Self { max, given_up, counted: Mutex::default(), oldest }
+        Self { max, given_up, vacant: Mutex::new(max), oldest }
     }
 
     pub(super) fn count_given_up(&self, namespace: &str) {
-        let mut counted = self.counted.lock();
-        if !counted.contains(namespace) {
-            if counted.len() >= self.max {
-                return;
-            }
-            counted.insert(namespace.to_owned());
+        let labels = NamespaceLabels { namespace: namespace.to_owned() };
+        let mut vacant = self.vacant.lock();
+        if self.given_up.get(&labels).is_none() {
+            let Some(rest) = vacant.checked_sub(1) else { return };
+            *vacant = rest;
         }
-        self.given_up.get_or_create(&NamespaceLabels { namespace: namespace.to_owned() }).inc();
+        self.given_up.get_or_create(&labels).inc();
     }
 
     pub(super) fn set_oldest(&self, ages: &[(String, TimeDelta)]) {

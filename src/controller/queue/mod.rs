@@ -397,8 +397,11 @@ impl Queue {
     /// namespaces whose messages are the oldest.
     #[must_use]
     pub fn oldest_by_namespace(&self, now: DateTime<Utc>, limit: usize) -> Vec<(String, TimeDelta)> {
+        if limit == 0 {
+            return Vec::new();
+        }
         let mut oldest = HashMap::new();
-        for entry in self.entries.values().filter(|entry| limit > 0 && entry.is_pending()) {
+        for entry in self.entries.values().filter(|entry| entry.is_pending()) {
             let age = entry.message.age(now);
             let known = oldest.entry(entry.message.summary().namespace.as_ref()).or_insert(age);
             *known = age.max(*known);
