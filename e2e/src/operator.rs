@@ -149,6 +149,11 @@ impl Operator {
         Ok(stream)
     }
 
+    /// Fetches the metrics from another address of this machine.
+    pub fn scrape_from_elsewhere(&self) -> Option<(u16, String)> {
+        self.http_get_by(self.connect_from_elsewhere().ok()?, "/metrics")
+    }
+
     /// Returns the log.
     pub fn log(&self) -> String {
         self.log_from(0)
