@@ -101,10 +101,11 @@ fmt:
     cargo fmt --all
     cargo fmt --manifest-path fuzz/Cargo.toml
 
-# Generate the CRD from the Rust types
+# Generate the CRDs and their page of docs from the Rust types
 crds: && chart
     cargo run --quiet -- crd fedoramessages > crds/fedoramessages.yaml
     cargo run --quiet -- crd fedoramessagesenders > crds/fedoramessagesenders.yaml
+    WRITE_DOCS=1 cargo test --quiet --lib reference_is_up_to_date
 
 # Copy the manifests that the Helm chart's templates read
 chart:
@@ -172,9 +173,15 @@ containerfiles: build-tests
 compose-check:
     cargo test --quiet --package rig --test compose
 
-# Make a release on this machine, and push nothing (docs/releasing.md)
-release VERSION:
-    .ci/release {{VERSION}}
+# Make a release on this machine, and push nothing; IMAGE is the name of its image (docs/releasing.md)
+release:
+    .ci/release
+
+# Build an RPM from this commit (needs rpmbuild; some minutes)
+rpm FOLDER="target/rpm":
+    mkdir -p {{FOLDER}}
+    packaging/sources {{FOLDER}}
+    rpmbuild -bb --nodeps --define "_sourcedir $PWD/{{FOLDER}}" --define "_topdir $PWD/{{FOLDER}}" packaging/fedora-message-operator.spec
 
 # Build or fetch the parts that tests, demo and benchmarks stand on
 tools:

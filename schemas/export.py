@@ -10,7 +10,7 @@ class that can't be exported is reported on standard error and in the file.
 import json
 import re
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points, metadata, version
 from pathlib import Path
 
 from jsonschema.validators import validator_for
@@ -109,15 +109,21 @@ def text(content):
     return "{\n" + ",\n".join(f"{json.dumps(key)}: {value}" for key, value in members.items()) + "\n}\n"
 
 
+def license_of(package):
+    """Returns the license of an installed package, as its metadata has it."""
+    about = metadata(package)
+    return about["License-Expression"] or about["License"] or "unknown"
+
+
 def table(content):
     """Returns the catalog as a table with one row for each package."""
     packages = {}
     for schema in content["schemas"]:
         packages.setdefault((schema["distribution"], schema["version"]), []).append(schema)
-    rows = ["| package | version | schemas |", "|---|---|---|"]
+    rows = ["| package | version | license | schemas |", "|---|---|---|---|"]
     for (name, number), schemas in sorted(packages.items(), key=lambda item: normal(item[0][0])):
         names = ", ".join(f"`{schema['name']}`" + (" (deprecated)" if schema["deprecated"] else "") for schema in schemas)
-        rows.append(f"| {name} | {number} | {names} |")
+        rows.append(f"| {name} | {number} | {license_of(name)} | {names} |")
     rows.append("")
     rows += [f"Left out: `{left['name']}` of {left['distribution']} {left['version']}: {left['why']}." for left in content["left_out"]]
     return "\n".join(rows) + "\n"

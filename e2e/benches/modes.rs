@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use kube::api::WatchParams;
 use kube::core::WatchEvent;
 use kube::{Api, Client};
-use rig::{Cluster, wait_until};
+use rig::{Cluster, images, wait_until};
 use tokio::runtime::Runtime;
 
 use e2e::bench::operator::{self, Operator, create, create_one, is_done, mebibytes};
@@ -154,7 +154,7 @@ impl Bench {
     }
 
     fn operator(&self, arguments: &[&str]) -> Operator {
-        let arguments = [&["--cli-image-pull-policy", "Never"], arguments].concat();
+        let arguments = [&["--cli-image", images::CLI], arguments].concat();
         operator::start(&self.cluster.kube, &self.cluster.broker, &arguments)
     }
 

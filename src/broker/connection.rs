@@ -41,7 +41,7 @@ const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit to close a connection cleanly.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of channels on one connection. More do not publish faster
-/// (docs/performance.md).
+/// (docs/measurements.md).
 pub const MAX_CHANNELS: u16 = 64;
 /// New channels wait for this time at most until no message is in flight.
 const QUIET_TIMEOUT: Duration = Duration::from_millis(100);

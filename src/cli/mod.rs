@@ -285,7 +285,7 @@ mod tests {
             let cli = Cli::try_parse_from([&["fedora-message-operator"], flags].concat()).unwrap();
             cli.run.pods.settings().image_pull_policy
         };
-        assert_eq!(policy(&[]), "Never");
+        assert_eq!(policy(&["--cli-image", "localhost/cli:1"]), "Never");
         assert_eq!(policy(&["--cli-image", "registry.example/cli:1"]), "IfNotPresent");
         assert_eq!(policy(&["--cli-image-pull-policy", "Always"]), "Always");
     }

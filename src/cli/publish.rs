@@ -31,7 +31,8 @@ pub struct PublishArgs {
     /// Environment of messages that name none
     #[arg(long, value_parser = environment(), value_name = "prod|stg")]
     pub env: Option<Environment>,
-    /// Show each message as consumers will see it, and send nothing. This needs no broker and no certificate
+    /// Show each message as consumers will see it, and send nothing. This needs no broker and no certificate,
+    /// but --env or --conf if a message names no environment
     #[arg(long)]
     pub dry_run: bool,
     /// Brokers, exchange and topics.

@@ -20,8 +20,16 @@ pub const CLI: &str = "localhost/fedora-messaging:3.9.1";
 /// The name of the image of a Pod's pause container.
 pub const PAUSE: &str = "localhost/pause:1";
 
-/// The name of the image with the operator.
-pub const OPERATOR: &str = "localhost/fedora-message-operator:dev";
+/// Returns the name of the image with the operator. The manifests name it, and `images/build` uses that name.
+pub fn operator_name() -> Result<String> {
+    let manifest = testdata("../manifests/base/kustomization.yaml");
+    let text = fs::read_to_string(&manifest).with_context(|| format!("no {}", manifest.display()))?;
+    let field = |name| {
+        let value = text.lines().find_map(|line| line.trim().strip_prefix(name)).map(|value| value.trim_matches('"'));
+        value.with_context(|| format!("no {name}in {}", manifest.display()))
+    };
+    Ok(format!("{}:{}", field("newName: ")?, field("newTag: ")?))
+}
 
 /// Returns the archives of all images except the operator's. Builds them if they are not in the
 /// cache (half a minute).

@@ -27,7 +27,7 @@ fn folder(at: &Path, order: &[&str], time: SystemTime) -> PathBuf {
 /// Packs an image and returns its digest.
 fn pack(folder: &Path, archive: &Path, platform: &str) -> String {
     let mut command = Command::new(testdata("../images/oci-archive"));
-    command.arg("localhost/some:1").arg(folder).arg(archive).args(["--platform", platform]);
+    command.args(["image", "localhost/some:1"]).arg(folder).arg(archive).args(["--platform", platform]);
     command.args(["--config", r#"{"User": "1:1"}"#, &format!("--label={TITLE}=a = b")]);
     let output = command.env("SOURCE_DATE_EPOCH", "1700000000").output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -10,6 +10,7 @@ use rig::python::Python;
 use rig::{Consumer, Engine, base_images, debian};
 use serde_json::Value;
 
+use crate::without_digests;
 use e2e::{SOON, program, project, read, run};
 
 const URL: &str = "amqps://localhost:5671/%2Fpubsub";
@@ -17,7 +18,7 @@ const URL: &str = "amqps://localhost:5671/%2Fpubsub";
 /// Copies what the lines use, because docker-compose.yml writes certificates beside itself.
 fn copy_project(to: &Path) {
     fs::create_dir_all(to.join("docs")).expect("a folder");
-    for (from, to) in [("docker-compose.yml", to), ("testdata", to), ("docs/examples", &to.join("docs"))] {
+    for (from, to) in [("testdata", to), ("docs/examples", &to.join("docs"))] {
         run(Command::new("cp").arg("-r").arg(project(from)).arg(to), "").expect("a copy");
     }
 }
@@ -27,13 +28,6 @@ fn block(first: &str) -> String {
     let readme = read("README.md");
     let start = readme.find(&format!("```sh\n{first}\n")).expect("a block that begins with this line");
     readme[start..].split("```").nth(1).and_then(|block| block.split_once(first)).expect("a block").1.to_owned()
-}
-
-/// Returns the image that all services of a Compose file use.
-fn image(folder: &Path) -> String {
-    let text = fs::read_to_string(folder.join("docker-compose.yml")).expect("a file");
-    let compose: Value = serde_saphyr::from_str(&text).expect("YAML");
-    compose["services"]["rabbitmq"]["image"].as_str().expect("an image").to_owned()
 }
 
 /// The lines of README.md start the broker, check it and publish a message to a consumer of
@@ -49,7 +43,8 @@ fn readme_lines_work() {
     let engine = Engine::start().expect("an engine");
     let folder = engine.scratch().join("project");
     copy_project(&folder);
-    engine.import(&base_image, &image(&folder)).expect("an image");
+    let image = without_digests("docker-compose.yml", &folder.join("docker-compose.yml"));
+    engine.import(&base_image, &image).expect("an image");
     let programs = program().parent().expect("a folder");
     let shell = |lines: &str| {
         let mut command = engine.command("bash", &[programs]).expect("a command");

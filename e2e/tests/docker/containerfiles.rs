@@ -4,21 +4,20 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use rig::{Engine, base_images, images};
+use rig::base_images::{self, BaseImage};
+use rig::{Engine, images};
 use serde_json::Value;
 
-use e2e::{project, read, run};
+use crate::without_digests;
+use e2e::{project, run};
 
-/// Returns the base image that a Containerfile names first.
-fn base(file: &str) -> String {
-    let text = read(file);
-    let from = text.lines().find_map(|line| line.strip_prefix("FROM ")).expect("a base image");
-    from.split(' ').next().expect("a name").to_owned()
-}
-
-/// Builds the image that a Containerfile describes with `docker build` and these arguments.
-fn build(engine: &Engine, file: &str, name: &str, arguments: &[&str], context: &str) {
-    let paths = [file, context].map(|path| project(path).display().to_string());
+/// Builds the image that a Containerfile describes on its base image with `docker build` and these
+/// arguments.
+fn build(engine: &Engine, file: &str, base_image: &BaseImage, name: &str, arguments: &[&str], context: &str) {
+    let containerfile = engine.scratch().join("Containerfile");
+    let base = without_digests(file, &containerfile);
+    engine.import(base_image, &base).expect("a base image");
+    let paths = [containerfile, project(context)].map(|path| path.display().to_string());
     let options = ["build", "--quiet", "--network", "host", "--tag", name, "--file", &paths[0]];
     engine.run(&[&options, arguments, &[&paths[1]]].concat()).expect("the image is built");
 }
@@ -59,9 +58,8 @@ fn cli_images_are_equal() {
     engine.run(&["load", "--input", &archive.display().to_string()]).expect("docker loads the archive");
     let recipe = "localhost/recipe:1";
     engine.run(&["tag", images::CLI, recipe]).expect("another name");
-    engine.import(&base_image, &base(file)).expect("a base image");
     let built = "localhost/built:1";
-    build(&engine, file, built, &[], "testdata/python");
+    build(&engine, file, &base_image, built, &[], "testdata/python");
 
     assert_eq!(start(&engine, built), start(&engine, recipe));
     let help = run_container(&engine, built, &[], &["--help"]);
@@ -84,16 +82,19 @@ fn operator_images_are_equal() {
     let archive = engine.scratch().join("operator.tar");
     images::operator(&archive).expect("the archive");
     engine.run(&["load", "--input", &archive.display().to_string()]).expect("docker loads the archive");
-    engine.import(&base_images::rust().expect("a base image"), &base(file)).expect("a base image");
-    let revision = run(Command::new("git").arg("-C").arg(project("")).args(["rev-parse", "HEAD"]), "");
-    let revision = format!("REVISION={}", revision.expect("a commit").trim());
+    let recipe = images::operator_name().expect("a name");
+    // The commit that the recipe saw: a change may be going on.
+    let label = r#"{{index .Config.Labels "org.opencontainers.image.revision"}}"#;
+    let revision = engine.run(&["image", "inspect", "--format", label, &recipe]).expect("a label");
+    let revision = format!("REVISION={}", revision.trim());
     let built = "localhost/built:1";
-    build(&engine, file, built, &["--build-arg", &revision], ".");
+    let base_image = base_images::rust().expect("a base image");
+    build(&engine, file, &base_image, built, &["--build-arg", &revision], ".");
 
-    assert_eq!(start(&engine, built), start(&engine, images::OPERATOR));
+    assert_eq!(start(&engine, built), start(&engine, &recipe));
     let version = run_container(&engine, built, &[], &["--version"]);
     assert!(version.contains(fedora_message_operator::VERSION), "{version}");
-    assert_eq!(files(&engine, built), files(&engine, images::OPERATOR));
+    assert_eq!(files(&engine, built), files(&engine, &recipe));
 }
 
 /// Returns the digest and name of each file in an image.

@@ -96,7 +96,7 @@ fn runs_from_image() {
     let own = [
         ("WATCH_NAMESPACES", namespace.name.clone()),
         ("DELIVERY_MODE", "pod".to_owned()),
-        ("CLI_IMAGE_PULL_POLICY", "Never".to_owned()),
+        ("CLI_IMAGE", images::CLI.to_owned()),
     ];
     let env = environment(cluster).into_iter().chain(own);
     let env: Vec<_> = env.map(|(name, value)| json!({"name": name, "value": value})).collect();
@@ -113,7 +113,7 @@ fn runs_from_image() {
                     "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
                     "containers": [{
                         "name": "operator",
-                        "image": images::OPERATOR,
+                        "image": images::operator_name().expect("a name"),
                         "imagePullPolicy": "Never",
                         "env": env,
                         "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},

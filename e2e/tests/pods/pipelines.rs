@@ -24,7 +24,7 @@ fn example(name: &str, pod: &str) -> String {
             if !is_ours {
                 container["args"] = json!(["--version"]);
             }
-            container["image"] = images::OPERATOR.into();
+            container["image"] = images::operator_name().expect("a name").into();
             container["imagePullPolicy"] = "Never".into();
             container["env"] = env.clone().into();
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rig::{Kube, helm};
+use rig::{Kube, helm, images};
 use serde_json::{Value, json};
 
 use crate::manifests::check;
@@ -105,7 +105,7 @@ fn equals_kustomize() {
         };
         let kustomized = kube.run(&["kustomize".as_ref(), folder.as_os_str()]).expect("it builds");
         let kustomized = without_differences(objects(&kustomized));
-        let rendered = render(namespace, &[values, &["--set", "image.tag=dev"]].concat());
+        let rendered = render(namespace, &[values, &["--set", &helm::image_values().expect("an image")]].concat());
         let rendered = without_differences(rendered);
         assert!(kustomized.len() > 5, "{overlay}: {kustomized:?}");
         assert_eq!(
@@ -129,6 +129,12 @@ fn copies_are_current() {
     run(&mut diff, "").unwrap_or_else(|error| panic!("run `just chart`: {error}"));
 }
 
+/// Returns the image that kustomize names, without its tag.
+fn repository() -> String {
+    let name = images::operator_name().expect("a name");
+    name.rsplit_once(':').expect("a tag").0.to_owned()
+}
+
 /// The image of a release is the chart's version, from another registry, or by its digest.
 #[test]
 fn values_name_the_image() {
@@ -138,7 +144,7 @@ fn values_name_the_image() {
         (pod["containers"][0]["image"].clone(), pod["imagePullSecrets"].clone())
     };
     let version = fedora_message_operator::VERSION;
-    assert_eq!(image(&[]), (json!(format!("localhost/{NAME}:{version}")), Value::Null));
+    assert_eq!(image(&[]), (json!(format!("{}:{version}", repository())), Value::Null));
     let digest = format!("sha256:{:064}", 7);
     let values = [
         "--set",
@@ -333,7 +339,7 @@ fn release_takes_over_from_kustomize() {
     helm(kube, &[&install[..], &["--take-ownership", "--force-conflicts"]].concat()).expect("it takes them over");
     let image = ["-n", NAME, "get", "deployment", NAME, "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
     let image = kube.run(&image).expect("the Deployment is there");
-    assert_eq!(image, format!("localhost/{NAME}:{}", fedora_message_operator::VERSION));
+    assert_eq!(image, format!("{}:{}", repository(), fedora_message_operator::VERSION));
 }
 
 fn path(path: &Path) -> &str {

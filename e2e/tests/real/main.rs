@@ -33,6 +33,7 @@ mod pod_policy;
 mod publish;
 mod reasons;
 mod recorded;
+mod release;
 mod schemas;
 mod secrecy;
 mod senders;

@@ -400,7 +400,7 @@ fn decode_spec_strictly(json: &str, mut unknown: impl FnMut(String)) -> Result<B
 /// Describes a decoder's error with the path of the field.
 ///
 /// The spec is decoded again for that, because tracking the path is expensive and most specs can be
-/// decoded (docs/performance.md).
+/// decoded (docs/measurements.md).
 fn describe<T: DeserializeOwned>(json: &str, short_name: &str, error: serde_json::Error) -> String {
     let mut track = Track::new();
     let mut raw = serde_json::Deserializer::from_str(json);

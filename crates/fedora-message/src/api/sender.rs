@@ -39,7 +39,7 @@ const SHORT_NAME: &str = "fmsender";
     category = "fedora",
     namespaced,
     status = "FedoraMessageSenderStatus",
-    doc = "What an application sets up once to send FedoraMessages: its environment, topic prefix and client certificate. A message names it in spec.senderRef, or uses the one that is called default. The operator logs in to the broker with it, and writes the result to the status.",
+    doc = "The setup of an application that sends FedoraMessages, made once: its environment, topic prefix and client certificate. A message names it in spec.senderRef, or uses the one that is called default. The operator logs in to the broker with it, and writes the result to the status.",
     printcolumn = r#"{"name":"Ready", "type":"string", "jsonPath":".status.conditions[?(@.type==\"Ready\")].status", "description":"True if the operator logged in to the broker and found the exchange"}"#,
     printcolumn = r#"{"name":"Env", "type":"string", "jsonPath":".spec.env", "description":"The environment whose broker gets the messages"}"#,
     printcolumn = r#"{"name":"User", "type":"string", "jsonPath":".status.user", "description":"The common name of the client certificate, which at Fedora is the user at the broker"}"#,

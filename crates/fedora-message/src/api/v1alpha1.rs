@@ -86,18 +86,18 @@ pub struct FedoraMessageSpec {
     #[serde(default, deserialize_with = "super::serde::optional_object", skip_serializing_if = "Option::is_none")]
     pub sender_ref: Option<SenderReference>,
     /// The number of seconds in which the message must be sent, or else the operator gives it up. They
-    /// count from its creation, or from its resumption if it was suspended. Default: no limit.
+    /// count from its creation, or from its resumption if it was suspended.
+    /// Default: the Sender's, else no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::positive_seconds")]
     pub active_deadline_seconds: Option<i64>,
     /// The number of retries after a failed delivery, before the operator gives the message up.
-    /// Default: no limit.
+    /// Default: the Sender's, else no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::count")]
     pub backoff_limit: Option<u32>,
-    /// The number of seconds after which a sent or given-up message is deleted. Default: for a sent
-    /// message, the value of the operator's `--default-ttl-seconds-after-finished`. Without that flag,
-    /// and for a message that was given up: never.
+    /// The number of seconds after which a sent or given-up message is deleted. Default: the Sender's,
+    /// else for a sent message the operator's `--default-ttl-seconds-after-finished`, else never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::count")]
     pub ttl_seconds_after_finished: Option<u32>,
@@ -194,8 +194,8 @@ pub struct MessageSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crd::any_headers")]
     pub headers: BTreeMap<String, Box<RawValue>>,
-    /// The severity of the message: `Debug`, `Info`, `Warning` or `Error`. Default: the severity of the
-    /// schema if the operator knows it, else `Info`.
+    /// The severity of the message: `Debug`, `Info`, `Warning` or `Error`. Default: the Sender's, else the
+    /// severity of the schema if the operator knows it, else `Info`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// The entry point name of the message schema, for instance `bodhi.update.request.stable.v1`.
@@ -212,14 +212,14 @@ pub struct MessageSpec {
     #[schemars(length(max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_.-]+$')").message("spec.message.schemaPackage must be the name of a Python package: 1 to 255 letters, digits, dots, dashes and underscores"))]
     pub schema_package: Option<String>,
-    /// The AMQP priority, 0 to 255. Default: 0.
+    /// The AMQP priority, 0 to 255. Default: the Sender's, else 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crd::octet")]
     pub priority: Option<u8>,
 }
 
-/// The severity of the message: `Debug`, `Info`, `Warning` or `Error`. Default: the severity of the
-/// schema if the operator knows it, else `Info`.
+/// The severity of the message: `Debug`, `Info`, `Warning` or `Error`. Default: the Sender's, else the
+/// severity of the schema if the operator knows it, else `Info`.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Severity {
     /// Low: shown only on request.

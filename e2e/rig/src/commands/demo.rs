@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use rig::{Consumer, Guard, Rig, consumer::Format, project, python::Python, wait_until};
+use rig::{Consumer, Guard, Rig, consumer::Format, images, project, python::Python, wait_until};
 
 use super::{Parts, StopSignal, say, shell_hint, start};
 
@@ -60,7 +60,7 @@ impl Demo {
             .env("STG_AMQP_URL", rig.broker.url())
             .env("ADMIN_ADDRESS", "127.0.0.1:0");
         if self.pods {
-            command.env("DELIVERY_MODE", "pod").env("CLI_IMAGE_PULL_POLICY", "Never");
+            command.env("DELIVERY_MODE", "pod").env("CLI_IMAGE", images::CLI);
         }
         guard.start(OPERATOR, &command)?;
         Ok(guard)

@@ -9,7 +9,9 @@ use super::say;
 
 /// The head of the page.
 const HEADING: &str = "# The schemas that `just schemas` exports\n\n\
-    Written by `just schemas`; how to use them is in [schemas.md](schemas.md).\n\n";
+    Written by `just schemas`; how to use them is in [schemas.md](schemas.md). The catalog contains the\n\
+    packages' schemas and descriptions, and stays under the packages' licenses. All of them may be passed\n\
+    on together under GPL-3.0-or-later.\n\n";
 
 /// Writes the catalog to a file, and the list of its schemas to another file.
 pub(crate) fn run(catalog: &Path, list: Option<&Path>) -> Result<()> {

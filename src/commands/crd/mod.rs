@@ -1,5 +1,8 @@
 //! `crd`: prints the custom resource definitions, generated from the Rust types.
 
+#[cfg(test)]
+mod reference;
+
 use std::process::ExitCode;
 
 use crate::cli::CrdName;
