@@ -1,4 +1,5 @@
-//! What the pages name exists: files, headings, commands, flags, variables, metrics, recipes.
+//! Checks that the pages name only files, headings, commands, flags, variables, metrics and recipes that
+//! exist.
 //!
 //! The examples are tested on real parts (`e2e/tests/real/docs.rs`).
 
@@ -91,7 +92,7 @@ fn split(text: &str) -> (String, Vec<(&str, String)>) {
     (prose, blocks)
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn code_spans(prose: &str) -> impl Iterator<Item = &str> {
     prose.split("\n\n").flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2))
 }
@@ -144,7 +145,7 @@ fn no_heading_is_empty() {
     }
 }
 
-/// The lines of shell in a page, each as its words, with the continued lines joined.
+/// The lines of shell in a page, split into words, with the continued lines joined.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let (_, blocks) = split(text);
     let mut commands = Vec::new();
@@ -164,7 +165,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
     commands
 }
 
-/// The words after the program's name, if a command runs it, here or in a Pod.
+/// The arguments after the program's name, if a command runs it, here or in a Pod.
 fn arguments(words: &[String]) -> Option<&[String]> {
     let is_ours = |word: &str| word.rsplit('/').next() == Some("fedora-message-operator");
     let start = words.iter().position(|word| word == "--").map_or(0, |at| at + 1);

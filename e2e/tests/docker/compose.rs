@@ -1,4 +1,4 @@
-//! The broker of docker-compose.yml, with the lines of README.md.
+//! The broker of docker-compose.yml, with the lines of docs/try.md.
 
 use std::fs;
 use std::path::Path;
@@ -23,17 +23,17 @@ fn copy_project(to: &Path) {
     }
 }
 
-/// Returns the lines of README.md that begin with this one, up to the end of their block.
+/// Returns the lines of docs/try.md that begin with this one, up to the end of their block.
 fn block(first: &str) -> String {
-    let readme = read("README.md");
-    let start = readme.find(&format!("```sh\n{first}\n")).expect("a block that begins with this line");
-    readme[start..].split("```").nth(1).and_then(|block| block.split_once(first)).expect("a block").1.to_owned()
+    let page = read("docs/try.md");
+    let start = page.find(&format!("```sh\n{first}\n")).expect("a block that begins with this line");
+    page[start..].split("```").nth(1).and_then(|block| block.split_once(first)).expect("a block").1.to_owned()
 }
 
-/// The lines of README.md start the broker, check it and publish a message to a consumer of
+/// The lines of docs/try.md start the broker, check it and publish a message to a consumer of
 /// fedora-messaging. `docker compose down` removes all containers, networks and volumes.
 #[test]
-fn readme_lines_work() {
+fn documented_lines_work() {
     // Download first, because the network has no connection to the internet.
     let base_image = base_images::rabbitmq().expect("a base image");
     debian::docker().expect("the programs of an engine");

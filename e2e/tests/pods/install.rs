@@ -1,4 +1,4 @@
-//! Installation on an empty cluster, as the README describes it: the operator becomes available, is
+//! Installation on an empty cluster, as docs/install.md describes it: the operator becomes available, is
 //! upgraded under load, and leaves nothing behind. It reaches the API server by its Service, and the
 //! broker by its name.
 
@@ -112,7 +112,7 @@ fn install_for_one_namespace(cluster: &Cluster) {
     kube.run(&["delete", "namespace", APPS, "--timeout=60s"]).expect("nothing blocks the deletion");
 }
 
-/// Sends the example of the README in the namespace `default`.
+/// Sends the proposal's example in the namespace `default`.
 fn send_example(cluster: &Cluster) {
     let certificate = cluster.broker.client("publisher").expect("a certificate");
     let secret = certificate.secret_yaml("fedora-messaging-certs", "default");
