@@ -26,10 +26,21 @@ fn folder(at: &Path, order: &[&str], time: SystemTime) -> PathBuf {
 
 /// Packs an image and returns its digest.
 fn pack(folder: &Path, archive: &Path, platform: &str) -> String {
-    let mut command = Command::new(testdata("../images/oci-archive"));
+    let mut command = oci_archive();
     command.args(["image", "localhost/some:1"]).arg(folder).arg(archive).args(["--platform", platform]);
     command.args(["--config", r#"{"User": "1:1"}"#, &format!("--label={TITLE}=a = b")]);
-    let output = command.env("SOURCE_DATE_EPOCH", "1700000000").output().expect("it starts");
+    digest(&mut command)
+}
+
+fn oci_archive() -> Command {
+    let mut command = Command::new(testdata("../images/oci-archive"));
+    command.env("SOURCE_DATE_EPOCH", "1700000000");
+    command
+}
+
+/// Returns the digest that the script prints.
+fn digest(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("a digest").trim().to_owned()
 }
@@ -68,6 +79,33 @@ fn packs_reproducibly() {
         pack(&other, &path("other.tar"), "linux/arm64"),
         "different content must make a different image"
     );
+}
+
+/// One name stands for the images of both platforms, and each keeps its digest and its files.
+#[test]
+fn joins_platforms() {
+    let guard = Guard::new("images").expect("a folder");
+    let path = |name: &str| guard.scratch().join(name);
+    let content = folder(&path("content"), &["program"], SystemTime::now());
+    let platforms = [("amd64", path("amd64.tar")), ("arm64", path("arm64.tar"))];
+    let digests = platforms.each_ref().map(|(name, file)| pack(&content, file, &format!("linux/{name}")));
+    let joined = path("joined.tar");
+    let mut command = oci_archive();
+    command.args(["index", "localhost/some:1"]).arg(&joined).args(platforms.each_ref().map(|(_, file)| file));
+    let digest = digest(&mut command);
+
+    let layout = unpacked(&guard, &joined);
+    let top = &json(&layout.join("index.json"))["manifests"][0];
+    assert_eq!(top["digest"], digest);
+    assert_eq!(top["annotations"]["org.opencontainers.image.ref.name"], "localhost/some:1");
+    let index = json(&blob(&layout, top));
+    let found = index["manifests"].as_array().expect("images");
+    for ((architecture, _), (image, digest)) in platforms.iter().zip(found.iter().zip(digests)) {
+        assert_eq!((&image["platform"]["architecture"], &image["digest"]), (&(*architecture).into(), &digest.into()));
+        let manifest = json(&blob(&layout, image));
+        assert!(blob(&layout, &manifest["layers"][0]).exists() && blob(&layout, &manifest["config"]).exists());
+    }
+    assert_eq!(found.len(), 2);
 }
 
 #[test]
