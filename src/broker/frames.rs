@@ -1,10 +1,13 @@
 //! Refuses frames that no broker sends, before the AMQP client parses them.
 //!
 //! lapin parses tables by recursion, so a table that is nested thousands deep would overflow its
-//! stack and end the process (docs/decisions/0046). The numbers are those of the AMQP 0-9-1
+//! stack and end the process (docs/decisions/0046). It keeps the body of a message that the broker
+//! returns, of any size. The numbers are those of the AMQP 0-9-1
 //! specification and of RabbitMQ's extensions to it.
 
 use std::io;
+
+use fedora_message::bounds::MAX_RETURNED_BYTES;
 
 /// The length of a frame's header: type, channel and size.
 pub(super) const HEADER: usize = 7;
@@ -50,6 +53,16 @@ pub(super) struct FrameGuard {
     missing: usize,
     /// The bytes of the frame so far, without skipped parts.
     frame: Vec<u8>,
+    /// The bodies that have begun to arrive. The AMQP client keeps them until they are complete.
+    bodies: Vec<Body>,
+}
+
+/// A body that arrives on a channel.
+#[derive(Debug)]
+struct Body {
+    channel: usize,
+    size: u64,
+    missing: u64,
 }
 
 /// The part of a frame that arrives.
@@ -64,7 +77,7 @@ enum Part {
 
 impl Default for FrameGuard {
     fn default() -> Self {
-        Self { part: Part::Header, missing: HEADER, frame: Vec::new() }
+        Self { part: Part::Header, missing: HEADER, frame: Vec::new(), bodies: Vec::new() }
     }
 }
 
@@ -89,15 +102,50 @@ impl FrameGuard {
     fn finish_part(&mut self) -> io::Result<()> {
         if let Part::Header = self.part {
             (self.part, self.missing) = announced(&self.frame)?;
-            return Ok(());
+            return self.continue_body();
         }
-        if let Part::Checked = self.part {
-            check_frame(&self.frame)?;
+        if let Part::Checked = self.part
+            && let Some(size) = check_frame(&self.frame)?
+        {
+            self.begin_body(channel(&self.frame)?, size)?;
         }
         self.frame.clear();
         (self.part, self.missing) = (Part::Header, HEADER);
         Ok(())
     }
+
+    /// Notes a body that was announced on this channel. Refuses too many bytes on all channels.
+    fn begin_body(&mut self, channel: usize, size: u64) -> io::Result<()> {
+        self.bodies.retain(|body| body.channel != channel);
+        let others: u64 = self.bodies.iter().map(|body| body.size).sum();
+        if size.saturating_add(others) > MAX_RETURNED_BYTES {
+            return Err(refused(format!("it returns messages of more than {MAX_RETURNED_BYTES} bytes")));
+        }
+        if size > 0 {
+            self.bodies.push(Body { channel, size, missing: size });
+        }
+        Ok(())
+    }
+
+    /// Counts the frame that begins, if it is a part of a body. The AMQP client refuses one that nothing
+    /// announced.
+    fn continue_body(&mut self) -> io::Result<()> {
+        if self.frame.first() != Some(&BODY) {
+            return Ok(());
+        }
+        // The byte that ends the frame is not a part of it.
+        let (channel, size) = (channel(&self.frame)?, self.missing as u64 - 1);
+        self.bodies.retain_mut(|body| {
+            body.missing = body.missing.saturating_sub(if body.channel == channel { size } else { 0 });
+            body.missing > 0
+        });
+        Ok(())
+    }
+}
+
+/// Returns the channel in a frame's header.
+fn channel(header: &[u8]) -> io::Result<usize> {
+    number(&mut header.get(1..).ok_or_else(malformed)?, 2)
 }
 
 /// Returns the part that a frame's header announces, and its length.
@@ -119,10 +167,15 @@ fn announced(mut header: &[u8]) -> io::Result<(Part, usize)> {
     }
 }
 
-fn check_frame(frame: &[u8]) -> io::Result<()> {
+/// Returns the size of the body that the frame announces, if it has a message's properties.
+fn check_frame(frame: &[u8]) -> io::Result<Option<u64>> {
     let (header, payload) = frame.split_at_checked(HEADER).ok_or_else(malformed)?;
     let (_end, mut payload) = payload.split_last().ok_or_else(malformed)?;
-    if header.first() == Some(&PROPERTIES) { check_properties(&mut payload) } else { check_method(&mut payload) }
+    if header.first() == Some(&PROPERTIES) {
+        check_properties(&mut payload).map(Some)
+    } else {
+        check_method(&mut payload).map(|()| None)
+    }
 }
 
 fn check_method(payload: &mut &[u8]) -> io::Result<()> {
@@ -137,15 +190,20 @@ fn check_method(payload: &mut &[u8]) -> io::Result<()> {
     }
 }
 
-fn check_properties(payload: &mut &[u8]) -> io::Result<()> {
-    let _class_weight_and_size = take(payload, 12)?;
+/// Returns the size of the body.
+fn check_properties(payload: &mut &[u8]) -> io::Result<u64> {
+    let _class_and_weight = take(payload, 4)?;
+    let size = take(payload, 8)?.iter().fold(0, |size, byte| size << 8 | u64::from(*byte));
     let flags = number(payload, 2)?;
     for flag in SHORT_STRINGS {
         if flags & flag != 0 {
             string(payload, 1)?;
         }
     }
-    if flags & HEADERS == 0 { Ok(()) } else { check_table(string(payload, 4)?) }
+    if flags & HEADERS != 0 {
+        check_table(string(payload, 4)?)?;
+    }
+    Ok(size)
 }
 
 /// Checks the depth of a table, without recursion.
@@ -257,6 +315,34 @@ mod tests {
         let all = frames.concat();
         for piece in [1, 2, 7, 8, 100, all.len()] {
             assert_eq!(check(&all, piece), Ok(()), "{piece}");
+        }
+    }
+
+    /// The bodies that are not complete are counted, on all channels together.
+    #[test]
+    fn bounds_bodies() {
+        let on = |channel: u8, mut frame: Vec<u8>| {
+            frame[2] = channel;
+            frame
+        };
+        let announce = |channel, size: u64| {
+            on(channel, frame(PROPERTIES, &[&[0, 60, 0, 0][..], &size.to_be_bytes(), &[0; 2]].concat()))
+        };
+        let part = |channel| on(channel, frame(BODY, &[0; 1000]));
+        let refused = Err(format!("it returns messages of more than {MAX_RETURNED_BYTES} bytes"));
+        for (frames, expected) in [
+            (vec![announce(1, MAX_RETURNED_BYTES)], Ok(())),
+            (vec![announce(1, MAX_RETURNED_BYTES + 1)], refused.clone()),
+            (vec![announce(1, u64::MAX)], refused.clone()),
+            (vec![announce(1, 1001), part(1), announce(2, MAX_RETURNED_BYTES)], refused.clone()),
+            (vec![announce(1, 1001), part(2), part(1), announce(2, u64::MAX - 1)], refused),
+            (vec![announce(1, 1000), part(1), announce(2, MAX_RETURNED_BYTES)], Ok(())),
+            (vec![announce(1, 2000), part(1), part(1), announce(1, MAX_RETURNED_BYTES)], Ok(())),
+        ] {
+            let bytes = frames.concat();
+            for piece in [1, 9, bytes.len()] {
+                assert_eq!(check(&bytes, piece), expected, "{piece}");
+            }
         }
     }
 

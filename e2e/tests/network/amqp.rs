@@ -28,6 +28,7 @@ const CHANNEL_OPEN: (u16, u16) = (20, 10);
 const CHANNEL_OPEN_OK: (u16, u16) = (20, 11);
 const CONFIRM_SELECT: (u16, u16) = (85, 10);
 const CONFIRM_SELECT_OK: (u16, u16) = (85, 11);
+const RETURN: (u16, u16) = (60, 50);
 const ACK: (u16, u16) = (60, 80);
 
 /// Returns a frame of a type (1: method, 2: header, 3: body, 8: heartbeat).
@@ -108,6 +109,27 @@ pub fn log_in(client: &mut Client, tune: Tune) -> Result<()> {
 
 /// Confirms all messages.
 pub fn confirm_all(client: &mut Client) -> Result<()> {
+    serve(client, |client, channel, tag| {
+        let arguments = [&tag.to_be_bytes()[..], &[0]].concat();
+        send(client, &method(channel, ACK, &arguments))
+    })
+}
+
+/// Returns the first message, with a body that does not end.
+pub fn return_endlessly(client: &mut Client) -> Result<()> {
+    const SIZE: u64 = 1 << 40;
+    serve(client, |client, channel, _| {
+        let no_route = [&312_u16.to_be_bytes()[..], &short(b"NO_ROUTE"), &short(b""), &short(b"a")].concat();
+        let header = [&60_u16.to_be_bytes()[..], &[0; 2], &SIZE.to_be_bytes(), &[0; 2]].concat();
+        send(client, &[method(channel, RETURN, &no_route), frame(2, channel, &header)].concat())?;
+        loop {
+            client.write_all(&frame(3, channel, &[0; 65536]))?;
+        }
+    })
+}
+
+/// Opens channels, and answers each message by its channel and number.
+fn serve(client: &mut Client, answer: fn(&mut Client, u16, u64) -> Result<()>) -> Result<()> {
     let mut published = vec![0_u64; 1 << 16];
     loop {
         let (kind, channel, payload) = read(client)?;
@@ -115,8 +137,7 @@ pub fn confirm_all(client: &mut Client) -> Result<()> {
         if kind == 3 {
             let tag = &mut published[usize::from(channel)];
             *tag += 1;
-            let arguments = [&tag.to_be_bytes()[..], &[0]].concat();
-            send(client, &method(channel, ACK, &arguments))?;
+            answer(client, channel, *tag)?;
         }
         if kind != 1 {
             continue;

@@ -27,7 +27,7 @@ fn escapes() -> Vec<u8> {
 type Behavior = fn(&mut Client) -> Result<()>;
 
 /// Hostile behavior, and the expected reason.
-const HOSTILE: [(&str, Behavior, &str); 13] = [
+const HOSTILE: [(&str, Behavior, &str); 14] = [
     ("garbage", |client| send_and_listen(client, &[0xFF; 4096]), "BrokerUnreachable"),
     ("other-protocol", |client| send_and_listen(client, b"AMQP\x00\x01\x00\x00"), "BrokerUnreachable"),
     // The first part of a method frame with a length of 4 GiB.
@@ -58,6 +58,14 @@ const HOSTILE: [(&str, Behavior, &str); 13] = [
         |client| {
             amqp::log_in(client, DEFAULT)?;
             send_endlessly(client, &[], &amqp::frame(3, 0, &[0; 65536]))
+        },
+        "BrokerUnreachable",
+    ),
+    (
+        "endless-return",
+        |client| {
+            amqp::log_in(client, DEFAULT)?;
+            amqp::return_endlessly(client)
         },
         "BrokerUnreachable",
     ),
