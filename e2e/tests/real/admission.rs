@@ -70,10 +70,10 @@ fn kubectl_explains_fields() {
         ("fmsg", "A message for Fedora's message bus"),
         ("fmsg.spec", "The message, and the Sender or the client certificate to send it with"),
         ("fmsg.spec.env", "Default: that of the Sender"),
-        ("fmsg.spec.message.severity", "Default: the severity of the schema"),
+        ("fmsg.spec.message.severity", "Default: the Sender's, else the severity of the schema"),
         ("fmsg.spec.message.headers", "`sent-at`, `priority`, `CC` and `BCC` can't be set"),
         ("fmsg.status.reason", "The result of the last attempt in one word"),
-        ("fmsender", "What an application sets up once"),
+        ("fmsender", "The setup of an application that sends FedoraMessages"),
         ("fmsender.spec.topicPrefix", "The empty string stands for no prefix"),
         ("fmsender.spec.defaults.severity", "The severity of messages that set none"),
     ] {
