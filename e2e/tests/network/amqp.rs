@@ -122,8 +122,9 @@ pub fn return_endlessly(client: &mut Client) -> Result<()> {
         let no_route = [&312_u16.to_be_bytes()[..], &short(b"NO_ROUTE"), &short(b""), &short(b"a")].concat();
         let header = [&60_u16.to_be_bytes()[..], &[0; 2], &SIZE.to_be_bytes(), &[0; 2]].concat();
         send(client, &[method(channel, RETURN, &no_route), frame(2, channel, &header)].concat())?;
+        let part = frame(3, channel, &vec![0; 65536]);
         loop {
-            client.write_all(&frame(3, channel, &[0; 65536]))?;
+            client.write_all(&part)?;
         }
     })
 }
