@@ -22,11 +22,7 @@ def create(name, topic, body, headers=None, severity="Info"):
             "apiVersion": "apps.fedoraproject.org/v1alpha1",
             "kind": "FedoraMessage",
             "metadata": {"name": name},
-            "spec": {
-                "env": "prod",
-                "message": {"topic": topic, "body": body, "headers": headers or {}, "severity": severity},
-                "authentication": {"secretRef": {"name": "fedora-messaging-certs"}},
-            },
+            "spec": {"message": {"topic": topic, "body": body, "headers": headers or {}, "severity": severity}},
         },
         timeout=10,
     )
@@ -37,7 +33,7 @@ def create(name, topic, body, headers=None, severity="Info"):
 
 
 def status(name):
-    """What became of a message: nothing yet, or its status."""
+    """What became of a message. Without a reason, the operator has not looked at it yet."""
     answer = session.get(f"{messages}/{name}", timeout=10)
     answer.raise_for_status()
     return answer.json().get("status", {})

@@ -83,12 +83,15 @@ fn all_senders_publish_equal_messages() {
     library.env("FEDORA_MESSAGING_CONF", cli.file("config.toml", &config));
     run(&mut library, "").expect("the library sends the message");
 
-    // With kubectl, and the Secret of the page.
+    // With kubectl, and the Secret and the Sender of the page.
     let argument = |name: &str, path: &Path| format!("--from-file={name}={}", path.display());
     let parts = [argument("ca", &files.ca), argument("cert", &files.cert), argument("key", &files.key)];
     let secret =
         [&["create", "secret", "generic", "fedora-messaging-certs"], &parts.each_ref().map(String::as_str)[..]];
     namespace.kubectl(&secret.concat());
+    let page = read("docs/from-python.md");
+    let sender = page.split("```yaml\n").find(|block| block.contains("kind: FedoraMessageSender")).expect("a Sender");
+    namespace.apply(sender.split("```").next().expect("a block"));
     namespace.apply(&example("package-built.yaml"));
     let sent = ["wait", "--for=condition=FedoraMessageSent", "fmsg/package-built-4711", "--timeout=60s"];
     namespace.kubectl(&sent);

@@ -340,7 +340,10 @@ fn waits_for_the_operator() {
     };
     // Nobody sends it yet.
     let late = publish(&["waits.late", "--wait", "--timeout", "1", "--name", "late"]);
-    late.expect(1, &["note: fedoramessage/late in namespace", "was not sent within 1 s. The operator goes on with it"]);
+    late.expect(
+        1,
+        &["note: fedoramessage/late in namespace", "was not sent within 1 s. No operator has looked at it yet"],
+    );
     publish(&["waits.alone", "--name", "alone"]).expect(0, &["fedoramessage/alone in namespace", "created"]);
 
     namespace.apply(&e2e::sender("default", ""));

@@ -20,6 +20,8 @@ use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{FedoraMessageSpec, FedoraMessageStatus};
 use fedora_message::state::MessageState;
 
+/// The text about a message without a status.
+const UNSEEN: &str = "No operator has looked at it yet";
 /// The time between two looks at the status.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -40,6 +42,11 @@ async fn create_and_wait(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> R
         return Ok(commands::print(format!("{name} created\n")));
     }
     let status = wait(&client, &message, arguments.message.timeout()).await?;
+    let seconds = arguments.message.timeout;
+    if status.reason.is_none() {
+        commands::note(&format!("{name} was not sent within {seconds} s. {UNSEEN}: does one run for this namespace?"));
+        return Ok(ExitCode::FAILURE);
+    }
     let mut line = Vec::new();
     write_line(&mut line, &message, &status, arguments.output);
     commands::print(line);
@@ -47,7 +54,6 @@ async fn create_and_wait(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> R
         return Ok(ExitCode::SUCCESS);
     }
     if !MessageState::from(status).is_finished() {
-        let seconds = arguments.message.timeout;
         commands::note(&format!("{name} was not sent within {seconds} s. The operator goes on with it"));
     }
     Ok(ExitCode::FAILURE)
@@ -81,7 +87,7 @@ async fn wait(client: &Client, created: &FedoraMessage, longest: Duration) -> Re
                 if state.is_finished() {
                     break;
                 }
-                let reason = last.reason.as_deref().unwrap_or("no operator has looked at it yet");
+                let reason = last.reason.as_deref().unwrap_or(UNSEEN);
                 progress.set_message(format!("{}: {reason}", created.name()));
                 progress.tick();
             }
