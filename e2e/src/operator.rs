@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rig::guard::Signal;
 use rig::port::Port;
-use rig::{Clock, Guard, wait_until};
+use rig::{Clock, Guard, images, wait_until};
 use serde_json::Value;
 use tokio::net::TcpSocket;
 
@@ -232,6 +232,8 @@ fn command(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -
         .env("KUBECONFIG", kubeconfig)
         .env("PROD_AMQP_URL", broker_url)
         .env("STG_AMQP_URL", broker_url)
+        // The image that the rig's nodes have. At the tag of a release, the default is another.
+        .env("CLI_IMAGE", images::CLI)
         .env("LOG_FORMAT", "text")
         // As in manifests/base/deployment.yaml.
         .env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072")

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rig::network::NODE;
-use rig::{Cluster, images, wait_until};
+use rig::{Cluster, wait_until};
 use serde_json::Value;
 
 use e2e::{CORE, Operator, TestNamespace, install, project};
@@ -56,7 +56,7 @@ pub fn operator(namespace: &TestNamespace, mode: &str, arguments: &[&str]) -> Op
 
 /// Like [`operator`], with this URL of the broker.
 pub fn operator_at(broker_url: &str, namespace: &TestNamespace, mode: &str, arguments: &[&str]) -> Operator {
-    let arguments = [&["--delivery-mode", mode, "--cli-image", images::CLI], arguments].concat();
+    let arguments = [&["--delivery-mode", mode], arguments].concat();
     Operator::with_broker(broker_url, namespace, &arguments)
 }
 

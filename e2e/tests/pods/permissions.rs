@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rig::{images, wait_until};
+use rig::wait_until;
 use serde_json::Value;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, pods, wait_for_reason};
@@ -33,7 +33,7 @@ fn pod_permissions_suffice() {
     secrets.allow(&messages.name);
     let kubeconfig = kube.kubeconfig_for(USER).expect("a user");
     let launch = |arguments: &[&str]| {
-        let always = ["--watch-namespaces", &messages.name, "--delivery-mode", "pod", "--cli-image", images::CLI];
+        let always = ["--watch-namespaces", &messages.name, "--delivery-mode", "pod"];
         Operator::launch_ready(&kubeconfig, &cluster().broker.url(), &[&always, arguments].concat())
     };
     // A message is deleted while its Pod waits in another namespace.
