@@ -10,17 +10,23 @@ use e2e::{project, run, shared};
 
 const IMAGE: &str = "registry.example.org/team/fedora-message-operator";
 
-/// A clone with a version of its own, on the branch `work`.
+/// A repository with these sources and a version of its own, on the branch `work`.
 struct Clone(PathBuf);
 
 impl Clone {
     fn with_version(version: &str) -> Self {
         let folder = shared().kube.guard().scratch().join("clone");
-        let mut clone = Command::new("git");
-        clone.args(["clone", "--quiet", "--no-tags"]).arg(project("")).arg(&folder);
-        run(&mut clone, "").expect("a clone");
+        fs::create_dir(&folder).expect("a folder");
+        // Without the history, which a checkout may lack.
+        let copy =
+            "tar --create --exclude=./target --exclude=./fuzz/target --exclude=./.git . | tar --extract -C \"$0\"";
+        let mut sources = Command::new("bash");
+        sources.args(["-euo", "pipefail", "-c", copy]).arg(&folder).current_dir(project(""));
+        run(&mut sources, "").expect("a copy");
         let clone = Self(folder);
-        clone.git(&["checkout", "--quiet", "-B", "work"]);
+        clone.git(&["init", "--quiet", "--initial-branch", "work"]);
+        clone.git(&["add", "--all"]);
+        clone.git(&["commit", "--quiet", "--message", "Sources"]);
         clone.script("set-version", &[version]);
         let (file, heading) = (clone.0.join("CHANGELOG.md"), format!("## {version}, unreleased\n"));
         let changelog = fs::read_to_string(&file).expect("a changelog");
