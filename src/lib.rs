@@ -24,6 +24,8 @@ pub mod commands;
 mod controller;
 mod credential_reader;
 mod delivery;
+#[cfg(test)]
+mod docs_page;
 mod fence;
 #[cfg(test)]
 mod hostile;

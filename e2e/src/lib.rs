@@ -23,4 +23,6 @@ pub use namespace::{
     with_body, with_foreign_secret, with_secret, with_spec,
 };
 pub use operator::{DEBUG, Operator, audited, process_status, requests, unused_broker_url};
-pub use shared::{CRDS, SOON, install, let_fault_last, message_count, program, project, read, run, shared, wait_soon};
+pub use shared::{
+    CRDS, SOON, install, let_fault_last, message_count, program, project, read, run, shared, wait_soon, yaml_blocks,
+};

@@ -67,6 +67,11 @@ pub fn project(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
+/// Returns the blocks of YAML in a page of Markdown.
+pub fn yaml_blocks(page: &str) -> impl Iterator<Item = &str> {
+    page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next())
+}
+
 /// Reads a text file of the project.
 #[track_caller]
 pub fn read(path: &str) -> String {

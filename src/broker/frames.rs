@@ -2,8 +2,8 @@
 //!
 //! lapin parses tables by recursion, so a table that is nested thousands deep would overflow its
 //! stack and end the process (docs/decisions/0046). It keeps the body of a message that the broker
-//! returns, of any size. The numbers are those of the AMQP 0-9-1
-//! specification and of RabbitMQ's extensions to it.
+//! returns, of any size. The numbers are those of the AMQP 0-9-1 specification and of RabbitMQ's
+//! extensions to it.
 
 use std::io;
 
@@ -61,8 +61,8 @@ pub(super) struct FrameGuard {
 #[derive(Debug)]
 struct Body {
     channel: usize,
-    size: u64,
-    missing: u64,
+    size: usize,
+    missing: usize,
 }
 
 /// The part of a frame that arrives.
@@ -115,9 +115,9 @@ impl FrameGuard {
     }
 
     /// Notes a body that was announced on this channel. Refuses too many bytes on all channels.
-    fn begin_body(&mut self, channel: usize, size: u64) -> io::Result<()> {
+    fn begin_body(&mut self, channel: usize, size: usize) -> io::Result<()> {
         self.bodies.retain(|body| body.channel != channel);
-        let others: u64 = self.bodies.iter().map(|body| body.size).sum();
+        let others: usize = self.bodies.iter().map(|body| body.size).sum();
         if size.saturating_add(others) > MAX_RETURNED_BYTES {
             return Err(refused(format!("it returns messages of more than {MAX_RETURNED_BYTES} bytes")));
         }
@@ -134,11 +134,11 @@ impl FrameGuard {
             return Ok(());
         }
         // The byte that ends the frame is not a part of it.
-        let (channel, size) = (channel(&self.frame)?, self.missing as u64 - 1);
-        self.bodies.retain_mut(|body| {
-            body.missing = body.missing.saturating_sub(if body.channel == channel { size } else { 0 });
-            body.missing > 0
-        });
+        let (channel, size) = (channel(&self.frame)?, self.missing - 1);
+        for body in self.bodies.iter_mut().filter(|body| body.channel == channel) {
+            body.missing = body.missing.saturating_sub(size);
+        }
+        self.bodies.retain(|body| body.missing > 0);
         Ok(())
     }
 }
@@ -168,7 +168,7 @@ fn announced(mut header: &[u8]) -> io::Result<(Part, usize)> {
 }
 
 /// Returns the size of the body that the frame announces, if it has a message's properties.
-fn check_frame(frame: &[u8]) -> io::Result<Option<u64>> {
+fn check_frame(frame: &[u8]) -> io::Result<Option<usize>> {
     let (header, payload) = frame.split_at_checked(HEADER).ok_or_else(malformed)?;
     let (_end, mut payload) = payload.split_last().ok_or_else(malformed)?;
     if header.first() == Some(&PROPERTIES) {
@@ -191,9 +191,9 @@ fn check_method(payload: &mut &[u8]) -> io::Result<()> {
 }
 
 /// Returns the size of the body.
-fn check_properties(payload: &mut &[u8]) -> io::Result<u64> {
+fn check_properties(payload: &mut &[u8]) -> io::Result<usize> {
     let _class_and_weight = take(payload, 4)?;
-    let size = take(payload, 8)?.iter().fold(0, |size, byte| size << 8 | u64::from(*byte));
+    let size = number(payload, 8)?;
     let flags = number(payload, 2)?;
     for flag in SHORT_STRINGS {
         if flags & flag != 0 {
@@ -246,7 +246,7 @@ pub(super) fn string<'a>(bytes: &mut &'a [u8], width: usize) -> io::Result<&'a [
     take(bytes, length)
 }
 
-/// Takes an unsigned number of at most four bytes off.
+/// Takes an unsigned number of at most eight bytes off.
 fn number(bytes: &mut &[u8], width: usize) -> io::Result<usize> {
     Ok(take(bytes, width)?.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
 }
@@ -325,7 +325,7 @@ mod tests {
             frame[2] = channel;
             frame
         };
-        let announce = |channel, size: u64| {
+        let announce = |channel, size: usize| {
             on(channel, frame(PROPERTIES, &[&[0, 60, 0, 0][..], &size.to_be_bytes(), &[0; 2]].concat()))
         };
         let part = |channel| on(channel, frame(BODY, &[0; 1000]));
@@ -333,9 +333,9 @@ mod tests {
         for (frames, expected) in [
             (vec![announce(1, MAX_RETURNED_BYTES)], Ok(())),
             (vec![announce(1, MAX_RETURNED_BYTES + 1)], refused.clone()),
-            (vec![announce(1, u64::MAX)], refused.clone()),
+            (vec![announce(1, usize::MAX)], refused.clone()),
             (vec![announce(1, 1001), part(1), announce(2, MAX_RETURNED_BYTES)], refused.clone()),
-            (vec![announce(1, 1001), part(2), part(1), announce(2, u64::MAX - 1)], refused),
+            (vec![announce(1, 1001), part(2), part(1), announce(2, usize::MAX - 1)], refused),
             (vec![announce(1, 1000), part(1), announce(2, MAX_RETURNED_BYTES)], Ok(())),
             (vec![announce(1, 2000), part(1), part(1), announce(1, MAX_RETURNED_BYTES)], Ok(())),
         ] {

@@ -1,7 +1,5 @@
 //! `docs/metrics.md`, made from what [`Metrics::encode`] returns.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,22 +8,15 @@ use strum::VariantArray;
 use super::{AGES, AttemptRecord, Metrics, Report, UNKNOWN};
 use crate::broker::pool::Usage;
 use crate::cluster::watch::{WatchKind, WatchMonitor};
+use crate::docs_page;
 use fedora_message::api::names::SenderName;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Mode, Reason, Timing};
 
-/// If this variable is set, the test writes the page instead of comparing it.
-const WRITE: &str = "WRITE_DOCS";
-
 #[test]
 fn page_of_metrics_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
-    let page = page(&example());
-    if std::env::var_os(WRITE).is_some() {
-        fs::write(&path, &page).unwrap();
-    }
-    assert!(fs::read_to_string(path).unwrap() == page, "docs/metrics.md is not up to date: run `just metrics`");
+    docs_page::assert_current("metrics.md", &page(&example()), "just metrics");
 }
 
 /// Returns all metrics, each with at least one series.

@@ -9,7 +9,7 @@ use strum::VariantArray;
 
 use crate::monitoring::files;
 use e2e::cli::Cli;
-use e2e::{MESSAGES, Operator, TestNamespace, read, shared};
+use e2e::{MESSAGES, Operator, TestNamespace, read, shared, yaml_blocks};
 
 /// Each command of kubectl creates them without a warning.
 #[test]
@@ -39,7 +39,7 @@ fn pages_show_valid_manifests() {
     let mut shown = 0;
     for page in pages.map(|folder| files(folder, "md")).concat() {
         let text = fs::read_to_string(&page).expect("a page");
-        for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        for block in yaml_blocks(&text) {
             if !block.contains("kind: FedoraMessage") || !block.contains("apiVersion:") {
                 continue;
             }

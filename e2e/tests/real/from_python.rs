@@ -10,7 +10,7 @@ use rig::python::Python;
 use serde_json::{Value, json};
 
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, project, read, run, shared};
+use e2e::{Operator, SOON, TestNamespace, project, read, run, shared, yaml_blocks};
 
 const PREFIX: &str = "from.python";
 
@@ -90,8 +90,8 @@ fn all_senders_publish_equal_messages() {
         [&["create", "secret", "generic", "fedora-messaging-certs"], &parts.each_ref().map(String::as_str)[..]];
     namespace.kubectl(&secret.concat());
     let page = read("docs/from-python.md");
-    let sender = page.split("```yaml\n").find(|block| block.contains("kind: FedoraMessageSender")).expect("a Sender");
-    namespace.apply(sender.split("```").next().expect("a block"));
+    let sender = yaml_blocks(&page).find(|block| block.contains("kind: FedoraMessageSender"));
+    namespace.apply(sender.expect("a Sender"));
     namespace.apply(&example("package-built.yaml"));
     let sent = ["wait", "--for=condition=FedoraMessageSent", "fmsg/package-built-4711", "--timeout=60s"];
     namespace.kubectl(&sent);

@@ -11,11 +11,11 @@ use e2e::{project, run, shared};
 const IMAGE: &str = "registry.example.org/team/fedora-message-operator";
 
 /// A repository with these sources and a version of its own, on the branch `work`.
-struct Clone(PathBuf);
+struct Repository(PathBuf);
 
-impl Clone {
+impl Repository {
     fn with_version(version: &str) -> Self {
-        let folder = shared().kube.guard().scratch().join("clone");
+        let folder = shared().kube.guard().scratch().join("repository");
         fs::create_dir(&folder).expect("a folder");
         // Without the history, which a checkout may lack.
         let copy =
@@ -23,17 +23,17 @@ impl Clone {
         let mut sources = Command::new("bash");
         sources.args(["-euo", "pipefail", "-c", copy]).arg(&folder).current_dir(project(""));
         run(&mut sources, "").expect("a copy");
-        let clone = Self(folder);
-        clone.git(&["init", "--quiet", "--initial-branch", "work"]);
-        clone.git(&["add", "--all"]);
-        clone.git(&["commit", "--quiet", "--message", "Sources"]);
-        clone.script("set-version", &[version]);
-        let (file, heading) = (clone.0.join("CHANGELOG.md"), format!("## {version}, unreleased\n"));
+        let repository = Self(folder);
+        repository.git(&["init", "--quiet", "--initial-branch", "work"]);
+        repository.git(&["add", "--all"]);
+        repository.git(&["commit", "--quiet", "--message", "Sources"]);
+        repository.script("set-version", &[version]);
+        let (file, heading) = (repository.0.join("CHANGELOG.md"), format!("## {version}, unreleased\n"));
         let changelog = fs::read_to_string(&file).expect("a changelog");
         let news = format!("{heading}\n### Added\n\n- News ([more](docs/install.md)).\n");
         fs::write(&file, changelog.replace(&heading, &news)).expect("it is written");
-        clone.git(&["commit", "--quiet", "--all", "--message", "Next version"]);
-        clone
+        repository.git(&["commit", "--quiet", "--all", "--message", "Next version"]);
+        repository
     }
 
     fn run(&self, program: impl AsRef<Path>, arguments: &[&str]) -> String {
@@ -59,10 +59,10 @@ impl Clone {
 #[test]
 fn tag_names_released_images() {
     let kube = &shared().kube;
-    let clone = Clone::with_version("9.8.7");
-    clone.script("tag", &[]);
+    let repository = Repository::with_version("9.8.7");
+    repository.script("tag", &[]);
 
-    let url = format!("file://{}//manifests/overlays", clone.0.canonicalize().expect("a path").display());
+    let url = format!("file://{}//manifests/overlays", repository.0.canonicalize().expect("a path").display());
     for overlay in ["cluster-wide", "fedora", "local", "one-namespace"] {
         let manifests = kube.run(&["kustomize", &format!("{url}/{overlay}?ref=v9.8.7")]).expect("it builds");
         let images: Vec<_> = manifests.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
@@ -70,17 +70,17 @@ fn tag_names_released_images() {
         assert!(manifests.contains("app.kubernetes.io/version: 9.8.7"), "{overlay}");
     }
     let mut template = helm::command(kube).expect("Helm");
-    template.args(["template", "name"]).arg(clone.0.join("charts/fedora-message-operator"));
+    template.args(["template", "name"]).arg(repository.0.join("charts/fedora-message-operator"));
     let chart = run(&mut template, "").expect("the chart is rendered");
     assert!(chart.contains(&format!("image: {IMAGE}:9.8.7\n")), "the chart names another image");
-    let flags = clone.git(&["show", "v9.8.7:src/cli/pods.rs"]);
+    let flags = repository.git(&["show", "v9.8.7:src/cli/pods.rs"]);
     assert!(flags.contains(&format!("default_value = \"{IMAGE}-cli:9.8.7\"")), "Pods have another image: {flags}");
 
-    let notes = clone.git(&["tag", "--list", "--format=%(contents)", "v9.8.7"]);
+    let notes = repository.git(&["tag", "--list", "--format=%(contents)", "v9.8.7"]);
     assert!(notes.starts_with("Version 9.8.7\n\n### Added\n\n- News ([more](https://"), "{notes}");
     assert!(notes.contains("/blob/v9.8.7/docs/install.md))."), "{notes}");
     // The branch keeps the image of a checkout, and has the date.
-    let branch = clone.git(&["show", "work:manifests/base/kustomization.yaml"]);
+    let branch = repository.git(&["show", "work:manifests/base/kustomization.yaml"]);
     assert!(!branch.contains(IMAGE), "{branch}");
-    assert!(clone.git(&["show", "work:CHANGELOG.md"]).contains("\n## 9.8.7, 20"), "the changelog has no date");
+    assert!(repository.git(&["show", "work:CHANGELOG.md"]).contains("\n## 9.8.7, 20"), "the changelog has no date");
 }

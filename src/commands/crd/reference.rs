@@ -1,16 +1,12 @@
 //! `docs/reference.md`, made from the CRDs.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 
+use crate::docs_page;
 use fedora_message::api::{sender, v1alpha1};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
-
-/// If this variable is set, the test writes the page instead of comparing it.
-const WRITE: &str = "WRITE_DOCS";
 
 const HEAD: &str = "# Reference\n\n\
     All fields of both resources, as `kubectl explain fmsg --recursive` and `kubectl explain fmsender\n\
@@ -19,13 +15,8 @@ const HEAD: &str = "# Reference\n\n\
 
 #[test]
 fn reference_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
-    let page =
-        [v1alpha1::definition(), sender::definition()].iter().fold(HEAD.to_owned(), |page, crd| page + &section(crd));
-    if std::env::var_os(WRITE).is_some() {
-        fs::write(&path, &page).unwrap();
-    }
-    assert!(fs::read_to_string(path).unwrap() == page, "docs/reference.md is not up to date: run `just crds`");
+    let sections = [v1alpha1::definition(), sender::definition()].iter().map(section).collect::<String>();
+    docs_page::assert_current("reference.md", &format!("{HEAD}{sections}"), "just crds");
 }
 
 /// Returns the section about one resource.
