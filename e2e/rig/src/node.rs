@@ -162,16 +162,21 @@ impl Cluster {
     }
 
     fn wait_ready(&self) -> Result<()> {
+        let node = |path: &str| self.kube.run(&["get", "nodes", "-o", &format!("jsonpath={{.items[*].{path}}}")]);
         let ready = || {
-            let ready = "{.items[*].status.conditions[?(@.type=='Ready')].status}";
-            self.kube.run(&["get", "nodes", "-o", &format!("jsonpath={ready}")]).is_ok_and(|text| text == "True")
+            node("status.conditions[?(@.type=='Ready')].status").is_ok_and(|status| status == "True")
+                && node("spec.taints[*].key").is_ok_and(|taints| taints.is_empty())
         };
         self.node.wait_ready(NAME, READY_WITHIN, ready).with_context(|| {
             let logs = ["containerd.log", "kubelet.log"].map(|name| {
                 let text = fs::read_to_string(self.node.scratch().join(name)).unwrap_or_default();
                 text.lines().rev().take(10).map(|line| ["  ", line, "\n"].concat()).collect::<Vec<_>>().concat()
             });
-            format!("containerd's and the kubelet's last lines, last first:\n{}", logs.concat())
+            let taints = node("spec.taints[*].key").unwrap_or_default();
+            format!(
+                "the node's taints: {taints}; containerd's and the kubelet's last lines, last first:\n{}",
+                logs.concat()
+            )
         })?;
         let account = || self.kube.run(&["get", "serviceaccount", "default"]).is_ok();
         wait_until(READY_WITHIN, "the namespace's service account", account)
