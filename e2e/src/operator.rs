@@ -252,6 +252,13 @@ pub fn audited(namespace: &TestNamespace) -> Vec<Value> {
     events
 }
 
+/// Returns the verb of the operator's status writes on this version of Kubernetes.
+pub fn write_verb() -> &'static str {
+    let version = rig::kube::version().expect("a version");
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok()).expect("a minor version");
+    if minor < 35 { "patch" } else { "update" }
+}
+
 /// Returns URI and status code of the operators' requests for messages with this verb.
 pub fn requests(namespace: &TestNamespace, verb: &str) -> Vec<(String, u64)> {
     let events = audited(namespace).into_iter();

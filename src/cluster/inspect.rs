@@ -1,4 +1,4 @@
-//! Reads a cluster's version, user, CRD and admission policies, for `check --cluster`.
+//! Reads a cluster's version, user, CRD and admission policies, most of it for `check --cluster`.
 
 use http::Request;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -47,14 +47,6 @@ impl Cluster {
         Ok(Self { url, client, subject })
     }
 
-    /// Returns the version, such as `v1.32.0`, with its first two numbers.
-    pub async fn version(&self) -> Result<(String, [u32; 2]), String> {
-        let info = answer(self.client.apiserver_version()).await.map_err(|error| error.explain())?;
-        // Some providers report 32+.
-        let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
-        Ok((info.git_version, [number(&info.major), number(&info.minor)]))
-    }
-
     /// Reads an admission policy.
     pub async fn policy(&self, policy: &AdmissionPolicy) -> Result<Lookup, String> {
         self.admission("validatingadmissionpolicies", policy).await
@@ -82,6 +74,14 @@ impl Cluster {
         let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
         Ok(user.unwrap_or_default())
     }
+}
+
+/// Returns the API server's version, such as `v1.32.0`, with its first two numbers.
+pub async fn version(client: &Client) -> Result<(String, [u32; 2]), String> {
+    let info = answer(client.apiserver_version()).await.map_err(|error| error.explain())?;
+    // Some providers report 32+.
+    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
+    Ok((info.git_version, [number(&info.major), number(&info.minor)]))
 }
 
 /// Compares the installed CRD with this program's. All authenticated users may read it.

@@ -7,7 +7,7 @@ use rig::Consumer;
 use serde_json::{Value, json};
 
 use e2e::raw::{RawConsumer, unique};
-use e2e::{Operator, SOON, TestNamespace, audited, message, numbered, read, shared};
+use e2e::{Operator, SOON, TestNamespace, audited, message, numbered, read, shared, write_verb};
 
 /// The example and the expected status are those of the proposal.
 #[test]
@@ -80,7 +80,7 @@ fn assert_requests(namespace: &TestNamespace, messages: usize) {
     let mut reads = Vec::new();
     for request in audited(namespace) {
         match request["verb"].as_str() {
-            Some("update") => {
+            Some(verb) if verb == write_verb() => {
                 writes += 1;
                 // The timestamps have one length and one time zone, so they sort as texts.
                 edges.push((request["requestReceivedTimestamp"].to_string(), 1));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use e2e::raw::RawConsumer;
 use e2e::{
     DEBUG, Operator, SOON, TestNamespace, install, message, numbered, permissions, project, read, sender, shared,
-    wait_soon, with_foreign_secret, with_spec,
+    wait_soon, with_foreign_secret, with_spec, write_verb,
 };
 
 /// The user who has only these permissions.
@@ -112,6 +112,10 @@ fn assert_needed(rules: &[Value], resource: &str, verb: &str, expected: &str) {
         return launch(&namespace).wait_for_log(expected);
     }
     namespace.store_certificate(&shared().broker, "publisher");
+    if (resource, verb) == ("fedoramessages/status", "update") && write_verb() == "patch" {
+        // Nothing is updated on this version of Kubernetes.
+        return;
+    }
     if (resource, verb) == ("fedoramessages/status", "patch") {
         change_in_flight(&namespace);
     }

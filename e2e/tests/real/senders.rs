@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::events::events;
 use e2e::cli::Cli;
 use e2e::raw::{RawConsumer, id, unique};
-use e2e::{Operator, SOON, TestNamespace, audited, by_sender, sender, shared, wait_soon};
+use e2e::{Operator, SOON, TestNamespace, audited, by_sender, sender, shared, wait_soon, write_verb};
 
 /// The time until a person sees the result of `kubectl apply`.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -146,7 +146,7 @@ fn waits_for_default_sender() {
         let is_it = |request: &&Value| request["objectRef"]["resource"] == "fedoramessages" && request["verb"] == verb;
         requests.iter().filter(is_it).count()
     };
-    assert_eq!((of_message("update"), of_message("get")), (2, 0));
+    assert_eq!((of_message(write_verb()), of_message("get")), (2, 0));
 }
 
 /// One write and no read for each message, and one connection for all.
@@ -167,7 +167,7 @@ fn many_messages_share_a_connection() {
     assert_eq!(applications(&shared().broker, "one-of-many").len(), 1);
     let requests: Vec<_> = audited(&namespace).split_off(before);
     let count = |verb: &str| requests.iter().filter(|request| request["verb"] == verb).count();
-    assert_eq!((count("update"), count("get")), (COUNT, 0), "{:#?}", requests.last());
+    assert_eq!((count(write_verb()), count("get")), (COUNT, 0), "{:#?}", requests.last());
 }
 
 /// A user who may only create messages learns nothing of Senders that others do not share.

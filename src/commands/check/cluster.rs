@@ -8,7 +8,7 @@ use kube::Client;
 
 use super::CheckReport;
 use crate::cli::{CheckArgs, DeliveryMode, ScopeArgs};
-use crate::cluster::inspect::{Cluster, Lookup, installed_crd};
+use crate::cluster::inspect::{Cluster, Lookup, installed_crd, version};
 use crate::cluster::permissions::{Need, RULES, Rule};
 use crate::cluster::watch::INSTALL;
 use fedora_message::api::compare::{AdmissionPolicy, InstalledCrd};
@@ -39,7 +39,7 @@ pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
 
 async fn api_server(cluster: &Cluster, report: &mut CheckReport) -> Result<(), String> {
     let url = &cluster.url;
-    let (name, version) = cluster.version().await.map_err(|detail| format!("{url}: {detail}"))?;
+    let (name, version) = version(&cluster.client).await.map_err(|detail| format!("{url}: {detail}"))?;
     if version < OLDEST {
         let [major, minor] = OLDEST;
         report.failed("API server", &format!("{url} is Kubernetes {name}: upgrade it to {major}.{minor} or newer"));
