@@ -34,7 +34,7 @@ pub struct CheckArgs {
     /// cluster
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = sender, conflicts_with = "env")]
     pub sender: Option<SenderName>,
-    /// Check the cluster: CRDs, admission policy, and the permissions that the operator needs. They depend on the
+    /// Check the cluster: CRDs, admission policies, and the permissions that the operator needs. They depend on the
     /// operator's own flags and variables, which are accepted too
     #[arg(long)]
     pub cluster: bool,

@@ -177,10 +177,6 @@ pub struct RunArgs {
     /// Namespaces, delivery and leader election.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// Refuse messages that name a certificate themselves, so that only those who may create Senders decide
-    /// which certificates are used
-    #[arg(long, env = "REQUIRE_SENDER", value_parser = FalseyValueParser::new(), default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
-    pub require_sender: bool,
     /// Maximum number of messages in flight per environment. An eighth as many statuses are written concurrently
     #[arg(long, env = "CONCURRENCY", default_value_t = 64, value_parser = number::<u16>(1..=1024))]
     pub concurrency: u16,
@@ -218,6 +214,10 @@ pub struct ScopeArgs {
     /// How messages are delivered
     #[arg(long, env = "DELIVERY_MODE", value_enum, default_value_t = DeliveryMode::Direct)]
     pub delivery_mode: DeliveryMode,
+    /// Refuse messages that name a certificate themselves, so that only those who may create Senders decide
+    /// which certificates are used
+    #[arg(long, env = "REQUIRE_SENDER", value_parser = FalseyValueParser::new(), default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
+    pub require_sender: bool,
     /// Namespaces to watch, separated by commas. The default is all namespaces
     #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',', value_parser = watched_namespace)]
     watch_namespaces: Vec<String>,

@@ -292,7 +292,10 @@ pub fn describe(error: &kube::Error) -> String {
 pub fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(_) => describe(error),
-        _ => format!("{}: check that it runs, its address in KUBECONFIG, and the network between", describe(error)),
+        _ => format!(
+            "{}: check that it runs, and the network between; outside a Pod also its address in KUBECONFIG",
+            describe(error)
+        ),
     }
 }
 

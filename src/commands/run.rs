@@ -133,7 +133,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
         statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into()), write_method),
         refetcher: Refetcher::new(client),
         ttl,
-        routing: Routing { require_sender: arguments.require_sender, ..arguments.broker.routing() },
+        routing: Routing { require_sender: arguments.scope.require_sender, ..arguments.broker.routing() },
         delivery: checker.delivery.clone(),
         metrics,
         schemas,

@@ -88,6 +88,14 @@ fn describes_complete_cluster() {
     assert_eq!(output.err, "");
 }
 
+#[test]
+fn required_senders_need_their_policy() {
+    let file = "manifests/components/require-sender/admission-policy.yaml";
+    let name = "fedoramessages-require-sender.apps.fedoraproject.org";
+    let missing = format!("{name} is not installed: kubectl apply --server-side -f {file}");
+    check(&shared().kube.kubeconfig(), &["--require-sender"]).expect(1, &[&missing]);
+}
+
 /// The check needs only the permissions that the flags require.
 #[test]
 fn names_missing_permissions() {

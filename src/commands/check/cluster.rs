@@ -31,6 +31,9 @@ pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
         policy(&cluster, &AdmissionPolicy::PODS, report).await;
         policy(&cluster, &AdmissionPolicy::OPERATOR_PODS, report).await;
     }
+    if arguments.scope.require_sender {
+        policy(&cluster, &AdmissionPolicy::REQUIRE_SENDER, report).await;
+    }
     namespaces(&cluster, &arguments.scope, report).await;
     if let Err(detail) = permissions(&cluster, &arguments.scope, report).await {
         report.failed("permissions", &detail);

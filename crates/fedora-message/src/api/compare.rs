@@ -9,6 +9,9 @@ use crate::api::v1alpha1::{self, GROUP, KIND, VERSION};
 
 /// The manifests of the policy for messages.
 const MESSAGE_POLICY: &str = include_str!("../../../../manifests/base/admission-policy.yaml");
+/// The manifests of the policy that requires Senders.
+const REQUIRE_SENDER_POLICY: &str =
+    include_str!("../../../../manifests/components/require-sender/admission-policy.yaml");
 /// The manifests of the policies for Pods.
 const POD_POLICIES: &str = include_str!("../../../../manifests/components/pods/admission-policy.yaml");
 
@@ -33,6 +36,13 @@ impl AdmissionPolicy {
     pub const PODS: Self = Self::of_pods("fedora-message-pods.apps.fedoraproject.org");
     /// Confines which Pods the operator creates.
     pub const OPERATOR_PODS: Self = Self::of_pods("fedora-message-operator-pods.apps.fedoraproject.org");
+
+    /// Refuses messages that name a certificate themselves.
+    pub const REQUIRE_SENDER: Self = Self {
+        name: "fedoramessages-require-sender.apps.fedoraproject.org",
+        file: "manifests/components/require-sender/admission-policy.yaml",
+        manifests: REQUIRE_SENDER_POLICY,
+    };
 
     const fn of_pods(name: &'static str) -> Self {
         Self { name, file: "manifests/components/pods/admission-policy.yaml", manifests: POD_POLICIES }

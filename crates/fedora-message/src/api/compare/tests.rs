@@ -140,6 +140,16 @@ fn ignores_the_api_servers_defaults_in_policies() {
 }
 
 #[test]
+fn knows_policy_that_requires_senders() {
+    let [policy, binding]: [Value; 2] = documents("manifests/components/require-sender/admission-policy.yaml")
+        .try_into()
+        .expect("a policy and its binding");
+    let own = AdmissionPolicy::REQUIRE_SENDER;
+    assert!(own.is_same(&policy) && own.is_enforced_by(&binding));
+    assert!(!AdmissionPolicy::MESSAGES.is_same(&policy));
+}
+
+#[test]
 fn knows_policies_for_pods() {
     let [pods, pods_binding, operator, operator_binding]: [Value; 4] =
         documents("manifests/components/pods/admission-policy.yaml").try_into().expect("two policies with bindings");
