@@ -1,4 +1,4 @@
-//! Measures that memory does not grow while messages are created, sent and deleted.
+//! Measures that the memory of leader and standby does not grow while messages are created, sent and deleted.
 
 use rig::wait_for;
 
@@ -20,8 +20,15 @@ const REPORT_INTERVAL: usize = 50_000;
 pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     let (namespace, count) = (setup.namespace("soak")?, setup.count(SOAK)?);
     let mut audit = setup.audit()?;
-    let operator = setup.operator(&[&namespace], &[]);
-    let (mut memory, mut sent) = (Vec::new(), 0);
+    let lease = ["--leader-elect", "--lease-namespace", &namespace.name];
+    let start = || {
+        let operator = setup.operator(&[&namespace], &lease);
+        operator.wait_ready();
+        operator
+    };
+    // The first one leads.
+    let (leader, standby) = (start(), start());
+    let (mut memory, mut standbys, mut sent) = (Vec::new(), Vec::new(), 0);
     for first in (0..count).step_by(BATCH) {
         let create = namespace.create_each((first..first + BATCH).map(|number| namespace.message(number)));
         setup.runtime.block_on(async { tokio::try_join!(create, namespace.delete_sent()) })?;
@@ -29,20 +36,23 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
             sent += audit.writes(&namespace.name)?;
             Ok((sent >= first).then_some(()))
         })?;
-        let resident = mebibytes(operator.resident());
+        let [resident, other] = [&leader, &standby].map(|operator| mebibytes(operator.resident()));
         if (first + BATCH).is_multiple_of(REPORT_INTERVAL) {
-            eprintln!("after {} messages: {resident:.1} MiB", first + BATCH);
+            eprintln!("after {} messages: {resident:.1} MiB, the standby {other:.1} MiB", first + BATCH);
         }
         memory.push(resident);
+        standbys.push(other);
     }
-    operator.stop();
+    standby.stop();
+    leader.stop();
     let messages = (1..).map(|batch| (batch * BATCH) as f64);
     if !setup.short {
         let points = messages.zip(memory.iter().copied()).collect();
         let line = PlotLine { name: "resident", points };
         draw("soak", "Memory while messages come and go", ["messages so far", "MiB"], &[line])?;
     }
-    let [start, middle, end] = [0, memory.len() / 2, memory.len() - 1].map(|place| memory[place]);
+    let ends = |memory: &[f64]| [0, memory.len() / 2, memory.len() - 1].map(|place| memory[place]);
+    let ([start, middle, end], [standby_start, standby_middle, standby_end]) = (ends(&memory), ends(&standbys));
     Ok(vec![
         Row::ratio(
             format!("{count} messages come, are sent and deleted: memory at the end beside the middle"),
@@ -52,5 +62,9 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
         Row::figure(format!("resident after {BATCH} of them"), "MiB", [start]),
         Row::figure("resident in the middle", "MiB", [middle]),
         Row::figure("resident at the end", "MiB", [end]),
+        Row::ratio("the standby's at the end beside the middle", [standby_end / standby_middle])
+            .at_most(setup.pick(GOAL)),
+        Row::figure(format!("the standby's after {BATCH} of them"), "MiB", [standby_start]),
+        Row::figure("the standby's at the end", "MiB", [standby_end]),
     ])
 }
