@@ -242,7 +242,7 @@ async fn look_at_crd(client: Client) {
     }
 }
 
-/// Finds out how statuses are written on this cluster.
+/// Chooses how statuses are written on this cluster.
 async fn write_method(client: Client) -> WriteMethod {
     match version(&client).await {
         Ok((_, version)) => WriteMethod::for_version(version),
