@@ -12,7 +12,7 @@ use fedora_message::fixture::{example, set, with};
 
 /// Why a file is not read.
 fn refusal(text: &str) -> String {
-    Manifests::default().add(text, "file").unwrap_err()
+    format!("{:#}", Manifests::default().add(text, "file").unwrap_err())
 }
 
 fn assert_plain(detail: &str) {

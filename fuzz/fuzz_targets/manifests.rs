@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
                 manifests.resolve();
                 check(&manifests);
             }
-            Err(error) => check_error_hides_keys(&error, bytes),
+            Err(error) => check_error_hides_keys(&format!("{error:#}"), bytes),
         }
     });
 });

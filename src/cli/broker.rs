@@ -111,7 +111,7 @@ impl BrokerArgs {
     }
 
     /// Reads the operator's own CAs. The error names the file and its fault.
-    pub fn cas(&self) -> Result<OperatorCas, String> {
+    pub fn cas(&self) -> anyhow::Result<OperatorCas> {
         let read = |file: &Option<PathBuf>| file.as_deref().map(operator_ca).transpose();
         Ok(OperatorCas { prod: read(&self.prod_ca_file)?, stg: read(&self.stg_ca_file)? })
     }

@@ -61,19 +61,27 @@ const NO_ANSWER: Duration = Duration::from_secs(4);
 /// Discards the idle connections of a client.
 pub type Discard = Arc<dyn Fn() + Send + Sync>;
 
+/// Why there is no client for a cluster, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// Neither a kubeconfig nor a service account names a cluster. The cause is a text, because it
+    /// quotes no kubeconfig.
+    #[error("no cluster: {0}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")]
+    NoCluster(String),
+    /// What the configuration says of the cluster or the user is wrong.
+    #[error("the cluster's configuration can't be used: {0}; check KUBECONFIG")]
+    Unusable(kube::Error),
+}
+
 /// Creates a client for the cluster of `KUBECONFIG`, or of the pod's service account, and what
-/// discards its idle connections. It writes only while the fence is open. The error says what to
-/// do.
-pub async fn client(fence: Fence) -> Result<(Client, Discard), String> {
+/// discards its idle connections. It writes only while the fence is open.
+pub async fn client(fence: Fence) -> Result<(Client, Discard), ClusterError> {
     build(configuration().await?, fence)
 }
 
 /// Returns where that cluster is, and as which user to ask.
-pub(super) async fn configuration() -> Result<Config, String> {
-    let mut config = Config::infer().await.map_err(|error| {
-        let cause = no_cluster(&error);
-        format!("no cluster: {cause}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
-    })?;
+pub(super) async fn configuration() -> Result<Config, ClusterError> {
+    let mut config = Config::infer().await.map_err(|error| ClusterError::NoCluster(no_cluster(&error)))?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
     Ok(config)
 }
@@ -84,11 +92,10 @@ pub(super) fn acting_as(mut config: Config, user: &str) -> Config {
     config
 }
 
-/// Creates a client of this configuration. The error says what to do.
-pub(super) fn build(config: Config, fence: Fence) -> Result<(Client, Discard), String> {
+/// Creates a client of this configuration.
+pub(super) fn build(config: Config, fence: Fence) -> Result<(Client, Discard), ClusterError> {
     let url = config.cluster_url.clone();
-    let connected = open(config, fence)
-        .map_err(|error| format!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))?;
+    let connected = open(config, fence).map_err(ClusterError::Unusable)?;
     debug!(%url, "the cluster");
     Ok(connected)
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::list::answer;
+use super::list::{ListError, answer};
 use fedora_message::api::v1alpha1::GROUP;
 
 /// The purpose of a permission, and the role that grants it.
@@ -79,7 +79,7 @@ impl Rule {
         verb: &str,
         namespace: Option<&str>,
         name: Option<&str>,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, ListError> {
         let (resource, subresource) = match self.resource.split_once('/') {
             Some((resource, subresource)) => (resource, Some(subresource)),
             None => (self.resource, None),
@@ -98,7 +98,7 @@ impl Rule {
         let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
         let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-        let reviewed = answer(api.create(&PostParams::default(), &review)).await.map_err(|error| error.explain())?;
+        let reviewed = answer(api.create(&PostParams::default(), &review)).await?;
         Ok(reviewed.status.is_some_and(|status| status.allowed))
     }
 }

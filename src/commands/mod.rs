@@ -1,8 +1,11 @@
 //! The program's commands, each assembled from the other modules.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use anyhow::Context;
 
 pub mod check;
 pub mod completions;
@@ -17,8 +20,9 @@ pub const USAGE: u8 = 2;
 
 /// Runs a command's asynchronous part on all cores. One thread could do the work, but it may block on a slow reader of
 /// the output. The other threads answer a broker's heartbeats meanwhile.
-fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.context("can't start")?.block_on(work))
 }
 
 /// Prints a command's output. A closed pipe is no error: its reader needs no more.
@@ -31,14 +35,14 @@ fn print(text: impl AsRef<[u8]>) -> ExitCode {
     }
 }
 
-/// Ends a command with an error message.
-fn fail(detail: &str) -> ExitCode {
+/// Ends a command with an error message, or with an error and its causes.
+fn fail(detail: &(impl Display + ?Sized)) -> ExitCode {
     complain(detail);
     ExitCode::FAILURE
 }
 
 /// Ends a command that was called in a wrong way.
-fn misused(detail: &str) -> ExitCode {
+fn misused(detail: &(impl Display + ?Sized)) -> ExitCode {
     complain(detail);
     ExitCode::from(USAGE)
 }
@@ -48,7 +52,7 @@ fn note(detail: &str) {
     complain(&format!("note: {detail}"));
 }
 
-fn complain(detail: &str) {
+fn complain(detail: &(impl Display + ?Sized)) {
     // If standard error is closed, the exit code still reports the failure.
-    let _ = writeln!(io::stderr(), "fedora-message-operator: {detail}");
+    let _ = writeln!(io::stderr(), "fedora-message-operator: {detail:#}");
 }

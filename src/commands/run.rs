@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, anyhow};
 use futures::FutureExt;
 use futures::future::join;
 use kube::Client;
@@ -64,20 +65,19 @@ pub fn main(arguments: RunArgs) -> ExitCode {
     raise_file_limit();
     let schemas = match SchemaFile::open(arguments.schemas.settings()) {
         Ok(schemas) => Arc::new(schemas),
-        Err(error) => return super::misused(&error.to_string()),
+        Err(error) => return super::misused(&error),
     };
     let cas = match arguments.broker.cas() {
         Ok(cas) => cas,
-        Err(detail) => return super::misused(&detail),
+        Err(error) => return super::misused(&error),
     };
-    match super::block_on(run(arguments, schemas, cas)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(detail)) => super::fail(&detail),
-        Err(error) => super::fail(&format!("can't start: {error}")),
+    match super::block_on(run(arguments, schemas, cas)).flatten() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::fail(&error),
     }
 }
 
-async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> Result<(), String> {
+async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> anyhow::Result<()> {
     let listener = listen(arguments.admin_address).await?;
     let (client, discard_idle_connections) = client(Fence::always_open()).await?;
     let watches = Watches::new(client.clone(), WatchMonitor::new(move || discard_idle_connections()));
@@ -172,14 +172,14 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
         // It fails only while the process is torn down.
         let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     }
-    ended.map_err(|error| format!("internal error: {error}. Please report this bug"))
+    ended.map_err(|error| anyhow!("internal error: {error}. Please report this bug"))
 }
 
 /// Listens on the address for probes and metrics.
-async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = admin::bind(address).await;
     let listener =
-        listener.map_err(|error| format!("can't serve on {address}: {error}; choose another with --admin-address"))?;
+        listener.map_err(|error| anyhow!("can't serve on {address}: {error}; choose another with --admin-address"))?;
     if let Ok(address) = listener.local_addr() {
         info!(%address, version = VERSION, "serving /metrics, /livez and /readyz");
     }
@@ -237,7 +237,7 @@ fn raise_file_limit() {
 
 /// Warns if the CRD is old: the API server would drop unknown fields from statuses.
 async fn look_at_crd(client: Client) {
-    if let Ok(InstalledCrd::Older(lacks)) = installed_crd(&client).await {
+    if let Ok(Some(InstalledCrd::Older(lacks))) = installed_crd(&client).await {
         warn!("the CRD is older than the operator and lacks {}: install the operator's ({INSTALL})", lacks.join(", "));
     }
 }
@@ -247,6 +247,7 @@ async fn write_method(client: Client) -> WriteMethod {
     match version(&client).await {
         Ok((_, version)) => WriteMethod::for_version(version),
         Err(error) => {
+            let error = error.explain();
             warn!(error, "the API server's version can't be read, so statuses are written as every version needs it");
             WriteMethod::Patch
         }
@@ -316,7 +317,7 @@ async fn delivery(
     cas: &OperatorCas,
     fence: &Fence,
     on_recovery: impl Fn(Environment) + Send + Sync + 'static,
-) -> Result<Delivery, String> {
+) -> anyhow::Result<Delivery> {
     let brokers = arguments.broker.brokers();
     let pool = || Pool::new(brokers.clone(), arguments.broker.confirm_timeout(), fence.clone(), on_recovery);
     let pods = async || {
@@ -324,7 +325,7 @@ async fn delivery(
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
         let (pods, settings) = (Pods::new(watches.clone(), fenced, keep_failed), arguments.pods.settings());
         let namespaces = arguments.scope.namespaces();
-        Ok::<_, String>(PodDelivery::new(pods, settings, brokers.clone(), cas.clone(), namespaces))
+        anyhow::Ok(PodDelivery::new(pods, settings, brokers.clone(), cas.clone(), namespaces))
     };
     Ok(match arguments.scope.delivery_mode {
         DeliveryMode::Direct => Delivery::Direct(pool()),
@@ -337,16 +338,16 @@ async fn delivery(
 }
 
 /// Creates the exporter of traces, if a collector is configured.
-fn traces(arguments: &RunArgs) -> Result<Option<Arc<Traces>>, String> {
+fn traces(arguments: &RunArgs) -> anyhow::Result<Option<Arc<Traces>>> {
     let BrokerArgs { trace_context, .. } = arguments.broker;
     let exchange = arguments.broker.exchange();
     let traces = arguments.otlp_endpoint.as_deref().map(|collector| Traces::to(collector, exchange, trace_context));
-    traces.transpose().map(|traces| traces.map(Arc::new)).map_err(|error| format!("can't send traces: {error}"))
+    Ok(traces.transpose().context("can't send traces")?.map(Arc::new))
 }
 
 /// Completes when the kubelet or Ctrl-C stops the process.
-fn terminated() -> Result<impl Future<Output = ()>, String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("can't listen to signals: {error}"));
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("can't listen to signals");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

@@ -87,7 +87,7 @@ fn text(value: &Value) -> String {
 /// Returns the messages that the program reads from a file, or its error.
 fn by_publish(text: &str) -> Result<Vec<Object>, String> {
     let mut manifests = Manifests::default();
-    manifests.add(text, "file")?;
+    manifests.add(text, "file").map_err(|error| format!("{error:#}"))?;
     manifests.messages.iter().map(object).collect()
 }
 
@@ -213,7 +213,7 @@ fn secrets_are_those_of_kubectl() {
             }
         });
         let mut manifests = Manifests::default();
-        let read = manifests.add(text, "file").map(|()| {
+        let read = manifests.add(text, "file").map_err(|error| format!("{error:#}")).map(|()| {
             let name = match source.kind {
                 "Secret" => SourceName::secret("default", "source"),
                 _ => SourceName::config_map("default", "source"),

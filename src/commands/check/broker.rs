@@ -20,7 +20,7 @@ pub(super) const CERTIFICATE: &str = "certificate";
 
 struct Failed {
     step: &'static str,
-    detail: String,
+    error: BrokerError,
 }
 
 /// Checks one environment's broker with the CA, certificate and key in these files.
@@ -36,7 +36,7 @@ pub(crate) async fn check_files(
             let prefix = topic_prefix(arguments, environment);
             check(arguments, environment, &Login { credentials, application }, &prefix, report).await;
         }
-        Err(detail) => report.misused(CERTIFICATE, &detail),
+        Err(error) => report.misused(CERTIFICATE, &error),
     }
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn check(
                 &format!("the topics that {user} may publish to: a broker tells that only when a message is sent"),
             );
         }
-        Err(Failed { step, detail }) => report.failed(step, &detail),
+        Err(Failed { step, error }) => report.failed(step, &error),
     }
 }
 
@@ -90,16 +90,15 @@ async fn go(
     if !matches!(transport, Err(TransportError::Tcp(_))) {
         report.found("address", &format!("{broker} answers"));
     }
-    let transport =
-        transport.map_err(|error| Failed { step: error.step(), detail: peers.transport(&error).to_string() })?;
+    let transport = transport.map_err(|error| Failed { step: error.step(), error: peers.transport(&error) })?;
     report.found("TLS", &format!("{} with {}, whose certificate the CA issued", version(&transport), broker.host));
     let connection = BrokerConnection::log_in(peers, transport, application, || {}).await;
     if matches!(connection, Ok(_) | Err(BrokerError::Vhost { .. })) {
         report.found("login", &format!("with the certificate of {}", credentials.user));
     }
-    let connection = connection.map_err(|error| Failed { step: login_step(&error), detail: error.to_string() })?;
+    let connection = connection.map_err(|error| Failed { step: login_step(&error), error })?;
     report.found("virtual host", &broker.vhost);
-    connection.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", detail: error.to_string() })?;
+    connection.find_exchange(exchange).await.map_err(|error| Failed { step: "exchange", error })?;
     report.found("exchange", &format!("{exchange} exists"));
     connection.close().await;
     Ok(())

@@ -9,6 +9,7 @@ use kube::Client;
 use super::CheckReport;
 use crate::cli::{CheckArgs, DeliveryMode, ScopeArgs};
 use crate::cluster::inspect::{Cluster, Lookup, installed_crd, version};
+use crate::cluster::list::ListError;
 use crate::cluster::permissions::{Need, RULES, Rule};
 use crate::cluster::watch::INSTALL;
 use fedora_message::api::compare::{AdmissionPolicy, InstalledCrd};
@@ -20,10 +21,10 @@ const OLDEST: [u32; 2] = [1, 32];
 pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
     let cluster = match Cluster::open(arguments.as_user.as_deref()).await {
         Ok(cluster) => cluster,
-        Err(detail) => return report.failed("kubeconfig", &detail),
+        Err(error) => return report.failed("kubeconfig", &error),
     };
-    if let Err(detail) = api_server(&cluster, report).await {
-        return report.failed("API server", &detail);
+    if let Err(error) = api_server(&cluster, report).await {
+        return report.failed("API server", &format!("{}: {}", cluster.url, error.explain()));
     }
     crd(&cluster.client, report).await;
     policy(&cluster, &AdmissionPolicy::MESSAGES, report).await;
@@ -35,14 +36,14 @@ pub(crate) async fn check(arguments: &CheckArgs, report: &mut CheckReport) {
         policy(&cluster, &AdmissionPolicy::REQUIRE_SENDER, report).await;
     }
     namespaces(&cluster, &arguments.scope, report).await;
-    if let Err(detail) = permissions(&cluster, &arguments.scope, report).await {
-        report.failed("permissions", &detail);
+    if let Err(error) = permissions(&cluster, &arguments.scope, report).await {
+        report.failed("permissions", &error.explain());
     }
 }
 
-async fn api_server(cluster: &Cluster, report: &mut CheckReport) -> Result<(), String> {
+async fn api_server(cluster: &Cluster, report: &mut CheckReport) -> Result<(), ListError> {
     let url = &cluster.url;
-    let (name, version) = version(&cluster.client).await.map_err(|detail| format!("{url}: {detail}"))?;
+    let (name, version) = version(&cluster.client).await?;
     if version < OLDEST {
         let [major, minor] = OLDEST;
         report.failed("API server", &format!("{url} is Kubernetes {name}: upgrade it to {major}.{minor} or newer"));
@@ -54,20 +55,23 @@ async fn api_server(cluster: &Cluster, report: &mut CheckReport) -> Result<(), S
 
 async fn crd(client: &Client, report: &mut CheckReport) {
     match installed_crd(client).await {
-        Ok(InstalledCrd::Same) => report.found("CRD", "is this program's"),
-        Ok(InstalledCrd::Other) => {
+        Ok(Some(InstalledCrd::Same)) => report.found("CRD", "is this program's"),
+        Ok(Some(InstalledCrd::Other)) => {
             report.found("CRD", "has all that this program needs, with other rules or descriptions than its own");
         }
-        Ok(InstalledCrd::Older(lacks)) => {
+        Ok(Some(InstalledCrd::Older(lacks))) => {
             report.failed(
                 "CRD",
                 &format!("older than this program, it lacks {}: install it ({INSTALL})", lacks.join(", ")),
             );
         }
-        Ok(InstalledCrd::Absent) => {
+        Ok(Some(InstalledCrd::Absent)) => {
             report.failed("CRD", &format!("the API server does not know FedoraMessages: install it ({INSTALL})"));
         }
-        Err(detail) => report.failed("CRD", &detail),
+        Ok(None) => {
+            report.failed("CRD", "the API server does not let it be read: grant the ClusterRole system:discovery");
+        }
+        Err(error) => report.failed("CRD", &error.explain()),
     }
 }
 
@@ -84,7 +88,7 @@ async fn policy(cluster: &Cluster, own: &AdmissionPolicy, report: &mut CheckRepo
         Ok(Lookup::Is(_)) => report.failed("policy", &failed("differs from this program's")),
         Ok(Lookup::Absent) => report.failed("policy", &failed("is not installed")),
         Ok(Lookup::Hidden) => return report.found("policy", hidden),
-        Err(detail) => return report.failed("policy", &detail),
+        Err(error) => return report.failed("policy", &error.explain()),
     }
     match cluster.binding(own).await {
         Ok(Lookup::Is(binding)) if own.is_enforced_by(&binding) => {
@@ -93,7 +97,7 @@ async fn policy(cluster: &Cluster, own: &AdmissionPolicy, report: &mut CheckRepo
         Ok(Lookup::Is(_)) => report.failed("binding", &failed("does not deny everywhere what the policy refuses")),
         Ok(Lookup::Absent) => report.failed("binding", &failed("is not installed")),
         Ok(Lookup::Hidden) => report.found("binding", hidden),
-        Err(detail) => report.failed("binding", &detail),
+        Err(error) => report.failed("binding", &error.explain()),
     }
 }
 
@@ -106,7 +110,7 @@ async fn namespaces(cluster: &Cluster, scope: &ScopeArgs, report: &mut CheckRepo
     }
 }
 
-async fn permissions(cluster: &Cluster, scope: &ScopeArgs, report: &mut CheckReport) -> Result<(), String> {
+async fn permissions(cluster: &Cluster, scope: &ScopeArgs, report: &mut CheckReport) -> Result<(), ListError> {
     let user = cluster.user().await?;
     report.found("user", &user);
     let lease = scope.lease_namespace.as_deref().unwrap_or_else(|| cluster.client.default_namespace());

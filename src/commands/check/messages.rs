@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::bail;
+
 use crate::cli::{CheckArgs, SchemaCheckArgs};
 use crate::commands::manifests::Manifests;
 use crate::commands::publish::{Input, read};
@@ -25,7 +27,7 @@ pub fn main(arguments: &CheckArgs) -> ExitCode {
     let checked = known_schemas(&arguments.schemas).and_then(|schemas| Ok((schemas, read(&arguments.schemas.files)?)));
     let (schemas, Input { mut manifests, is_plain }) = match checked {
         Ok(checked) => checked,
-        Err(detail) => return misused(&detail),
+        Err(error) => return misused(&error),
     };
     let mut all_valid = true;
     for mut message in std::mem::take(&mut manifests.messages) {
@@ -56,14 +58,12 @@ pub fn main(arguments: &CheckArgs) -> ExitCode {
 }
 
 /// Returns the schemas to check against. The one that a flag names must be there.
-fn known_schemas(arguments: &SchemaCheckArgs) -> Result<Arc<Schemas>, String> {
-    let schemas = SchemaFile::open(arguments.catalog.settings()).map_err(|error| error.to_string())?.current();
+fn known_schemas(arguments: &SchemaCheckArgs) -> anyhow::Result<Arc<Schemas>> {
+    let schemas = SchemaFile::open(arguments.catalog.settings())?.current();
     let (Some(name), Some(catalog)) = (&arguments.schema, &schemas.catalog) else { return Ok(schemas) };
     match catalog.find(name, None) {
-        SchemaLookup::Missing(Some(left)) => Err(format!("{name} is left out of the catalog: {}", left.why)),
-        SchemaLookup::Missing(None) => {
-            Err(format!("the catalog has no schema {name}: `check --schemas` lists those it has"))
-        }
+        SchemaLookup::Missing(Some(left)) => bail!("{name} is left out of the catalog: {}", left.why),
+        SchemaLookup::Missing(None) => bail!("the catalog has no schema {name}: `check --schemas` lists those it has"),
         _ => Ok(Arc::new(Schemas { unknown: UnknownSchemaPolicy::Refuse, ..Schemas::clone(&schemas) })),
     }
 }

@@ -7,6 +7,7 @@ mod messages;
 mod schemas;
 mod sender;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use super::{USAGE, block_on, complain, fail, print};
@@ -23,7 +24,7 @@ pub fn main(arguments: &CheckArgs) -> ExitCode {
     }
     match block_on(check(arguments)) {
         Ok(report) => ExitCode::from(report.code),
-        Err(error) => fail(&format!("can't start: {error}")),
+        Err(error) => fail(&error),
     }
 }
 
@@ -52,13 +53,13 @@ impl CheckReport {
         print(format!("{what:<14}{detail}\n"));
     }
 
-    fn failed(&mut self, what: &str, detail: &str) {
-        complain(&format!("{what} failed: {detail}"));
+    fn failed(&mut self, what: &str, detail: &(impl Display + ?Sized)) {
+        complain(&format!("{what} failed: {detail:#}"));
         self.code = self.code.max(1);
     }
 
     /// Reports a failure that a file on the command line caused.
-    fn misused(&mut self, what: &str, detail: &str) {
+    fn misused(&mut self, what: &str, detail: &(impl Display + ?Sized)) {
         self.failed(what, detail);
         self.code = USAGE;
     }

@@ -15,7 +15,7 @@ pub fn main(arguments: &SchemaCheckArgs) -> ExitCode {
         Ok(None) => {
             return misused("no schemas are known: give the file that `just schemas` writes as --schema-catalog");
         }
-        Err(error) => return misused(&error.to_string()),
+        Err(error) => return misused(&error),
     };
     list(&catalog)
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use anyhow::{Context, anyhow};
 use chrono::Utc;
 use kube::Client;
 
@@ -23,15 +24,15 @@ use fedora_message::message::sender::Sender;
 pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mut CheckReport) {
     let cas = match arguments.cas() {
         Ok(cas) => cas,
-        Err(detail) => return report.misused("CA", &detail),
+        Err(error) => return report.misused("CA", &error),
     };
     let cluster = match Cluster::open(None).await {
         Ok(cluster) => cluster,
-        Err(detail) => return report.failed("kubeconfig", &detail),
+        Err(error) => return report.failed("kubeconfig", &error),
     };
     let sender = match find(&cluster.client, name).await {
         Ok(sender) => sender,
-        Err(detail) => return report.failed("Sender", &detail),
+        Err(error) => return report.failed("Sender", &error),
     };
     report.found("Sender", &format!("{} sends to {}", sender.name, sender.environment));
     let prefix = match sender.topic_prefix.as_deref() {
@@ -53,20 +54,20 @@ pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mu
     }
     let ca = cas.of(sender.environment);
     let credentials = select(&sender.authentication, &name.namespace, &secrets, ca)
-        .map_err(|error| error.to_string())
-        .and_then(|pem| CredentialCache::default().credentials(&pem, Utc::now()).map_err(|error| error.to_string()));
+        .map_err(anyhow::Error::from)
+        .and_then(|pem| Ok(CredentialCache::default().credentials(&pem, Utc::now())?));
     match credentials {
         Ok(credentials) => {
             let login = Login { credentials, application: sender.application.clone() };
             broker::check(arguments, sender.environment, &login, &prefix, report).await;
         }
-        Err(detail) => report.failed(CERTIFICATE, &detail),
+        Err(error) => report.failed(CERTIFICATE, &error),
     }
 }
 
-async fn find(client: &Client, name: &SenderName) -> Result<Sender, String> {
-    let found: Option<FedoraMessageSender> =
-        get(client, &name.namespace, &name.name).await.map_err(|error| error.explain())?;
-    let object = found.ok_or_else(|| format!("{name} does not exist: create it, or correct its name"))?;
-    Sender::new(&object).map_err(|error| format!("{name} can't be used: {error}"))
+async fn find(client: &Client, name: &SenderName) -> anyhow::Result<Sender> {
+    let found = get::<FedoraMessageSender>(client, &name.namespace, &name.name).await;
+    let found = found.map_err(|error| anyhow!(error.explain()))?;
+    let object = found.with_context(|| format!("{name} does not exist: create it, or correct its name"))?;
+    Sender::new(&object).with_context(|| format!("{name} can't be used"))
 }

@@ -1,5 +1,6 @@
 //! Reads the JSON objects at the beginning of a file, each as the text that stands there.
 
+use anyhow::anyhow;
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
@@ -18,7 +19,7 @@ pub(crate) struct JsonObjects<'a> {
     /// True if the current document has an object.
     begun: bool,
     /// Why the document that comes next is no JSON, although it begins like an object.
-    error: Option<String>,
+    error: Option<anyhow::Error>,
 }
 
 /// The text after the last JSON object.
@@ -29,7 +30,7 @@ pub(crate) struct Rest<'a> {
     /// The number of its first document.
     pub(crate) document: usize,
     /// Why that document is no JSON, if it looks like JSON.
-    pub(crate) json_error: Option<String>,
+    pub(crate) json_error: Option<anyhow::Error>,
 }
 
 impl<'a> JsonObjects<'a> {
@@ -62,9 +63,9 @@ impl<'a> JsonObjects<'a> {
         }
     }
 
-    fn invalid(&self, start: usize, error: &serde_json::Error) -> String {
-        if let Err(detail) = not_too_deep(&self.text[start..]) {
-            return detail;
+    fn invalid(&self, start: usize, error: &serde_json::Error) -> anyhow::Error {
+        if let Err(error) = not_too_deep(&self.text[start..]) {
+            return error;
         }
         // The decoder counts from the object's beginning.
         let before = &self.text[..start];
@@ -72,13 +73,13 @@ impl<'a> JsonObjects<'a> {
         if error.line() == 1 {
             column += before.len() - before.rfind('\n').map_or(0, |end| end + 1);
         }
-        format!("is not valid JSON: {} at line {line} column {column}: correct it", describe(error))
+        anyhow!("is not valid JSON: {} at line {line} column {column}: correct it", describe(error))
     }
 }
 
 impl<'a> Iterator for JsonObjects<'a> {
-    /// The document, and the object's text or the error message.
-    type Item = (usize, Result<&'a str, String>);
+    /// The document, and the object's text.
+    type Item = (usize, anyhow::Result<&'a str>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.skip();

@@ -1,5 +1,6 @@
 //! Reads metadata, and adds what the API server would add.
 
+use anyhow::{anyhow, bail, ensure};
 use chrono::{DateTime, SubsecRound, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use memchr::memmem;
@@ -13,13 +14,11 @@ use fedora_message::api::object::Metadata;
 use fedora_message::text::{MAX_QUOTE, printable, quoted};
 
 /// Refuses names that no API server accepts. They are also printed as they are.
-fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
+fn refuse_strange_names(metadata: &Metadata) -> anyhow::Result<()> {
     let is_uid = |uid: &str| uid.len() <= 253 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let check = |field: &str, name: &Option<String>, is_valid: &dyn Fn(&str) -> bool, characters: &str| {
-        let refused = name.as_deref().filter(|name| !is_valid(name));
-        refused.map_or(Ok(()), |name| {
-            Err(format!("metadata.{field} is {}, but must be at most {characters}", quoted(name)))
-        })
+        let Some(name) = name.as_deref().filter(|name| !is_valid(name)) else { return Ok(()) };
+        bail!("metadata.{field} is {}, but must be at most {characters}", quoted(name))
     };
     let in_names = "253 lower-case letters and digits, with dashes and dots between them";
     check("name", &metadata.name, &is_subdomain, in_names)?;
@@ -28,7 +27,7 @@ fn refuse_strange_names(metadata: &Metadata) -> Result<(), String> {
 }
 
 /// Returns the metadata of an object of this kind, with the fields that the API server would add.
-pub(super) fn metadata(json: Option<&RawValue>, kind: &str) -> Result<Metadata, String> {
+pub(super) fn metadata(json: Option<&RawValue>, kind: &str) -> anyhow::Result<Metadata> {
     let (mut metadata, generate_name) = json.map_or_else(|| Ok(Default::default()), |json| read(json.get()))?;
     for name in [&mut metadata.name, &mut metadata.namespace] {
         name.take_if(|name| name.is_empty());
@@ -36,9 +35,7 @@ pub(super) fn metadata(json: Option<&RawValue>, kind: &str) -> Result<Metadata, 
     if let (None, Some(prefix)) = (&metadata.name, generate_name.filter(|prefix| !prefix.is_empty())) {
         metadata.name = Some(generated_name(&prefix));
     }
-    if metadata.name.is_none() {
-        return Err(format!("is a {kind} without metadata.name: add it"));
-    }
+    ensure!(metadata.name.is_some(), "is a {kind} without metadata.name: add it");
     refuse_strange_names(&metadata)?;
     Ok(completed(metadata))
 }
@@ -53,10 +50,8 @@ pub fn completed(mut metadata: Metadata) -> Metadata {
 }
 
 /// Decodes metadata as strictly as the API server. Returns `generateName` too.
-fn read(json: &str) -> Result<(Metadata, Option<String>), String> {
-    if !json.starts_with('{') {
-        return Err("has metadata that are no object: write metadata: {name: NAME}".to_owned());
-    }
+fn read(json: &str) -> anyhow::Result<(Metadata, Option<String>)> {
+    ensure!(json.starts_with('{'), "has metadata that are no object: write metadata: {{name: NAME}}");
     let with_texts = memmem::find(json.as_bytes(), b"null").and_then(|_| with_empty_texts(json));
     let json = with_texts.as_deref().unwrap_or(json);
     let (all, unknown) = strictly::<ObjectMeta>(json).map_err(|error| describe_field(json, &error))?;
@@ -77,18 +72,18 @@ fn with_empty_texts(json: &str) -> Option<String> {
 
 /// Describes why metadata can't be decoded, with the path of the field. A position would be relative to the
 /// beginning of the metadata.
-fn describe_field(json: &str, error: &serde_json::Error) -> String {
+fn describe_field(json: &str, error: &serde_json::Error) -> anyhow::Error {
     let mut again = serde_json::Deserializer::from_str(json);
     let again = serde_path_to_error::deserialize::<_, ObjectMeta>(&mut again).err();
     let path = again.map(|error| error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
     let object: Map<String, Value> = decode(json).unwrap_or_default();
     match object.get("creationTimestamp") {
-        Some(Value::String(time)) if time.parse::<DateTime<Utc>>().is_err() => format!(
+        Some(Value::String(time)) if time.parse::<DateTime<Utc>>().is_err() => anyhow!(
             "metadata.creationTimestamp is {}, but must be a time such as 2026-01-31T12:00:00Z: correct or remove it",
             quoted(time)
         ),
-        _ if path.is_empty() => format!("has metadata that can't be read: {}: correct them", describe(error)),
-        _ => format!("metadata.{} can't be read: {}: correct it", printable(&path, MAX_QUOTE), describe(error)),
+        _ if path.is_empty() => anyhow!("has metadata that can't be read: {}: correct them", describe(error)),
+        _ => anyhow!("metadata.{} can't be read: {}: correct it", printable(&path, MAX_QUOTE), describe(error)),
     }
 }
 

@@ -11,6 +11,7 @@ mod yaml;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use anyhow::{Context, anyhow, bail, ensure};
 use memchr::{memchr2_iter, memmem};
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,7 +22,7 @@ pub use self::metadata::completed;
 use self::metadata::metadata;
 use self::recorded::is_record;
 use self::sources::{config_map, secret};
-use self::yaml::{DocumentError, read_documents};
+use self::yaml::{YamlError, read_documents};
 use fedora_message::api::names::SenderName;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::sender::{FedoraMessageSender, KIND as SENDER_KIND};
@@ -54,41 +55,40 @@ impl Manifests {
     /// Adds all documents of `text`, which came from `place`. The error message names the document.
     ///
     /// Documents in JSON come first, as the text that stands there: the bytes of a body are those that are sent.
-    pub fn add(&mut self, text: &str, place: &str) -> Result<(), String> {
-        self.add_documents(text).map_err(|detail| format!("{place}, {detail}"))
-    }
-
-    fn add_documents(&mut self, text: &str) -> Result<(), String> {
+    pub fn add(&mut self, text: &str, place: &str) -> anyhow::Result<()> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut objects = JsonObjects::new(text);
         for (number, object) in &mut objects {
-            let added = object.and_then(|json| not_too_deep(json).and_then(|()| self.add_json(json)));
-            added.map_err(|detail| in_document(number, &detail))?;
+            object.and_then(|json| self.add_json(json)).with_context(|| in_document(place, number))?;
         }
         let Rest { text: rest, start, document, json_error } = objects.rest();
         let lines_before = text[..start].matches('\n').count();
-        let read = read_documents(rest, lines_before, document, |value| self.add_object(&value.to_string()));
+        let read = read_documents(rest, place, lines_before, document, |value| self.add_object(&value.to_string()));
         match (read, json_error) {
-            (Err(DocumentError::Invalid(_)), Some(detail)) => Err(in_document(document, &detail)),
-            (Err(DocumentError::Invalid(detail) | DocumentError::Refused(detail)), _) => Err(detail),
-            (Ok(()), _) => Ok(()),
+            (Err(error), Some(json_error)) if error.is::<YamlError>() => {
+                Err(json_error.context(in_document(place, document)))
+            }
+            (read, _) => read,
         }
     }
 
     /// Adds an object that stands in the file as JSON.
-    fn add_json(&mut self, json: &str) -> Result<(), String> {
+    fn add_json(&mut self, json: &str) -> anyhow::Result<()> {
+        not_too_deep(json)?;
         if may_lack_a_value(json) {
             // The text is sent as it stands. Its form is valid, so this fails only at a value.
             let read: serde_json::Result<Value> = decode(json);
             read.map_err(|error| match describe(&error).as_str() {
-                "number out of range" => "has a number that no 64-bit float holds: write a smaller one, or a text",
-                _ => "has half of a surrogate pair, such as \\ud800: write the whole character",
+                "number out of range" => {
+                    anyhow!("has a number that no 64-bit float holds: write a smaller one, or a text")
+                }
+                _ => anyhow!("has half of a surrogate pair, such as \\ud800: write the whole character"),
             })?;
         }
         self.add_object(json)
     }
 
-    fn add_object(&mut self, json: &str) -> Result<(), String> {
+    fn add_object(&mut self, json: &str) -> anyhow::Result<()> {
         let (object, unknown) = match json.as_bytes() {
             [b'{', ..] => strictly(json).map_err(|error| invalid_json(&error))?,
             _ => (Object::default(), Vec::new()),
@@ -108,27 +108,27 @@ impl Manifests {
             }
             ("v1", "List") => match object.items.and_then(|items| decode::<Vec<&RawValue>>(items.get()).ok()) {
                 Some(items) => items.into_iter().try_for_each(|item| self.add_object(item.get())),
-                None => Err("is a List without items: add them".to_owned()),
+                None => bail!("is a List without items: add them"),
             },
             (API_VERSION, KIND) => self.add_message(&object, &unknown),
             (API_VERSION, SENDER_KIND) => self.add_sender(&object, &unknown),
-            ("", "") if is_record(json) => Err(
-                "is a recorded message of fedora-messaging, which must stand on one line, in a file without manifests: write it so, for example with jq -c .".to_owned(),
+            ("", "") if is_record(json) => bail!(
+                "is a recorded message of fedora-messaging, which must stand on one line, in a file without manifests: write it so, for example with jq -c ."
             ),
-            ("", "") => Err(format!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}")),
-            ("", kind) => Err(format!("is a {} without apiVersion: add the line", printable(kind, MAX_QUOTE))),
-            (version, "") => Err(format!("is of {} without kind: add the line", printable(version, MAX_QUOTE))),
-            (version, kind) => Err(format!(
+            ("", "") => bail!("is no manifest: write apiVersion: {API_VERSION} and kind: {KIND}"),
+            ("", kind) => bail!("is a {} without apiVersion: add the line", printable(kind, MAX_QUOTE)),
+            (version, "") => bail!("is of {} without kind: add the line", printable(version, MAX_QUOTE)),
+            (version, kind) => bail!(
                 "is a {} of {}: only {KIND} and {SENDER_KIND} of {API_VERSION}, and Secret and ConfigMap of v1 are read here; remove it",
                 printable(kind, MAX_QUOTE),
                 printable(version, MAX_QUOTE)
-            )),
+            ),
         }
     }
 
-    fn add_sender(&mut self, object: &Object<'_>, unknown: &[String]) -> Result<(), String> {
+    fn add_sender(&mut self, object: &Object<'_>, unknown: &[String]) -> anyhow::Result<()> {
         refuse_unknown_fields(unknown)?;
-        let spec = object.spec.map(|spec| decode(spec.get())).transpose().map_err(|error| describe(&error))?;
+        let spec = object.spec.map(|spec| decode(spec.get())).transpose().map_err(|error| anyhow!(describe(&error)))?;
         let (sender, unknown) = FedoraMessageSender::from_manifest(metadata(object.metadata, SENDER_KIND)?, spec);
         refuse_unknown_fields(&unknown)?;
         self.senders.insert(sender.name(), Sender::new(&sender).map(Arc::new));
@@ -154,7 +154,7 @@ impl Manifests {
         self.messages = messages;
     }
 
-    fn add_message(&mut self, object: &Object<'_>, unknown: &[String]) -> Result<(), String> {
+    fn add_message(&mut self, object: &Object<'_>, unknown: &[String]) -> anyhow::Result<()> {
         refuse_unknown_fields(unknown)?;
         let (message, unknown) = FedoraMessage::from_manifest(metadata(object.metadata, KIND)?, object.spec);
         refuse_unknown_fields(&unknown)?;
@@ -177,15 +177,14 @@ fn may_lack_a_value(json: &str) -> bool {
 
 /// Refuses JSON that is nested too deeply: its decoder works by recursion. Counts the depth only if there are enough
 /// brackets.
-fn not_too_deep(json: &str) -> Result<(), String> {
-    if memchr2_iter(b'{', b'[', json.as_bytes()).nth(MAX_DEPTH).is_some() && depth(json) > MAX_DEPTH {
-        return Err(format!("is nested deeper than {MAX_DEPTH} levels: flatten it"));
-    }
+fn not_too_deep(json: &str) -> anyhow::Result<()> {
+    let may_be_too_deep = memchr2_iter(b'{', b'[', json.as_bytes()).nth(MAX_DEPTH).is_some();
+    ensure!(!may_be_too_deep || depth(json) <= MAX_DEPTH, "is nested deeper than {MAX_DEPTH} levels: flatten it");
     Ok(())
 }
 
-fn in_document(number: usize, detail: &str) -> String {
-    format!("document {number}: {detail}")
+fn in_document(place: &str, number: usize) -> String {
+    format!("{place}, document {number}")
 }
 
 /// The fields that objects of all kinds have.
@@ -222,8 +221,8 @@ fn strictly<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<(T, Vec
     Ok((value, unknown))
 }
 
-fn invalid_json(error: &serde_json::Error) -> String {
-    format!("is not valid JSON: {}: correct it", describe(error))
+fn invalid_json(error: &serde_json::Error) -> anyhow::Error {
+    anyhow!("is not valid JSON: {}: correct it", describe(error))
 }
 
 /// Returns a decoder's message on one line, without the position that it ends with.
@@ -233,7 +232,7 @@ fn describe(error: &serde_json::Error) -> String {
 }
 
 /// Refuses fields that the API server would drop with a warning.
-fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
+fn refuse_unknown_fields(unknown: &[String]) -> anyhow::Result<()> {
     if unknown.is_empty() {
         return Ok(());
     }
@@ -242,7 +241,7 @@ fn refuse_unknown_fields(unknown: &[String]) -> Result<(), String> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    Err(format!("has unknown fields: {}{more}; correct or remove them", shown.join(", ")))
+    bail!("has unknown fields: {}{more}; correct or remove them", shown.join(", "))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, anyhow, bail, ensure};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -53,18 +54,17 @@ pub fn is_record(json: &str) -> bool {
     })
 }
 
-/// Reads all lines. An error names the line and what is wrong in it.
-pub fn read(text: &str) -> Result<Vec<FedoraMessage>, String> {
+/// Reads all lines of `text`, which came from `place`. An error names the line and what is wrong in it.
+pub fn read(text: &str, place: &str) -> anyhow::Result<Vec<FedoraMessage>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(index, line)| read_line(line).map_err(|detail| format!("line {}: {detail}", index + 1))).collect()
+    lines.map(|(index, line)| read_line(line).with_context(|| format!("{place}, line {}", index + 1))).collect()
 }
 
-fn read_line(text: &str) -> Result<FedoraMessage, String> {
-    if depth(text) > MAX_DEPTH + 1 {
-        return Err(format!("is nested deeper than consumers can read, {MAX_DEPTH} levels: flatten the body"));
-    }
+fn read_line(text: &str) -> anyhow::Result<FedoraMessage> {
+    let is_too_deep = depth(text) > MAX_DEPTH + 1;
+    ensure!(!is_too_deep, "is nested deeper than consumers can read, {MAX_DEPTH} levels: flatten the body");
     let line: Line = serde_json::from_str(text).map_err(|error| {
-        format!("is no recorded message: {}: write one JSON object with topic and body on each line", describe(&error))
+        anyhow!("is no recorded message: {}: write one JSON object with topic and body on each line", describe(&error))
     })?;
     let Line { topic, body, mut headers, id, priority } = line;
     let severity = headers.remove("fedora_messaging_severity").map(|raw| severity(raw.get())).transpose()?;
@@ -85,16 +85,15 @@ fn read_line(text: &str) -> Result<FedoraMessage, String> {
         schema,
         schema_package,
         // The library sets no priority of its configuration here.
-        priority: Some(number(priority).ok_or("its priority must be a whole number from 0 to 255, or null")?),
+        priority: Some(number(priority).context("its priority must be a whole number from 0 to 255, or null")?),
     };
-    FedoraMessage::of_spec(completed(metadata), &FedoraMessageSpec::of(message)).map_err(|error| error.to_string())
+    Ok(FedoraMessage::of_spec(completed(metadata), &FedoraMessageSpec::of(message))?)
 }
 
-fn valid_id(id: String) -> Result<String, String> {
-    match message_id(&id) {
-        Some(_) => Ok(id),
-        None => Err(format!("its id is {}, but must be a UUID of version 4: correct or remove it", quoted(&id))),
-    }
+fn valid_id(id: String) -> anyhow::Result<String> {
+    let is_valid = message_id(&id).is_some();
+    ensure!(is_valid, "its id is {}, but must be a UUID of version 4: correct or remove it", quoted(&id));
+    Ok(id)
 }
 
 /// Returns a priority. None is 0, as in the library.
@@ -102,26 +101,26 @@ fn number(json: &str) -> Option<u8> {
     if json == "null" { Some(0) } else { json.parse().ok() }
 }
 
-fn severity(json: &str) -> Result<Severity, String> {
+fn severity(json: &str) -> anyhow::Result<Severity> {
     match json {
         "10" => Ok(Severity::Debug),
         "20" => Ok(Severity::Info),
         "30" => Ok(Severity::Warning),
         "40" => Ok(Severity::Error),
-        _ => Err("its header fedora_messaging_severity must be 10, 20, 30 or 40".to_owned()),
+        _ => bail!("its header fedora_messaging_severity must be 10, 20, 30 or 40"),
     }
 }
 
 /// Takes a header that must be a text.
-fn text_header(headers: &mut BTreeMap<String, Box<RawValue>>, name: &str) -> Result<Option<String>, String> {
+fn text_header(headers: &mut BTreeMap<String, Box<RawValue>>, name: &str) -> anyhow::Result<Option<String>> {
     let text = headers.remove(name).map(|raw| serde_json::from_str(raw.get())).transpose();
-    text.map_err(|_| format!("its header {name} must be a text"))
+    text.ok().with_context(|| format!("its header {name} must be a text"))
 }
 
 /// Reads a time that is written as the library writes it. Any other text would not be the one on the bus.
-fn time(text: &str) -> Result<DateTime<Utc>, String> {
+fn time(text: &str) -> anyhow::Result<DateTime<Utc>> {
     let time = text.parse::<DateTime<Utc>>().ok();
-    time.filter(|time| time.to_rfc3339_opts(SecondsFormat::Secs, false) == text).ok_or_else(|| {
+    time.filter(|time| time.to_rfc3339_opts(SecondsFormat::Secs, false) == text).with_context(|| {
         format!(
             "its header sent-at is {}, but must be a time in UTC as 2026-01-31T12:00:00+00:00: correct or remove it",
             quoted(text)
@@ -155,7 +154,7 @@ mod tests {
         let line = format!(
             r#"{{"body": {{"a": 1.0, "b": "é"}}, "headers": {{"fedora_messaging_schema": "bodhi.x", "fedora_messaging_severity": 30, "fedora_messaging_user_bob": true, "priority": 7, "sent-at": "2019-07-30T19:12:22+00:00", "n": 3}}, "id": "{id}", "priority": 3, "queue": null, "topic": "org.a"}}"#
         );
-        let [message] = &read(&line).unwrap()[..] else { panic!("one message") };
+        let [message] = &read(&line, "file").unwrap()[..] else { panic!("one message") };
         let spec = message.spec().unwrap();
         assert_eq!(message.uid(), id);
         assert_eq!(message.created.unwrap().to_rfc3339(), "2019-07-30T19:12:22+00:00");
@@ -183,10 +182,11 @@ mod tests {
                 "line 2: its header sent-at is \"2019-07-30T19:12:22.5+02:00\", but must be a time in UTC",
             ),
         ] {
-            let error = read(&format!("{good}\n{line}\n")).unwrap_err();
-            assert!(error.starts_with(problem), "{error}");
+            let error = format!("{:#}", read(&format!("{good}\n{line}\n"), "file").unwrap_err());
+            assert!(error.starts_with(&format!("file, {problem}")), "{error}");
         }
         let deep = format!(r#"{{"topic": "a", "body": {}}}"#, "[".repeat(100_000));
-        assert!(read(&deep).unwrap_err().contains("is nested deeper"));
+        let error = format!("{:#}", read(&deep, "file").unwrap_err());
+        assert!(error.contains("is nested deeper"), "{error}");
     }
 }

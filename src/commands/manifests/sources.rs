@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::{Context, anyhow, bail};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,24 +16,24 @@ use fedora_message::message::secret::Secret;
 use fedora_message::text::{MAX_QUOTE, printable, quoted};
 
 /// Reads a Secret from JSON.
-pub(super) fn secret(json: &str) -> Result<(SourceName, Arc<Secret>), String> {
-    let invalid = |detail| format!("is not a valid Secret: {detail}");
-    let mut fields = Fields::read(json).map_err(invalid)?;
-    let mut data = fields.take("data", bytes).map_err(invalid)?;
-    let plain = fields.take("stringData", text).map_err(invalid)?;
+pub(super) fn secret(json: &str) -> anyhow::Result<(SourceName, Arc<Secret>)> {
+    const INVALID: &str = "is not a valid Secret";
+    let mut fields = Fields::read(json).context(INVALID)?;
+    let mut data = fields.take("data", bytes).context(INVALID)?;
+    let plain = fields.take("stringData", text).context(INVALID)?;
     data.extend(plain.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
-    let secret: KubeSecret = fields.rest(invalid)?;
+    let secret: KubeSecret = fields.rest(INVALID)?;
     let (namespace, name) = name(&secret.metadata, "Secret")?;
     Ok((SourceName::secret(namespace, name), Arc::new(KubeSecret { data: Some(data), ..secret }.into())))
 }
 
 /// Reads a `ConfigMap` from JSON.
-pub(super) fn config_map(json: &str) -> Result<(SourceName, Arc<Secret>), String> {
-    let invalid = |detail| format!("is not a valid ConfigMap: {detail}");
-    let mut fields = Fields::read(json).map_err(invalid)?;
-    let data = Some(fields.take("data", text).map_err(invalid)?);
-    let binary_data = Some(fields.take("binaryData", bytes).map_err(invalid)?);
-    let map: ConfigMap = fields.rest(invalid)?;
+pub(super) fn config_map(json: &str) -> anyhow::Result<(SourceName, Arc<Secret>)> {
+    const INVALID: &str = "is not a valid ConfigMap";
+    let mut fields = Fields::read(json).context(INVALID)?;
+    let data = Some(fields.take("data", text).context(INVALID)?);
+    let binary_data = Some(fields.take("binaryData", bytes).context(INVALID)?);
+    let map: ConfigMap = fields.rest(INVALID)?;
     let (namespace, name) = name(&map.metadata, "ConfigMap")?;
     Ok((SourceName::config_map(namespace, name), Arc::new(ConfigMap { data, binary_data, ..map }.into())))
 }
@@ -41,8 +42,8 @@ pub(super) fn config_map(json: &str) -> Result<(SourceName, Arc<Secret>), String
 struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn read(json: &str) -> Result<Self, String> {
-        decode(json).map(Self).map_err(|error| describe(&error))
+    fn read(json: &str) -> anyhow::Result<Self> {
+        decode(json).map(Self).map_err(|error| anyhow!(describe(&error)))
     }
 
     /// Removes a field with keys and values, and converts the values.
@@ -50,27 +51,27 @@ impl Fields {
         &mut self,
         field: &str,
         convert: impl Fn(Value) -> Result<T, &'static str>,
-    ) -> Result<BTreeMap<String, T>, String> {
+    ) -> anyhow::Result<BTreeMap<String, T>> {
         let values = match self.0.remove(field) {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(values)) => values,
-            Some(_) => return Err(format!("{field} must be an object: write each key and its value below it")),
+            Some(_) => bail!("{field} must be an object: write each key and its value below it"),
         };
         let convert = |(key, value): (String, Value)| match convert(value) {
             Ok(value) => Ok((key, value)),
-            Err(problem) => Err(format!("{field}[{}] {problem}", quoted(&key))),
+            Err(problem) => bail!("{field}[{}] {problem}", quoted(&key)),
         };
         values.into_iter().map(convert).collect()
     }
 
-    /// Decodes all other fields.
-    fn rest<T: for<'a> Deserialize<'a>>(self, invalid: impl Fn(String) -> String) -> Result<T, String> {
+    /// Decodes all other fields. An error about a value begins with `invalid`.
+    fn rest<T: for<'a> Deserialize<'a>>(self, invalid: &str) -> anyhow::Result<T> {
         let json = Value::Object(self.0).to_string();
         // The decoder's error could quote a misplaced key.
         let (object, unknown) = strictly(&json).map_err(|_| {
             let error = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(&json)).err();
             let path = error.map(|error| error.path().to_string()).unwrap_or_default();
-            invalid(format!("{} has a value of the wrong type: correct it", printable(&path, MAX_QUOTE)))
+            anyhow!("{invalid}: {} has a value of the wrong type: correct it", printable(&path, MAX_QUOTE))
         })?;
         refuse_unknown_fields(&unknown)?;
         Ok(object)
@@ -104,8 +105,8 @@ fn bytes(value: Value) -> Result<ByteString, &'static str> {
     }
 }
 
-fn name(metadata: &ObjectMeta, kind: &str) -> Result<(String, String), String> {
+fn name(metadata: &ObjectMeta, kind: &str) -> anyhow::Result<(String, String)> {
     let present = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-    let name = present(&metadata.name).ok_or_else(|| format!("is a {kind} without metadata.name: add it"))?;
+    let name = present(&metadata.name).with_context(|| format!("is a {kind} without metadata.name: add it"))?;
     Ok((present(&metadata.namespace).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()), name))
 }

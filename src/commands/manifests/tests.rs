@@ -18,7 +18,7 @@ fn json() -> String {
 
 fn read(text: &str) -> Result<Manifests, String> {
     let mut manifests = Manifests::default();
-    manifests.add(text, "file").map(|()| manifests)
+    manifests.add(text, "file").map(|()| manifests).map_err(|error| format!("{error:#}"))
 }
 
 #[test]

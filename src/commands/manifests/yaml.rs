@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use anyhow::{Context, anyhow, bail, ensure};
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StructureStyle, Tag, options};
 use serde_json::{Map, Value};
 
@@ -12,12 +13,12 @@ use super::scalar::{Scalar, stored};
 use super::{MAX_DEPTH, in_document};
 use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable};
 
-/// The beginning of an error about YAML that can't be read.
-const INVALID_YAML: &str = "is not valid YAML: ";
 /// The mark between two documents.
 const MARK: &str = "---";
 /// The key that copies the keys of other objects.
 const MERGE: &str = "<<";
+/// What an error says of a document beyond the bounds.
+const TOO_LARGE: &str = "it is nested too deep, or too large: write it more simply";
 
 /// The maximum number of values in a YAML document.
 const MAX_NODES: usize = 2_000_000;
@@ -26,46 +27,39 @@ const MAX_COPIES: usize = 20_000;
 /// The maximum length of all copied strings, as a multiple of the file's length.
 const MAX_EXPANSION: usize = 16;
 
-/// Why a document can't be used. The text names the document.
-pub(super) enum DocumentError {
-    /// It is not valid YAML.
-    Invalid(String),
-    /// Its object is refused.
-    Refused(String),
-}
-
-/// Calls `handle` with each document that is not empty, and stops at the first error, which names the document.
-/// The first document has the number `first`. `lines_before` is the number of lines before `text` in its file.
+/// Calls `handle` with each document that is not empty, and stops at the first error, which names the document. It is
+/// a [`YamlError`], or one of `handle`. The text came from `place`, and has `lines_before` lines before it there. Its
+/// first document has the number `first`.
 pub(super) fn read_documents(
     text: &str,
+    place: &str,
     lines_before: usize,
     first: usize,
-    mut handle: impl FnMut(Value) -> Result<(), String>,
-) -> Result<(), DocumentError> {
+    mut handle: impl FnMut(Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut number = first;
     let mut copyable_bytes = MAX_EXPANSION * text.len();
     let mut read = |document: &str, line: usize| {
         if document.trim().is_empty() {
             return Ok(());
         }
-        let current = number;
+        let handled = read_document(document, text, &mut copyable_bytes)
+            .map_err(|error| YamlError { line: error.line + line, ..error }.into())
+            .and_then(|value| if value.is_null() { Ok(()) } else { handle(value) })
+            .with_context(|| in_document(place, number));
         number += 1;
-        let value = read_document(document, text, &mut copyable_bytes).map_err(|error| {
-            let detail = format!("{INVALID_YAML}line {}, column {}: {}", error.line + line, error.column, error.detail);
-            DocumentError::Invalid(in_document(current, &detail))
-        })?;
-        let handled = if value.is_null() { Ok(()) } else { handle(value) };
-        handled.map_err(|detail| DocumentError::Refused(in_document(current, &detail)))
+        handled
     };
     let (mut start, mut start_line, mut position) = (0, lines_before, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if let Some(after) = line.strip_prefix(MARK) {
             let line_number = lines_before + index + 1;
             if !matches!(after.trim_start().chars().next(), None | Some('#')) {
-                let detail =
-                    "a line that begins with --- ends the document: indent it, or write what follows on the next line";
-                let detail = format!("{INVALID_YAML}line {line_number}, column 1: {detail}");
-                return Err(DocumentError::Invalid(in_document(number, &detail)));
+                let source = anyhow!(
+                    "a line that begins with --- ends the document: indent it, or write what follows on the next line"
+                );
+                let error = YamlError { line: line_number, column: 1, source };
+                return Err(error).context(in_document(place, number));
             }
             read(&text[start..position], start_line)?;
             (start, start_line) = (position + line.len(), line_number);
@@ -76,15 +70,17 @@ pub(super) fn read_documents(
 }
 
 /// A mistake in a document, and its place.
-struct YamlError {
+#[derive(Debug, thiserror::Error)]
+#[error("is not valid YAML: line {line}, column {column}")]
+pub(super) struct YamlError {
     line: usize,
     column: usize,
-    detail: String,
+    source: anyhow::Error,
 }
 
 impl YamlError {
-    fn at(marker: Marker, detail: impl Into<String>) -> Self {
-        Self { line: marker.line(), column: marker.col() + 1, detail: detail.into() }
+    fn at(marker: Marker, source: anyhow::Error) -> Self {
+        Self { line: marker.line(), column: marker.col() + 1, source }
     }
 }
 
@@ -117,7 +113,7 @@ fn refuse_strange_characters(text: &str) -> Result<(), YamlError> {
     Err(YamlError {
         line: before.matches('\n').count() + 1,
         column: before[line_start..].chars().count() + 1,
-        detail: format!(
+        source: anyhow!(
             "the character U+{:04X} stands there: write \\u{:04x} in double quotes",
             u32::from(c),
             u32::from(c)
@@ -168,10 +164,23 @@ enum Key {
     Merge,
 }
 
-/// A value, and its key if it is used as one. The error is why it can't be a key.
+/// A value, and its key if it is used as one.
 struct Node {
     value: Value,
-    key: Result<Key, String>,
+    key: Result<Key, KeyError>,
+}
+
+/// Why a value can't be a key. Each list and object has one, so it costs nothing until it is printed.
+#[derive(Debug, thiserror::Error)]
+enum KeyError {
+    #[error("a key is a list or an object: write a text")]
+    Collection,
+    #[error("a key is an alias of no text: write the key out")]
+    Alias,
+    #[error("a key is null: put it in quotes")]
+    Null,
+    #[error("the key {0} is a number, but no 64-bit integer: put it in quotes")]
+    Float(String),
 }
 
 impl Reader<'_> {
@@ -187,26 +196,24 @@ impl Reader<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => self.copy_anchor(anchor),
             Event::DocumentStart(..) if self.root.is_some() => {
-                Err("after ... comes more, which kubectl ignores: write --- before it".to_owned())
+                Err(anyhow!("after ... comes more, which kubectl ignores: write --- before it"))
             }
             _ => Ok(()),
         };
-        result.map_err(|detail| YamlError::at(at, detail))
+        result.map_err(|error| YamlError::at(at, error))
     }
 
-    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>) -> Result<(), String> {
+    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>) -> anyhow::Result<()> {
         // In YAML 1.1, these signs have a meaning there without a space after them.
         let in_flow = self.open.last().is_some_and(|collection| collection.style == StructureStyle::Flow);
         if in_flow && style == ScalarStyle::Plain && (text.starts_with(':') || text.contains('?')) {
-            return Err(
-                "a text within {} or [] begins with a colon, or has a question mark: put it in quotes".to_owned()
-            );
+            bail!("a text within {{}} or [] begins with a colon, or has a question mark: put it in quotes");
         }
         let node = scalar(text, style, tag)?;
         self.complete(node, anchor)
     }
 
-    fn begin(&mut self, collection: Collection, tag: Option<&Tag>) -> Result<(), String> {
+    fn begin(&mut self, collection: Collection, tag: Option<&Tag>) -> anyhow::Result<()> {
         if let Some(tag) = tag {
             return Err(unknown_tag(tag));
         }
@@ -215,34 +222,32 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self) -> anyhow::Result<()> {
         let Some(Collection { anchor, content, .. }) = self.open.pop() else { return Ok(()) };
         let value = match content {
             Content::List(items) => Value::Array(items),
             Content::Object(object) => Value::Object(object.fields),
         };
-        self.complete(Node { value, key: Err("a key is a list or an object: write a text".to_owned()) }, anchor)
+        self.complete(Node { value, key: Err(KeyError::Collection) }, anchor)
     }
 
-    fn copy_anchor(&mut self, anchor: usize) -> Result<(), String> {
+    fn copy_anchor(&mut self, anchor: usize) -> anyhow::Result<()> {
         let Some(value) = self.anchors.get(&anchor) else {
-            return Err("an alias (*name) stands within its anchor (&name): write the value out".to_owned());
+            bail!("an alias (*name) stands within its anchor (&name): write the value out");
         };
         let value = value.clone();
         self.count_copies(&value)?;
         let key = match &value {
             Value::String(text) => Ok(Key::Text(text.clone())),
-            _ => Err("a key is an alias of no text: write the key out".to_owned()),
+            _ => Err(KeyError::Alias),
         };
         self.complete(Node { value, key }, 0)
     }
 
     /// Adds a complete value to the collection around it.
-    fn complete(&mut self, Node { value, key }: Node, anchor: usize) -> Result<(), String> {
+    fn complete(&mut self, Node { value, key }: Node, anchor: usize) -> anyhow::Result<()> {
         self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(too_large());
-        }
+        ensure!(self.nodes <= MAX_NODES, TOO_LARGE);
         if self.aliases.contains(&anchor) {
             self.count_copies(&value)?;
             self.anchors.insert(anchor, value.clone());
@@ -260,49 +265,46 @@ impl Reader<'_> {
     }
 
     /// Counts the values of a copy, before more of them are made.
-    fn count_copies(&mut self, value: &Value) -> Result<(), String> {
+    fn count_copies(&mut self, value: &Value) -> anyhow::Result<()> {
         let size = Size::of(value);
         self.check_depth(size.depth)?;
         self.copies += size.nodes;
         match self.copyable_bytes.checked_sub(size.bytes) {
             Some(rest) if self.copies <= MAX_COPIES => *self.copyable_bytes = rest,
-            _ => return Err("its aliases (*name) stand for too much: write the values out".to_owned()),
+            _ => bail!("its aliases (*name) stand for too much: write the values out"),
         }
         Ok(())
     }
 
     /// Refuses a value of this depth within the open collections.
-    fn check_depth(&self, depth: usize) -> Result<(), String> {
-        if self.open.len() + depth > MAX_DEPTH { Err(too_large()) } else { Ok(()) }
+    fn check_depth(&self, depth: usize) -> anyhow::Result<()> {
+        ensure!(self.open.len() + depth <= MAX_DEPTH, TOO_LARGE);
+        Ok(())
     }
-}
-
-fn too_large() -> String {
-    "it is nested too deep, or too large: write it more simply".to_owned()
 }
 
 impl Object {
     /// Returns the key, unless the object has it already. A field may replace one of another object.
-    fn new_key(&mut self, key: Key) -> Result<Key, String> {
+    fn new_key(&mut self, key: Key) -> anyhow::Result<Key> {
         match key {
             Key::Text(key) if self.fields.contains_key(&key) && !self.merged.remove(&key) => {
-                Err("a key stands there twice: remove one".to_owned())
+                bail!("a key stands there twice: remove one")
             }
             // kubectl would let the other object's fields replace those before it.
-            Key::Merge if !self.fields.is_empty() => Err("<<: stands after other keys: put it first".to_owned()),
+            Key::Merge if !self.fields.is_empty() => bail!("<<: stands after other keys: put it first"),
             key => Ok(key),
         }
     }
 
     /// Adds the fields of an object, or of a list of objects, of which the first has precedence.
-    fn merge(&mut self, value: Value) -> Result<(), String> {
+    fn merge(&mut self, value: Value) -> anyhow::Result<()> {
         let objects = match value {
             Value::Array(objects) => objects,
             object => vec![object],
         };
         for object in objects {
             let Value::Object(fields) = object else {
-                return Err("<<: must have an object, or a list of objects".to_owned());
+                bail!("<<: must have an object, or a list of objects");
             };
             for (key, value) in fields {
                 self.merged.insert(key.clone());
@@ -313,7 +315,7 @@ impl Object {
     }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, String> {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> anyhow::Result<Node> {
     let is_text = match tag {
         None => style != ScalarStyle::Plain,
         Some(tag) if tag.core_suffix() == Some("str") => true,
@@ -322,12 +324,12 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, Str
     let shown = || printable(text, MAX_QUOTE);
     let as_text = || Key::Text(text.to_owned());
     let (value, key) = match if is_text { Scalar::Text } else { Scalar::read(text) } {
-        Scalar::Null => (Value::Null, Err("a key is null: put it in quotes".to_owned())),
+        Scalar::Null => (Value::Null, Err(KeyError::Null)),
         Scalar::Bool(value) => (value.into(), Ok(Key::Text(value.to_string()))),
         Scalar::Integer(value) => (value.into(), Ok(Key::Text(value.to_string()))),
         Scalar::Float(value) => (
-            stored(value).ok_or_else(|| format!("{} is a number that JSON can't hold: put it in quotes", shown()))?,
-            Err(format!("the key {} is a number, but no 64-bit integer: put it in quotes", shown())),
+            stored(value).with_context(|| format!("{} is a number that JSON can't hold: put it in quotes", shown()))?,
+            Err(KeyError::Float(shown())),
         ),
         Scalar::Text if !is_text && text == MERGE => (text.into(), Ok(Key::Merge)),
         Scalar::Text => (text.into(), Ok(as_text())),
@@ -335,8 +337,8 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, Str
     Ok(Node { value, key })
 }
 
-fn unknown_tag(tag: &Tag) -> String {
-    format!(
+fn unknown_tag(tag: &Tag) -> anyhow::Error {
+    anyhow!(
         "the tag {} is not read here: remove it, and write the value that it makes",
         printable(&tag.original(), MAX_QUOTE)
     )
@@ -374,11 +376,11 @@ impl Size {
 
 /// Returns what is wrong with a document. The parser's own message may quote its source, which may be a key.
 fn describe(error: &ScanError, file: &str) -> YamlError {
-    let detail = match error.kind() {
-        ErrorKind::UnknownAnchor => "an alias (*name) has no anchor (&name): write the value out".to_owned(),
-        ErrorKind::DirectiveDisallowed => "kubectl does not read directives such as %YAML: remove the line".to_owned(),
-        _ if ["Secret", "PRIVATE KEY"].iter().any(|sign| file.contains(sign)) => "correct it".to_owned(),
-        _ => format!("{}: correct it", printable(&error.info(), MAX_DETAIL)),
+    let source = match error.kind() {
+        ErrorKind::UnknownAnchor => anyhow!("an alias (*name) has no anchor (&name): write the value out"),
+        ErrorKind::DirectiveDisallowed => anyhow!("kubectl does not read directives such as %YAML: remove the line"),
+        _ if ["Secret", "PRIVATE KEY"].iter().any(|sign| file.contains(sign)) => anyhow!("correct it"),
+        _ => anyhow!("{}: correct it", printable(&error.info(), MAX_DETAIL)),
     };
-    YamlError::at(*error.marker(), detail)
+    YamlError::at(*error.marker(), source)
 }

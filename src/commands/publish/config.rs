@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{Context, anyhow, bail};
 use toml::{Table, Value};
 
 use crate::broker::address::BrokerAddress;
@@ -55,18 +56,18 @@ pub struct Configuration {
 
 impl Configuration {
     /// Reads a file. The error names the file, the key and its fault.
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
         let place = path.display();
-        let text = fs::read_to_string(path).map_err(|error| format!("can't read {place}: {error}: check the file"))?;
-        Self::parse(&text).map_err(|detail| format!("{place}: {detail}"))
+        let text = fs::read_to_string(path).map_err(|error| anyhow!("can't read {place}: {error}: check the file"))?;
+        Self::parse(&text).with_context(|| place.to_string())
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> anyhow::Result<Self> {
         let (mut keys, mut notes) = (Keys::parse(text)?, Vec::new());
         let address = address(&mut keys, &mut notes)?;
         let mut tls = keys.section("tls")?;
         let mut file = |key: &str| {
-            tls.text(key)?.map(PathBuf::from).ok_or_else(|| {
+            tls.text(key)?.map(PathBuf::from).with_context(|| {
                 format!(
                     "tls.{key} is missing: name the file. The broker is used only with a client certificate and its CA"
                 )
@@ -76,13 +77,10 @@ impl Configuration {
         let certificate = [ca?, cert?, key?];
         tls.note_rest(&mut notes);
         let prefix = keys.text("topic_prefix")?.unwrap_or_default();
-        let priority = keys.integer("publish_priority")?;
-        let priority = priority
-            .map(u8::try_from)
-            .transpose()
-            .map_err(|_| "publish_priority must be a whole number from 0 to 255".to_owned())?;
+        let priority = keys.integer("publish_priority")?.map(u8::try_from).transpose();
+        let priority = priority.ok().context("publish_priority must be a whole number from 0 to 255")?;
         let configuration = Self {
-            topic_prefix: topic_prefix(&prefix).map_err(|detail| format!("topic_prefix: {detail}"))?,
+            topic_prefix: topic_prefix(&prefix).map_err(|detail| anyhow!("topic_prefix: {detail}"))?,
             exchange: keys.text("publish_exchange")?,
             application: application(&mut keys, &mut notes)?,
             address,
@@ -98,18 +96,19 @@ impl Configuration {
 
 /// Reads the broker's address. The parameters of the connection in its query have no effect, most of them not in
 /// the library's command either.
-fn address(keys: &mut Keys, notes: &mut Vec<String>) -> Result<BrokerAddress, String> {
-    let url = keys.text("amqp_url")?.ok_or("amqp_url is missing: add the broker's, for example amqp_url = \"amqps://rabbitmq.fedoraproject.org/%2Fpubsub\"")?;
+fn address(keys: &mut Keys, notes: &mut Vec<String>) -> anyhow::Result<BrokerAddress> {
+    let url = keys.text("amqp_url")?.context("amqp_url is missing: add the broker's, for example amqp_url = \"amqps://rabbitmq.fedoraproject.org/%2Fpubsub\"")?;
     let (url, query) = url.split_once('?').unwrap_or((&url, ""));
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
         notes.push(format!("{} in amqp_url", printable(name, MAX_QUOTE)));
     }
-    url.parse().map_err(|error| format!("amqp_url: {error}"))
+    url.parse::<BrokerAddress>().context("amqp_url")
 }
 
 /// Reads the client properties that Fedora's policy asks for.
-fn application(keys: &mut Keys, notes: &mut Vec<String>) -> Result<Option<Arc<Application>>, String> {
+fn application(keys: &mut Keys, notes: &mut Vec<String>) -> anyhow::Result<Option<Arc<Application>>> {
+    const NO_TEXTS: &str = "client_properties.app_contacts_email must be a list of texts";
     let mut properties = keys.section("client_properties")?;
     let name = properties.text("app")?;
     let contacts = match properties.table.remove("app_contacts_email") {
@@ -117,12 +116,12 @@ fn application(keys: &mut Keys, notes: &mut Vec<String>) -> Result<Option<Arc<Ap
         Some(Value::String(contact)) => vec![contact],
         Some(Value::Array(contacts)) => {
             let texts = contacts.into_iter().map(|contact| match contact {
-                Value::String(contact) => Ok(contact),
-                _ => Err("client_properties.app_contacts_email must be a list of texts"),
+                Value::String(contact) => Some(contact),
+                _ => None,
             });
-            texts.collect::<Result<_, _>>()?
+            texts.collect::<Option<_>>().context(NO_TEXTS)?
         }
-        Some(_) => return Err("client_properties.app_contacts_email must be a list of texts".to_owned()),
+        Some(_) => bail!(NO_TEXTS),
     };
     let (version, url) = (properties.text("app_version")?, properties.text("app_url")?);
     properties.table.retain(|key, _| !RESERVED_PROPERTIES.contains(&key));
@@ -134,8 +133,7 @@ fn application(keys: &mut Keys, notes: &mut Vec<String>) -> Result<Option<Arc<Ap
         "contacts" => "client_properties.app_contacts_email".to_owned(),
         field => format!("client_properties.app_{field}"),
     };
-    let application = Application::declared(spec, key).map_err(|error| error.to_string())?;
-    Ok(Some(Arc::new(application)))
+    Ok(Some(Arc::new(Application::declared(spec, key)?)))
 }
 
 /// A table of the file. Reading a key removes it.
@@ -147,11 +145,11 @@ struct Keys {
 
 impl Keys {
     /// Parses a file. The error quotes none of it, because a URL may have a password.
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> anyhow::Result<Self> {
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
             let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or_default());
             let line = before.matches('\n').count() + 1;
-            format!("line {line} is not valid TOML: {}", printable(error.message(), MAX_PHRASE))
+            anyhow!("line {line} is not valid TOML: {}", printable(error.message(), MAX_PHRASE))
         })?;
         // The library takes keys in capitals too.
         Ok(Self {
@@ -160,28 +158,28 @@ impl Keys {
         })
     }
 
-    fn text(&mut self, key: &str) -> Result<Option<String>, String> {
+    fn text(&mut self, key: &str) -> anyhow::Result<Option<String>> {
         match self.table.remove(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(format!("{}{key} must be a text: put it in quotes", self.path)),
+            Some(_) => bail!("{}{key} must be a text: put it in quotes", self.path),
         }
     }
 
-    fn integer(&mut self, key: &str) -> Result<Option<i64>, String> {
+    fn integer(&mut self, key: &str) -> anyhow::Result<Option<i64>> {
         match self.table.remove(key) {
             None => Ok(None),
             Some(Value::Integer(number)) => Ok(Some(number)),
-            Some(_) => Err(format!("{}{key} must be a whole number", self.path)),
+            Some(_) => bail!("{}{key} must be a whole number", self.path),
         }
     }
 
-    fn section(&mut self, key: &str) -> Result<Self, String> {
+    fn section(&mut self, key: &str) -> anyhow::Result<Self> {
         let path = format!("{key}.");
         match self.table.remove(key) {
             None => Ok(Self { path, table: Table::new() }),
             Some(Value::Table(table)) => Ok(Self { path, table }),
-            Some(_) => Err(format!("{key} must be a section: write [{key}]")),
+            Some(_) => bail!("{key} must be a section: write [{key}]"),
         }
     }
 

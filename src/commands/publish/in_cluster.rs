@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{anyhow, bail};
 use indicatif::ProgressBar;
 use kube::api::PostParams;
 use kube::core::Request;
@@ -27,14 +28,13 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Creates the message, and waits for it if the flags say so. Fails if it is not sent by then.
 pub fn main(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> ExitCode {
-    match commands::block_on(create_and_wait(arguments, spec)) {
-        Ok(Ok(code)) => code,
-        Ok(Err(detail)) => commands::fail(&detail),
-        Err(error) => commands::fail(&format!("can't start: {error}")),
+    match commands::block_on(create_and_wait(arguments, spec)).flatten() {
+        Ok(code) => code,
+        Err(error) => commands::fail(&error),
     }
 }
 
-async fn create_and_wait(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> Result<ExitCode, String> {
+async fn create_and_wait(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> anyhow::Result<ExitCode> {
     let client = Cluster::open(None).await?.client;
     let message = create(&client, &arguments.message, spec).await?;
     let name = format!("fedoramessage/{} in namespace {}", message.name(), message.namespace());
@@ -59,23 +59,23 @@ async fn create_and_wait(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> R
     Ok(ExitCode::FAILURE)
 }
 
-async fn create(client: &Client, arguments: &MessageArgs, spec: &FedoraMessageSpec) -> Result<FedoraMessage, String> {
+async fn create(client: &Client, arguments: &MessageArgs, spec: &FedoraMessageSpec) -> anyhow::Result<FedoraMessage> {
     let namespace = arguments.namespace.as_deref().unwrap_or_else(|| client.default_namespace());
     let path = FedoraMessage::url_path(&(), Some(namespace));
     let request = Request::new(path)
         .create(&PostParams::default(), manifest::json(arguments, spec)?)
-        .map_err(|error| format!("the FedoraMessage can't be put into a request: {error}"))?;
+        .map_err(|error| anyhow!("the FedoraMessage can't be put into a request: {error}"))?;
     client.request(request).await.map_err(|error| match error {
         Error::Api(status) if status.code == 404 => {
-            format!("the cluster does not know FedoraMessages, or has no namespace {namespace}: {}", status.message)
+            anyhow!("the cluster does not know FedoraMessages, or has no namespace {namespace}: {}", status.message)
         }
-        Error::Api(status) => format!("the API server refuses the FedoraMessage: {}", status.message),
-        error => format!("the FedoraMessage can't be created: {}", describe(&error)),
+        Error::Api(status) => anyhow!("the API server refuses the FedoraMessage: {}", status.message),
+        error => anyhow!("the FedoraMessage can't be created: {}", describe(&error)),
     })
 }
 
 /// Waits until the message is sent or given up, or the time is over. Returns the last status.
-async fn wait(client: &Client, created: &FedoraMessage, longest: Duration) -> Result<FedoraMessageStatus, String> {
+async fn wait(client: &Client, created: &FedoraMessage, longest: Duration) -> anyhow::Result<FedoraMessageStatus> {
     let end = Instant::now() + longest;
     let progress = if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let mut last = FedoraMessageStatus::default();
@@ -92,13 +92,10 @@ async fn wait(client: &Client, created: &FedoraMessage, longest: Duration) -> Re
                 progress.tick();
             }
             Ok(_) => {
-                return Err(format!(
-                    "fedoramessage/{} was deleted before its status said that it was sent",
-                    created.name()
-                ));
+                bail!("fedoramessage/{} was deleted before its status said that it was sent", created.name());
             }
             // The API server may be back before the time is over.
-            Err(error) if Instant::now() >= end => return Err(error.explain()),
+            Err(error) if Instant::now() >= end => bail!(error.explain()),
             Err(_) => {}
         }
         if Instant::now() >= end {

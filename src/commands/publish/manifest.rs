@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,6 +14,9 @@ use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageSpec, KIND};
 /// follow from it.
 const LONGEST_PREFIX: usize = 50;
 
+/// What an error says first.
+const CANNOT: &str = "the message can't be written as a manifest";
+
 /// A `FedoraMessage` to create.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,7 +24,8 @@ struct Manifest<'a> {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata<'a>,
-    spec: &'a Value,
+    /// An API server stores numbers as this value has them: as 64-bit integers and floats.
+    spec: Value,
 }
 
 #[derive(Serialize)]
@@ -34,36 +39,30 @@ struct Metadata<'a> {
     namespace: Option<&'a str>,
 }
 
+impl<'a> Manifest<'a> {
+    fn new(arguments: &'a MessageArgs, spec: &FedoraMessageSpec) -> anyhow::Result<Self> {
+        let name = arguments.name.as_deref();
+        let metadata = Metadata {
+            name,
+            generate_name: name.is_none().then(|| generate_name(&spec.message.topic)),
+            namespace: arguments.namespace.as_deref(),
+        };
+        let spec = serde_json::to_value(spec).context(CANNOT)?;
+        Ok(Self { api_version: API_VERSION, kind: KIND, metadata, spec })
+    }
+}
+
 /// Prints the manifest.
 pub fn print(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> ExitCode {
-    let yaml =
-        with_manifest(arguments, spec, |manifest| serde_saphyr::to_string(manifest).map_err(|error| error.to_string()));
-    match yaml {
+    match Manifest::new(arguments, spec).and_then(|manifest| serde_saphyr::to_string(&manifest).context(CANNOT)) {
         Ok(yaml) => commands::print(yaml),
-        Err(detail) => commands::misused(&detail),
+        Err(error) => commands::misused(&error),
     }
 }
 
 /// Returns the manifest as JSON.
-pub fn json(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> Result<Vec<u8>, String> {
-    with_manifest(arguments, spec, |manifest| serde_json::to_vec(manifest).map_err(|error| error.to_string()))
-}
-
-/// An API server stores numbers as this value has them: as 64-bit integers and floats.
-fn with_manifest<T>(
-    arguments: &MessageArgs,
-    spec: &FedoraMessageSpec,
-    write: impl Fn(&Manifest<'_>) -> Result<T, String>,
-) -> Result<T, String> {
-    let cannot = |error| format!("the message can't be written as a manifest: {error}");
-    let value = serde_json::to_value(spec).map_err(|error| cannot(error.to_string()))?;
-    let name = arguments.name.as_deref();
-    let metadata = Metadata {
-        name,
-        generate_name: name.is_none().then(|| generate_name(&spec.message.topic)),
-        namespace: arguments.namespace.as_deref(),
-    };
-    write(&Manifest { api_version: API_VERSION, kind: KIND, metadata, spec: &value }).map_err(cannot)
+pub fn json(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> anyhow::Result<Vec<u8>> {
+    serde_json::to_vec(&Manifest::new(arguments, spec)?).context(CANNOT)
 }
 
 /// Returns the beginning of a name that tells people the topic.

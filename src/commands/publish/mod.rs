@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::{Context, bail, ensure};
 use chrono::Utc;
 use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,11 +55,11 @@ const MAX_BATCH: usize = 100;
 pub fn main(arguments: &PublishArgs) -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
-        Err(detail) => super::misused(&detail),
+        Err(error) => super::misused(&error),
     }
 }
 
-fn run(arguments: &PublishArgs) -> Result<ExitCode, String> {
+fn run(arguments: &PublishArgs) -> anyhow::Result<ExitCode> {
     let input = match flags::spec(arguments)? {
         Some(spec) if arguments.message.print_manifest => return Ok(manifest::print(&arguments.message, &spec)),
         Some(spec) if arguments.message.via_cluster => return Ok(in_cluster::main(arguments, &spec)),
@@ -75,7 +76,7 @@ fn run(arguments: &PublishArgs) -> Result<ExitCode, String> {
     Ok(match super::block_on(publisher.publish_all(arguments.concurrency.into(), arguments.output)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => super::fail(&format!("can't start: {error}")),
+        Err(error) => super::fail(&error),
     })
 }
 
@@ -88,47 +89,44 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    fn of_flags(spec: &FedoraMessageSpec) -> Result<Self, String> {
+    fn of_flags(spec: &FedoraMessageSpec) -> anyhow::Result<Self> {
         let message = FedoraMessage::of_spec(completed(Metadata::default()), spec);
-        let messages = vec![message.map_err(|error| format!("the message can't be written as JSON: {error}"))?];
+        let messages = vec![message.context("the message can't be written as JSON")?];
         Ok(Self { manifests: Manifests { messages, ..Manifests::default() }, is_plain: true })
     }
 }
 
 /// Reads files: all with manifests, or all with recorded messages. At least one has to hold a message.
-pub(crate) fn read(files: &[PathBuf]) -> Result<Input, String> {
+pub(crate) fn read(files: &[PathBuf]) -> anyhow::Result<Input> {
     let mut manifests = Manifests::default();
     let mut kinds = Vec::new();
     for file in files {
         let (place, text) = read_text(file)?;
         let is_recorded = recorded::is_recorded(&text);
         if is_recorded {
-            manifests.messages.extend(recorded::read(&text).map_err(|detail| format!("{place}, {detail}"))?);
+            manifests.messages.extend(recorded::read(&text, &place)?);
         } else {
             manifests.add(&text, &place)?;
         }
         kinds.push(is_recorded);
     }
     let is_plain = kinds.first().copied().unwrap_or_default();
-    if kinds.iter().any(|is_recorded| *is_recorded != is_plain) {
-        return Err("some files have recorded messages, others manifests: publish them one after the other".to_owned());
-    }
+    let are_alike = kinds.iter().all(|is_recorded| *is_recorded == is_plain);
+    ensure!(are_alike, "some files have recorded messages, others manifests: publish them one after the other");
     manifests.resolve();
-    match manifests.messages.len() {
-        0 => Err("there is no FedoraMessage in the files: add a manifest of one".to_owned()),
-        _ => Ok(Input { manifests, is_plain }),
-    }
+    ensure!(!manifests.messages.is_empty(), "there is no FedoraMessage in the files: add a manifest of one");
+    Ok(Input { manifests, is_plain })
 }
 
 /// Reads a file, or standard input for `-`. Returns its name too.
-fn read_text(file: &Path) -> Result<(String, String), String> {
+fn read_text(file: &Path) -> anyhow::Result<(String, String)> {
     let (place, text) = match file {
         path if path == Path::new("-") => ("standard input".to_owned(), io::read_to_string(io::stdin())),
         path => (path.display().to_string(), fs::read_to_string(path)),
     };
     match text {
         Ok(text) => Ok((place, text)),
-        Err(error) => Err(format!("can't read {place}: {}", describe(&error))),
+        Err(error) => bail!("can't read {place}: {}", describe(&error)),
     }
 }
 
@@ -179,7 +177,7 @@ impl StandIn {
 }
 
 impl Publisher {
-    fn new(arguments: &PublishArgs, input: Input) -> Result<Self, String> {
+    fn new(arguments: &PublishArgs, input: Input) -> anyhow::Result<Self> {
         let of_flags = arguments.certificate.files();
         let configuration = configuration(arguments, input.is_plain && of_flags.is_none())?;
         let broker = broker(&arguments.broker, configuration.as_ref());
@@ -187,12 +185,14 @@ impl Publisher {
         let certificate = files.map(|[ca, cert, key]| super::files::credentials(ca, cert, key)).transpose()?;
         let environment = arguments.env.or_else(|| configuration.as_ref().map(|_| Environment::Prod));
         if input.is_plain && certificate.is_none() && !arguments.dry_run {
-            return Err(format!(
+            bail!(
                 "there is no certificate to publish with: give the library's configuration (--conf FILE, or {DEFAULT_PATH}), or --env, --ca, --cert and --key"
-            ));
+            );
         }
         if input.is_plain && environment.is_none() {
-            return Err("it is not known which broker gets the message: give --env prod or --env stg, or the library's configuration (--conf FILE)".to_owned());
+            bail!(
+                "it is not known which broker gets the message: give --env prod or --env stg, or the library's configuration (--conf FILE)"
+            );
         }
         let stand_in = (certificate.is_some() || arguments.dry_run).then(|| StandIn {
             environment,
@@ -205,7 +205,7 @@ impl Publisher {
         let brokers = broker.brokers();
         let pool = Pool::new(brokers.clone(), broker.confirm_timeout(), Fence::always_open(), |_| {});
         Ok(Self {
-            schemas: SchemaFile::open(arguments.schemas.settings()).map_err(|error| error.to_string())?.current(),
+            schemas: SchemaFile::open(arguments.schemas.settings())?.current(),
             brokers,
             routing: broker.routing(),
             delivery: Delivery::Direct(pool),
@@ -341,7 +341,7 @@ fn status(object: &FedoraMessage, attempt: &Attempt) -> FedoraMessageStatus {
 
 /// Reads the library's configuration, if one is named. Otherwise `may_default` says if the library's own place is
 /// looked at. Reports what has no effect.
-fn configuration(arguments: &PublishArgs, may_default: bool) -> Result<Option<Configuration>, String> {
+fn configuration(arguments: &PublishArgs, may_default: bool) -> anyhow::Result<Option<Configuration>> {
     let default = Path::new(DEFAULT_PATH);
     let path = match &arguments.conf {
         Some(path) => path,

@@ -61,8 +61,8 @@ impl Publisher {
                     if number > 0 && output == Output::Text {
                         text.extend_from_slice(b"---\n");
                     }
-                    if let Err(detail) = self.write_preview(&mut text, object, &message, output) {
-                        return commands::fail(&detail);
+                    if let Err(error) = self.write_preview(&mut text, object, &message, output) {
+                        return commands::fail(&error.context("the message can't be shown"));
                     }
                 }
                 Err(outcome) => {
@@ -89,7 +89,7 @@ impl Publisher {
         object: &FedoraMessage,
         message: &OutgoingMessage,
         output: Output,
-    ) -> Result<(), String> {
+    ) -> anyhow::Result<()> {
         let Envelope { exchange, routing_key, message_id, priority, headers, payload } =
             Envelope::new(message, &self.routing.exchange);
         let preview = Preview {
@@ -107,15 +107,10 @@ impl Publisher {
             },
             warning: message.warning.as_deref(),
         };
-        let cannot = |error: String| format!("the message can't be shown: {error}");
         match output {
-            Output::Json => serde_json::to_writer(&mut *text, &Line { preview: &preview, body: payload })
-                .map_err(|error| cannot(error.to_string()))?,
-            Output::Text => {
-                let yaml = serde_saphyr::to_string(&preview).map_err(|error| cannot(error.to_string()))?;
-                // JSON is YAML too, and these are the bytes that are sent.
-                write!(text, "{yaml}body: {payload}").map_err(|error| cannot(error.to_string()))?;
-            }
+            Output::Json => serde_json::to_writer(&mut *text, &Line { preview: &preview, body: payload })?,
+            // JSON is YAML too, and these are the bytes that are sent.
+            Output::Text => write!(text, "{}body: {payload}", serde_saphyr::to_string(&preview)?)?,
         }
         text.push(b'\n');
         Ok(())

@@ -31,7 +31,7 @@ version = 1
 "#;
 
 fn refusal(text: &str) -> String {
-    Configuration::parse(text).unwrap_err()
+    format!("{:#}", Configuration::parse(text).unwrap_err())
 }
 
 fn with(line: &str) -> String {
