@@ -75,16 +75,7 @@ impl Manifests {
     /// Adds an object that stands in the file as JSON.
     fn add_json(&mut self, json: &str) -> anyhow::Result<()> {
         not_too_deep(json)?;
-        if may_lack_a_value(json) {
-            // The text is sent as it stands. Its form is valid, so this fails only at a value.
-            let read: serde_json::Result<Value> = decode(json);
-            read.map_err(|error| match describe(&error).as_str() {
-                "number out of range" => {
-                    anyhow!("has a number that no 64-bit float holds: write a smaller one, or a text")
-                }
-                _ => anyhow!("has half of a surrogate pair, such as \\ud800: write the whole character"),
-            })?;
-        }
+        refuse_lacking_values(json)?;
         self.add_object(json)
     }
 
@@ -161,6 +152,18 @@ impl Manifests {
         self.messages.push(message);
         Ok(())
     }
+}
+
+/// Refuses JSON that is sent as it stands, if a text or a number in it stands for no value.
+fn refuse_lacking_values(json: &str) -> anyhow::Result<()> {
+    // The form of the JSON is valid, so this fails only at a value.
+    let fault = |json: &str| decode::<Value>(json).err().map(|error| (error.line(), error.column()));
+    let Some(place) = may_lack_a_value(json).then(|| fault(json)).flatten() else { return Ok(()) };
+    // Without surrogates the JSON is as long as before, and only a number can still fail at that place.
+    let without_surrogates = json.replace("\\ud", "\\u0").replace("\\uD", "\\u0");
+    let is_number = fault(&without_surrogates) == Some(place);
+    ensure!(!is_number, "has a number that no 64-bit float holds: write a smaller one, or a text");
+    bail!("has half of a surrogate pair, such as \\ud800: write the whole character")
 }
 
 /// Returns true if JSON has an escape that may be half of a surrogate pair, or a number that may be too large.

@@ -84,6 +84,19 @@ fn json_between_marks_is_sent_as_it_stands() {
 }
 
 #[test]
+fn of_values_that_json_can_not_mean_the_first_is_named() {
+    for (body, detail) in [
+        (r#"{"a": 1e400, "b": "\ud800"}"#, "file, document 1: has a number that no 64-bit float holds"),
+        (r#"{"a": "\\ud800", "b": 1e400}"#, "file, document 1: has a number that no 64-bit float holds"),
+        (r#"{"a": "\uD800", "b": 1e400}"#, "file, document 1: has half of a surrogate pair"),
+        (r#"{"a": 1e40, "b": "\ud800"}"#, "file, document 1: has half of a surrogate pair"),
+    ] {
+        let error = read(&json().replace(r#"{"a":1}"#, body)).err().unwrap();
+        assert!(error.starts_with(detail), "{error}");
+    }
+}
+
+#[test]
 fn errors_tell_the_line_of_the_file() {
     let json = json();
     for (text, detail) in [
