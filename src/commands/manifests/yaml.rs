@@ -17,7 +17,7 @@ use fedora_message::text::{MAX_DETAIL, MAX_QUOTE, printable};
 const MARK: &str = "---";
 /// The key that copies the keys of other objects.
 const MERGE: &str = "<<";
-/// What an error says of a document beyond the bounds.
+/// The error text for a document beyond the bounds.
 const TOO_LARGE: &str = "it is nested too deep, or too large: write it more simply";
 
 /// The maximum number of values in a YAML document.

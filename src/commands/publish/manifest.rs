@@ -14,7 +14,7 @@ use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageSpec, KIND};
 /// follow from it.
 const LONGEST_PREFIX: usize = 50;
 
-/// What an error says first.
+/// The beginning of an error text.
 const CANNOT: &str = "the message can't be written as a manifest";
 
 /// A `FedoraMessage` to create.
