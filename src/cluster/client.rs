@@ -68,7 +68,7 @@ pub enum ClusterError {
     /// quotes no kubeconfig.
     #[error("no cluster: {0}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")]
     NoCluster(String),
-    /// What the configuration says of the cluster or the user is wrong.
+    /// The configuration has a wrong address, certificate or user.
     #[error("the cluster's configuration can't be used: {0}; check KUBECONFIG")]
     Unusable(kube::Error),
 }
