@@ -55,7 +55,7 @@ pub mod internals {
     pub use crate::broker::pool::{Brokers, IDLE_TIMEOUT, Pool};
     pub use crate::broker::transport::{TlsTokio, Transport};
     pub use crate::cluster::client::{connect, describe};
-    pub use crate::cluster::status::{StatusWriter, WriteMethod};
+    pub use crate::cluster::status::StatusWriter;
     pub use crate::cluster::watch::PENDING;
     pub use crate::commands::manifests::Manifests;
     pub use crate::controller::queue::{Job, MAX_LARGE_BYTES, Next, PodLimits, Queue, Write};

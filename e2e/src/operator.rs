@@ -256,7 +256,7 @@ pub fn audited(namespace: &TestNamespace) -> Vec<Value> {
 pub fn write_verb() -> &'static str {
     let version = rig::kube::version().expect("a version");
     let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok()).expect("a minor version");
-    if minor < 35 { "patch" } else { "update" }
+    if minor < 36 { "patch" } else { "update" }
 }
 
 /// Returns URI and status code of the operators' requests for messages with this verb.

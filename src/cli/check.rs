@@ -42,7 +42,7 @@ pub struct CheckArgs {
     /// operator is system:serviceaccount:NAMESPACE:NAME
     #[arg(long = "as", value_name = "USER", requires = "cluster")]
     pub as_user: Option<String>,
-    /// Namespaces, delivery and leader election.
+    /// Namespaces, delivery, Senders and leader election.
     #[command(flatten)]
     pub scope: ScopeArgs,
     /// Schemas, and files that are checked against them.

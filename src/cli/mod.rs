@@ -174,7 +174,7 @@ pub struct RunArgs {
     /// Brokers, exchange and topics.
     #[command(flatten)]
     pub broker: BrokerArgs,
-    /// Namespaces, delivery and leader election.
+    /// Namespaces, delivery, Senders and leader election.
     #[command(flatten)]
     pub scope: ScopeArgs,
     /// Maximum number of messages in flight per environment. An eighth as many statuses are written concurrently
@@ -208,7 +208,7 @@ pub struct RunArgs {
     pub pods: PodArgs,
 }
 
-/// Flags that decide which permissions the operator needs, and in which namespaces.
+/// Flags that decide how the operator uses the cluster, which `check` takes too.
 #[derive(Args, Clone, Debug)]
 pub struct ScopeArgs {
     /// How messages are delivered

@@ -64,8 +64,8 @@ pub type Discard = Arc<dyn Fn() + Send + Sync>;
 /// Why there is no client for a cluster, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// Neither a kubeconfig nor a service account names a cluster. The cause is a text, because it
-    /// quotes no kubeconfig.
+    /// Neither a kubeconfig nor a service account names a cluster. The cause is kept as text,
+    /// because the error itself could quote the kubeconfig.
     #[error("no cluster: {0}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")]
     NoCluster(String),
     /// The configuration has a wrong address, certificate or user.

@@ -35,7 +35,7 @@ pub struct ListCounts {
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// The API server refuses the request or is out of reach, or its answer is not what was asked
-    /// for.
+    /// for. It is printed by [`explain`](Self::explain), which has the advice.
     #[error("{}", describe(.0))]
     Failed(#[from] Error),
     /// The API server does not answer, or its connection has died silently.

@@ -1,8 +1,8 @@
 //! Writes a status to exactly the object that was published: one request, without a read.
 //!
 //! The request replaces the status of the version that the watch reported. For an API server that costs less than a
-//! patch (docs/decisions/0029). Up to Kubernetes 1.34 it would take labels and annotations from those who own them, so
-//! there a patch does the same (docs/decisions/0055). If the object has changed since then, only a status that says "sent" is still written.
+//! patch (docs/decisions/0029). Up to Kubernetes 1.35 it would take labels and annotations from those who own them.
+//! There a patch does the same (docs/decisions/0055). If the object has changed since then, only a status that says "sent" is still written.
 //! Any other could overwrite a status that says "sent", from another attempt or another operator
 //! (docs/decisions/0011). A status that says "sent" is then written by a patch that begins with a test of the uid. An
 //! object that was deleted and created again under the same name fails this test, and keeps its own status
@@ -19,11 +19,12 @@ use kube::{Client, Error};
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 use thiserror::Error as ThisError;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::client::FIELD_MANAGER;
+use super::inspect::version;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND, PLURAL};
 
@@ -31,8 +32,9 @@ use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND, PLUR
 /// changes nothing.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The first version of Kubernetes in which a replaced status takes nothing from the owners of labels, annotations and
-/// finalizers. Measured with 1.32.13, 1.33.13, 1.34.4, 1.36.3 and 1.37.2.
-const KEEPS_OWNERS: [u32; 2] = [1, 35];
+/// finalizers. Measured with 1.32.13, 1.33.13, 1.34.4, 1.36.3 and 1.37.2. 1.35.10 has the code of 1.34 there
+/// (`GetResetFields` in apiextensions-apiserver's `status_strategy.go`).
+const KEEPS_OWNERS: [u32; 2] = [1, 36];
 /// Asks for the object's metadata only, without the body.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
@@ -64,7 +66,7 @@ impl Written {
 
 /// The request that writes a status to the version that the watch reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteMethod {
+enum WriteMethod {
     /// Replaces the status, which costs the API server least.
     Update,
     /// Changes the status of that version. The owners of all other fields stay, in each version of Kubernetes.
@@ -73,8 +75,7 @@ pub enum WriteMethod {
 
 impl WriteMethod {
     /// Returns the best method for this version of Kubernetes, such as `[1, 34]`.
-    #[must_use]
-    pub fn for_version(version: [u32; 2]) -> Self {
+    fn for_version(version: [u32; 2]) -> Self {
         if version < KEEPS_OWNERS { Self::Patch } else { Self::Update }
     }
 }
@@ -107,21 +108,36 @@ pub fn at_a_time(in_flight: usize) -> usize {
 pub struct StatusWriter {
     client: Client,
     permits: Arc<Semaphore>,
-    method: WriteMethod,
+    /// Known once the API server has told its version.
+    method: Arc<OnceCell<WriteMethod>>,
 }
 
 impl StatusWriter {
     /// Creates a writer with at most `at_a_time` concurrent writes. More writes than the API server can work on would
     /// only wait there, in front of all other requests (docs/decisions/0026).
     #[must_use]
-    pub fn new(client: Client, at_a_time: usize, method: WriteMethod) -> Self {
-        Self { client, permits: Arc::new(Semaphore::new(at_a_time)), method }
+    pub fn new(client: Client, at_a_time: usize) -> Self {
+        Self { client, permits: Arc::new(Semaphore::new(at_a_time)), method: Arc::default() }
+    }
+
+    /// Returns the method for this API server, which is asked for its version before the first write.
+    async fn method(&self) -> WriteMethod {
+        let ask = async || match version(&self.client).await {
+            Ok((_, version)) => Ok(WriteMethod::for_version(version)),
+            Err(error) if matches!(error.code(), Some(401 | 403 | 404)) => {
+                warn!(%error, "the API server does not tell its version, so statuses are written by patches");
+                Ok(WriteMethod::Patch)
+            }
+            // The next write asks again.
+            Err(error) => Err(error),
+        };
+        self.method.get_or_try_init(ask).await.copied().unwrap_or(WriteMethod::Patch)
     }
 
     /// Writes the status of `message`.
     pub async fn write(&self, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
         let _permit = self.permits.acquire().await;
-        let request = match self.method {
+        let request = match self.method().await {
             WriteMethod::Update => replacement(message, status),
             WriteMethod::Patch => {
                 let version = message.metadata.resource_version.as_deref().unwrap_or_default();
@@ -293,13 +309,47 @@ mod tests {
     use super::*;
     use crate::cluster::fake_api::{Reply, client};
 
+    fn version(minor: &str) -> Reply {
+        let names = ["gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+        let mut info: serde_json::Map<_, _> = names.map(|name| (name.to_owned(), json!(""))).into_iter().collect();
+        info.extend([("major".to_owned(), json!("1")), ("minor".to_owned(), json!(minor))]);
+        Reply::Json(info.into())
+    }
+
+    fn refusal(code: u16, text: &str) -> Reply {
+        Reply::Refusal(json!({"code": code, "reason": "Refused", "message": text}))
+    }
+
     #[tokio::test]
-    async fn status_takes_no_field_from_its_owner() {
-        for (version, method) in [([1, 32], "PATCH"), ([1, 34], "PATCH"), ([1, 35], "PUT"), ([1, 37], "PUT")] {
-            let (client, requests) = client([Reply::Json(json!({}))]);
-            let writer = StatusWriter::new(client, 1, WriteMethod::for_version(version));
-            assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, Written::Done);
-            assert_eq!(requests.take(), [format!("{method} metadata")], "{version:?}");
+    async fn method_follows_version() {
+        for (minor, method) in [("32", "PATCH"), ("35+", "PATCH"), ("36", "PUT"), ("37", "PUT")] {
+            let written = || Reply::Json(json!({}));
+            let (client, requests) = client([version(minor), written(), written()]);
+            let writer = StatusWriter::new(client, 1);
+            for expected in [vec!["GET".to_owned(), format!("{method} metadata")], vec![format!("{method} metadata")]] {
+                assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, Written::Done);
+                assert_eq!(requests.take(), expected, "{minor}");
+            }
+        }
+    }
+
+    /// A server that is overloaded is asked again, one that refuses is not.
+    #[tokio::test]
+    async fn writes_by_patches_while_version_is_unknown() {
+        let written = || Reply::Json(json!({}));
+        let replies = [refusal(503, "later"), written(), version("37"), written()];
+        let asked_again = ["GET", "PATCH metadata", "GET", "PUT metadata"].as_slice();
+        let refused = [refusal(403, "no"), written(), written()];
+        for (replies, expected) in [
+            (replies.into_iter().collect::<Vec<_>>(), asked_again),
+            (refused.into_iter().collect(), &["GET", "PATCH metadata", "PATCH metadata"]),
+        ] {
+            let (client, requests) = client(replies);
+            let writer = StatusWriter::new(client, 1);
+            for _ in 0..2 {
+                assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, Written::Done);
+            }
+            assert_eq!(requests.take(), expected);
         }
     }
 
@@ -316,8 +366,7 @@ mod tests {
             (500, "etcdserver: mvcc: database space exceeded", Written::Failed),
             (429, "too many requests", Written::Failed),
         ] {
-            let refusal = Reply::Refusal(json!({"code": code, "reason": "Refused", "message": text}));
-            let writer = StatusWriter::new(client([refusal]).0, 1, WriteMethod::Update);
+            let writer = StatusWriter::new(client([version("37"), refusal(code, text)]).0, 1);
             assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, written, "{text}");
         }
     }

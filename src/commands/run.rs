@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures::FutureExt;
-use futures::future::join;
 use kube::Client;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -29,13 +28,13 @@ use crate::broker::pool::Pool;
 use crate::cli::{DeliveryMode, LogFormat, RunArgs};
 use crate::cluster::client::client;
 use crate::cluster::events::Events;
-use crate::cluster::inspect::{installed_crd, version};
+use crate::cluster::inspect::installed_crd;
 use crate::cluster::leader_election::{Elector, ElectorReports, Leadership, Moment};
 use crate::cluster::pods::Pods;
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::{SecretChange, Secrets};
 use crate::cluster::senders::{SenderStatusWriter, Senders};
-use crate::cluster::status::{StatusWriter, WriteMethod, at_a_time};
+use crate::cluster::status::{StatusWriter, at_a_time};
 use crate::cluster::watch::{INSTALL, WatchMonitor, Watches};
 use crate::controller::queue::{PodLimits, Queue};
 use crate::controller::{self, Inputs, NOT_LISTED, Wake};
@@ -98,10 +97,10 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     tokio::spawn(look_at_crd(client.clone()));
-    let write_method = tokio::select! {
-        (method, ()) = join(write_method(client.clone()), election.decided()) => method,
+    tokio::select! {
+        () = election.decided() => {}
         () = &mut terminated => return Ok(()),
-    };
+    }
     let (wake, wakes) = mpsc::unbounded_channel();
     let (notice, notices) = mpsc::unbounded_channel();
     let signals = Signals { wake, notice };
@@ -130,7 +129,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
         senders,
         credentials: checker.credentials.clone(),
         events: checker.events.clone(),
-        statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into()), write_method),
+        statuses: StatusWriter::new(client.clone(), at_a_time(arguments.concurrency.into())),
         refetcher: Refetcher::new(client),
         ttl,
         routing: Routing { require_sender: arguments.scope.require_sender, ..arguments.broker.routing() },
@@ -239,18 +238,6 @@ fn raise_file_limit() {
 async fn look_at_crd(client: Client) {
     if let Ok(Some(InstalledCrd::Older(lacks))) = installed_crd(&client).await {
         warn!("the CRD is older than the operator and lacks {}: install the operator's ({INSTALL})", lacks.join(", "));
-    }
-}
-
-/// Chooses how statuses are written on this cluster.
-async fn write_method(client: Client) -> WriteMethod {
-    match version(&client).await {
-        Ok((_, version)) => WriteMethod::for_version(version),
-        Err(error) => {
-            let error = error.explain();
-            warn!(error, "the API server's version can't be read, so statuses are written as every version needs it");
-            WriteMethod::Patch
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cluster::fake_api;
 use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
-use crate::cluster::status::{StatusWriter, WriteMethod};
+use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::{Event, WatchMonitor, Watches};
 use crate::controller::queue::{Next, PodLimits, Queue};
 use crate::controller::{self, Inputs};
@@ -46,7 +46,7 @@ fn reconciler(client: Client) -> Reconciler {
     let brokers = Brokers { prod: broker.clone(), stg: broker };
     Reconciler {
         ttl: TtlController::new(None, Arc::default(), |_| {}),
-        statuses: StatusWriter::new(client.clone(), 8, WriteMethod::Update),
+        statuses: StatusWriter::new(client.clone(), 8),
         refetcher: Refetcher::new(client.clone()),
         events: Arc::new(Events::new(client.clone(), "me".to_owned())),
         routing: plain_routing(),

@@ -8,7 +8,7 @@ use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, PLURAL};
 use fedora_message::policy::outcome::Outcome;
 use fedora_message::state::{Facts, MessageState};
-use fedora_message_operator::internals::{PENDING, StatusWriter, WriteMethod};
+use fedora_message_operator::internals::{PENDING, StatusWriter};
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -167,7 +167,7 @@ pub fn write_bare(
     messages: Vec<FedoraMessage>,
     concurrency: usize,
 ) -> Result<Vec<AuditedRequest>> {
-    let statuses_of = StatusWriter::new(setup.client.clone(), concurrency, WriteMethod::Update);
+    let statuses_of = StatusWriter::new(setup.client.clone(), concurrency);
     write_all(setup, namespace, messages, concurrency, async |message| {
         statuses_of.write(&message, &sent(&message)).await;
         Ok(())
@@ -193,7 +193,7 @@ fn write_all<W: Future<Output = Result<()>>>(
 fn work_bare(setup: &Setup, namespace: &BenchNamespace, messages: Vec<FedoraMessage>) -> Result<Vec<AuditedRequest>> {
     let count = messages.len();
     let mut audit = setup.audit()?;
-    let statuses_of = StatusWriter::new(setup.client.clone(), WRITES, WriteMethod::Update);
+    let statuses_of = StatusWriter::new(setup.client.clone(), WRITES);
     let topic = namespace.topic();
     setup.runtime.block_on(async {
         let mut events = BareWatch::watch(setup, namespace, WatchParams::default().fields(PENDING)).await?;

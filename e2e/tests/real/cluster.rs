@@ -282,6 +282,10 @@ fn waits_for_crd() {
     operator.wait_ready();
     wait_soon("the check succeeds", || check(&admin, &[]).code == 0);
 
+    let required = "manifests/components/require-sender/admission-policy.yaml";
+    kube.apply(&[project(required)]).expect("the policy is accepted");
+    wait_soon("the check finds the policy", || check(&admin, &["--require-sender"]).code == 0);
+
     let name = "fedoramessages.apps.fedoraproject.org";
     for (kind, patch, expected) in [
         ("validatingadmissionpolicy", r#"{"spec": {"failurePolicy": "Ignore"}}"#, "policy failed: "),

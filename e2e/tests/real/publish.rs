@@ -447,4 +447,6 @@ fn checks_files_without_a_catalog() {
     cli.run(&["check", "-f", &good, "-f", &good], &[]).expect(0, &["good: valid, not checked against base.message"]);
     cli.run(&["check", "-f", &bad, "-f", &good], &[]).expect(1, &["bad: spec.message.topic", "good: valid"]);
     cli.run(&["check", "-f", &record], &[]).expect(0, &["00000000-0000-4000-8000-000000000001: valid"]);
+    let required = ["check", "--require-sender", "-f", &good];
+    cli.run(&required, &[]).expect(1, &["good: spec.authentication is not allowed"]);
 }

@@ -23,7 +23,7 @@ use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy};
 /// Checks the files. Fails if a message would be refused.
 #[must_use]
 pub fn main(arguments: &CheckArgs) -> ExitCode {
-    let routing = arguments.broker.routing();
+    let routing = Routing { require_sender: arguments.scope.require_sender, ..arguments.broker.routing() };
     let checked = known_schemas(&arguments.schemas).and_then(|schemas| Ok((schemas, read(&arguments.schemas.files)?)));
     let (schemas, Input { mut manifests, is_plain }) = match checked {
         Ok(checked) => checked,

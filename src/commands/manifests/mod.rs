@@ -154,7 +154,7 @@ impl Manifests {
     }
 }
 
-/// Refuses JSON that is sent as it stands, if a text or a number in it stands for no value.
+/// Refuses JSON with half of a surrogate pair, or with a number that no float holds. It is sent as it stands.
 fn refuse_lacking_values(json: &str) -> anyhow::Result<()> {
     // The form of the JSON is valid, so this fails only at a value.
     let fault = |json: &str| decode::<Value>(json).err().map(|error| (error.line(), error.column()));

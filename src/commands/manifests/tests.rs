@@ -84,7 +84,7 @@ fn json_between_marks_is_sent_as_it_stands() {
 }
 
 #[test]
-fn of_values_that_json_can_not_mean_the_first_is_named() {
+fn names_first_faulty_value() {
     for (body, detail) in [
         (r#"{"a": 1e400, "b": "\ud800"}"#, "file, document 1: has a number that no 64-bit float holds"),
         (r#"{"a": "\\ud800", "b": 1e400}"#, "file, document 1: has a number that no 64-bit float holds"),
