@@ -32,7 +32,7 @@ const USER: &str = "operator";
 
 /// A method to write a status.
 #[derive(Clone, Copy)]
-struct WriteVariant {
+struct WriteMethod {
     name: &'static str,
     concurrency: usize,
     kind: &'static str,
@@ -45,7 +45,7 @@ struct WriteVariant {
 }
 
 /// The method of the operator.
-const OURS: WriteVariant = WriteVariant {
+const OURS: WriteMethod = WriteMethod {
     name: "as the operator writes",
     concurrency: WRITES,
     kind: JSON,
@@ -56,23 +56,23 @@ const OURS: WriteVariant = WriteVariant {
     status: full,
 };
 
-const METHODS: [WriteVariant; 16] = [
+const METHODS: [WriteMethod; 16] = [
     OURS,
-    WriteVariant { name: "16 at a time", concurrency: 16, ..OURS },
-    WriteVariant { name: "32 at a time", concurrency: 32, ..OURS },
-    WriteVariant { name: "64 at a time", concurrency: 64, ..OURS },
-    WriteVariant { name: "128 at a time", concurrency: 128, ..OURS },
-    WriteVariant { name: "merge patch", kind: MERGE_PATCH, ..OURS },
-    WriteVariant { name: "JSON patch with a test of the uid", kind: JSON_PATCH, ..OURS },
-    WriteVariant { name: "server-side apply", kind: APPLY_PATCH, options: "&force=true", ..OURS },
-    WriteVariant { name: "answered with the object", accept: JSON, ..OURS },
-    WriteVariant { name: "fieldValidation=Ignore", options: "&fieldValidation=Ignore", ..OURS },
-    WriteVariant { name: "fieldValidation=Strict", options: "&fieldValidation=Strict", ..OURS },
-    WriteVariant { name: "a new connection for each", header: Some(("connection", "close")), ..OURS },
-    WriteVariant { name: "answers may be compressed", header: Some(("accept-encoding", "gzip")), ..OURS },
-    WriteVariant { name: "not exempt from priority and fairness", user: true, ..OURS },
-    WriteVariant { name: "no conditions", status: few, ..OURS },
-    WriteVariant { name: "status.status alone", status: least, ..OURS },
+    WriteMethod { name: "16 at a time", concurrency: 16, ..OURS },
+    WriteMethod { name: "32 at a time", concurrency: 32, ..OURS },
+    WriteMethod { name: "64 at a time", concurrency: 64, ..OURS },
+    WriteMethod { name: "128 at a time", concurrency: 128, ..OURS },
+    WriteMethod { name: "merge patch", kind: MERGE_PATCH, ..OURS },
+    WriteMethod { name: "JSON patch with a test of the uid", kind: JSON_PATCH, ..OURS },
+    WriteMethod { name: "server-side apply", kind: APPLY_PATCH, options: "&force=true", ..OURS },
+    WriteMethod { name: "answered with the object", accept: JSON, ..OURS },
+    WriteMethod { name: "fieldValidation=Ignore", options: "&fieldValidation=Ignore", ..OURS },
+    WriteMethod { name: "fieldValidation=Strict", options: "&fieldValidation=Strict", ..OURS },
+    WriteMethod { name: "a new connection for each", header: Some(("connection", "close")), ..OURS },
+    WriteMethod { name: "answers may be compressed", header: Some(("accept-encoding", "gzip")), ..OURS },
+    WriteMethod { name: "not exempt from priority and fairness", user: true, ..OURS },
+    WriteMethod { name: "no conditions", status: few, ..OURS },
+    WriteMethod { name: "status.status alone", status: least, ..OURS },
 ];
 
 fn full(message: &FedoraMessage) -> Value {
@@ -119,7 +119,7 @@ fn main() -> Result<()> {
 }
 
 /// Returns the writes per second, on new messages of this name.
-fn measure(runtime: &Runtime, client: &Client, method: WriteVariant, name: &str) -> Result<f64> {
+fn measure(runtime: &Runtime, client: &Client, method: WriteMethod, name: &str) -> Result<f64> {
     let messages = runtime.block_on(create(client, (0..COUNT).map(|number| manifest(name, number))))?;
     let start = Instant::now();
     runtime.block_on(async {
@@ -133,7 +133,7 @@ fn measure(runtime: &Runtime, client: &Client, method: WriteVariant, name: &str)
     Ok(COUNT as f64 / start.elapsed().as_secs_f64())
 }
 
-fn request(message: &FedoraMessage, method: WriteVariant) -> Result<Request<Body>> {
+fn request(message: &FedoraMessage, method: WriteMethod) -> Result<Request<Body>> {
     let (name, status, uid) = (message.name(), (method.status)(message), message.uid());
     let path = format!(
         "/apis/apps.fedoraproject.org/v1alpha1/namespaces/{NAMESPACE}/fedoramessages/{name}/status?fieldManager=bench{}",

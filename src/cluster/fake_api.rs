@@ -14,7 +14,7 @@ use hyper::body::{Bytes, Frame};
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower::service_fn;
 
@@ -30,6 +30,13 @@ pub(crate) enum Reply {
     SilentAfter(Vec<Value>),
     /// It never answers.
     Silence,
+}
+
+/// Returns a refusal with this code.
+pub(crate) fn refusal(code: u16, message: &str) -> Reply {
+    Reply::Refusal(
+        json!({"kind": "Status", "status": "Failure", "reason": "Refused", "code": code, "message": message}),
+    )
 }
 
 /// The requests that were made: method, path and query.

@@ -100,16 +100,14 @@ fn is_same(found: &FedoraMessage, message: &FedoraMessage) -> bool {
 #[cfg(test)]
 mod tests {
     use fedora_message::fixture::{example, message, with};
-    use serde_json::json;
     use tokio::time::sleep_until;
 
     use super::*;
-    use crate::cluster::fake_api::{Reply, client};
+    use crate::cluster::fake_api::{Reply, client, refusal};
 
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_in_a_namespace_that_can_not_be_read() {
-        let refusal = || Reply::Refusal(json!({"code": 403, "reason": "Forbidden", "message": "no"}));
-        let replies = (0..1_000).map(|_| refusal());
+        let replies = (0..1_000).map(|_| refusal(403, "no"));
         let (client, requests) = client(replies);
         let (refetcher, waiting) = (Refetcher::new(client), message(&example()));
         let begin = Instant::now();
@@ -132,8 +130,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn other_namespaces_are_read() {
         let other = with("/metadata/namespace", "others".into());
-        let refusal = Reply::Refusal(json!({"code": 403, "reason": "Forbidden", "message": "no"}));
-        let (client, _) = client([refusal, Reply::Json(other.clone()), Reply::Json(example())]);
+        let (client, _) = client([refusal(403, "no"), Reply::Json(other.clone()), Reply::Json(example())]);
         let refetcher = Refetcher::new(client);
         let again = refetcher.read(&message(&example())).await.expect_err("it is forbidden");
         assert!(refetcher.read(&message(&other)).await.is_ok());

@@ -2,9 +2,10 @@
 //!
 //! The request replaces the status of the version that the watch reported. For an API server that costs less than a
 //! patch (docs/decisions/0029). Up to Kubernetes 1.35 it would take labels and annotations from those who own them.
-//! There a patch does the same (docs/decisions/0055). If the object has changed since then, only a status that says "sent" is still written.
-//! Any other could overwrite a status that says "sent", from another attempt or another operator
-//! (docs/decisions/0011). A status that says "sent" is then written by a patch that begins with a test of the uid. An
+//! There a patch does the same (docs/decisions/0055).
+//!
+//! If the object has changed since then, only a status that says "sent" is still written. Any other could overwrite a
+//! status that says "sent", from another attempt or another operator (docs/decisions/0011). A status that says "sent" is then written by a patch that begins with a test of the uid. An
 //! object that was deleted and created again under the same name fails this test, and keeps its own status
 //! (docs/decisions/0002).
 
@@ -64,17 +65,17 @@ impl Written {
     }
 }
 
-/// The request that writes a status to the version that the watch reported.
+/// The verb of the request that writes a status to the version that the watch reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WriteMethod {
+enum WriteVerb {
     /// Replaces the status, which costs the API server least.
     Update,
     /// Changes the status of that version. The owners of all other fields stay, in each version of Kubernetes.
     Patch,
 }
 
-impl WriteMethod {
-    /// Returns the best method for this version of Kubernetes, such as `[1, 34]`.
+impl WriteVerb {
+    /// Returns the best verb for this version of Kubernetes, such as `[1, 34]`.
     fn for_version(version: [u32; 2]) -> Self {
         if version < KEEPS_OWNERS { Self::Patch } else { Self::Update }
     }
@@ -109,7 +110,7 @@ pub struct StatusWriter {
     client: Client,
     permits: Arc<Semaphore>,
     /// Known once the API server has told its version.
-    method: Arc<OnceCell<WriteMethod>>,
+    verb: Arc<OnceCell<WriteVerb>>,
 }
 
 impl StatusWriter {
@@ -117,29 +118,29 @@ impl StatusWriter {
     /// only wait there, in front of all other requests (docs/decisions/0026).
     #[must_use]
     pub fn new(client: Client, at_a_time: usize) -> Self {
-        Self { client, permits: Arc::new(Semaphore::new(at_a_time)), method: Arc::default() }
+        Self { client, permits: Arc::new(Semaphore::new(at_a_time)), verb: Arc::default() }
     }
 
-    /// Returns the method for this API server, which is asked for its version before the first write.
-    async fn method(&self) -> WriteMethod {
+    /// Returns the verb for this API server, which is asked for its version before the first write.
+    async fn verb(&self) -> WriteVerb {
         let ask = async || match version(&self.client).await {
-            Ok((_, version)) => Ok(WriteMethod::for_version(version)),
+            Ok((_, version)) => Ok(WriteVerb::for_version(version)),
             Err(error) if matches!(error.code(), Some(401 | 403 | 404)) => {
                 warn!(%error, "the API server does not tell its version, so statuses are written by patches");
-                Ok(WriteMethod::Patch)
+                Ok(WriteVerb::Patch)
             }
             // The next write asks again.
             Err(error) => Err(error),
         };
-        self.method.get_or_try_init(ask).await.copied().unwrap_or(WriteMethod::Patch)
+        self.verb.get_or_try_init(ask).await.copied().unwrap_or(WriteVerb::Patch)
     }
 
     /// Writes the status of `message`.
     pub async fn write(&self, message: &FedoraMessage, status: &FedoraMessageStatus) -> Written {
         let _permit = self.permits.acquire().await;
-        let request = match self.method().await {
-            WriteMethod::Update => replacement(message, status),
-            WriteMethod::Patch => {
+        let request = match self.verb().await {
+            WriteVerb::Update => replacement(message, status),
+            WriteVerb::Patch => {
                 let version = message.metadata.resource_version.as_deref().unwrap_or_default();
                 patch(message, ("/metadata/resourceVersion", version), status)
             }
@@ -307,26 +308,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::fake_api::{Reply, client};
+    use crate::cluster::fake_api::{Reply, client, refusal};
 
-    fn version(minor: &str) -> Reply {
+    fn version_reply(minor: &str) -> Reply {
         let names = ["gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
         let mut info: serde_json::Map<_, _> = names.map(|name| (name.to_owned(), json!(""))).into_iter().collect();
         info.extend([("major".to_owned(), json!("1")), ("minor".to_owned(), json!(minor))]);
         Reply::Json(info.into())
     }
 
-    fn refusal(code: u16, text: &str) -> Reply {
-        Reply::Refusal(json!({"code": code, "reason": "Refused", "message": text}))
-    }
-
     #[tokio::test]
-    async fn method_follows_version() {
-        for (minor, method) in [("32", "PATCH"), ("35+", "PATCH"), ("36", "PUT"), ("37", "PUT")] {
+    async fn verb_follows_version() {
+        for (minor, verb) in [("32", "PATCH"), ("35+", "PATCH"), ("36", "PUT"), ("37", "PUT")] {
             let written = || Reply::Json(json!({}));
-            let (client, requests) = client([version(minor), written(), written()]);
+            let (client, requests) = client([version_reply(minor), written(), written()]);
             let writer = StatusWriter::new(client, 1);
-            for expected in [vec!["GET".to_owned(), format!("{method} metadata")], vec![format!("{method} metadata")]] {
+            for expected in [vec!["GET".to_owned(), format!("{verb} metadata")], vec![format!("{verb} metadata")]] {
                 assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, Written::Done);
                 assert_eq!(requests.take(), expected, "{minor}");
             }
@@ -337,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn writes_by_patches_while_version_is_unknown() {
         let written = || Reply::Json(json!({}));
-        let replies = [refusal(503, "later"), written(), version("37"), written()];
+        let replies = [refusal(503, "later"), written(), version_reply("37"), written()];
         let asked_again = ["GET", "PATCH metadata", "GET", "PUT metadata"].as_slice();
         let refused = [refusal(403, "no"), written(), written()];
         for (replies, expected) in [
@@ -366,7 +363,7 @@ mod tests {
             (500, "etcdserver: mvcc: database space exceeded", Written::Failed),
             (429, "too many requests", Written::Failed),
         ] {
-            let writer = StatusWriter::new(client([version("37"), refusal(code, text)]).0, 1);
+            let writer = StatusWriter::new(client([version_reply("37"), refusal(code, text)]).0, 1);
             assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, written, "{text}");
         }
     }

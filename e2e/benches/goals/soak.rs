@@ -28,7 +28,7 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     };
     // The first one leads.
     let (leader, standby) = (start(), start());
-    let (mut memory, mut beside, mut sent) = (Vec::new(), Vec::new(), 0);
+    let (mut leader_memory, mut standby_memory, mut sent) = (Vec::new(), Vec::new(), 0);
     for first in (0..count).step_by(BATCH) {
         let create = namespace.create_each((first..first + BATCH).map(|number| namespace.message(number)));
         setup.runtime.block_on(async { tokio::try_join!(create, namespace.delete_sent()) })?;
@@ -36,23 +36,24 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
             sent += audit.writes(&namespace.name)?;
             Ok((sent >= first).then_some(()))
         })?;
-        let [resident, standing_by] = [&leader, &standby].map(|operator| mebibytes(operator.resident()));
+        let [resident, beside] = [&leader, &standby].map(|operator| mebibytes(operator.resident()));
         if (first + BATCH).is_multiple_of(REPORT_INTERVAL) {
-            eprintln!("after {} messages: {resident:.1} MiB, the standby {standing_by:.1} MiB", first + BATCH);
+            eprintln!("after {} messages: {resident:.1} MiB, the standby {beside:.1} MiB", first + BATCH);
         }
-        memory.push(resident);
-        beside.push(standing_by);
+        leader_memory.push(resident);
+        standby_memory.push(beside);
     }
     standby.stop();
     leader.stop();
     let messages = (1..).map(|batch| (batch * BATCH) as f64);
     if !setup.short {
-        let points = messages.zip(memory.iter().copied()).collect();
+        let points = messages.zip(leader_memory.iter().copied()).collect();
         let line = PlotLine { name: "resident", points };
         draw("soak", "Memory while messages come and go", ["messages so far", "MiB"], &[line])?;
     }
-    let three = |memory: &[f64]| [0, memory.len() / 2, memory.len() - 1].map(|place| memory[place]);
-    let ([start, middle, end], [standby_start, standby_middle, standby_end]) = (three(&memory), three(&beside));
+    let start_middle_end = |memory: &[f64]| [0, memory.len() / 2, memory.len() - 1].map(|place| memory[place]);
+    let ([start, middle, end], [standby_start, standby_middle, standby_end]) =
+        (start_middle_end(&leader_memory), start_middle_end(&standby_memory));
     Ok(vec![
         Row::ratio(
             format!("{count} messages come, are sent and deleted: memory at the end beside the middle"),

@@ -162,19 +162,17 @@ impl Cluster {
     }
 
     fn wait_ready(&self) -> Result<()> {
-        let node = |path: &str| self.kube.run(&["get", "nodes", "-o", &format!("jsonpath={{.items[*].{path}}}")]);
-        let ready = || {
-            node("status.conditions[?(@.type=='Ready')].status").is_ok_and(|status| status == "True")
-                && node("spec.taints[*].key").is_ok_and(|taints| taints.is_empty())
-        };
+        let path = "{.items[*].status.conditions[?(@.type=='Ready')].status} {.items[*].spec.taints[*].key}";
+        let state = || self.kube.run(&["get", "nodes", "-o", &format!("jsonpath={path}")]);
+        let ready = || state().is_ok_and(|state| state.trim_end() == "True");
         self.node.wait_ready(NAME, READY_WITHIN, ready).with_context(|| {
             let logs = ["containerd.log", "kubelet.log"].map(|name| {
                 let text = fs::read_to_string(self.node.scratch().join(name)).unwrap_or_default();
                 text.lines().rev().take(10).map(|line| ["  ", line, "\n"].concat()).collect::<Vec<_>>().concat()
             });
-            let taints = node("spec.taints[*].key").unwrap_or_default();
+            let state = state().unwrap_or_default();
             format!(
-                "the node's taints: {taints}; containerd's and the kubelet's last lines, last first:\n{}",
+                "ready, and taints: {state}; containerd's and the kubelet's last lines, last first:\n{}",
                 logs.concat()
             )
         })?;

@@ -95,6 +95,10 @@ fn every_permission_is_needed() {
 
 /// Asserts that the operator logs this text without this verb.
 fn assert_needed(rules: &[Value], resource: &str, verb: &str, expected: &str) {
+    if (resource, verb) == ("fedoramessages/status", "update") && write_verb() == "patch" {
+        // Nothing is updated on this version of Kubernetes.
+        return;
+    }
     let namespace = TestNamespace::new("permissions");
     namespace.grant(USER, "operator", &json!(without(rules, resource, verb)));
     let operator = launch(&namespace);
@@ -112,10 +116,6 @@ fn assert_needed(rules: &[Value], resource: &str, verb: &str, expected: &str) {
         return launch(&namespace).wait_for_log(expected);
     }
     namespace.store_certificate(&shared().broker, "publisher");
-    if (resource, verb) == ("fedoramessages/status", "update") && write_verb() == "patch" {
-        // Nothing is updated on this version of Kubernetes.
-        return;
-    }
     if (resource, verb) == ("fedoramessages/status", "patch") {
         change_in_flight(&namespace);
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::events::events;
 use e2e::cli::Cli;
 use e2e::raw::{RawConsumer, id, unique};
-use e2e::{Operator, SOON, TestNamespace, audited, by_sender, requests, sender, shared, wait_soon, write_verb};
+use e2e::{Operator, SOON, TestNamespace, by_sender, requests, sender, shared, wait_soon, write_verb};
 
 /// The time until a person sees the result of `kubectl apply`.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -141,12 +141,8 @@ fn waits_for_default_sender() {
     assert_eq!(status["attempts"], 0, "it was not tried");
     namespace.apply(&sender("default", ""));
     namespace.wait_for_reason("early", "Sent");
-    let requests = audited(&namespace);
-    let of_message = |verb: &str| {
-        let is_it = |request: &&Value| request["objectRef"]["resource"] == "fedoramessages" && request["verb"] == verb;
-        requests.iter().filter(is_it).count()
-    };
-    assert_eq!((of_message(write_verb()), of_message("get")), (2, 0));
+    let count = |verb| requests(&namespace, verb).len();
+    assert_eq!((count(write_verb()), count("get")), (2, 0));
 }
 
 /// One write and no read for each message, and one connection for all.
@@ -164,8 +160,8 @@ fn many_messages_share_a_connection() {
     namespace.wait_for_all_sent();
     assert_eq!(unique(&consumer.take(COUNT, SOON)).len(), COUNT);
     assert_eq!(applications(&shared().broker, "one-of-many").len(), 1);
-    assert_eq!(requests(&namespace, write_verb()).len(), COUNT);
-    assert_eq!(requests(&namespace, "get").len(), 0);
+    let count = |verb| requests(&namespace, verb).len();
+    assert_eq!((count(write_verb()), count("get")), (COUNT, 0));
 }
 
 /// A user who may only create messages learns nothing of Senders that others do not share.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::*;
-use crate::cluster::fake_api::{self, Reply, Requests};
+use crate::cluster::fake_api::{self, Reply, Requests, refusal};
 use crate::cluster::watch::WatchMonitor;
 use fedora_message::message::authentication::ClientKeys;
 
@@ -19,10 +19,6 @@ fn secret(version: &str, allowed: &str) -> Value {
         "name": "s", "namespace": OWNER, "uid": "u", "resourceVersion": version, "annotations": annotations
     });
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"ca": "eHg=", "other": "eHg="}})
-}
-
-fn refusal(code: u16) -> Reply {
-    Reply::Refusal(json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code}))
 }
 
 fn name(name: &str) -> SourceName {
@@ -112,7 +108,7 @@ async fn keeps_only_used_keys() {
 #[tokio::test(start_paused = true)]
 async fn forbidden_secret_is_not_used() {
     for code in [401, 403] {
-        let (secrets, ..) = secrets([Reply::Json(secret("1", "")), refusal(code)]);
+        let (secrets, ..) = secrets([Reply::Json(secret("1", "")), refusal(code, "no")]);
         for namespace in [OWNER, GUEST] {
             let error = version(&secrets, namespace).await;
             assert!(error.starts_with("Secret owner/s could not be read: "), "{error}");
@@ -123,7 +119,7 @@ async fn forbidden_secret_is_not_used() {
 #[tokio::test(start_paused = true)]
 async fn unreadable_secret_is_used_for_two_minutes() {
     let begin = [Reply::Json(secret("1", "")), Reply::Events(vec![], 0.0), Reply::Json(secret("1", ""))];
-    let (secrets, ..) = secrets(begin.into_iter().chain((0..100).map(|_| refusal(500))));
+    let (secrets, ..) = secrets(begin.into_iter().chain((0..100).map(|_| refusal(500, "no"))));
     assert_eq!(version(&secrets, OWNER).await, "1");
     sleep(Duration::from_secs(110)).await;
     assert_eq!(version(&secrets, OWNER).await, "1");

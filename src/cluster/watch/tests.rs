@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use crate::cluster::fake_api::{self, Reply, Requests};
+use crate::cluster::fake_api::{self, Reply, Requests, refusal};
 
 /// Within this time everything happens that waits for nothing.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -152,8 +152,7 @@ async fn lists_again_now_and_then() {
 
 #[tokio::test(start_paused = true)]
 async fn pauses_grow_while_requests_fail() {
-    let refusal = || Reply::Refusal(json!({"status": "Failure", "code": 500, "message": "not now"}));
-    let mut messages = Messages::new((0..1_000).map(|_| refusal()).collect());
+    let mut messages = Messages::new((0..1_000).map(|_| refusal(500, "not now")).collect());
     let hour = Duration::from_hours(1);
     let begin = Instant::now();
     while begin.elapsed() < hour {
