@@ -159,7 +159,7 @@ impl Reconciler {
         if !job.without_spec {
             return Ok(Cow::Borrowed(&job.message));
         }
-        self.refetcher.read(&job.message).await.map(Cow::Owned).map_err(NotTried::RetryAt)
+        Box::pin(self.refetcher.read(&job.message)).await.map(Cow::Owned).map_err(NotTried::RetryAt)
     }
 
     /// Proves that a large message has room for its status: writes one, if it has none. Otherwise it
@@ -314,7 +314,7 @@ impl Reconciler {
     async fn clean_up(&self, message: &FedoraMessage, state: &MessageState) {
         let by_pod = state.is_sent() && state.mode == Some(Mode::Pod);
         if let Some(pods) = self.delivery.pods().filter(|_| by_pod) {
-            pods.clean_up(message).await;
+            Box::pin(pods.clean_up(message)).await;
         }
     }
 }

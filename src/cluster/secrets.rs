@@ -230,7 +230,7 @@ impl Secrets {
 
     async fn read_one(&self, name: &SourceName, namespace: &str, keys: &[&str]) -> Result<Option<Arc<Secret>>, String> {
         let Some((known, contents)) = self.watch(name, namespace) else {
-            let metadata = self.limited(name, read_metadata(self.watches.client(), name)).await?;
+            let metadata = Box::pin(self.limited(name, read_metadata(self.watches.client(), name))).await?;
             return match metadata.filter(|metadata| metadata.allows(name, namespace)) {
                 Some(_) => self.get_contents(name, &keys.iter().copied().collect()).await,
                 None => Ok(None),
@@ -295,14 +295,15 @@ impl Secrets {
     }
 
     async fn get_contents(&self, name: &SourceName, keys: &BTreeSet<&str>) -> Result<Option<Arc<Secret>>, String> {
-        let secret = self.limited(name, read_source(self.watches.client(), name)).await?;
+        let secret = Box::pin(self.limited(name, read_source(self.watches.client(), name))).await?;
         Ok(secret.map(|mut secret| {
             secret.keep(keys);
             Arc::new(secret)
         }))
     }
 
-    /// Makes a request, of which there are few at the same time.
+    /// Makes a request, of which there are few at the same time. Callers box it, because most messages
+    /// find what was read before (docs/decisions/0056).
     async fn limited<T>(
         &self,
         name: &SourceName,

@@ -123,7 +123,7 @@ impl StatusWriter {
 
     /// Returns the verb for this API server, which is asked for its version before the first write.
     async fn verb(&self) -> WriteVerb {
-        let ask = async || match version(&self.client).await {
+        let ask = async || match Box::pin(version(&self.client)).await {
             Ok((_, version)) => Ok(WriteVerb::for_version(version)),
             Err(error) if matches!(error.code(), Some(401 | 403 | 404)) => {
                 warn!(%error, "the API server does not tell its version, so statuses are written by patches");

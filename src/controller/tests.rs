@@ -76,6 +76,19 @@ async fn suspended_message_is_not_looked_at_again() {
     assert_eq!((state.reason, due), (Some(Reason::Suspended), None));
 }
 
+/// Messages arrive between jobs, and would fill the gaps that large jobs leave (docs/decisions/0056).
+#[tokio::test]
+async fn job_is_small() {
+    let (client, _) = fake_api::client([]);
+    let mut queue = Queue::new(8, PodLimits::default());
+    queue.lead();
+    queue.observe(0, message(&example()), Instant::now());
+    let job = queue.take(Instant::now(), Utc::now()).expect("a job");
+    let reconciler = reconciler(client);
+    let size = size_of_val(&reconciler.reconcile(&job));
+    assert!(size <= 4096, "a job needs {size} bytes");
+}
+
 #[tokio::test]
 async fn term_waits_for_jobs_of_last_term() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
