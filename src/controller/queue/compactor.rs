@@ -55,6 +55,18 @@ impl Compactor {
         }
     }
 
+    /// Drops what no message has any more. So many `messages` are left, each with a summary and two texts.
+    pub(super) fn release(&mut self, messages: usize) {
+        self.summaries.release(messages);
+        self.texts.release(2 * messages);
+    }
+
+    /// The number of values that are held.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.summaries.len() + self.texts.len()
+    }
+
     /// Shares a summary with equal ones.
     pub(super) fn summary(&mut self, summary: Summary) -> Arc<Summary> {
         self.summaries.intern(Arc::new(summary))

@@ -37,6 +37,7 @@ use self::compactor::Compactor;
 pub use self::compactor::MAX_LARGE_BYTES;
 use self::entry::{Entry, Progress};
 use self::fair_queue::{FairQueue, QueueKey, QueueLimits};
+use self::interner::FEW;
 pub use self::job::{Job, Next, Write};
 use crate::delivery::NotTried;
 
@@ -107,6 +108,7 @@ impl Queue {
         self.entries.retain(|_, entry| entry.is_in_flight() || entry.is_unrecorded());
         self.due.retain(|(_, uid)| self.entries.contains_key(uid));
         self.queues.iter_mut().for_each(|(key, queue)| queue.clean(is_ready(&self.entries, *key)));
+        self.release();
     }
 
     /// Stops sending messages. Sent messages are still recorded.
@@ -184,6 +186,17 @@ impl Queue {
             Progress::Waiting { due: Some(due) } => drop(self.due.remove(&(due, uid))),
             Progress::Waiting { due: None } | Progress::InFlight { .. } => {}
         }
+        drop(entry);
+        self.release();
+    }
+
+    /// Gives back the memory of messages that are gone, once they were most.
+    fn release(&mut self) {
+        let left = self.entries.len();
+        if self.entries.capacity() > 8 * (left + FEW) {
+            self.entries.shrink_to(2 * left);
+        }
+        self.compactor.release(left);
     }
 
     /// Ends the backoff of all messages of an environment, because its broker is back. Messages

@@ -539,6 +539,27 @@ fn waiting_uids(queue: &Queue) -> usize {
     queue.queues.values().map(FairQueue::len).sum()
 }
 
+/// What each message had for itself goes with it. Held between free memory, it would keep the allocator
+/// from giving that back.
+#[test]
+fn gone_messages_release_their_texts() {
+    const COUNT: usize = 2_000;
+    let secret = |n: usize| set(named(&n.to_string()), "/spec/authentication/secretRef/name", n.to_string().into());
+    let mut queue = leading(COUNT);
+    for n in 0..COUNT {
+        observe(&mut queue, &secret(n));
+    }
+    for job in std::iter::from_fn(|| take(&mut queue, now())).collect::<Vec<_>>() {
+        finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, None);
+    }
+    assert!(queue.compactor.len() > COUNT, "{}", queue.compactor.len());
+    for n in 0..COUNT - 1 {
+        queue.forget(&format!("uid-of-{n}"));
+    }
+    let (values, capacity) = (queue.compactor.len(), queue.entries.capacity());
+    assert!(values < 300 && capacity < 1_000, "{values} values, room for {capacity} entries");
+}
+
 /// Messages that others send leave nothing behind, in any order of leading and following.
 #[test]
 fn gone_messages_leave_nothing() {
