@@ -539,8 +539,8 @@ fn waiting_uids(queue: &Queue) -> usize {
     queue.queues.values().map(FairQueue::len).sum()
 }
 
-/// What each message had for itself goes with it. Held between free memory, it would keep the allocator
-/// from giving that back.
+/// Texts of a single message go with it. Between free memory, they would keep the allocator from giving
+/// that back.
 #[test]
 fn gone_messages_release_their_texts() {
     const COUNT: usize = 2_000;
