@@ -76,7 +76,8 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Does one job.
+    /// Does one job. Its steps that few messages need are boxed, here and in what they call
+    /// (docs/decisions/0056).
     pub async fn reconcile(&self, job: &Job) -> Next {
         let started = Instant::now();
         let attempt = match &job.decision {

@@ -355,6 +355,7 @@ impl Pool {
         let on_recovery = self.on_recovery.clone();
         let max_channels = channel_limit.unwrap_or(MAX_CHANNELS);
         let connector = self.connector(environment, &entry.login, max_channels, move || on_recovery(environment));
+        // Few messages open a connection (docs/decisions/0056).
         match Box::pin(connector.open()).await {
             Ok(connection) => {
                 *state = ConnectionState::Up(connection.clone());

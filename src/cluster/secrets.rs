@@ -22,6 +22,7 @@ use fedora_message::bounds::{
 };
 use fedora_message::message::authentication::{Authentication, SourceName};
 use fedora_message::message::secret::{Secret, SecretError, SecretMetadata, SecretVersion, used_keys};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
 use kube::Client;
 use kube::core::PartialObjectMeta;
@@ -230,7 +231,7 @@ impl Secrets {
 
     async fn read_one(&self, name: &SourceName, namespace: &str, keys: &[&str]) -> Result<Option<Arc<Secret>>, String> {
         let Some((known, contents)) = self.watch(name, namespace) else {
-            let metadata = Box::pin(self.limited(name, read_metadata(self.watches.client(), name))).await?;
+            let metadata = self.limited(name, read_metadata(self.watches.client(), name)).await?;
             return match metadata.filter(|metadata| metadata.allows(name, namespace)) {
                 Some(_) => self.get_contents(name, &keys.iter().copied().collect()).await,
                 None => Ok(None),
@@ -295,26 +296,28 @@ impl Secrets {
     }
 
     async fn get_contents(&self, name: &SourceName, keys: &BTreeSet<&str>) -> Result<Option<Arc<Secret>>, String> {
-        let secret = Box::pin(self.limited(name, read_source(self.watches.client(), name))).await?;
+        let secret = self.limited(name, read_source(self.watches.client(), name)).await?;
         Ok(secret.map(|mut secret| {
             secret.keep(keys);
             Arc::new(secret)
         }))
     }
 
-    /// Makes a request, of which there are few at the same time. Callers box it, because most messages
+    /// Makes a request, of which there are few at the same time. It is boxed, because most messages
     /// find what was read before (docs/decisions/0056).
-    async fn limited<T>(
-        &self,
-        name: &SourceName,
-        request: impl Future<Output = Result<T, ListError>>,
-    ) -> Result<T, String> {
-        let answer = async {
+    fn limited<'a, T: Send>(
+        &'a self,
+        name: &'a SourceName,
+        request: impl Future<Output = Result<T, ListError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, String>> {
+        let answer = async move {
             let _permit = self.reads.acquire().await;
             request.await
         };
-        let answer = timeout(FIRST_READ, answer).await.unwrap_or(Err(ListError::Silent));
-        answer.map_err(|error| self.failures.explain(name, &error))
+        Box::pin(async move {
+            let answer = timeout(FIRST_READ, answer).await.unwrap_or(Err(ListError::Silent));
+            answer.map_err(|error| self.failures.explain(name, &error))
+        })
     }
 
     /// Returns what is known of a Secret that is watched from now on, unless too many are.

@@ -13,7 +13,7 @@ use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::{Event, WatchMonitor, Watches};
-use crate::controller::queue::{Next, PodLimits, Queue};
+use crate::controller::queue::{Job, Next, PodLimits, Queue};
 use crate::controller::{self, Inputs};
 use crate::credential_reader::CredentialReader;
 use crate::delivery::Delivery;
@@ -25,6 +25,7 @@ use chrono::Utc;
 use fedora_message::api::v1alpha1::Environment;
 use futures::{StreamExt, stream};
 use kube::{Client, Config};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::yield_now;
@@ -63,15 +64,21 @@ fn reconciler(client: Client) -> Reconciler {
     }
 }
 
+/// Returns the job for a message, and the queue without which the job would be cancelled.
+fn first_job(object: &Value) -> (Queue, Job) {
+    let mut queue = Queue::new(8, PodLimits::default());
+    queue.lead();
+    queue.observe(0, message(object), Instant::now());
+    let job = queue.take(Instant::now(), Utc::now()).expect("a job");
+    (queue, job)
+}
+
 /// Its deadline counts from its resumption, which the watch reports.
 #[tokio::test]
 async fn suspended_message_is_not_looked_at_again() {
     let (client, _) = fake_api::client([]);
-    let mut queue = Queue::new(8, PodLimits::default());
-    queue.lead();
     let suspended = set(with("/spec/suspend", true.into()), "/spec/activeDeadlineSeconds", 60.into());
-    queue.observe(0, message(&suspended), Instant::now());
-    let job = queue.take(Instant::now(), Utc::now()).expect("a job");
+    let (_queue, job) = first_job(&suspended);
     let Next::Settled { state, due, .. } = reconciler(client).reconcile(&job).await else { panic!("it is settled") };
     assert_eq!((state.reason, due), (Some(Reason::Suspended), None));
 }
@@ -80,10 +87,7 @@ async fn suspended_message_is_not_looked_at_again() {
 #[tokio::test]
 async fn job_is_small() {
     let (client, _) = fake_api::client([]);
-    let mut queue = Queue::new(8, PodLimits::default());
-    queue.lead();
-    queue.observe(0, message(&example()), Instant::now());
-    let job = queue.take(Instant::now(), Utc::now()).expect("a job");
+    let (_queue, job) = first_job(&example());
     let reconciler = reconciler(client);
     let size = size_of_val(&reconciler.reconcile(&job));
     assert!(size <= 4096, "a job needs {size} bytes");
