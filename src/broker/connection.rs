@@ -6,7 +6,7 @@
 //! channel's errors to the second (docs/decisions/0019).
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,14 +17,15 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareO
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event, ExchangeKind};
 use parking_lot::Mutex;
-use tokio::sync::{RwLock, RwLockReadGuard, Semaphore, watch};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard, Semaphore, watch};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::errors::{BrokerError, ErrorContext, allowed_channels, is_refused_channel, reply};
+use super::frames::UnconfirmedBytes;
 use super::login::{Login, handshake};
 use super::transport::{ShutdownHandle, Transport};
 use crate::fence::Fence;
@@ -43,6 +44,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of channels on one connection. More do not publish faster
 /// (docs/measurements.md).
 pub const MAX_CHANNELS: u16 = 64;
+/// The minimum time between two calls of `on_unblocked`, each of which looks at all pending messages.
+const MIN_UNBLOCKED_GAP: Duration = Duration::from_secs(1);
 /// New channels wait for this time at most until no message is in flight.
 const QUIET_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -95,6 +98,7 @@ pub struct BrokerConnection {
     /// Messages that were in flight when the broker blocked the connection. The broker has them, or
     /// gets them when it reads again, so they must not be published a second time.
     unconfirmed: Mutex<HashMap<Uuid, (OpenChannel, PendingConfirm)>>,
+    unconfirmed_bytes: UnconfirmedBytes,
     blocked: watch::Receiver<Option<String>>,
     events: AbortHandle,
 }
@@ -107,10 +111,10 @@ struct OpenChannel {
 
 impl BrokerConnection {
     /// Connects, logs in, and opens the virtual host and a first channel. It never has more than
-    /// `max_channels` of them.
+    /// `max_channels` of them, or than one if that is 0.
     ///
-    /// The connection calls `on_unblocked` whenever the broker accepts messages again after an
-    /// alarm.
+    /// The connection calls `on_unblocked` when the broker accepts messages again after an alarm, at
+    /// most once a second.
     pub async fn open(
         address: &BrokerAddress,
         login: &Login,
@@ -123,7 +127,8 @@ impl BrokerConnection {
             .await
             .map_err(|error| context.transport(&error))?;
         let mut connection = Self::log_in(context, transport, &login.application, on_unblocked).await?;
-        connection.max_channels = connection.max_channels.min(max_channels);
+        // A broker that refused the only channel may accept one now. Without any, messages would wait forever.
+        connection.max_channels = connection.max_channels.min(max_channels.max(1));
         connection.permits = Semaphore::new(connection.max_channels.into());
         // A connection without any channel is no use. If the broker blocks it, that is for the
         // message to say.
@@ -141,7 +146,7 @@ impl BrokerConnection {
         application: &Application,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
-        let greeting = transport.greeting.clone();
+        let (greeting, unconfirmed_bytes) = (transport.greeting.clone(), transport.unconfirmed.clone());
         let (stream, shutdown_handle) = transport.into_parts();
         let opened = timeout(OPEN_TIMEOUT, handshake(&context.broker, application, stream)).await.map_or_else(
             |_| {
@@ -174,6 +179,7 @@ impl BrokerConnection {
             max_channels,
             permits: Semaphore::new(max_channels.into()),
             unconfirmed: Mutex::default(),
+            unconfirmed_bytes,
             blocked,
             events,
         })
@@ -230,6 +236,7 @@ impl BrokerConnection {
                 self.idle.lock().push(channel);
                 return Ok(Published::Cancelled);
             }
+            self.unconfirmed_bytes.add(envelope.payload.get().len());
             let answer = publish_on(channel.channel.clone(), envelope);
             (in_flight, channel, answer)
         };
@@ -246,6 +253,7 @@ impl BrokerConnection {
                 return Err(BrokerError::ConfirmTimeout { broker, seconds });
             }
         };
+        self.unconfirmed_bytes.subtract(envelope.payload.get().len());
         if channel.channel.status().connected() {
             self.idle.lock().push(channel);
         }
@@ -408,7 +416,7 @@ impl BrokerConnection {
             // The broker counts late: it opens more than it allows if they are requested at once.
             let allowed = allowed_channels(error).unwrap_or(MAX_CHANNELS);
             let limit = u16::try_from(self.channels()).unwrap_or(MAX_CHANNELS).min(allowed);
-            info!(broker = %self.context.broker, user = self.context.user, limit, "the broker allows no more channels: {error}");
+            info!(broker = %self.context.broker, user = self.context.user, limit, "the broker allows no more channels: {}", reply(&error.to_string()));
             self.channel_limit.get_or_init(|| limit);
             return Err(error.clone());
         }
@@ -449,24 +457,33 @@ impl Drop for BrokerConnection {
     }
 }
 
-/// Forwards the broker's alarms until the connection ends.
+/// Forwards the broker's alarms until the connection ends. Calls `on_unblocked` after an alarm, at most
+/// once in [`MIN_UNBLOCKED_GAP`].
 async fn forward_alarms(
     events: impl futures::Stream<Item = Event>,
     blocked: watch::Sender<Option<String>>,
     on_unblocked: impl Fn(),
 ) {
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
+    let unblocked = &Notify::new();
+    let receive = events.for_each(|event| {
         match event {
-            Event::ConnectionBlocked(detail) => {
-                blocked.send_replace(Some(detail));
-            }
-            Event::ConnectionUnblocked => {
-                blocked.send_replace(None);
-                on_unblocked();
-            }
+            Event::ConnectionBlocked(detail) => drop(blocked.send_replace(Some(detail))),
+            Event::ConnectionUnblocked if blocked.send_replace(None).is_some() => unblocked.notify_one(),
             _ => {}
         }
+        ready(())
+    });
+    let report = async move {
+        loop {
+            unblocked.notified().await;
+            on_unblocked();
+            sleep(MIN_UNBLOCKED_GAP).await;
+        }
+    };
+    // An end of the stream ends the reports too.
+    tokio::select! {
+        () = receive => {}
+        () = report => {}
     }
 }
 
@@ -505,5 +522,44 @@ fn field(value: &HeaderValue) -> AMQPValue {
             Err(_) => AMQPValue::LongLongInt(*number),
         },
         HeaderValue::Boolean(value) => AMQPValue::Boolean(*value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures::channel::mpsc::unbounded;
+
+    use super::*;
+
+    /// Each call looks at all pending messages, so a broker can't cause many of them.
+    #[tokio::test(start_paused = true)]
+    async fn few_alarms_wake_messages() {
+        let (events, received) = unbounded();
+        let (blocked, is_blocked) = watch::channel(None);
+        let (calls, send) = (Cell::new(0), |event| events.unbounded_send(event).expect("a receiver"));
+        let forward = forward_alarms(received, blocked, || calls.set(calls.get() + 1));
+        let scenario = async {
+            for _ in 0..1000 {
+                send(Event::ConnectionUnblocked);
+            }
+            sleep(MIN_UNBLOCKED_GAP).await;
+            assert_eq!(calls.get(), 0, "there was no alarm");
+            for _ in 0..1000 {
+                send(Event::ConnectionBlocked("memory".into()));
+                send(Event::ConnectionUnblocked);
+            }
+            sleep(MIN_UNBLOCKED_GAP / 2).await;
+            assert_eq!(calls.get(), 1, "the first end of an alarm is reported at once");
+            send(Event::ConnectionBlocked("disk".into()));
+            send(Event::ConnectionUnblocked);
+            sleep(2 * MIN_UNBLOCKED_GAP).await;
+            assert_eq!((calls.get(), is_blocked.borrow().clone()), (2, None), "no end of an alarm is lost");
+        };
+        tokio::select! {
+            () = forward => panic!("it forwards as long as there are events"),
+            () = scenario => {}
+        }
     }
 }

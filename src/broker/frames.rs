@@ -1,11 +1,13 @@
 //! Refuses frames that no broker sends, before the AMQP client parses them.
 //!
 //! lapin parses tables by recursion, so a table that is nested thousands deep would overflow its
-//! stack and end the process (docs/decisions/0046). It keeps the body of a message that the broker
-//! returns, of any size. The numbers are those of the AMQP 0-9-1 specification and of RabbitMQ's
-//! extensions to it.
+//! stack and end the process (docs/decisions/0046). It keeps the messages that the broker returns
+//! until their confirm, however large and many they are. The numbers are those of the AMQP 0-9-1
+//! specification and of RabbitMQ's extensions to it.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fedora_message::bounds::MAX_RETURNED_BYTES;
 
@@ -25,12 +27,12 @@ const HEARTBEAT: u8 = 8;
 /// The class and the number of `connection.start`, the only expected method with a table.
 const START: (usize, usize) = (10, 10);
 /// The other methods that a broker sends, by class. Without consumers' methods the tests could not
-/// use this transport.
+/// use this transport. `RabbitMQ` sends no `channel.flow`; the client would keep an answer to each.
 const METHODS: [(usize, &[usize]); 6] = [
     // connection: secure, tune, open-ok, close, close-ok, blocked, unblocked
     (10, &[20, 30, 41, 50, 51, 60, 61]),
-    // channel: open-ok, flow, flow-ok, close, close-ok
-    (20, &[11, 20, 21, 40, 41]),
+    // channel: open-ok, close, close-ok
+    (20, &[11, 40, 41]),
     // exchange: declare-ok
     (40, &[11]),
     // queue: declare-ok, bind-ok, purge-ok, delete-ok
@@ -41,9 +43,31 @@ const METHODS: [(usize, &[usize]); 6] = [
     (85, &[11]),
 ];
 
+/// A message that reached no queue.
+const RETURN: (usize, usize) = (60, 50);
+/// After these methods on a channel, the AMQP client no longer has the message that was returned on it:
+/// close, close-ok, ack, nack.
+const SETTLING: [(usize, usize); 4] = [(20, 40), (20, 41), (60, 80), (60, 120)];
+
 /// The flags of the properties up to the headers: content type, content encoding, headers.
 const SHORT_STRINGS: [usize; 2] = [1 << 15, 1 << 14];
 const HEADERS: usize = 1 << 13;
+
+/// The bytes of the messages that were published on a connection, and whose confirm has not arrived.
+#[derive(Clone, Debug, Default)]
+pub struct UnconfirmedBytes(Arc<AtomicUsize>);
+
+impl UnconfirmedBytes {
+    /// A message with a body of this size will be published.
+    pub(super) fn add(&self, size: usize) {
+        self.0.fetch_add(size, Ordering::Relaxed);
+    }
+
+    /// The confirm of such a message has arrived.
+    pub(super) fn subtract(&self, size: usize) {
+        self.0.fetch_sub(size, Ordering::Relaxed);
+    }
+}
 
 /// Follows the frames in the bytes that a broker sends.
 #[derive(Debug)]
@@ -53,16 +77,21 @@ pub(super) struct FrameGuard {
     missing: usize,
     /// The bytes of the frame so far, without skipped parts.
     frame: Vec<u8>,
-    /// The bodies that have begun to arrive. The AMQP client keeps them until they are complete.
-    bodies: Vec<Body>,
+    /// The messages that the AMQP client keeps: until they are complete, and if they were returned,
+    /// until their confirm.
+    kept: Vec<Kept>,
+    unconfirmed: UnconfirmedBytes,
 }
 
-/// A body that arrives on a channel.
+/// A message from the broker on a channel.
 #[derive(Debug)]
-struct Body {
+struct Kept {
     channel: usize,
+    returned: bool,
+    /// The size of its body, once that is announced.
     size: usize,
-    missing: usize,
+    /// The bytes that are still to come. `None` if the properties are.
+    missing: Option<usize>,
 }
 
 /// The part of a frame that arrives.
@@ -75,13 +104,12 @@ enum Part {
     Skipped,
 }
 
-impl Default for FrameGuard {
-    fn default() -> Self {
-        Self { part: Part::Header, missing: HEADER, frame: Vec::new(), bodies: Vec::new() }
-    }
-}
-
 impl FrameGuard {
+    /// Creates the guard of a new connection.
+    pub(super) fn new(unconfirmed: UnconfirmedBytes) -> Self {
+        Self { part: Part::Header, missing: HEADER, frame: Vec::new(), kept: Vec::new(), unconfirmed }
+    }
+
     /// Checks the next bytes from the broker. After an error the connection must end, and the AMQP
     /// client must not get these bytes.
     pub(super) fn check(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -104,25 +132,43 @@ impl FrameGuard {
             (self.part, self.missing) = announced(&self.frame)?;
             return self.continue_body();
         }
-        if let Part::Checked = self.part
-            && let Some(size) = check_frame(&self.frame)?
-        {
-            self.begin_body(channel(&self.frame)?, size)?;
+        if let Part::Checked = self.part {
+            let channel = channel(&self.frame)?;
+            match check_frame(&self.frame)? {
+                Checked::Body(size) => self.begin_body(channel, size)?,
+                Checked::Method(RETURN) => self.begin_return(channel)?,
+                Checked::Method(method) if SETTLING.contains(&method) => {
+                    self.kept.retain(|kept| kept.channel != channel || kept.missing != Some(0));
+                }
+                Checked::Method(_) => {}
+            }
         }
         self.frame.clear();
         (self.part, self.missing) = (Part::Header, HEADER);
         Ok(())
     }
 
-    /// Notes a body that was announced on this channel. Refuses too many bytes on all channels.
-    fn begin_body(&mut self, channel: usize, size: usize) -> io::Result<()> {
-        self.bodies.retain(|body| body.channel != channel);
-        let others: usize = self.bodies.iter().map(|body| body.size).sum();
-        if size.saturating_add(others) > MAX_RETURNED_BYTES {
-            return Err(refused(format!("it returns messages of more than {MAX_RETURNED_BYTES} bytes")));
+    /// Notes a message that is returned on this channel. A channel has one message in flight.
+    fn begin_return(&mut self, channel: usize) -> io::Result<()> {
+        if self.kept.iter().any(|kept| kept.channel == channel && kept.returned) {
+            return Err(refused("it returns more messages than were published"));
         }
-        if size > 0 {
-            self.bodies.push(Body { channel, size, missing: size });
+        self.kept.push(Kept { channel, returned: true, size: 0, missing: None });
+        Ok(())
+    }
+
+    /// Notes a body that was announced on this channel. Refuses too many bytes on all channels, unless that
+    /// many were published.
+    fn begin_body(&mut self, channel: usize, size: usize) -> io::Result<()> {
+        let returned = self.kept.iter().any(|kept| kept.channel == channel && kept.returned);
+        self.kept.retain(|kept| kept.channel != channel);
+        let others: usize = self.kept.iter().map(|kept| kept.size).sum();
+        let limit = self.unconfirmed.0.load(Ordering::Relaxed).max(MAX_RETURNED_BYTES);
+        if size.saturating_add(others) > limit {
+            return Err(refused(format!("it returns messages of more than {limit} bytes")));
+        }
+        if returned || size > 0 {
+            self.kept.push(Kept { channel, returned, size, missing: Some(size) });
         }
         Ok(())
     }
@@ -135,12 +181,20 @@ impl FrameGuard {
         }
         // The byte that ends the frame is not a part of it.
         let (channel, size) = (channel(&self.frame)?, self.missing - 1);
-        for body in self.bodies.iter_mut().filter(|body| body.channel == channel) {
-            body.missing = body.missing.saturating_sub(size);
+        for kept in self.kept.iter_mut().filter(|kept| kept.channel == channel) {
+            kept.missing = kept.missing.map(|missing| missing.saturating_sub(size));
         }
-        self.bodies.retain(|body| body.missing > 0);
+        self.kept.retain(|kept| kept.returned || kept.missing != Some(0));
         Ok(())
     }
+}
+
+/// A frame that the AMQP client can parse safely.
+enum Checked {
+    /// A method, by class and number.
+    Method((usize, usize)),
+    /// The properties of a message whose body has this size.
+    Body(usize),
 }
 
 /// Returns the channel in a frame's header.
@@ -167,27 +221,26 @@ fn announced(mut header: &[u8]) -> io::Result<(Part, usize)> {
     }
 }
 
-/// Returns the size of the body that the frame announces, if it has a message's properties.
-fn check_frame(frame: &[u8]) -> io::Result<Option<usize>> {
+fn check_frame(frame: &[u8]) -> io::Result<Checked> {
     let (header, payload) = frame.split_at_checked(HEADER).ok_or_else(malformed)?;
     let (_end, mut payload) = payload.split_last().ok_or_else(malformed)?;
     if header.first() == Some(&PROPERTIES) {
-        check_properties(&mut payload).map(Some)
+        check_properties(&mut payload).map(Checked::Body)
     } else {
-        check_method(&mut payload).map(|()| None)
+        check_method(&mut payload).map(Checked::Method)
     }
 }
 
-fn check_method(payload: &mut &[u8]) -> io::Result<()> {
+/// Returns the class and the number of the method.
+fn check_method(payload: &mut &[u8]) -> io::Result<(usize, usize)> {
     let (class, method) = (number(payload, 2)?, number(payload, 2)?);
     if (class, method) == START {
         let _version = take(payload, 2)?;
-        check_table(string(payload, 4)?)
-    } else if METHODS.iter().any(|(known, methods)| *known == class && methods.contains(&method)) {
-        Ok(())
-    } else {
-        Err(refused(format!("it sends the method {class}.{method}, which no broker sends")))
+        check_table(string(payload, 4)?)?;
+    } else if !METHODS.iter().any(|(known, methods)| *known == class && methods.contains(&method)) {
+        return Err(refused(format!("it sends the method {class}.{method}, which no broker sends")));
     }
+    Ok((class, method))
 }
 
 /// Returns the size of the body.
@@ -292,7 +345,7 @@ mod tests {
 
     /// Checks bytes that arrive in pieces of this size.
     fn check(bytes: &[u8], piece: usize) -> Result<(), String> {
-        let mut guard = FrameGuard::default();
+        let mut guard = FrameGuard::new(UnconfirmedBytes::default());
         bytes.chunks(piece).try_for_each(|piece| guard.check(piece)).map_err(|error| error.to_string())
     }
 
@@ -318,7 +371,7 @@ mod tests {
         }
     }
 
-    /// The bodies that are not complete are counted, on all channels together.
+    /// The bodies that the AMQP client keeps are counted, on all channels together.
     #[test]
     fn bounds_bodies() {
         let on = |channel: u8, mut frame: Vec<u8>| {
@@ -329,21 +382,47 @@ mod tests {
             on(channel, frame(PROPERTIES, &[&[0, 60, 0, 0][..], &size.to_be_bytes(), &[0; 2]].concat()))
         };
         let part = |channel| on(channel, frame(BODY, &[0; 1000]));
+        let method = |channel, class, method| on(channel, frame(METHOD, &[0, class, 0, method]));
+        let returned = |channel| method(channel, 60, 50);
         let refused = Err(format!("it returns messages of more than {MAX_RETURNED_BYTES} bytes"));
+        let twice = Err("it returns more messages than were published".to_owned());
         for (frames, expected) in [
             (vec![announce(1, MAX_RETURNED_BYTES)], Ok(())),
             (vec![announce(1, MAX_RETURNED_BYTES + 1)], refused.clone()),
             (vec![announce(1, usize::MAX)], refused.clone()),
             (vec![announce(1, 1001), part(1), announce(2, MAX_RETURNED_BYTES)], refused.clone()),
-            (vec![announce(1, 1001), part(2), part(1), announce(2, usize::MAX - 1)], refused),
+            (vec![announce(1, 1001), part(2), part(1), announce(2, usize::MAX - 1)], refused.clone()),
             (vec![announce(1, 1000), part(1), announce(2, MAX_RETURNED_BYTES)], Ok(())),
             (vec![announce(1, 2000), part(1), part(1), announce(1, MAX_RETURNED_BYTES)], Ok(())),
+            // A returned message is kept until its confirm, or until its channel is closed.
+            (vec![returned(1), announce(1, 1000), part(1), announce(2, MAX_RETURNED_BYTES)], refused),
+            (vec![returned(1), announce(1, 1000), part(1), method(1, 60, 80), announce(2, MAX_RETURNED_BYTES)], Ok(())),
+            (vec![returned(1), announce(1, 0), method(1, 60, 120), returned(1)], Ok(())),
+            (vec![returned(1), announce(1, 0), method(1, 20, 40), returned(1)], Ok(())),
+            (vec![returned(1), announce(1, 0), method(2, 60, 80), returned(2), returned(1)], twice.clone()),
+            (vec![returned(1), announce(1, 1000), part(1), returned(1)], twice.clone()),
+            // The client keeps a message that is confirmed before it is complete.
+            (vec![returned(1), method(1, 60, 80), returned(1)], twice.clone()),
+            (vec![returned(1), announce(1, 1000), method(1, 60, 80), returned(1)], twice),
         ] {
             let bytes = frames.concat();
             for piece in [1, 9, bytes.len()] {
                 assert_eq!(check(&bytes, piece), expected, "{piece}");
             }
         }
+    }
+
+    /// `publish -f` sends large messages of any number. The broker may return them all.
+    #[test]
+    fn accepts_all_that_was_published() {
+        const SIZE: usize = 2 * MAX_RETURNED_BYTES;
+        let body = frame(PROPERTIES, &[&[0, 60, 0, 0][..], &SIZE.to_be_bytes(), &[0; 2]].concat());
+        let returned = [frame(METHOD, &[0, 60, 0, 50]), body].concat();
+        let unconfirmed = UnconfirmedBytes::default();
+        unconfirmed.add(SIZE);
+        FrameGuard::new(unconfirmed.clone()).check(&returned).expect("it was published");
+        unconfirmed.subtract(1);
+        FrameGuard::new(unconfirmed).check(&returned).expect_err("it is larger than what was published");
     }
 
     #[test]
@@ -355,6 +434,7 @@ mod tests {
             (start(20_000, b"F"), "it sends a table nested more than 8 deep"),
             (properties(&deep(20_000)), "it sends a table nested more than 8 deep"),
             (frame(METHOD, &[0, 50, 0, 10]), "it sends the method 50.10, which no broker sends"),
+            (frame(METHOD, &[0, 20, 0, 20]), "it sends the method 20.20, which no broker sends"),
             (frame(METHOD, &[0, 50]), "it sends a malformed frame"),
             (frame(METHOD, &[]), "it sends a malformed frame"),
             (properties(b"\x01az"), "it sends a malformed frame"),

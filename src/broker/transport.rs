@@ -29,7 +29,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
-use super::frames::FrameGuard;
+use super::frames::{FrameGuard, UnconfirmedBytes};
 use super::greeting::Greeting;
 use crate::fence::Fence;
 
@@ -48,6 +48,8 @@ pub struct Transport {
     shutdown_handle: ShutdownHandle,
     /// The broker's first bytes, once it has sent them.
     pub greeting: Greeting,
+    /// What was published on it.
+    pub unconfirmed: UnconfirmedBytes,
     /// The negotiated TLS version.
     pub version: Option<ProtocolVersion>,
 }
@@ -103,9 +105,10 @@ impl Transport {
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        let greeting = Greeting::default();
-        let stream = TlsSocket { stream, fence, greeting: greeting.clone(), frames: FrameGuard::default() }.compat();
-        Ok(Self { stream, shutdown_handle, greeting, version })
+        let (greeting, unconfirmed) = (Greeting::default(), UnconfirmedBytes::default());
+        let frames = FrameGuard::new(unconfirmed.clone());
+        let stream = TlsSocket { stream, fence, greeting: greeting.clone(), frames }.compat();
+        Ok(Self { stream, shutdown_handle, greeting, unconfirmed, version })
     }
 
     /// Returns the stream for the AMQP client and the handle to shut it down.

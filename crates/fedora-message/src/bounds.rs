@@ -114,9 +114,9 @@ pub const MAX_KNOWN_CREDENTIALS: usize = 1024;
 /// application has one certificate, or two while it is renewed, for each of two environments.
 pub const MAX_CONNECTIONS_PER_NAMESPACE: usize = 6;
 
-/// The bytes of messages that a broker may be returning at a time on a connection, because no queue gets
-/// them. Each body is kept until it is complete. An environment's bodies in flight have 8 MiB at most, and
-/// `RabbitMQ` 4 takes no message of more than 16 MiB.
+/// The bytes of messages that a broker may return at a time on a connection, because no queue gets them,
+/// unless more wait for their confirm. Each body is kept until it is complete and confirmed. An
+/// environment's bodies in flight have 8 MiB at most, and `RabbitMQ` 4 takes no message of more than 16 MiB.
 pub const MAX_RETURNED_BYTES: usize = 16 << 20;
 
 /// The number of broker connections in all. Connections that have carried several MiB take 4 MiB

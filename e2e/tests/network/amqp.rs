@@ -24,8 +24,10 @@ const TUNE: (u16, u16) = (10, 30);
 const OPEN_OK: (u16, u16) = (10, 41);
 const CLOSE: (u16, u16) = (10, 50);
 const BLOCKED: (u16, u16) = (10, 60);
+const UNBLOCKED: (u16, u16) = (10, 61);
 const CHANNEL_OPEN: (u16, u16) = (20, 10);
 const CHANNEL_OPEN_OK: (u16, u16) = (20, 11);
+const FLOW: (u16, u16) = (20, 20);
 const CONFIRM_SELECT: (u16, u16) = (85, 10);
 const CONFIRM_SELECT_OK: (u16, u16) = (85, 11);
 const RETURN: (u16, u16) = (60, 50);
@@ -74,6 +76,11 @@ pub fn blocked(reason: &[u8]) -> Vec<u8> {
     method(0, BLOCKED, &short(reason))
 }
 
+/// Returns `connection.blocked` and `connection.unblocked`.
+pub fn short_alarm() -> Vec<u8> {
+    [blocked(b"memory"), method(0, UNBLOCKED, &[])].concat()
+}
+
 /// Reads the protocol header, and answers with `connection.start`.
 pub fn greet(client: &mut Client) -> Result<()> {
     client.read_exact(&mut [0; 8])?;
@@ -117,16 +124,37 @@ pub fn confirm_all(client: &mut Client) -> Result<()> {
 
 /// Returns the first message, with a body that does not end.
 pub fn return_endlessly(client: &mut Client) -> Result<()> {
-    const SIZE: u64 = 1 << 40;
     serve(client, |client, channel, _| {
-        let no_route = [&312_u16.to_be_bytes()[..], &short(b"NO_ROUTE"), &short(b""), &short(b"a")].concat();
-        let header = [&60_u16.to_be_bytes()[..], &[0; 2], &SIZE.to_be_bytes(), &[0; 2]].concat();
-        send(client, &[method(channel, RETURN, &no_route), frame(2, channel, &header)].concat())?;
-        let part = frame(3, channel, &vec![0; 65536]);
-        loop {
-            client.write_all(&part)?;
-        }
+        send(client, &returned(channel, 1 << 40))?;
+        repeat(client, &frame(3, channel, &[0; 65536]))
     })
+}
+
+/// Returns the first message again and again, and never confirms it.
+pub fn return_again(client: &mut Client) -> Result<()> {
+    serve(client, |client, channel, _| {
+        let body = vec![0; 65536];
+        repeat(client, &[returned(channel, body.len() as u64), frame(3, channel, &body)].concat())
+    })
+}
+
+/// Asks the client again and again to stop publishing, on the channel of the first message.
+pub fn flow_endlessly(client: &mut Client) -> Result<()> {
+    serve(client, |client, channel, _| repeat(client, &method(channel, FLOW, &[0]).repeat(1000)))
+}
+
+/// Returns the beginning of a message that reached no queue, up to its body of this size.
+fn returned(channel: u16, size: u64) -> Vec<u8> {
+    let no_route = [&312_u16.to_be_bytes()[..], &short(b"NO_ROUTE"), &short(b""), &short(b"a")].concat();
+    let header = [&60_u16.to_be_bytes()[..], &[0; 2], &size.to_be_bytes(), &[0; 2]].concat();
+    [method(channel, RETURN, &no_route), frame(2, channel, &header)].concat()
+}
+
+/// Sends these bytes until the connection ends.
+pub fn repeat(client: &mut Client, bytes: &[u8]) -> Result<()> {
+    loop {
+        client.write_all(bytes)?;
+    }
 }
 
 /// Opens channels, and answers each message by its channel and number.

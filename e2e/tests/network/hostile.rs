@@ -4,15 +4,19 @@
 use std::io::{Result, Write};
 use std::thread;
 
-use rig::TlsServer;
 use rig::tls_server::{Client, listen};
+use rig::{TlsServer, wait_until};
 use serde_json::{Value, json};
 
 use crate::amqp::{self, DEFAULT, Tune, send};
 use crate::process::usage;
 use e2e::cli::Cli;
-use e2e::{Operator, TestNamespace, message, message_json, shared};
+use e2e::{Operator, SOON, TestNamespace, message, message_json, shared};
 
+/// The messages of the other environment that are sent then, and the maximum number of attempts of the
+/// hostile broker's message until then.
+const OTHERS: usize = 10;
+const ATTEMPTS: u64 = 20;
 /// The additional memory that a hostile broker may cost, in MiB. An honest connection costs 8.
 const MEMORY: usize = 64;
 
@@ -27,69 +31,58 @@ fn escapes() -> Vec<u8> {
 type Behavior = fn(&mut Client) -> Result<()>;
 
 /// Hostile behavior, and the expected reason.
-const HOSTILE: [(&str, Behavior, &str); 14] = [
-    ("garbage", |client| send_and_listen(client, &[0xFF; 4096]), "BrokerUnreachable"),
-    ("other-protocol", |client| send_and_listen(client, b"AMQP\x00\x01\x00\x00"), "BrokerUnreachable"),
+const HOSTILE: [(&str, &str, Behavior); 17] = [
+    ("garbage", "BrokerUnreachable", |client| send_and_listen(client, &[0xFF; 4096])),
+    ("other-protocol", "BrokerUnreachable", |client| send_and_listen(client, b"AMQP\x00\x01\x00\x00")),
     // The first part of a method frame with a length of 4 GiB.
-    (
-        "four-gigabytes",
-        |client| send_endlessly(client, &[1, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF], &[0; 65536]),
-        "BrokerUnreachable",
-    ),
-    ("endless", |client| send_endlessly(client, &[], &amqp::frame(8, 0, &[]).repeat(1000)), "BrokerUnreachable"),
+    ("four-gigabytes", "BrokerUnreachable", |client| {
+        client.write_all(&[1, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF])?;
+        amqp::repeat(client, &[0; 65536])
+    }),
+    ("endless", "BrokerUnreachable", |client| amqp::repeat(client, &amqp::frame(8, 0, &[]).repeat(1000))),
     // To parse it by recursion would overflow the stack.
-    ("deep-table", |client| send_and_listen(client, &amqp::deep_start()), "BrokerUnreachable"),
-    ("truncated", |client| send_and_listen(client, &amqp::start()[..12]), "BrokerUnreachable"),
-    ("cut-off", |client| send(client, &amqp::start()[..12]), "BrokerUnreachable"),
-    ("wrong-channel", |client| send_and_listen(client, &amqp::frame(3, 7, &[0; 100])), "BrokerUnreachable"),
-    ("goodbye", |client| close_with(client, 320), "BrokerUnreachable"),
-    ("unknown-code", |client| close_with(client, 999), "BrokerUnreachable"),
-    (
-        "blocked",
-        |client| {
-            amqp::log_in(client, DEFAULT)?;
-            amqp::read(client)?;
-            send_and_listen(client, &amqp::blocked(&escapes()))
-        },
-        "BrokerBlocked",
-    ),
-    (
-        "endless-later",
-        |client| {
-            amqp::log_in(client, DEFAULT)?;
-            send_endlessly(client, &[], &amqp::frame(3, 0, &[0; 65536]))
-        },
-        "BrokerUnreachable",
-    ),
-    (
-        "endless-return",
-        |client| {
-            amqp::log_in(client, DEFAULT)?;
-            amqp::return_endlessly(client)
-        },
-        "BrokerUnreachable",
-    ),
+    ("deep-table", "BrokerUnreachable", |client| send_and_listen(client, &amqp::deep_start())),
+    ("truncated", "BrokerUnreachable", |client| send_and_listen(client, &amqp::start()[..12])),
+    ("cut-off", "BrokerUnreachable", |client| send(client, &amqp::start()[..12])),
+    ("wrong-channel", "BrokerUnreachable", |client| send_and_listen(client, &amqp::frame(3, 7, &[0; 100]))),
+    ("goodbye", "BrokerUnreachable", |client| close_with(client, 320)),
+    ("unknown-code", "BrokerUnreachable", |client| close_with(client, 999)),
+    ("blocked", "BrokerBlocked", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::read(client)?;
+        send_and_listen(client, &amqp::blocked(&escapes()))
+    }),
+    ("endless-later", "BrokerUnreachable", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::repeat(client, &amqp::frame(3, 0, &[0; 65536]))
+    }),
+    ("endless-return", "BrokerUnreachable", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::return_endlessly(client)
+    }),
+    ("return-again", "BrokerUnreachable", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::return_again(client)
+    }),
+    ("endless-flow", "BrokerUnreachable", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::flow_endlessly(client)
+    }),
     // The broker accepts the login, and opens no channel.
-    (
-        "silent-later",
-        |client| {
-            amqp::log_in(client, DEFAULT)?;
-            listen(client)
-        },
-        "BrokerUnreachable",
-    ),
+    ("silent-later", "BrokerUnreachable", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        listen(client)
+    }),
+    // Each end of an alarm may let waiting messages be sent.
+    ("alarms", "BrokerBlocked", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::repeat(client, &amqp::short_alarm().repeat(1000))
+    }),
 ];
 
 fn send_and_listen(client: &mut Client, bytes: &[u8]) -> Result<()> {
     send(client, bytes)?;
     listen(client)
-}
-
-fn send_endlessly(client: &mut Client, first: &[u8], more: &[u8]) -> Result<()> {
-    client.write_all(first)?;
-    loop {
-        client.write_all(more)?;
-    }
 }
 
 fn close_with(client: &mut Client, code: u16) -> Result<()> {
@@ -103,14 +96,14 @@ fn close_with(client: &mut Client, code: u16) -> Result<()> {
 fn contains_protocol_violations() {
     for batch in HOSTILE.chunks(4) {
         thread::scope(|scope| {
-            for (name, serve, reason) in batch {
+            for (name, reason, serve) in batch {
                 scope.spawn(|| meet(name, *serve, reason));
             }
         });
     }
 }
 
-/// Sends a message to a hostile broker, between two messages to an honest one.
+/// Sends a message to a hostile broker, between messages to an honest one.
 fn meet(name: &str, serve: Behavior, reason: &str) {
     let namespace = TestNamespace::new(name);
     let server = start(serve);
@@ -121,12 +114,17 @@ fn meet(name: &str, serve: Behavior, reason: &str) {
 
     post(&namespace, "bad", "stg");
     let status = namespace.wait_for_reason("bad", reason);
-    post(&namespace, "good-after", "prod");
-    assert_eq!(namespace.wait_for_reason("good-after", "Sent")["attempts"], 1);
+    for n in 0..OTHERS {
+        let name = format!("good-after{n}");
+        post(&namespace, &name, "prod");
+        assert_eq!(namespace.wait_for_reason(&name, "Sent")["attempts"], 1);
+    }
     let after = usage(&operator);
     println!("{name}: {before:?} {after:?} {}", status["message"]);
     assert!(after.memory <= before.memory + MEMORY, "{name}: {before:?}, {after:?}");
     assert_plain(&status);
+    let attempts = namespace.get("bad")["status"]["attempts"].as_u64();
+    assert!(attempts.is_some_and(|attempts| attempts <= ATTEMPTS), "{name}: {attempts:?} attempts");
     assert!(!operator.log().contains('\u{1b}'), "{}", operator.log());
     assert_eq!(operator.stop(), Some(0), "{}", operator.log());
 }
@@ -160,6 +158,33 @@ fn accepts_odd_limits() {
         assert!(after.memory <= before.memory + MEMORY, "{name}: {before:?}, {after:?}");
         assert_eq!(operator.stop(), Some(0), "{name}: {}", operator.log());
     }
+}
+
+/// A connection whose channels are used up is replaced. The broker never answers that it is closed.
+#[test]
+fn replaced_connections_end() {
+    const REPLACED: usize = 40;
+    let namespace = TestNamespace::new("replaced");
+    let server = start(|client| {
+        amqp::log_in(client, Tune { channel_max: 1, ..DEFAULT })?;
+        amqp::confirm_all(client)
+    });
+    let operator = start_operator(&namespace, &server);
+    let send = |name: &str| {
+        post(&namespace, name, "stg");
+        namespace.wait_for_reason(name, "Sent");
+    };
+    send("first");
+    let before = usage(&operator);
+    for n in 0..REPLACED {
+        send(&format!("message{n}"));
+    }
+    let ended = || {
+        let now = usage(&operator);
+        now.threads < before.threads + REPLACED / 4 && now.files < before.files + REPLACED / 4
+    };
+    wait_until(SOON, "the replaced connections end", ended)
+        .unwrap_or_else(|error| panic!("{error}: {before:?}, {:?}", usage(&operator)));
 }
 
 #[test]

@@ -74,3 +74,24 @@ fn names_reached_limits() {
         namespace.wait_for_reason(what, "Sent");
     }
 }
+
+/// The broker closes the only channel of a connection, and refuses the next one. That ends the
+/// connection, and the next connection has a channel as soon as the broker allows one.
+#[test]
+fn connection_without_channel_gets_one_later() {
+    let (user, broker) = ("last-channel", &shared().broker);
+    add_user(user);
+    broker.ctl(&["set_topic_permissions", "-p", "/pubsub", user, "amq.topic", "allowed", "^$"]).expect("it is allowed");
+    let namespace = TestNamespace::new(user);
+    namespace.store_certificate(broker, user);
+    let _operator = Operator::start(&namespace, &[]);
+    namespace.apply(&message("first", "allowed", ""));
+    namespace.wait_for_reason("first", "Sent");
+    namespace.apply(&message("forbidden", "other", ""));
+    namespace.wait_for_reason("forbidden", "TopicForbidden");
+    set_limits(user, r#"{"max-channels": 0}"#);
+    namespace.apply(&message("second", "allowed", ""));
+    namespace.wait_for_reason("second", "VhostRefused");
+    broker.ctl(&["clear_user_limits", user, "max-channels"]).expect("the limit is cleared");
+    namespace.wait_for_reason("second", "Sent");
+}
