@@ -41,8 +41,8 @@ pub(super) struct Entry {
 pub(super) enum Progress {
     /// It waits in this queue for its job to start.
     Ready(QueueKey),
-    /// Its job is in flight. `again`: something has changed since the job started.
-    InFlight { again: bool },
+    /// The job of this number is in flight. `again`: something has changed since it started.
+    InFlight { job: u64, again: bool },
     /// There is nothing to do before this time, or before something changes.
     Waiting { due: Option<Instant> },
 }
@@ -87,6 +87,19 @@ impl Entry {
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
-        matches!(self.progress, Progress::InFlight { .. })
+        self.job().is_some()
+    }
+
+    /// Returns the number of the job in flight.
+    pub(super) fn job(&self) -> Option<u64> {
+        match self.progress {
+            Progress::InFlight { job, .. } => Some(job),
+            Progress::Ready(_) | Progress::Waiting { .. } => None,
+        }
+    }
+
+    /// Returns true if something has changed since the job in flight started.
+    pub(super) fn is_tried_again(&self) -> bool {
+        matches!(self.progress, Progress::InFlight { again: true, .. })
     }
 }

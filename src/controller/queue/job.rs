@@ -32,6 +32,8 @@ pub struct Job {
     /// When the message is looked at again.
     pub due: Option<Instant>,
     pub(super) key: QueueKey,
+    /// Tells the jobs of a message apart.
+    pub(super) number: u64,
     pub(super) size: usize,
     pub(super) alive: Weak<()>,
 }

@@ -57,6 +57,8 @@ pub struct Queue {
     queues: BTreeMap<QueueKey, FairQueue>,
     due: BTreeSet<(Instant, Uid)>,
     syncs: HashMap<Scope, u64>,
+    /// The number of jobs so far.
+    jobs: u64,
     concurrency: usize,
     pods: PodLimits,
     /// True while messages may be sent.
@@ -84,6 +86,7 @@ impl Queue {
             queues: BTreeMap::new(),
             due: BTreeSet::new(),
             syncs: HashMap::new(),
+            jobs: 0,
             concurrency: concurrency.max(1),
             pods,
             leading: false,
@@ -311,7 +314,8 @@ impl Queue {
                 entry.progress = Progress::Waiting { due: None };
                 continue;
             }
-            entry.progress = Progress::InFlight { again: false };
+            self.jobs += 1;
+            entry.progress = Progress::InFlight { job: self.jobs, again: false };
             let size = entry.message.size();
             queue.start(size);
             return Some(Job {
@@ -324,6 +328,7 @@ impl Queue {
                 seen: entry.seen,
                 due: entry.due,
                 key,
+                number: self.jobs,
                 size,
                 alive: Arc::downgrade(&entry.alive),
             });
@@ -335,11 +340,14 @@ impl Queue {
         if let Some(queue) = self.queues.get_mut(&job.key) {
             queue.end(job.size);
         }
-        // If the message was deleted while its job ran, there is nothing more to do for it.
-        let Some((uid, _)) = self.entries.get_key_value(job.message.uid()) else { return };
-        let uid = uid.clone();
+        // If the message was deleted while its job ran, there is nothing more to do for it. If it was also
+        // added again, its next job may run.
+        let is_latest = |entry: &Entry| entry.job().is_none_or(|number| number == job.number);
+        let known = self.entries.get_key_value(job.message.uid()).filter(|(_, entry)| is_latest(entry));
+        let Some((uid, entry)) = known else { return };
+        let (uid, again) = (uid.clone(), entry.is_tried_again());
         let (state, write, entry_due) = match next {
-            Next::NotTried(not_tried) => return self.put_back(&uid, not_tried),
+            Next::NotTried(not_tried) => return self.put_back(&uid, not_tried, again),
             Next::Settled { state, write, due } => (self.compactor.state(state), write, due),
         };
         let Some(entry) = self.entries.get_mut(&uid) else { return };
@@ -349,7 +357,6 @@ impl Queue {
         if write == Write::Done {
             entry.last_reported = entry.state.reason;
         }
-        let again = entry.progress == Progress::InFlight { again: true };
         let due = match write {
             Write::RetryAt(at) => Some(entry.due.map_or(at, |due| due.min(at))),
             Write::Done | Write::Queued | Write::Impossible => entry.due,
@@ -363,9 +370,8 @@ impl Queue {
     }
 
     /// Puts back a message whose job did not try it.
-    fn put_back(&mut self, uid: &Uid, not_tried: NotTried) {
+    fn put_back(&mut self, uid: &Uid, not_tried: NotTried, again: bool) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        let again = entry.progress == Progress::InFlight { again: true };
         entry.progress = Progress::Waiting { due: None };
         match not_tried {
             // While the job ran, the message was suspended, or removed and added again.
@@ -470,8 +476,8 @@ impl Queue {
         match entry.progress {
             Progress::Ready(other) if other == key => return,
             Progress::Ready(_) | Progress::Waiting { due: None } => {}
-            Progress::InFlight { .. } => {
-                entry.progress = Progress::InFlight { again: true };
+            Progress::InFlight { job, .. } => {
+                entry.progress = Progress::InFlight { job, again: true };
                 return;
             }
             Progress::Waiting { due: Some(due) } => {

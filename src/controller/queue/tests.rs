@@ -167,6 +167,8 @@ fn deletion_cancels_job() {
     let second = take(&mut queue, now()).expect("it is new to the queue");
     queue.finish(&job, Next::NotTried(NotTried::Cancelled));
     assert!(!second.is_cancelled());
+    assert!(take(&mut queue, now()).is_none(), "its second job is still in flight");
+    queue.finish(&second, Next::NotTried(NotTried::Cancelled));
     assert!(take(&mut queue, now()).is_some(), "it is tried");
 }
 
