@@ -198,6 +198,8 @@ struct Watch<K> {
     /// The API server may not have the version from which the watch goes on.
     in_doubt: bool,
     read_again_at: Instant,
+    /// From where the watch goes on if this read fails: a version, and whether it is in doubt.
+    fallback: Option<(String, bool)>,
 }
 
 /// The progress of a watch.
@@ -241,6 +243,7 @@ impl<K: Watched> Watch<K> {
             must_pause: false,
             in_doubt: false,
             read_again_at: read_again_at(Duration::ZERO),
+            fallback: None,
         }
     }
 
@@ -310,6 +313,7 @@ impl<K: Watched> Watch<K> {
     fn complete(&mut self, version: String, took: Duration) -> Event<K> {
         self.position = Position::Known(version);
         self.in_doubt = false;
+        self.fallback = None;
         self.read_again_at = read_again_at(took);
         Event::Complete
     }
@@ -390,7 +394,11 @@ impl<K: Watched> Watch<K> {
         match std::mem::replace(&mut self.position, Position::Unread) {
             Position::Known(version) => self.go_on(&End::Failed(error), false, version),
             Position::Watching(request) => self.go_on(&End::Failed(error), request.heard, request.version),
-            Position::Unread | Position::Listing(..) | Position::Getting(_) | Position::Got(_) => {}
+            Position::Unread | Position::Listing(..) | Position::Getting(_) | Position::Got(_) => {
+                if let Some((version, in_doubt)) = self.fallback.take() {
+                    self.resume(version, in_doubt);
+                }
+            }
         }
     }
 
@@ -403,13 +411,17 @@ impl<K: Watched> Watch<K> {
     fn go_on(&mut self, end: &End<'_>, heard: bool, version: String) {
         let read_due = Instant::now() >= self.read_again_at;
         let known = Knowledge { single: self.is_single(), heard, in_doubt: self.in_doubt };
-        self.position = match progress::next(end, known, read_due) {
-            Continuation::Read => Position::Unread,
-            Continuation::Resume { in_doubt } => {
-                self.in_doubt = in_doubt;
-                Position::Known(version)
-            }
-        };
+        self.position = Position::Unread;
+        match progress::next(end, known, read_due) {
+            Continuation::Read => {}
+            Continuation::ReadOrResume { in_doubt } => self.fallback = Some((version, in_doubt)),
+            Continuation::Resume { in_doubt } => self.resume(version, in_doubt),
+        }
+    }
+
+    fn resume(&mut self, version: String, in_doubt: bool) {
+        self.in_doubt = in_doubt;
+        self.position = Position::Known(version);
     }
 
     /// Waits before a request, if the last one failed.

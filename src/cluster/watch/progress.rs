@@ -33,6 +33,11 @@ pub(super) struct Knowledge {
 pub(super) enum Continuation {
     /// It reads again what is there.
     Read,
+    /// It reads again what is there, because it is time. If that fails, it resumes.
+    ReadOrResume {
+        /// As for [`Resume`](Self::Resume).
+        in_doubt: bool,
+    },
     /// It resumes from the last known version.
     Resume {
         /// The API server may not have this version.
@@ -40,7 +45,8 @@ pub(super) enum Continuation {
     },
 }
 
-/// Decides where a watch goes on. `read_due` is true now and then, so that no lost event stays lost.
+/// Decides where a watch goes on. `read_due` is true now and then, so that no lost event stays lost. A
+/// list that fails then is no reason to give up a watch that works.
 ///
 /// After a restore of etcd, an API server accepts a version from the future. It is then silent
 /// until it has reached that version. It must have been restarted for that. So after each early end
@@ -48,7 +54,11 @@ pub(super) enum Continuation {
 /// regular end while the version is in doubt, everything is read again.
 pub(super) fn next(end: &End<'_>, known: Knowledge, read_due: bool) -> Continuation {
     match end {
-        _ if read_due => Continuation::Read,
+        _ if read_due && known.single => Continuation::Read,
+        _ if read_due => match next(end, known, false) {
+            Continuation::Resume { in_doubt } => Continuation::ReadOrResume { in_doubt },
+            other => other,
+        },
         End::OnTime if known.in_doubt && !known.heard => Continuation::Read,
         End::OnTime => Continuation::Resume { in_doubt: false },
         End::Failed(error) if known.single || must_read(error) => Continuation::Read,
@@ -138,8 +148,12 @@ mod tests {
 
     #[test]
     fn reads_again_now_and_then() {
-        for end in [End::OnTime, End::Early, End::Failed(&ListError::Silent)] {
-            assert_eq!(next(&end, known(false, true), true), Continuation::Read);
+        let failed = End::Failed(&ListError::Silent);
+        for (end, in_doubt) in [(&End::OnTime, false), (&End::Early, true), (&failed, true)] {
+            assert_eq!(next(end, known(false, true), true), Continuation::ReadOrResume { in_doubt });
+            let single = Knowledge { single: true, ..known(false, true) };
+            assert_eq!(next(end, single, true), Continuation::Read);
         }
+        assert_eq!(next(&End::OnTime, known(true, false), true), Continuation::Read, "the version may be wrong");
     }
 }

@@ -150,6 +150,21 @@ async fn lists_again_now_and_then() {
     assert!(begin.elapsed() >= Duration::from_mins(10), "{:?}", begin.elapsed());
 }
 
+/// A list costs the API server more than the watch, so it may fail alone.
+#[tokio::test(start_paused = true)]
+async fn goes_on_if_a_due_list_fails() {
+    let mut replies: Vec<Reply> = (0..60).map(|_| quiet()).collect();
+    replies.insert(0, list("5"));
+    let mut messages = Messages::new(replies);
+    messages.expect(AT_ONCE, &["begin", "complete"]).await;
+    messages.expect(Duration::from_mins(22), &["begin"]).await;
+    messages.requests.take();
+    let failure = messages.next(PAUSE).await.expect("the answer is no list");
+    assert!(failure.contains("the API server"), "{failure}");
+    assert_eq!(messages.next(PAUSE).await, None, "it watches again");
+    assert_eq!(messages.requests.take(), ["GET", "watch 5"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn pauses_grow_while_requests_fail() {
     let mut messages = Messages::new((0..1_000).map(|_| refusal(500, "not now")).collect());
