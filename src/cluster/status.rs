@@ -17,15 +17,17 @@ use http::{Method, Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Status;
 use kube::{Client, Error};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 use thiserror::Error as ThisError;
 use tokio::sync::{OnceCell, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::client::FIELD_MANAGER;
 use super::inspect::version;
+use crate::log_throttle::LogThrottle;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, FedoraMessageStatus, KIND, PLURAL};
 
@@ -111,6 +113,7 @@ pub struct StatusWriter {
     permits: Arc<Semaphore>,
     /// Known once the API server has told its version.
     verb: Arc<OnceCell<WriteVerb>>,
+    failures: Arc<Mutex<LogThrottle>>,
 }
 
 impl StatusWriter {
@@ -118,7 +121,7 @@ impl StatusWriter {
     /// only wait there, in front of all other requests (docs/decisions/0026).
     #[must_use]
     pub fn new(client: Client, at_a_time: usize) -> Self {
-        Self { client, permits: Arc::new(Semaphore::new(at_a_time)), verb: Arc::default() }
+        Self { client, permits: Arc::new(Semaphore::new(at_a_time)), verb: Arc::default(), failures: Arc::default() }
     }
 
     /// Returns the verb for this API server, which is asked for its version before the first write.
@@ -187,13 +190,14 @@ impl StatusWriter {
                 return Err(Written::Failed);
             }
         };
+        let method = request.method().clone();
         Err(match timeout(TIMEOUT, self.client.request_text(request)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Error::Api(status))) if status.code == 404 => {
                 debug!(uid = message.uid(), "the object is gone, and needs no status");
                 Written::Gone
             }
-            Ok(Err(Error::Api(status))) if is_other_object(&status) => {
+            Ok(Err(Error::Api(status))) if is_other_object(&status, &method) => {
                 debug!(uid = message.uid(), "the object has changed, or is gone");
                 Written::Changed
             }
@@ -210,11 +214,22 @@ impl StatusWriter {
                 // With its name, such as "403 Forbidden".
                 let code =
                     StatusCode::from_u16(status.code).map_or_else(|_| status.code.to_string(), |code| code.to_string());
-                failed(message, &format!("the API server answers {code}: {}", status.message))
+                self.failed(message, &code, &format!("the API server answers {code}: {}", status.message))
             }
-            Ok(Err(error)) => failed(message, &error.to_string()),
-            Err(_) => failed(message, "the API server does not answer in time"),
+            Ok(Err(error)) => self.failed(message, "no answer", &error.to_string()),
+            Err(_) => self.failed(message, "no answer", "the API server does not answer in time"),
         })
+    }
+
+    /// Logs a failure, and one of each kind now and then: all pending messages may have the same one.
+    fn failed(&self, message: &FedoraMessage, kind: &str, error: &str) -> Written {
+        let (namespace, name) = (message.namespace(), message.name());
+        if self.failures.lock().is_due(kind, Instant::now()) {
+            warn!(error, namespace, name, "the status could not be written, and will be written again");
+        } else {
+            debug!(error, namespace, name, "the status could not be written");
+        }
+        Written::Failed
     }
 }
 
@@ -240,10 +255,11 @@ fn observe(status: &mut FedoraMessageStatus, generation: i64) {
 }
 
 /// Returns true if the object is not the expected one. A replacement is then a conflict. A patch whose test failed is
-/// a 422 without causes; one with causes finds fault with the status itself.
-fn is_other_object(status: &Status) -> bool {
+/// a 422 without causes; one with causes finds fault with the status itself. A patch that conflicts was overtaken by
+/// others again and again, and may succeed later.
+fn is_other_object(status: &Status, method: &Method) -> bool {
     let without_causes = status.details.as_ref().is_none_or(|details| details.causes.is_empty());
-    status.code == 409 || status.code == 422 && without_causes
+    if *method == Method::PATCH { status.code == 422 && without_causes } else { status.code == 409 }
 }
 
 /// Returns true if etcd or the API server refuses the object for its size. The API server passes
@@ -251,16 +267,6 @@ fn is_other_object(status: &Status) -> bool {
 fn is_too_large(status: &Status) -> bool {
     let says = |text| status.message.contains(text);
     status.code == 413 || status.code == 500 && (says("request is too large") || says("message larger than max"))
-}
-
-fn failed(message: &FedoraMessage, error: &str) -> Written {
-    warn!(
-        error,
-        namespace = message.namespace(),
-        name = message.name(),
-        "the status could not be written, and will be written again"
-    );
-    Written::Failed
 }
 
 /// Why there is no request.
@@ -347,6 +353,17 @@ mod tests {
                 assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, Written::Done);
             }
             assert_eq!(requests.take(), expected);
+        }
+    }
+
+    /// The object is there as long as the API server does not say that its uid is another one.
+    #[tokio::test]
+    async fn sent_message_is_gone_only_if_its_uid_is() {
+        for (code, written) in [(409, Written::Failed), (422, Written::Gone)] {
+            let replies = [version_reply("37"), refusal(409, "the object has changed"), refusal(code, "conflict")];
+            let writer = StatusWriter::new(client(replies).0, 1);
+            let sent = FedoraMessageStatus { status: Some(true), ..FedoraMessageStatus::default() };
+            assert_eq!(writer.write(&message(&example()), &sent).await, written);
         }
     }
 

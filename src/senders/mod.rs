@@ -120,7 +120,7 @@ pub async fn run<W: Fn(SenderWake)>(checker: Checker, inputs: SenderInputs<W>) {
 struct SenderController<W> {
     checker: Arc<Checker>,
     schedule: CheckSchedule,
-    /// The Senders that the list of each watch has had so far, while it is read.
+    /// The held Senders that the list of each watch has had so far, while it is read.
     lists: Vec<Option<HashSet<SenderName>>>,
     /// The watches that have not listed everything yet.
     unlisted: HashSet<usize>,
@@ -173,12 +173,13 @@ impl<W: Fn(SenderWake)> SenderController<W> {
 
     fn insert(&mut self, scope: usize, object: FedoraMessageSender) {
         let name = object.name();
-        if let Some(list) = &mut self.lists[scope] {
-            list.insert(name.clone());
-        }
         let senders = &self.checker.senders;
         let before = senders.get(&name);
         if senders.insert(&object) {
+            // Only held Senders, whose number has a bound.
+            if let Some(list) = &mut self.lists[scope] {
+                list.insert(name.clone());
+            }
             let changed = before != senders.get(&name);
             return self.schedule.observe(scope, object, changed, Instant::now());
         }
