@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use kube::api::WatchParams;
 use kube::core::WatchEvent;
 use kube::{Api, Client};
-use rig::{Cluster, images, wait_until};
+use rig::{Cluster, images, project, wait_until};
 use tokio::runtime::Runtime;
 
 use e2e::bench::operator::{self, Operator, create, create_one, is_done, mebibytes};
@@ -109,7 +109,7 @@ impl Bench {
     fn start() -> Result<Self> {
         let cluster = Cluster::start()?;
         let (runtime, client) = prepare(&cluster.kube, &cluster.broker)?;
-        cluster.kube.apply(&["manifests/base/admission-policy.yaml".into()])?;
+        cluster.kube.apply(&[project("manifests/base/admission-policy.yaml")])?;
         Ok(Self { cluster, runtime, client })
     }
 

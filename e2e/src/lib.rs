@@ -23,6 +23,7 @@ pub use namespace::{
     with_body, with_foreign_secret, with_secret, with_spec,
 };
 pub use operator::{DEBUG, Operator, audited, process_status, requests, unused_broker_url, write_verb};
+pub use rig::project;
 pub use shared::{
-    CRDS, SOON, install, let_fault_last, message_count, program, project, read, run, shared, wait_soon, yaml_blocks,
+    CRDS, SOON, install, let_fault_last, message_count, program, read, run, shared, wait_soon, yaml_blocks,
 };

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rig::{Kube, Rig, wait_until};
+use rig::{Kube, Rig, project, wait_until};
 
 use crate::namespace::message;
 
@@ -60,11 +60,6 @@ pub fn install(kube: &Kube) {
         run(&mut kubectl, &forbidden).is_err_and(|error| error.contains("ValidatingAdmissionPolicy"))
     };
     wait_soon("the policy is in force", refused);
-}
-
-/// Returns the path of a file of the project.
-pub fn project(path: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
 /// Returns the blocks of YAML in a page of Markdown.

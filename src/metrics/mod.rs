@@ -254,7 +254,7 @@ impl Metrics {
             r,
             "status_writes",
             "Writes of a status: written, gone (the resource was deleted), changed (the resource was changed \
-             meanwhile) or failed",
+             meanwhile), too_large (the resource has no room for it) or failed",
             Family::default(),
         );
         let deletions = registered(r, "deletions", DELETIONS, Family::default());

@@ -8,12 +8,13 @@ use fedora_message::api::object::FedoraMessage;
 use futures::{Stream, StreamExt, future};
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
+use tokio::time::timeout;
 
 use crate::broker::{BarePublisher, Inbox, Receipts};
 use crate::plot::{PlotLine, distribution, draw};
 use crate::setup::{BenchNamespace, Scaled, Setup};
 use crate::table::{Row, ratios};
-use e2e::bench::{Result, quantile};
+use e2e::bench::{Result, TIMEOUT, quantile};
 
 /// The messages of each round, one after another.
 const MESSAGES: Scaled<usize> = Scaled { full: 200, short: 60 };
@@ -114,7 +115,11 @@ impl<'a> Probe<'a> {
     /// seconds until the consumer has the message.
     pub async fn send_and_settle(&mut self) -> Result<f64> {
         let (message, _, received) = self.create().await?;
-        while self.api.get(message.name()).await?.status.is_none() {}
+        let settled = async {
+            while self.api.get(message.name()).await?.status.is_none() {}
+            Result::Ok(())
+        };
+        timeout(TIMEOUT, settled).await??;
         Ok(received)
     }
 

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{cache, command::output, testdata};
+use crate::{cache, command::output, project};
 
 /// The sources of the images. A change of any of them makes a new cache entry.
 const SOURCES: [&str; 4] =
-    ["../images/build", "../images/oci-archive", "../images/pause/pause.c", "python/requirements.txt"];
+    ["images/build", "images/oci-archive", "images/pause/pause.c", "testdata/python/requirements.txt"];
 
 /// The name of the image with the fedora-messaging CLI.
 pub const CLI: &str = "localhost/fedora-messaging:3.9.1";
@@ -22,7 +22,7 @@ pub const PAUSE: &str = "localhost/pause:1";
 
 /// Returns the name of the image with the operator. The manifests name it, and `images/build` uses that name.
 pub fn operator_name() -> Result<String> {
-    let manifest = testdata("../manifests/base/kustomization.yaml");
+    let manifest = project("manifests/base/kustomization.yaml");
     let text = fs::read_to_string(&manifest).with_context(|| format!("no {}", manifest.display()))?;
     let field = |name| {
         let value = text.lines().find_map(|line| line.trim().strip_prefix(name)).map(|value| value.trim_matches('"'));
@@ -36,7 +36,7 @@ pub fn operator_name() -> Result<String> {
 pub fn archives() -> Result<[PathBuf; 2]> {
     let mut sources = String::new();
     for source in SOURCES {
-        let path = testdata(source);
+        let path = project(source);
         sources += &fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
     }
     let name = format!("images-{:08x}", cache::fingerprint(&sources));
@@ -56,6 +56,6 @@ pub fn operator(archive: &Path) -> Result<()> {
 }
 
 fn build(image: &str, archive: &Path, options: &[&str]) -> Result<()> {
-    let mut command = Command::new(testdata("../images/build"));
+    let mut command = Command::new(project("images/build"));
     output(command.arg(image).arg(archive).args(options)).context("is mmdebstrap installed?").map(drop)
 }

@@ -324,8 +324,8 @@ mod tests {
         Ok((port, ends))
     }
 
-    fn echo(stream: &mut TcpStream, byte: u8) -> std::io::Result<u8> {
-        stream.set_read_timeout(Some(SILENCE))?;
+    fn echo(stream: &mut TcpStream, byte: u8, within: Duration) -> std::io::Result<u8> {
+        stream.set_read_timeout(Some(within))?;
         stream.write_all(&[byte])?;
         let mut answer = [0];
         stream.read_exact(&mut answer).map(|()| answer[0])
@@ -337,11 +337,11 @@ mod tests {
         let proxy = Proxy::start(server)?;
         let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port()));
         let mut lost = connect()?;
-        assert_eq!(echo(&mut lost, 1)?, 1);
+        assert_eq!(echo(&mut lost, 1, CONNECT_WITHIN)?, 1);
         proxy.lose_open_connections();
         let mut later = connect()?;
-        assert_eq!(echo(&mut later, 2)?, 2, "a new connection works");
-        let silence = echo(&mut lost, 3).map_err(|error| error.kind());
+        assert_eq!(echo(&mut later, 2, CONNECT_WITHIN)?, 2, "a new connection works");
+        let silence = echo(&mut lost, 3, SILENCE).map_err(|error| error.kind());
         assert_eq!(silence, Err(ErrorKind::WouldBlock), "the client hears nothing, not even an end");
         drop(lost);
         assert!(ends.recv_timeout(SILENCE).is_err(), "the server is not told that the client is gone");

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use rig::broker::{CONFIG, DEFINITIONS, PLUGINS, USERS};
-use rig::testdata;
+use rig::{project, testdata};
 use serde_json::{Value, json};
 
 /// Reads `docker-compose.yml`.
 fn compose() -> Value {
-    let text = fs::read_to_string(testdata("../docker-compose.yml")).expect("a file");
+    let text = fs::read_to_string(project("docker-compose.yml")).expect("a file");
     serde_saphyr::from_str(&text).expect("YAML")
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use rig::{Guard, testdata};
+use rig::{Guard, project};
 use serde_json::Value;
 
 const TITLE: &str = "org.opencontainers.image.title";
@@ -33,7 +33,7 @@ fn pack(folder: &Path, archive: &Path, platform: &str) -> String {
 }
 
 fn oci_archive() -> Command {
-    let mut command = Command::new(testdata("../images/oci-archive"));
+    let mut command = Command::new(project("images/oci-archive"));
     command.env("SOURCE_DATE_EPOCH", "1700000000");
     command
 }

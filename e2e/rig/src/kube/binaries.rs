@@ -1,5 +1,5 @@
-//! Finds kube-apiserver, etcd and kubectl: in the developer's own folder, in the cache, as a
-//! download, or as a build from Go modules. `testdata/kube/go.mod` pins them for one version.
+//! Finds kube-apiserver, etcd and kubectl: in the developer's own folder, in the cache, as a build from
+//! Go modules, or for the demo as a download. `testdata/kube/go.mod` pins them for one version.
 //! `KUBERNETES` selects another one, such as `1.34.4`.
 
 use std::{
@@ -32,30 +32,29 @@ const NODE_PACKAGES: [&str; 3] = [
 /// The Go package that translates the addresses of Services.
 const PROXY_PACKAGES: [&str; 1] = ["k8s.io/kubernetes/cmd/kube-proxy"];
 
-/// The newest minor version with an archive in `testdata/kube/envtest.sha512`.
-const WITH_ARCHIVE: &str = "1.36";
+/// The newest envtest archive for `x86_64`, and its SHA-512.
+const ARCHIVE: &str = "envtest-v1.36.2-linux-amd64";
+const ARCHIVE_SUM: &str = "ea743186c8a799f5cf8faf16969f86189d003cb7d130e0ac4b58789f1e5748dcf30ebe91c837a10d5ac415383da3e10b9e64d65785c938c23e739781cfb76f08";
 
 /// The time between two lines that tell how far a build is.
 const PROGRESS: Duration = Duration::from_secs(30);
 
-/// The URL of the archives that `testdata/kube/envtest.sha512` names. Kubernetes publishes them.
+/// The URL of the envtest archives. Kubernetes publishes them.
 const ENVTEST: &str = "https://github.com/kubernetes-sigs/controller-tools/releases/download";
 
-/// Returns the folder of the programs. Finds, downloads or builds them.
-///
-/// Tries `KUBEBUILDER_ASSETS`, then the cache, then the envtest archive, then a Go build (6 minutes,
-/// once).
+/// Returns the folder of the programs: `KUBEBUILDER_ASSETS`, or the one in the cache. Builds them if there
+/// is none (6 minutes, once).
 pub fn binaries() -> Result<PathBuf> {
     let version = version()?;
-    found(&version)?.or_else(|| downloaded(&version)).map_or_else(|| built(&version), Ok)
+    found(&version)?.map_or_else(|| built(&version), Ok)
 }
 
-/// Does the same as [`binaries`], but prefers another version to a build if the archive of the version
-/// is not known.
+/// Does the same as [`binaries`], but prefers a download of another version to a build, unless
+/// `KUBERNETES` names one.
 pub fn any_binaries() -> Result<PathBuf> {
     let version = version()?;
-    let or_older = || downloaded(&version).or_else(|| downloaded(WITH_ARCHIVE));
-    found(&version)?.or_else(or_older).map_or_else(|| built(&version), Ok)
+    let is_any = env::var_os("KUBERNETES").is_none() && env::consts::ARCH == "x86_64";
+    found(&version)?.or_else(|| is_any.then(downloaded)?).map_or_else(|| built(&version), Ok)
 }
 
 /// Returns the folder that the developer names, or the one in the cache.
@@ -68,11 +67,9 @@ fn found(version: &str) -> Result<Option<PathBuf>> {
     bail!("KUBEBUILDER_ASSETS is set, but {} is missing: unset it, or complete the folder", missing.display());
 }
 
-/// Returns the folder of the envtest archive of this minor version. Downloads it if it is not in the
-/// cache.
-fn downloaded(version: &str) -> Option<PathBuf> {
-    let (archive, sum) = envtest(version).ok()??;
-    cache::entry(&archive, |folder| download(&archive, &sum, folder)).ok()
+/// Returns the folder of the envtest archive. Downloads it if it is not in the cache.
+fn downloaded() -> Option<PathBuf> {
+    cache::entry(ARCHIVE, download).ok()
 }
 
 fn built(version: &str) -> Result<PathBuf> {
@@ -130,29 +127,17 @@ fn pinned() -> Result<String> {
         .with_context(|| format!("{} requires no k8s.io/kubernetes", path.display()))
 }
 
-/// Returns the name (without suffix) and the SHA-512 of the envtest archive of the version's minor
-/// version, if `testdata/kube/envtest.sha512` has one.
-fn envtest(version: &str) -> Result<Option<(String, String)>> {
-    let path = testdata("kube/envtest.sha512");
-    let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    let (major, minor) = major_minor(version)?;
-    let prefix = format!("envtest-v{major}.{minor}.");
-    let mut lines = text.lines().filter_map(|line| line.split_once("  "));
-    let found = lines.find(|(_, file)| file.starts_with(&prefix));
-    Ok(found.map(|(sum, file)| (file.trim_end_matches(".tar.gz").to_owned(), sum.to_owned())))
-}
-
 /// Downloads the archive, checks its sum and unpacks the programs.
 ///
 /// Fails after 5 s without a connection, because there may be no internet.
-fn download(archive: &str, sum: &str, folder: &Path) -> Result<()> {
-    let release = archive.strip_suffix("-linux-amd64").unwrap_or(archive);
+fn download(folder: &Path) -> Result<()> {
+    let release = ARCHIVE.strip_suffix("-linux-amd64").unwrap_or(ARCHIVE);
     let file = folder.join("archive.tar.gz");
     let mut curl = Command::new("curl");
     curl.args(["--fail", "--silent", "--location", "--connect-timeout", "5", "--max-time", "300", "--output"]);
-    output(curl.arg(&file).arg(format!("{ENVTEST}/{release}/{archive}.tar.gz")))?;
-    if !output(Command::new("sha512sum").arg(&file))?.starts_with(sum) {
-        eprintln!("The downloaded {archive} does not have the sum that testdata/kube pins, so it is not used.");
+    output(curl.arg(&file).arg(format!("{ENVTEST}/{release}/{ARCHIVE}.tar.gz")))?;
+    if !output(Command::new("sha512sum").arg(&file))?.starts_with(ARCHIVE_SUM) {
+        eprintln!("The downloaded {ARCHIVE} does not have the pinned sum, so it is not used.");
         bail!("wrong sum");
     }
     let mut tar = Command::new("tar");
@@ -249,19 +234,5 @@ fn major_minor(version: &str) -> Result<(&str, &str)> {
     match (parts.next(), parts.next()) {
         (Some(major), Some(minor)) => Ok((major, minor)),
         _ => bail!("not a version: {version}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn archive_has_minor_version() {
-        let (archive, sum) = envtest("1.36.3").unwrap().expect("an archive of 1.36");
-        assert!(archive.starts_with("envtest-v1.36."), "{archive}");
-        assert_eq!(sum.len(), 128);
-        assert_eq!(envtest("1.3.0").unwrap(), None);
-        assert!(envtest(WITH_ARCHIVE).unwrap().is_some());
     }
 }
