@@ -1,7 +1,9 @@
 //! The mechanisms that keep the promises. A test removes each one to see which promise breaks.
 
+use strum::VariantNames;
+
 /// A safety mechanism of the design.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantNames)]
 pub enum Mechanism {
     /// Every patch of a status tests the uid.
     UidTest,
@@ -54,36 +56,6 @@ pub enum Mechanism {
     TimeOfCreation,
 }
 
-impl Mechanism {
-    /// All of them.
-    pub const ALL: [Self; 24] = [
-        Self::UidTest,
-        Self::VersionTest,
-        Self::RetryWrite,
-        Self::RememberSent,
-        Self::RecordLater,
-        Self::RecordWithoutLease,
-        Self::ListOnTakeover,
-        Self::Fence,
-        Self::BootClock,
-        Self::EndSilence,
-        Self::CheckSecret,
-        Self::LeadershipChecked,
-        Self::JobsEndFirst,
-        Self::Drain,
-        Self::FindPods,
-        Self::CreateInTime,
-        Self::KeepPods,
-        Self::ReadSender,
-        Self::ReadOnce,
-        Self::DropSender,
-        Self::WakeMessages,
-        Self::WakeInFlight,
-        Self::IdOfUid,
-        Self::TimeOfCreation,
-    ];
-}
-
 /// The complete design, or the design without one mechanism.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Design {
@@ -95,11 +67,6 @@ pub struct Design {
 }
 
 impl Design {
-    /// The complete design, with messages that are sent by Pods.
-    pub fn by_pods() -> Self {
-        Self { by_pods: true, ..Self::default() }
-    }
-
     /// Removes a mechanism.
     pub fn without(self, mechanism: Mechanism) -> Self {
         Self { without: Some(mechanism), ..self }

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use strum::VariantNames;
+
 use crate::mechanism::Mechanism;
 use crate::step::{StepKind, path};
 
@@ -30,7 +32,7 @@ fn functions_exist() {
 fn document_names_steps_and_mechanisms() {
     let document = read("docs/model.md");
     let steps = StepKind::all().into_iter().flat_map(StepKind::functions).map(path);
-    let mechanisms = Mechanism::ALL.into_iter().map(|mechanism| format!("{mechanism:?}"));
+    let mechanisms = Mechanism::VARIANTS.iter().map(ToString::to_string);
     for name in steps.chain(mechanisms) {
         assert!(document.contains(&format!("`{name}`")), "docs/model.md does not name {name}");
     }

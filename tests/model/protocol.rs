@@ -86,7 +86,9 @@ impl Protocol {
 
     /// The same, with messages that are sent by Pods.
     pub fn by_pods(operators: usize, faults: &[(Fault, u8)]) -> Self {
-        Self { design: Design::by_pods(), ..Self::new(operators, faults) }
+        let mut protocol = Self::new(operators, faults);
+        protocol.design.by_pods = true;
+        protocol
     }
 
     /// The same, with messages that name a Sender. It is absent at first.

@@ -22,17 +22,13 @@ use crate::latency::BareWatch;
 use crate::plot::{PlotLine, draw};
 use crate::setup::{BenchNamespace, MessageCount, Scaled, Setup};
 use crate::table::{Row, ratios};
+use e2e::bench::Result;
 use e2e::bench::operator::{JSON_PATCH, METADATA, Operator, WRITES, patch, send};
-use e2e::bench::{Result, median};
 
 /// The backlog in each round.
 const BACKLOG: MessageCount = MessageCount { variable: "BACKLOG", default: Scaled { full: 1_000, short: 300 } };
 const ROUNDS: Scaled<usize> = Scaled { full: 4, short: 2 };
 const GOAL: Scaled<f64> = Scaled { full: 0.95, short: 0.3 };
-/// The numbers of concurrent writes to compare, and the messages for each.
-const CONCURRENCIES: [usize; 5] = [8, 16, 32, 64, 128];
-const EACH: usize = 400;
-const CONCURRENCY_ROUNDS: usize = 2;
 
 /// The client that writes the statuses of a backlog.
 #[derive(Clone, Copy)]
@@ -51,9 +47,6 @@ const STATUS_CLIENTS: [StatusClient; 4] =
 
 pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
     let mut rows = compare(setup, "all on the same cores")?;
-    if !setup.short {
-        rows.extend(concurrencies(setup)?);
-    }
     // In a cluster, the API server has its own machines. This needs at least two cores.
     if let Some(_cores) = SeparateCores::new(&setup.rig.kube, &setup.rig.broker)? {
         rows.extend(compare(setup, "the API server on cores of its own")?);
@@ -89,7 +82,7 @@ fn compare(setup: &Setup, cores: &str) -> Result<Vec<Row>> {
                     patches.push(rate(&requests));
                     lines[1].1 = progress(&requests);
                 }
-                StatusClient::BareUpdates => writes.push(rate(&write_bare(setup, &namespace, messages, WRITES)?)),
+                StatusClient::BareUpdates => writes.push(rate(&write_bare(setup, &namespace, messages)?)),
                 StatusClient::BareOperator => parts.push(rate(&work_bare(setup, &namespace, messages)?)),
             }
         }
@@ -118,25 +111,6 @@ fn compare(setup: &Setup, cores: &str) -> Result<Vec<Row>> {
     ])
 }
 
-/// Measures the bare client with each number of concurrent writes.
-fn concurrencies(setup: &Setup) -> Result<Vec<Row>> {
-    let mut rates = CONCURRENCIES.map(|_| Vec::new());
-    for _ in 0..CONCURRENCY_ROUNDS {
-        for (concurrency, rates) in CONCURRENCIES.into_iter().zip(&mut rates) {
-            let namespace = setup.namespace("width")?;
-            rates.push(rate(&write_bare(setup, &namespace, namespace.create(EACH)?, concurrency)?));
-        }
-    }
-    let named = CONCURRENCIES.into_iter().zip(rates);
-    let best = named.max_by(|(_, one), (_, other)| median(one).total_cmp(&median(other)));
-    Ok(best
-        .map(|(concurrency, rates)| {
-            Row::figure(format!("the best bare client: {concurrency} at a time"), "a second", rates)
-        })
-        .into_iter()
-        .collect())
-}
-
 /// Starts an operator for a namespace, and waits until it has sent `count` messages. Returns its writes
 /// in their order, and the operator.
 pub fn drain(setup: &Setup, namespace: &BenchNamespace, count: usize) -> Result<(Vec<AuditedRequest>, Operator)> {
@@ -148,7 +122,7 @@ pub fn drain(setup: &Setup, namespace: &BenchNamespace, count: usize) -> Result<
 
 /// Patches the status of each message to sent.
 fn patch_bare(setup: &Setup, namespace: &BenchNamespace, messages: Vec<FedoraMessage>) -> Result<Vec<AuditedRequest>> {
-    write_all(setup, namespace, messages, WRITES, async |message| {
+    write_all(setup, namespace, messages, async |message| {
         let body = serde_json::to_vec(&patch(&message, &sent(&message)))?;
         let (namespace, name) = (message.namespace(), message.name());
         let request =
@@ -165,26 +139,24 @@ pub fn write_bare(
     setup: &Setup,
     namespace: &BenchNamespace,
     messages: Vec<FedoraMessage>,
-    concurrency: usize,
 ) -> Result<Vec<AuditedRequest>> {
-    let statuses_of = StatusWriter::new(setup.client.clone(), concurrency);
-    write_all(setup, namespace, messages, concurrency, async |message| {
+    let statuses_of = StatusWriter::new(setup.client.clone(), WRITES);
+    write_all(setup, namespace, messages, async |message| {
         statuses_of.write(&message, &sent(&message)).await;
         Ok(())
     })
 }
 
-/// Writes the status of each message, with `concurrency` writes at a time.
+/// Writes the status of each message, with [`WRITES`] writes at a time.
 fn write_all<W: Future<Output = Result<()>>>(
     setup: &Setup,
     namespace: &BenchNamespace,
     messages: Vec<FedoraMessage>,
-    concurrency: usize,
     write: impl Fn(FedoraMessage) -> W,
 ) -> Result<Vec<AuditedRequest>> {
     let count = messages.len();
     let mut audit = setup.audit()?;
-    setup.runtime.block_on(stream::iter(messages).map(write).buffer_unordered(concurrency).try_collect::<()>())?;
+    setup.runtime.block_on(stream::iter(messages).map(write).buffer_unordered(WRITES).try_collect::<()>())?;
     Ok(statuses(audit.wait_for_writes(&namespace.name, count)?))
 }
 

@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::sender::FedoraMessageSender;
 use kube::Api;
 use kube::api::ListParams;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use crate::audit::AuditedRequest;
 use crate::setup::{BenchNamespace, MessageCount, Scaled, Setup};
 use crate::table::{Row, ratios};
-use e2e::bench::operator::{Operator, mebibytes};
+use e2e::bench::operator::{Operator, is_done, mebibytes};
 use e2e::bench::{Result, TIMEOUT};
 
 /// Namespaces with [`EACH`] Senders, which share one certificate.
@@ -78,12 +77,7 @@ pub fn measure(setup: &Setup) -> Result<Vec<Row>> {
 fn drain(setup: &Setup, count: usize) -> Result<(Operator, f64)> {
     let began = Instant::now();
     let operator = setup.operator(&[], &[]);
-    let api: Api<FedoraMessage> = Api::all(setup.client.clone());
-    let pending = ListParams::default().fields("status.status!=true").limit(1);
-    wait_for(TIMEOUT, "all messages are sent", || {
-        let left = setup.runtime.block_on(api.list(&pending))?;
-        Ok(left.items.is_empty().then_some(()))
-    })?;
+    wait_for(TIMEOUT, "all messages are sent", || Ok(setup.runtime.block_on(is_done(&setup.client))?.then_some(())))?;
     Ok((operator, count as f64 / began.elapsed().as_secs_f64()))
 }
 

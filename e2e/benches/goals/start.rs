@@ -14,7 +14,6 @@ use crate::drain::write_bare;
 use crate::process::age;
 use crate::setup::{BenchNamespace, MessageCount, Scaled, Setup};
 use crate::table::{Row, ratios};
-use e2e::bench::operator::WRITES;
 use e2e::bench::{Result, TIMEOUT};
 
 const ROUNDS: Scaled<usize> = Scaled { full: 7, short: 3 };
@@ -69,7 +68,7 @@ fn answers(requests: &[AuditedRequest]) -> f64 {
 fn beside_many(setup: &Setup) -> Result<Vec<Row>> {
     let count = setup.count(SENT)?;
     let (alone, beside) = (setup.namespace("alone")?, setup.namespace("beside")?);
-    write_bare(setup, &beside, beside.create(count)?, WRITES)?;
+    write_bare(setup, &beside, beside.create(count)?)?;
     let (mut few, mut many) = (Vec::new(), Vec::new());
     for round in 0..setup.pick(ROUNDS) {
         few.push(send_few(setup, &alone, count + round * FEW)?);

@@ -2,7 +2,7 @@
 
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::v1alpha1::{API_VERSION, PLURAL};
-use fedora_message_operator::internals::describe;
+use fedora_message_operator::internals::{PENDING, describe};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
 use http::header::CONTENT_TYPE;
@@ -14,7 +14,7 @@ use rig::{Broker, Kube};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, Result};
+use super::Result;
 pub use crate::Operator;
 
 /// The operator's default number of concurrent messages.
@@ -25,8 +25,6 @@ pub const WRITES: usize = 8;
 pub const JSON_PATCH: &str = "application/json-patch+json";
 /// Requests a response with only the metadata of the object.
 pub const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-/// Selects messages that are not sent.
-const PENDING: &str = "status.status!=true";
 
 /// Starts an operator that logs only warnings.
 pub fn start(kube: &Kube, broker: &Broker, arguments: &[&str]) -> Operator {
@@ -52,11 +50,10 @@ pub async fn create_one(client: &Client, message: &Value) -> Result<FedoraMessag
     Ok(client.request(request).await?)
 }
 
-/// Returns true if no pending message matches the field selector.
-pub async fn is_done(client: &Client, selector: &str) -> bool {
-    let api: Api<FedoraMessage> = Api::namespaced(client.clone(), NAMESPACE);
-    let pending = ListParams::default().fields(&format!("{PENDING}{selector}")).limit(1);
-    api.list(&pending).await.is_ok_and(|list| list.items.is_empty())
+/// Returns true if no message is pending in any namespace.
+pub async fn is_done(client: &Client) -> Result<bool> {
+    let api: Api<FedoraMessage> = Api::all(client.clone());
+    Ok(api.list(&ListParams::default().fields(PENDING).limit(1)).await?.items.is_empty())
 }
 
 /// Returns a JSON patch of a message's status that tests its uid: the alternative to an update.
