@@ -1,12 +1,12 @@
-//! Decides how soon the next change of a Secret or Sender may wake the messages that name it. Pure: the
-//! time is an argument.
+//! Decides how soon messages may be woken again: by a change of a Secret or Sender that they name, or by
+//! the end of a broker's alarm. Pure: the time is an argument.
 
 use std::time::Duration;
 
 use fedora_message::bounds::{MAX_SECRET_WAKE_GAP, MIN_SECRET_WAKE_GAP};
 use tokio::time::Instant;
 
-/// The pace of the wakes for one object: the first at once, the next ones after a gap that doubles.
+/// The pace of the wakes for one object or connection: the first at once, the next ones after a gap that doubles.
 #[derive(Debug, Default)]
 pub struct WakePacer {
     /// The last wake, and the gap after it.

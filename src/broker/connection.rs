@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{join_all, try_join_all};
@@ -19,7 +19,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, Event, ExchangeK
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, Semaphore, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 use uuid::Uuid;
 
@@ -29,6 +29,7 @@ use super::frames::UnconfirmedBytes;
 use super::login::{Login, handshake};
 use super::transport::{ShutdownHandle, Transport};
 use crate::fence::Fence;
+use crate::wake_pacer::WakePacer;
 use fedora_message::message::envelope::{CONTENT_ENCODING, CONTENT_TYPE, DELIVERY_MODE, Envelope};
 use fedora_message::message::outgoing::HeaderValue;
 use fedora_message::message::sender::Application;
@@ -44,8 +45,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of channels on one connection. More do not publish faster
 /// (docs/measurements.md).
 pub const MAX_CHANNELS: u16 = 64;
-/// The minimum time between two calls of `on_unblocked`, each of which looks at all pending messages.
-const MIN_UNBLOCKED_GAP: Duration = Duration::from_secs(1);
 /// New channels wait for this time at most until no message is in flight.
 const QUIET_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -113,8 +112,8 @@ impl BrokerConnection {
     /// Connects, logs in, and opens the virtual host and a first channel. It never has more than
     /// `max_channels` of them, or than one if that is 0.
     ///
-    /// The connection calls `on_unblocked` when the broker accepts messages again after an alarm, at
-    /// most once a second.
+    /// The connection calls `on_unblocked` when the broker accepts messages again after an alarm, less
+    /// and less often while that goes on.
     pub async fn open(
         address: &BrokerAddress,
         login: &Login,
@@ -457,8 +456,8 @@ impl Drop for BrokerConnection {
     }
 }
 
-/// Forwards the broker's alarms until the connection ends. Calls `on_unblocked` after an alarm, at most
-/// once in [`MIN_UNBLOCKED_GAP`].
+/// Forwards the broker's alarms until the connection ends. Calls `on_unblocked` after an alarm, at the
+/// pace of a [`WakePacer`], because each call looks at all pending messages.
 async fn forward_alarms(
     events: impl futures::Stream<Item = Event>,
     blocked: watch::Sender<Option<String>>,
@@ -474,10 +473,12 @@ async fn forward_alarms(
         ready(())
     });
     let report = async move {
+        let mut pacer = WakePacer::default();
         loop {
             unblocked.notified().await;
+            sleep_until(pacer.next(Instant::now())).await;
             on_unblocked();
-            sleep(MIN_UNBLOCKED_GAP).await;
+            pacer.woke(Instant::now(), fastrand::f64());
         }
     };
     // An end of the stream ends the reports too.
@@ -530,6 +531,7 @@ mod tests {
     use std::cell::Cell;
 
     use futures::channel::mpsc::unbounded;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -541,21 +543,25 @@ mod tests {
         let (calls, send) = (Cell::new(0), |event| events.unbounded_send(event).expect("a receiver"));
         let forward = forward_alarms(received, blocked, || calls.set(calls.get() + 1));
         let scenario = async {
-            for _ in 0..1000 {
-                send(Event::ConnectionUnblocked);
-            }
-            sleep(MIN_UNBLOCKED_GAP).await;
-            assert_eq!(calls.get(), 0, "there was no alarm");
-            for _ in 0..1000 {
+            let wait = async |seconds| sleep(Duration::from_secs(seconds)).await;
+            let alarm = || {
                 send(Event::ConnectionBlocked("memory".into()));
                 send(Event::ConnectionUnblocked);
-            }
-            sleep(MIN_UNBLOCKED_GAP / 2).await;
-            assert_eq!(calls.get(), 1, "the first end of an alarm is reported at once");
-            send(Event::ConnectionBlocked("disk".into()));
+            };
             send(Event::ConnectionUnblocked);
-            sleep(2 * MIN_UNBLOCKED_GAP).await;
-            assert_eq!((calls.get(), is_blocked.borrow().clone()), (2, None), "no end of an alarm is lost");
+            wait(1).await;
+            assert_eq!(calls.get(), 0, "there was no alarm");
+            alarm();
+            wait(1).await;
+            assert_eq!(calls.get(), 1, "the end of the first alarm is reported at once");
+            for _ in 0..100 {
+                alarm();
+                wait(1).await;
+            }
+            assert!((2..8).contains(&calls.get()), "{}", calls.get());
+            let before = calls.get();
+            wait(100).await;
+            assert_eq!((calls.get(), is_blocked.borrow().clone()), (before + 1, None), "the last end is not lost");
         };
         tokio::select! {
             () = forward => panic!("it forwards as long as there are events"),

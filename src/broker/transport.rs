@@ -48,7 +48,7 @@ pub struct Transport {
     shutdown_handle: ShutdownHandle,
     /// The broker's first bytes, once it has sent them.
     pub greeting: Greeting,
-    /// What was published on it.
+    /// The bytes that were published on it, and wait for their confirm.
     pub unconfirmed: UnconfirmedBytes,
     /// The negotiated TLS version.
     pub version: Option<ProtocolVersion>,

@@ -40,7 +40,7 @@ pub const SECRET_CONTENTS_POLL_GAP: Duration = Duration::from_millis(500);
 
 /// After a change of a Secret has woken its messages, its next changes wake them after this time at
 /// the earliest. It doubles with each change up to [`MAX_SECRET_WAKE_GAP`]. A certificate that is
-/// renewed in several steps has them within a second or two.
+/// renewed in several steps has them within a second or two. The ends of a broker's alarms have the same pace.
 pub const MIN_SECRET_WAKE_GAP: Duration = Duration::from_secs(2);
 
 /// The longest time between wakes for the changes of one Secret. 10,000 messages take the operator
