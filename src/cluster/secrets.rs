@@ -8,6 +8,7 @@
 //! The number of watches is bounded, for each namespace and in all. A message whose Secret is beyond
 //! the bound reads it at each attempt, and looks again from time to time.
 
+mod metadata;
 mod reader;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -25,15 +26,15 @@ use fedora_message::message::secret::{Secret, SecretError, SecretMetadata, Secre
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use self::metadata::UsedMetadata;
 pub use self::reader::SecretChange;
-use self::reader::{Content, Known, Reader, explain, into_metadata};
+use self::reader::{Content, Known, Reader, explain};
 use super::list::{self, ListError};
 use super::watch::Watches;
 use crate::log_throttle::LogThrottle;
@@ -362,12 +363,8 @@ pub async fn read_source(client: &Client, source: &SourceName) -> Result<Option<
 async fn read_metadata(client: &Client, source: &SourceName) -> Result<Option<SecretMetadata>, ListError> {
     let SourceName { kind, namespace, name } = source;
     Ok(match kind {
-        SourceKind::Secret => {
-            list::get::<PartialObjectMeta<KubeSecret>>(client, namespace, name).await?.map(into_metadata)
-        }
-        SourceKind::ConfigMap => {
-            list::get::<PartialObjectMeta<ConfigMap>>(client, namespace, name).await?.map(into_metadata)
-        }
+        SourceKind::Secret => list::get::<UsedMetadata<KubeSecret>>(client, namespace, name).await?.map(Into::into),
+        SourceKind::ConfigMap => list::get::<UsedMetadata<ConfigMap>>(client, namespace, name).await?.map(Into::into),
     })
 }
 

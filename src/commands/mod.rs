@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use anyhow::Context;
 
@@ -18,10 +20,15 @@ pub mod run;
 /// The exit code if the command line, or a file that it names, is wrong. clap uses it too.
 pub const USAGE: u8 = 2;
 
-/// Runs a command's asynchronous part on all cores. One thread could do the work, but it may block on a slow reader of
-/// the output. The other threads answer a broker's heartbeats meanwhile.
+/// The maximum number of threads for asynchronous work. On a large machine, a thread for each core would take memory
+/// that the work does not need, and would decode as many large objects at a time.
+const MAX_THREADS: usize = 4;
+
+/// Runs a command's asynchronous part. One thread could do the work, but it may block on a slow reader of the output.
+/// The other threads answer a broker's heartbeats meanwhile.
 fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let threads = available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     Ok(runtime.context("can't start")?.block_on(work))
 }
 

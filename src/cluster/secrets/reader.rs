@@ -7,11 +7,11 @@ use fedora_message::api::names::SourceKind;
 use fedora_message::message::authentication::SourceName;
 use fedora_message::message::secret::{SecretMetadata, SecretVersion};
 use kube::Resource;
-use kube::core::PartialObjectMeta;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::metadata::UsedMetadata;
 use super::{CachedContents, Failures};
 use crate::cluster::list::ListError;
 use crate::cluster::watch::{ObjectState, WatchKind, Watches};
@@ -21,11 +21,6 @@ use crate::wake_pacer::WakePacer;
 /// A Secret is used for this time after the API server last answered. An owner who takes it away can
 /// rely on that.
 const TRUST: Duration = Duration::from_mins(2);
-
-/// Returns what is used of a Secret without its contents, as watches and reads bring it.
-pub(super) fn into_metadata<K>(object: PartialObjectMeta<K>) -> SecretMetadata {
-    object.metadata.into()
-}
 
 /// The last known state of a Secret.
 #[derive(Clone)]
@@ -108,7 +103,7 @@ impl Reader {
             SourceKind::Secret => WatchKind::Secrets,
             SourceKind::ConfigMap => WatchKind::ConfigMaps,
         };
-        let mut watch = watches.object::<PartialObjectMeta<K>>(kind, namespace, name);
+        let mut watch = watches.object::<UsedMetadata<K>>(kind, namespace, name);
         let mut pacer = WakePacer::default();
         // The state before the changes that still have to wake the messages, and when they do.
         let mut unreported: Option<(Content, Instant)> = None;
@@ -131,7 +126,7 @@ impl Reader {
                     Ok(state) => {
                         failing = None;
                         Content::Is(match state {
-                            ObjectState::Present(secret) => Some(Arc::new(into_metadata(*secret))),
+                            ObjectState::Present(secret) => Some(Arc::new((*secret).into())),
                             ObjectState::Absent(_) => None,
                         })
                     }
