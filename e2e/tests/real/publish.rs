@@ -211,26 +211,10 @@ fn sends_message_of_flags() {
     let consumer = Consumer::start(broker, &format!("{PREFIX}.flags.#")).expect("a consumer");
     let conf = configured(&cli, broker, "publisher", "publish_priority = 5");
     let body = cli.file("body.json", r#"{"from": "file", "number": 1.5}"#).display().to_string();
-    let arguments = [
-        "publish",
-        "--conf",
-        &conf,
-        "--topic",
-        "flags.message",
-        "text=yes",
-        "count:int=3",
-        "ratio:float=0.5",
-        "done:bool=true",
-        "list:json=[1, null]",
-        "--body-file",
-        &body,
-        "--header",
-        "niceness=very",
-        "--header",
-        "retries:int=2",
-        "--severity",
-        "warning",
-    ];
+    let fixed = "publish --topic flags.message --header niceness=very --header retries:int=2 --severity warning \
+                 text=yes count:int=3 ratio:float=0.5 done:bool=true";
+    let others = ["list:json=[1, null]", "--conf", &conf, "--body-file", &body];
+    let arguments: Vec<_> = fixed.split(' ').chain(others).collect();
     cli.run(&arguments, &[]).expect(0, &["Sent: Message was sent successfully"]);
     let received = consumer.wait_for(1, SOON).expect("it is received");
     assert_eq!(received[0]["topic"], format!("{PREFIX}.flags.message"));
@@ -260,54 +244,14 @@ fn connects_as_the_application() {
 #[test]
 fn prints_manifest() {
     let (namespace, cli) = (TestNamespace::new("printed"), Cli::new());
-    let words = [
-        "yes",
-        "no",
-        "on",
-        "y",
-        "null",
-        "~",
-        "0644",
-        "0x1f",
-        "1_000",
-        "1.0",
-        "1e3",
-        "2001-01-01",
-        "",
-        " a ",
-        "a: b",
-        "#",
-        "é\n\t",
-        "'",
-        "\"",
-        "- a",
-        "{",
-        "12:30:45",
-        ".inf",
-        "=",
-        "<<",
-        "!!int 1",
-    ];
+    let words =
+        "yes|no|on|y|null|~|0644|0x1f|1_000|1.0|1e3|2001-01-01|| a |a: b|#|é\n\t|'|\"|- a|{|12:30:45|.inf|=|<<|!!int 1";
+    let words: Vec<_> = words.split('|').collect();
     let fields: Vec<_> = words.iter().enumerate().map(|(number, word)| format!("k{number}={word}")).collect();
     let keys: Vec<_> = ["yes", "n", "1", "null", "0o7", "a b", "é"].iter().map(|key| format!("{key}=v")).collect();
-    let fixed = [
-        "publish",
-        "--print-manifest",
-        "--topic",
-        "printed.it",
-        "--severity",
-        "error",
-        "--header",
-        "h=off",
-        "--priority",
-        "3",
-        "--sender",
-        "app",
-        "--env",
-        "stg",
-        "x:int=7",
-    ];
-    let arguments: Vec<&str> = fixed.into_iter().chain(fields.iter().chain(&keys).map(String::as_str)).collect();
+    let fixed = "publish --print-manifest --topic printed.it --severity error --header h=off --priority 3 --sender app \
+                 --env stg x:int=7";
+    let arguments: Vec<&str> = fixed.split(' ').chain(fields.iter().chain(&keys).map(String::as_str)).collect();
     let printed = cli.run(&arguments, &[]);
     assert_eq!((printed.code, printed.err.as_str()), (0, ""), "{printed:?}");
     namespace.try_kubectl(&["create", "-f", "-"], &printed.out).expect("it is created");

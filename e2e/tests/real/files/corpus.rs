@@ -409,10 +409,9 @@ pub fn sources() -> Vec<Source> {
         kind,
         text: format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: source, labels: {{file: {MARK}}}}}\n{fields}\n"),
     };
-    let values = [
-        "a",
-        "''",
-        "YQ==",
+    let plain = "a '' YQ== YQ YR== _-8= '%%%' null ~ 1234 12345678 true yes 0644 1.5 [1] {} 2001-01-01 é \"\\0\"";
+    let others = [
+        "",
         "\"YWJj\\nZGVm\\n\"",
         "\"YWJj\\r\\nZGVm\"",
         "\"YW Jj\"",
@@ -420,31 +419,14 @@ pub fn sources() -> Vec<Source> {
         "|\n    YWJj\n    ZGVm\n",
         "|-\n    YWJj\n    ZGVm",
         ">\n    YWJj\n    ZGVm\n",
-        "YQ",
-        "YR==",
-        "_-8=",
-        "'%%%'",
-        "null",
-        "~",
-        "",
-        "1234",
-        "12345678",
-        "true",
-        "yes",
-        "0644",
-        "1.5",
-        "[1]",
-        "{}",
         "!!binary YWJj",
-        "2001-01-01",
-        "é",
-        "\"\\0\"",
     ];
+    let values: Vec<_> = plain.split(' ').chain(others).collect();
     let mut sources = Vec::new();
     for (kind, field) in
         [("Secret", "data"), ("Secret", "stringData"), ("ConfigMap", "data"), ("ConfigMap", "binaryData")]
     {
-        sources.extend(values.map(|value| source(kind, &format!("{field}:\n  key: {value}"))));
+        sources.extend(values.iter().map(|value| source(kind, &format!("{field}:\n  key: {value}"))));
         sources.extend(["{}", "null", "[]", "text", "1"].map(|value| source(kind, &format!("{field}: {value}"))));
         sources.push(source(kind, &format!("{field}2: {{}}")));
         sources.push(source(kind, "immutable: yes"));
