@@ -149,7 +149,12 @@ impl<'a> TestNamespace<'a> {
     /// Returns a message as it is stored, without its managed fields.
     #[track_caller]
     pub fn get(&self, name: &str) -> Value {
-        match api::read(self.kube, &self.path(MESSAGES, &format!("fedoramessages/{name}"))) {
+        self.get_object("fedoramessages", name)
+    }
+
+    #[track_caller]
+    fn get_object(&self, resource: &str, name: &str) -> Value {
+        match api::read(self.kube, &self.path(MESSAGES, &format!("{resource}/{name}"))) {
             Ok(object) => without_managed_fields(object),
             Err(error) => panic!("{name} in {}: {error}", self.name),
         }
@@ -221,10 +226,7 @@ impl<'a> TestNamespace<'a> {
     /// Returns a Sender as it is stored, without its managed fields.
     #[track_caller]
     pub fn get_sender(&self, name: &str) -> Value {
-        match api::read(self.kube, &self.path(MESSAGES, &format!("fedoramessagesenders/{name}"))) {
-            Ok(object) => without_managed_fields(object),
-            Err(error) => panic!("{name} in {}: {error}", self.name),
-        }
+        self.get_object("fedoramessagesenders", name)
     }
 
     /// Waits until the condition of a Sender has this status and reason, for its last generation, and
