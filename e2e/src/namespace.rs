@@ -223,6 +223,13 @@ impl<'a> TestNamespace<'a> {
         .unwrap_or_else(|error| panic!("{error}; the status is {last:#}"))
     }
 
+    /// Waits until each of these messages has this reason.
+    pub fn wait_for_reason_of(&self, names: &[impl AsRef<str>], reason: &str) {
+        for name in names {
+            self.wait_for_reason(name.as_ref(), reason);
+        }
+    }
+
     /// Returns a Sender as it is stored, without its managed fields.
     #[track_caller]
     pub fn get_sender(&self, name: &str) -> Value {

@@ -144,9 +144,7 @@ fn secrets_beyond_the_bound_are_found() {
     for name in &late {
         tenant.store_secret(name, &certificate);
     }
-    for name in &late {
-        tenant.wait_for_reason(name, "Sent");
-    }
+    tenant.wait_for_reason_of(&late, "Sent");
 }
 
 /// Neither without consent nor, in their own namespace, without a certificate in them.

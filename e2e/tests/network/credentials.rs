@@ -139,7 +139,7 @@ fn withdrawn_consent_stops_messages() {
     for name in &pending {
         guest.apply(&with_foreign_secret(&message(name, "consent", ""), "certs", &owner));
     }
-    let expect = |reason: &str| pending.iter().for_each(|name| drop(guest.wait_for_reason(name, reason)));
+    let expect = |reason: &str| guest.wait_for_reason_of(&pending, reason);
     expect("BrokerUnreachable");
     owner.kubectl(&["annotate", "secret", "certs", "apps.fedoraproject.org/allowed-namespaces-"]);
     expect("SecretNotFound");

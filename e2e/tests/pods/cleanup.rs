@@ -104,14 +104,10 @@ fn namespace_deletion_is_not_blocked() {
     let held = with_spec(&message("suspended", "nice.vanishing", ""), "suspend: true");
     let given_up = with_spec(&message("given-up", "evil.vanishing", ""), "backoffLimit: 0");
     namespace.apply(&[message("sent", "nice.vanishing", ""), given_up, absent, held].concat());
-    for (name, reason) in [
-        ("sent", "Sent"),
-        ("given-up", "BackoffLimitExceeded"),
-        ("pending", "SecretNotFound"),
-        ("suspended", "Suspended"),
-    ] {
-        wait_for_reason(&namespace, name, reason);
-    }
+    wait_for_reason(&namespace, "sent", "Sent");
+    wait_for_reason(&namespace, "given-up", "BackoffLimitExceeded");
+    wait_for_reason(&namespace, "pending", "SecretNotFound");
+    wait_for_reason(&namespace, "suspended", "Suspended");
     operator.stop();
     let _operator = crate::cluster::operator(
         &namespace,

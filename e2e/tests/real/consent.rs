@@ -39,9 +39,7 @@ fn denied_looks_absent() {
     let (guest, owner, _operator) = set_up();
     guest.apply(&naming(&owner, "denied", "certs"));
     guest.apply(&naming(&owner, "absent", "nothing"));
-    for name in ["denied", "absent"] {
-        guest.wait_for_reason(name, "SecretNotFound");
-    }
+    guest.wait_for_reason_of(&["denied", "absent"], "SecretNotFound");
     let denied = visible(&guest, "denied", "certs");
     assert_eq!(denied, visible(&guest, "absent", "nothing"));
     assert!(denied.contains("does not exist, or does not allow namespace"), "{denied}");
@@ -100,9 +98,7 @@ fn changes_of_denied_secret_are_invisible() {
     let (guest, owner, operator) = set_up();
     let names: Vec<String> = (0..17).map(|n| format!("spy{n}")).collect();
     guest.apply(&names.iter().map(|name| naming(&owner, name, "certs")).collect::<String>());
-    for name in &names {
-        guest.wait_for_reason(name, "SecretNotFound");
-    }
+    guest.wait_for_reason_of(&names, "SecretNotFound");
     let before = failed_attempts(&operator);
     assert!(!before.0.is_empty(), "they are counted");
     owner.allow("somebody");
@@ -111,9 +107,7 @@ fn changes_of_denied_secret_are_invisible() {
     owner.allow("somebody, else");
     // The operator sees this change after all others.
     owner.allow(&guest.name);
-    for name in &names {
-        guest.wait_for_reason(name, "Sent");
-    }
+    guest.wait_for_reason_of(&names, "Sent");
     assert_eq!(failed_attempts(&operator), before);
 }
 

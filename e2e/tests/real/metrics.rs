@@ -48,15 +48,9 @@ fn counts_messages() {
     let operator = Operator::start(&namespace, &[]);
     let waiting = with_secret(&message("waits", "metrics.waits", ""), "absent");
     namespace.apply(&(numbered(3, "good", |_| "metrics.good".to_owned()) + &forbidden("bad") + &waiting));
-    for (name, reason) in [
-        ("good0", "Sent"),
-        ("good1", "Sent"),
-        ("good2", "Sent"),
-        ("bad", "BackoffLimitExceeded"),
-        ("waits", "SecretNotFound"),
-    ] {
-        namespace.wait_for_reason(name, reason);
-    }
+    namespace.wait_for_reason_of(&["good0", "good1", "good2"], "Sent");
+    namespace.wait_for_reason("bad", "BackoffLimitExceeded");
+    namespace.wait_for_reason("waits", "SecretNotFound");
     let metrics = scrape(&operator);
     assert_samples(
         &metrics,

@@ -164,15 +164,11 @@ fn permissions_suffice_for_all_namespaces() {
 
     namespace.apply(&message("own", "whole.own", ""));
     namespace.apply(&with_foreign_secret(&message("foreign", "whole.foreign", ""), "certs", &owner));
-    for name in ["own", "foreign"] {
-        namespace.wait_for_reason(name, "SecretNotFound");
-    }
+    namespace.wait_for_reason_of(&["own", "foreign"], "SecretNotFound");
     namespace.store_certificate(&shared().broker, "publisher");
     owner.store_certificate(&shared().broker, "publisher");
     owner.allow(&namespace.name);
-    for name in ["own", "foreign"] {
-        namespace.wait_for_reason(name, "Sent");
-    }
+    namespace.wait_for_reason_of(&["own", "foreign"], "Sent");
     assert_eq!(consumer.take(2, SOON).len(), 2);
     wait_soon("both Events", || {
         namespace.try_kubectl(&["get", "events", "-o", "name"], "").is_ok_and(|names| names.lines().count() == 2)

@@ -93,20 +93,11 @@ fn operator_hides_keys() {
     keys.push(foreign.key.clone());
     owner.store_secret("certs", &foreign);
     namespace.apply(&with_foreign_secret(&message("foreign", "hush.foreign", ""), "certs", &owner));
-    for name in GOOD {
-        namespace.wait_for_reason(name, "Sent");
-    }
-    for (name, reason) in [
-        ("cut", "SecretInvalid"),
-        ("shifted", "SecretInvalid"),
-        ("mismatch", "SecretInvalid"),
-        ("swapped", "SecretInvalid"),
-        ("expired", "CertificateExpired"),
-        ("unknown", "AuthenticationFailed"),
-        ("foreign", "SecretNotFound"),
-    ] {
-        namespace.wait_for_reason(name, reason);
-    }
+    namespace.wait_for_reason_of(&GOOD, "Sent");
+    namespace.wait_for_reason_of(&["cut", "shifted", "mismatch", "swapped"], "SecretInvalid");
+    namespace.wait_for_reason("expired", "CertificateExpired");
+    namespace.wait_for_reason("unknown", "AuthenticationFailed");
+    namespace.wait_for_reason("foreign", "SecretNotFound");
     // Rotation: good keys replace the broken ones.
     for name in ["cut", "swapped"] {
         let certificate = shared().broker.client("publisher").expect("a certificate");

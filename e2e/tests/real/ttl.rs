@@ -64,9 +64,8 @@ fn deletes_finished_messages() {
     let kept = ["given-up", "kept", "long", "suspended", "waits"];
     wait_for_names(&operator, &namespace, &kept);
     assert_eq!(consumer.take(4, SOON).len(), 4);
-    for (name, reason) in [("given-up", "BackoffLimitExceeded"), ("kept", "Sent"), ("long", "Sent")] {
-        namespace.wait_for_reason(name, reason);
-    }
+    namespace.wait_for_reason("given-up", "BackoffLimitExceeded");
+    namespace.wait_for_reason_of(&["kept", "long"], "Sent");
     assert_eq!(requests(&namespace, "delete").len(), 3, "no request for the others");
 
     // The default applies to sent messages that set none, also to those of the previous operator.
@@ -345,14 +344,9 @@ fn never_sends_message_in_deletion() {
         + &with_secret(&held("without-secret"), "later")
         + &suspended(&held("suspended"));
     namespace.apply(&waiting);
-    for (name, reason) in [
-        ("foreground", "BrokerUnreachable"),
-        ("unreachable", "BrokerUnreachable"),
-        ("without-secret", "SecretNotFound"),
-        ("suspended", "Suspended"),
-    ] {
-        namespace.wait_for_reason(name, reason);
-    }
+    namespace.wait_for_reason_of(&["foreground", "unreachable"], "BrokerUnreachable");
+    namespace.wait_for_reason("without-secret", "SecretNotFound");
+    namespace.wait_for_reason("suspended", "Suspended");
     namespace.kubectl(&["delete", "fmsg", "foreground", "--cascade=foreground", "--wait=false"]);
     for name in ["unreachable", "without-secret", "suspended"] {
         delete(name);
