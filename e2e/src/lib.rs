@@ -20,7 +20,7 @@ mod shared;
 
 pub use namespace::{
     CORE, MESSAGES, Summary, TestNamespace, by_sender, catalog, message, message_json, numbered, permissions, sender,
-    with_body, with_foreign_secret, with_secret, with_spec,
+    uid, with_body, with_foreign_secret, with_secret, with_spec,
 };
 pub use operator::{DEBUG, Operator, audited, process_status, requests, unused_broker_url, write_verb};
 pub use rig::project;

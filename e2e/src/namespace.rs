@@ -279,6 +279,11 @@ impl<'a> TestNamespace<'a> {
     }
 }
 
+/// Returns the uid of a stored object.
+pub fn uid(object: &Value) -> String {
+    object["metadata"]["uid"].as_str().expect("a uid").to_owned()
+}
+
 /// Removes the managed fields, as kubectl does.
 fn without_managed_fields(mut object: Value) -> Value {
     if let Some(metadata) = object["metadata"].as_object_mut() {

@@ -1,7 +1,7 @@
 //! A consumer that receives messages as they are on the wire: properties, headers with their AMQP
 //! types, body bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use fedora_message::message::secret::{PemFiles, PemText};
@@ -12,7 +12,10 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
 use rig::{Broker, ClientCert, wait_until};
+use serde_json::Value;
 use tokio::runtime::Runtime;
+
+use crate::namespace::uid;
 
 /// The deadline for a message to reach the broker.
 const HAND_OVER: Duration = Duration::from_mins(1);
@@ -161,6 +164,21 @@ pub fn unique(messages: &[BasicGetMessage]) -> HashMap<String, &BasicGetMessage>
         );
     }
     unique
+}
+
+/// Asserts that each of these stored messages was received, and no other, with equal copies. Returns the
+/// number of additional copies.
+#[track_caller]
+pub fn assert_arrived(messages: &[Value], received: &[BasicGetMessage]) -> usize {
+    let stored: BTreeSet<String> = messages.iter().map(uid).collect();
+    let arrived: BTreeSet<String> = unique(received).into_keys().collect();
+    let missing: Vec<_> = stored.difference(&arrived).collect();
+    let unknown: Vec<_> = arrived.difference(&stored).collect();
+    assert!(
+        missing.is_empty() && unknown.is_empty(),
+        "not received: {missing:?}; received, but not expected: {unknown:?}"
+    );
+    received.len() - arrived.len()
 }
 
 /// Reads the credentials of a certificate.

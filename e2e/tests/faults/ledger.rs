@@ -1,7 +1,6 @@
 //! Compares created messages, received messages and statuses at the end of a test.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::thread::JoinHandle;
@@ -9,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rig::{Broker, Kube, wait_until};
-use serde_json::Value;
 
-use e2e::raw::{DurableQueue, unique};
+use e2e::raw::{DurableQueue, assert_arrived};
 use e2e::{Operator, TestNamespace, message, message_count, run, wait_soon};
 
 /// The messages that an operator has in flight. At most this number is sent twice when the operator
@@ -122,18 +120,12 @@ impl<'a> Ledger<'a> {
     pub fn close(mut self, broker: &Broker, most: usize) {
         self.wait_until_created();
         self.wait_until_sent();
-        let stored = self.stored();
+        let stored = self.namespace.messages();
         assert_eq!(stored.len(), self.count, "stored messages");
-        let copies = self.queue.read(broker);
-        let received = unique(&copies);
-        let duplicates = copies.len() - received.len();
-        for id in received.keys() {
-            assert!(stored.contains_key(id), "{id} was received and never created");
+        for message in &stored {
+            assert_eq!(message["status"]["reason"], "Sent", "{message:#}");
         }
-        for (uid, status) in &stored {
-            assert_eq!(status["reason"], "Sent", "{uid}: {status:#}");
-            assert!(received.contains_key(uid), "{uid} is marked as sent and was not received");
-        }
+        let duplicates = assert_arrived(&stored, &self.queue.read(broker));
         println!(
             "{}: seed {}, {} messages, {duplicates} duplicates, {:.1} s",
             self.title,
@@ -142,12 +134,6 @@ impl<'a> Ledger<'a> {
             self.start.elapsed().as_secs_f32()
         );
         assert!(duplicates <= most, "{duplicates} duplicates, more than {most}");
-    }
-
-    /// Returns the status of each message, by uid.
-    fn stored(&self) -> HashMap<String, Value> {
-        let uid = |item: &Value| item["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-        self.namespace.messages().into_iter().map(|mut item| (uid(&item), item["status"].take())).collect()
     }
 }
 

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 
 use lapin::message::BasicGetMessage;
 use rig::wait_for;
-use serde_json::Value;
 
-use e2e::raw::{RawConsumer, id, unique};
-use e2e::{SOON, TestNamespace, message};
+use e2e::raw::{RawConsumer, assert_arrived, id};
+use e2e::{SOON, TestNamespace, message, uid};
 
 /// The messages of one namespace with one topic, and their consumer.
 pub struct Ledger<'a> {
@@ -42,15 +41,14 @@ impl<'a> Ledger<'a> {
     /// Waits until all messages are marked as sent, and asserts that each arrives. At most
     /// `in_flight` messages arrive twice, with equal copies. Returns the number of copies.
     pub fn wait_for_all(&mut self, in_flight: usize) -> usize {
-        let all: BTreeSet<String> = wait_for(2 * SOON, "all messages are sent", || {
+        let all = wait_for(2 * SOON, "all messages are sent", || {
             let stored = self.namespace.messages();
-            Ok(stored.iter().all(|item| item["status"]["status"] == true).then(|| stored.iter().map(uid).collect()))
+            Ok(stored.iter().all(|item| item["status"]["status"] == true).then_some(stored))
         })
         .unwrap_or_else(|error| panic!("{error}: {:#?}", self.reasons()));
         let missing = all.len().saturating_sub(self.received.len());
         self.received.extend(self.consumer.take(missing, SOON));
-        assert_eq!(unique(&self.received).into_keys().collect::<BTreeSet<_>>(), all, "each message and no other");
-        let copies = self.received.len() - all.len();
+        let copies = assert_arrived(&all, &self.received);
         assert!(copies <= in_flight, "{copies} messages arrived twice, and {in_flight} were in flight");
         copies
     }
@@ -68,8 +66,4 @@ impl<'a> Ledger<'a> {
 /// Returns names for messages: `prefix-0`, `prefix-1` and so on.
 pub fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}-{n}")).collect()
-}
-
-fn uid(item: &Value) -> String {
-    item["metadata"]["uid"].as_str().expect("a uid").to_owned()
 }

@@ -4,7 +4,7 @@
 use rig::wait_until;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_reason};
-use e2e::{Operator, TestNamespace, message, wait_soon, with_foreign_secret, with_secret, with_spec};
+use e2e::{Operator, TestNamespace, message, uid, wait_soon, with_foreign_secret, with_secret, with_spec};
 
 /// Lets messages of one namespace use the certificate of another, and returns a message with it.
 fn share(secrets: &TestNamespace, with: &TestNamespace, manifest: &str) -> String {
@@ -87,8 +87,7 @@ fn keeps_failed_pods() {
     let _operator = operator(&namespace, "pod", &["--keep-failed-pods", "5"]);
     namespace.apply(&with_spec(&message("forbidden", "evil.kept", ""), "backoffLimit: 0"));
     wait_for_reason(&namespace, "forbidden", "BackoffLimitExceeded");
-    let uid = namespace.get("forbidden")["metadata"]["uid"].take();
-    let selector = format!("apps.fedoraproject.org/message-uid={}", uid.as_str().expect("a uid"));
+    let selector = format!("apps.fedoraproject.org/message-uid={}", uid(&namespace.get("forbidden")));
     let logs = namespace.kubectl(&["logs", "-l", &selector]);
     assert!(logs.contains("Unable to publish message"), "{logs}");
     wait_until(POD_DEADLINE, "the failed Pod is deleted", || pods(&namespace).is_empty()).expect("no Pod");

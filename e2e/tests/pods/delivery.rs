@@ -8,7 +8,7 @@ use e2e::cli::Cli;
 use e2e::fidelity::cases::{Case, PREFIX, SENDERS, all, half_by_sender, recorded};
 use e2e::fidelity::stage::{Sent, Stage};
 use e2e::raw::{RawConsumer, id};
-use e2e::{SOON, by_sender, message, message_json, sender, wait_soon};
+use e2e::{SOON, by_sender, message, message_json, sender, uid, wait_soon};
 
 /// The operator deletes the Pod afterwards.
 #[test]
@@ -20,8 +20,7 @@ fn sends_by_pod() {
 
     let status = wait_for_reason(&namespace, "hello", "Sent");
     assert_eq!((&status["deliveryMode"], &status["attempts"]), (&json!("pod"), &json!(1)));
-    let uid = namespace.get("hello")["metadata"]["uid"].take();
-    let uid = uid.as_str().expect("a uid");
+    let uid = uid(&namespace.get("hello"));
     let expected = format!("Message was sent successfully by Pod {}/fedora-message-{uid}-1", namespace.name);
     assert_eq!(status["message"], expected);
     let received = consumer.take(1, SOON);

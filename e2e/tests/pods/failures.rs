@@ -9,15 +9,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{cluster, namespace, operator, operator_at, pods, wait_for_reason};
-use e2e::{TestNamespace, message, read, wait_soon, with_secret};
+use e2e::{TestNamespace, message, read, uid, wait_soon, with_secret};
 
 /// Returns a message with the certificate in the Secret of its own name.
 fn with_own_secret(name: &str, topic: &str) -> String {
     with_secret(&message(name, topic, ""), name)
-}
-
-fn uid(namespace: &TestNamespace, name: &str) -> String {
-    namespace.get(name)["metadata"]["uid"].as_str().expect("a uid").to_owned()
 }
 
 /// Asserts reason and message. `POD` in the message is replaced with the Pod's name.
@@ -25,7 +21,7 @@ fn assert_message(namespace: &TestNamespace, name: &str, reason: &str, expected:
     let status = wait_for_reason(namespace, name, reason);
     let text = status["message"].as_str().expect("a message");
     let attempts = status["attempts"].as_u64().expect("a number");
-    let pod = format!("Pod {}/fedora-message-{}-{attempts}", namespace.name, uid(namespace, name));
+    let pod = format!("Pod {}/fedora-message-{}-{attempts}", namespace.name, uid(&namespace.get(name)));
     assert_eq!(text, expected.replace("POD", &pod), "{name}");
     assert_eq!(status["deliveryMode"], "pod", "{name}");
 }
@@ -108,7 +104,7 @@ fn reports_stuck_pods() {
     for (title, namespace, operator) in &cases {
         let status = wait_for_reason(namespace, "hello", "PodFailed");
         let attempts = status["attempts"].as_u64().expect("a number");
-        let pod = format!("Pod {}/fedora-message-{}-{attempts}", namespace.name, uid(namespace, "hello"));
+        let pod = format!("Pod {}/fedora-message-{}-{attempts}", namespace.name, uid(&namespace.get("hello")));
         let text = status["message"].as_str().expect("a message");
         assert!(
             text.starts_with(&expected[title].replace("POD", &pod)),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_reason};
 use e2e::raw::{RawConsumer, id};
-use e2e::{SOON, TestNamespace, message, project, wait_soon, with_spec};
+use e2e::{SOON, TestNamespace, message, project, uid, wait_soon, with_spec};
 
 const UID: &str = "apps.fedoraproject.org/message-uid";
 
@@ -40,7 +40,7 @@ fn forged_pod_proves_nothing() {
     let namespace = namespace("forged", "publisher");
     let consumer = RawConsumer::start(&cluster().broker, "pods.forged");
     namespace.apply(&with_spec(&message("hello", "pods.forged", ""), "suspend: true"));
-    let uid = namespace.get("hello")["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let uid = uid(&namespace.get("hello"));
     for name in ["other", &format!("fedora-message-{uid}-1")] {
         namespace.create(&forged(&namespace, &uid, name).to_string());
     }

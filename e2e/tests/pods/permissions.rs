@@ -7,7 +7,7 @@ use rig::wait_until;
 use serde_json::Value;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, pods, wait_for_reason};
-use e2e::{Operator, SOON, message, permissions, project, read, wait_soon, with_foreign_secret};
+use e2e::{Operator, SOON, message, permissions, project, read, uid, wait_soon, with_foreign_secret};
 
 /// The user who has only these permissions.
 const USER: &str = "operator";
@@ -46,7 +46,7 @@ fn pod_permissions_suffice() {
     // The Pod has lost its label. The next operator finds it by its name.
     let pod = pods(&secrets)[0]["metadata"]["name"].as_str().expect("a name").to_owned();
     let label = "apps.fedoraproject.org/message-uid";
-    let uid = messages.get("elsewhere")["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let uid = uid(&messages.get("elsewhere"));
     secrets.kubectl(&["label", "pod", &pod, &format!("{label}-")]);
     let operator = launch(&["--pod-node-selector", "disk=fast", "--pod-start-timeout", "600"]);
     let found_by_name = || {

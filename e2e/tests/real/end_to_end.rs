@@ -1,12 +1,9 @@
 //! From `kubectl apply` to a consumer, with the status and the output of kubectl.
 
-use std::collections::BTreeSet;
-
-use lapin::message::BasicGetMessage;
 use rig::Consumer;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use e2e::raw::{RawConsumer, unique};
+use e2e::raw::{RawConsumer, assert_arrived};
 use e2e::{Operator, SOON, TestNamespace, audited, message, numbered, read, shared, write_verb};
 
 /// The example and the expected status are those of the proposal.
@@ -62,7 +59,7 @@ fn sends_once_across_restart() {
     namespace.wait_for_all_sent();
     let received = consumer.take(COUNT, SOON);
     assert_eq!(received.len(), COUNT, "each message once");
-    assert_eq!(ids(&received), uids(&namespace));
+    assert_arrived(&namespace.messages(), &received);
 
     assert_eq!(operator.stop(), Some(0));
     let operator = Operator::start(&namespace, &[]);
@@ -100,14 +97,4 @@ fn assert_requests(namespace: &TestNamespace, messages: usize) {
     // The operator writes 8 at a time. The log may show requests that are already answered.
     assert!(most < Some(24), "{most:?} at a time");
     assert!(reads.len() <= 2 * (2 + messages / 50 + 1), "lists at start only: {reads:#?}");
-}
-
-fn uids(namespace: &TestNamespace) -> BTreeSet<String> {
-    let uid = |message: &Value| message["metadata"]["uid"].as_str().expect("a uid").to_owned();
-    namespace.messages().iter().map(uid).collect()
-}
-
-/// Returns the ids of messages, and asserts that all copies of a message are equal.
-fn ids(messages: &[BasicGetMessage]) -> BTreeSet<String> {
-    unique(messages).into_keys().collect()
 }

@@ -9,7 +9,7 @@ use std::thread;
 use rig::Consumer;
 use serde_json::{Value, json};
 
-use e2e::{Operator, SOON, TestNamespace, message_json, shared, wait_soon};
+use e2e::{Operator, SOON, TestNamespace, message_json, shared, uid, wait_soon};
 
 const SENDERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -66,7 +66,7 @@ fn create(namespace: &TestNamespace, name: &str, headers: &Value) -> String {
     let message = json!({"topic": namespace.name, "body": {"name": name}, "headers": headers});
     namespace.create(&message_json(name, &message).to_string());
     namespace.wait_for_reason(name, "Sent");
-    namespace.get(name)["metadata"]["uid"].as_str().expect("a uid").to_owned()
+    uid(&namespace.get(name))
 }
 
 #[test]
