@@ -2,6 +2,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rig::{Broker, ClientCert, Kube, wait_for, wait_until};
 use serde::Deserialize;
@@ -215,12 +216,24 @@ impl<'a> TestNamespace<'a> {
 
     /// Waits until a message's status has this reason, and returns the status.
     pub fn wait_for_reason(&self, name: &str, reason: &str) -> Value {
+        self.wait_for_reason_within(SOON, name, reason, String::new)
+    }
+
+    /// Like [`TestNamespace::wait_for_reason`], with this deadline. After it, the error ends with
+    /// `context`.
+    pub fn wait_for_reason_within(
+        &self,
+        within: Duration,
+        name: &str,
+        reason: &str,
+        context: impl Fn() -> String,
+    ) -> Value {
         let mut last = Value::Null;
-        wait_for(SOON, &format!("{name} has reason {reason}"), || {
+        wait_for(within, &format!("{name} has reason {reason}"), || {
             last = self.get(name)["status"].take();
             Ok((last["reason"] == reason).then(|| last.clone()))
         })
-        .unwrap_or_else(|error| panic!("{error}; the status is {last:#}"))
+        .unwrap_or_else(|error| panic!("{error}; the status is {last:#}\n{}", context()))
     }
 
     /// Waits until each of these messages has this reason.

@@ -131,8 +131,7 @@ fn restored_from_backup() {
     namespace.wait_for_all_sent();
     kube.restore().expect("the backup is restored");
     namespace.apply(&message("after", "api-restored.after", ""));
-    let sent = || namespace.get("after")["status"]["reason"] == "Sent";
-    operator.wait_until(RECOVERY, "the message is sent", sent);
+    namespace.wait_for_reason_within(RECOVERY, "after", "Sent", || operator.log());
     let before = namespace.wait_for_reason("before", "Suspended");
     assert_eq!(before["status"], false, "it is suspended again, whatever was known of it");
     assert_eq!(namespace.messages().len(), 2);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use e2e::raw::RawConsumer;
 use e2e::{Operator, SOON, TestNamespace, message, shared, with_foreign_secret};
+use rig::Proxy;
 use rig::proxy::Answer;
-use rig::{Proxy, wait_for};
 
 /// The operator recovers within this time.
 const RECOVERY: Duration = Duration::from_mins(2);
@@ -45,12 +45,7 @@ impl Site {
 
     /// Waits until the message has this reason: as long as a recovery takes.
     fn wait_for_reason(&self, name: &str, reason: &str, operator: &Operator) {
-        let mut last = None;
-        wait_for(RECOVERY, &format!("{name} has reason {reason}"), || {
-            last = self.namespace.get(name)["status"]["reason"].as_str().map(str::to_owned);
-            Ok((last.as_deref() == Some(reason)).then_some(()))
-        })
-        .unwrap_or_else(|error| panic!("{error}, it is {last:?}\n{}", operator.log()));
+        self.namespace.wait_for_reason_within(RECOVERY, name, reason, || operator.log());
     }
 }
 

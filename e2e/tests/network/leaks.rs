@@ -69,9 +69,7 @@ fn failed_connections_leak_nothing() {
     assert!(after.memory <= before.memory + MEMORY, "memory grew: {before:?}, {after:?}");
 
     proxy.answer(Answer::Forward);
-    let status = || namespaces[0].get("m0")["status"].take();
-    wait_until(LONGEST_BACKOFF, "a message is sent", || status()["reason"] == "Sent")
-        .unwrap_or_else(|error| panic!("{error}: {:#}", status()));
+    namespaces[0].wait_for_reason_within(LONGEST_BACKOFF, "m0", "Sent", String::new);
 }
 
 fn secret_and_message(namespace: &TestNamespace, n: usize) -> String {

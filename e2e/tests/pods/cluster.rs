@@ -67,13 +67,8 @@ pub fn pods(namespace: &TestNamespace) -> Vec<Value> {
 
 /// Like [`TestNamespace::wait_for_reason`], with the deadline for a Pod.
 pub fn wait_for_reason(namespace: &TestNamespace, name: &str, reason: &str) -> Value {
-    let mut last = Value::Null;
-    wait_until(POD_DEADLINE, &format!("{name} has reason {reason}"), || {
-        last = namespace.get(name)["status"].take();
-        last["reason"] == reason
-    })
-    .unwrap_or_else(|error| panic!("{error}; the status is {last:#}, the Pods are {:#?}", pods(namespace)));
-    last
+    let context = || format!("the Pods are {:#?}", pods(namespace));
+    namespace.wait_for_reason_within(POD_DEADLINE, name, reason, context)
 }
 
 /// Waits until every message of a namespace is sent. The deadline starts again with each sent

@@ -13,7 +13,7 @@ use rig::{Consumer, schemas};
 use serde_json::{Value, json};
 
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, message, message_json, read, shared, wait_soon, with_body};
+use e2e::{Operator, SOON, TestNamespace, message, message_json, read, shared, with_body};
 
 /// The minimum number of bodies, and of headers, for each class and result.
 const ENOUGH: usize = 20;
@@ -115,13 +115,9 @@ fn checks_messages_of_real_schemas() {
         create(name, schema, &body);
     }
     let status = |name: &str, reason: &str| {
-        let what = format!("{name} is {reason}");
-        let text =
-            || namespace.try_kubectl(&["get", "fmsg", name, "-o", "jsonpath={.status.reason}: {.status.message}"], "");
-        wait_soon(&what, || text().is_ok_and(|text| text.starts_with(reason)));
-        text().expect("the status")
+        namespace.wait_for_reason(name, reason)["message"].as_str().expect("a text").to_owned()
     };
-    assert_eq!(status("good", "Sent"), "Sent: Message was sent successfully");
+    assert_eq!(status("good", "Sent"), "Message was sent successfully");
     let bad = status("bad", "InvalidMessage");
     assert!(bad.contains(r#"spec.message.body.build_id is "seven", but must be an integer"#), "{bad}");
     let unknown = status("unknown", "Sent");
