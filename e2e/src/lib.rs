@@ -22,7 +22,7 @@ pub use namespace::{
     CORE, MESSAGES, Summary, TestNamespace, by_sender, catalog, message, message_json, numbered, permissions, sender,
     uid, with_body, with_foreign_secret, with_secret, with_spec,
 };
-pub use operator::{DEBUG, Operator, audited, process_status, requests, unused_broker_url, write_verb};
+pub use operator::{DEBUG, Operator, audited, latencies, process_status, requests, unused_broker_url, write_verb};
 pub use rig::project;
 pub use shared::{
     CRDS, SOON, install, let_fault_last, message_count, program, read, run, shared, wait_soon, yaml_blocks,

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rig::guard::Signal;
 use rig::port::Port;
 use rig::{Clock, Guard, images, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
-use crate::namespace::TestNamespace;
+use crate::namespace::{Summary, TestNamespace};
 use crate::shared::{SOON, program, shared};
 
 /// The log level of most tests.
@@ -250,6 +251,30 @@ pub fn audited(namespace: &TestNamespace) -> Vec<Value> {
             && event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("fedora-message-operator/"))
     });
     events
+}
+
+/// Returns for each message whose name begins with `prefix` the time from its creation to its status, by
+/// the API server's clock. The shortest time comes first.
+pub fn latencies(namespace: &TestNamespace, prefix: &str) -> Vec<Duration> {
+    let events = namespace.kube.audit_events().expect("the audit log");
+    let time = |name: &str, subresource: &Value| -> DateTime<Utc> {
+        let event = events.iter().find(|event| {
+            let object = &event["objectRef"];
+            object["namespace"] == namespace.name.as_str()
+                && object["resource"] == "fedoramessages"
+                && object["name"] == name
+                && object["subresource"] == *subresource
+                && event["stage"] == "ResponseComplete"
+        });
+        let stamp = event.and_then(|event| event["stageTimestamp"].as_str()).expect("an entry of the log");
+        stamp.parse().expect("a time")
+    };
+    let took = |name: &str| (time(name, &json!("status")) - time(name, &Value::Null)).to_std().unwrap_or_default();
+    let messages = namespace.summaries().expect("the messages");
+    let names = messages.iter().map(Summary::name).filter(|name| name.starts_with(prefix));
+    let mut latencies: Vec<Duration> = names.map(took).collect();
+    latencies.sort_unstable();
+    latencies
 }
 
 /// Returns the verb of the operator's status writes on this version of Kubernetes.

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::{Operator, SOON, TestNamespace, message_count, numbered, program, project, run, shared};
+use e2e::{Operator, SOON, TestNamespace, latencies, message_count, numbered, program, project, run, shared};
 
-use crate::tenant::{absent, alone, latencies, under, wait_for_reasons};
+use crate::tenant::{absent, alone, under, wait_for_reasons};
 
 /// A probe is answered within this time, whatever others do.
 const QUICK: Duration = Duration::from_secs(1);
@@ -104,7 +104,7 @@ fn scrapes_delay_nobody() {
             assert_alive(&operator);
         }
     });
-    let latencies = latencies(&neighbor);
+    let latencies = latencies(&neighbor, "");
     let median = latencies[latencies.len() / 2];
     println!("the neighbor's messages took {median:?} at the median");
     assert!(median < QUICK, "{median:?}");

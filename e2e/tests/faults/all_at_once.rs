@@ -11,11 +11,13 @@ use serde_json::json;
 
 use crate::admin_port::{UNFINISHED, unfinished};
 use crate::tenant::{
-    FILES, PEAK, absent, alone, create_wrong_messages, large_secret, latencies, secret_and_message, under,
-    wrong_catalog,
+    FILES, PEAK, absent, alone, create_wrong_messages, large_secret, secret_and_message, under, wrong_catalog,
 };
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, message, message_count, numbered, shared, with_foreign_secret, with_secret};
+use e2e::{
+    Operator, SOON, TestNamespace, latencies, message, message_count, numbered, shared, with_foreign_secret,
+    with_secret,
+};
 
 /// The messages that the other namespace sends meanwhile.
 const NEIGHBORS: usize = 100;
@@ -85,7 +87,7 @@ fn neighbor_is_served_while_tenant_tries_everything() {
             neighbor.wait_until_sent("good");
         });
     });
-    let times = latencies(&neighbor);
+    let times = latencies(&neighbor, "");
     let (median, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     let peak = leader.peak();
     println!("the neighbor's messages took {median:?}, {late:?} at the 99th percentile; a probe {slowest:?} at most");

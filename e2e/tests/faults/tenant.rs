@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use fedora_message::bounds::{MAX_CONNECTIONS_PER_NAMESPACE, MAX_WATCHED_SECRETS_PER_NAMESPACE};
 use parking_lot::{Mutex, MutexGuard};
 use rig::{ClientCert, Pki, Proxy, wait_until};
 use serde_json::{Value, json};
 
 use e2e::{
-    Operator, SOON, TestNamespace, catalog, message, message_json, numbered, process_status, shared,
+    Operator, SOON, TestNamespace, catalog, latencies, message, message_json, numbered, process_status, shared,
     with_foreign_secret, with_secret,
 };
 
@@ -38,30 +37,6 @@ pub fn wait_for_reasons(namespace: &TestNamespace, reason: &str) {
 fn send(neighbor: &TestNamespace, name: &str) {
     neighbor.apply(&message(name, "tenant.neighbor", ""));
     neighbor.wait_for_reason(name, "Sent");
-}
-
-/// Returns for each message of a namespace the time from its creation to its status, by the API
-/// server's clock. The shortest time comes first.
-pub fn latencies(namespace: &TestNamespace) -> Vec<Duration> {
-    let events = namespace.kube.audit_events().expect("the audit log");
-    let time = |name: &Value, subresource: &Value| -> DateTime<Utc> {
-        let event = events.iter().find(|event| {
-            let object = &event["objectRef"];
-            object["namespace"] == namespace.name.as_str()
-                && object["resource"] == "fedoramessages"
-                && object["name"] == *name
-                && object["subresource"] == *subresource
-                && event["stage"] == "ResponseComplete"
-        });
-        let stamp = event.and_then(|event| event["stageTimestamp"].as_str()).expect("an entry of the log");
-        stamp.parse().expect("a time")
-    };
-    let messages = namespace.messages();
-    let names = messages.iter().map(|message| &message["metadata"]["name"]);
-    let took = |name| (time(name, &json!("status")) - time(name, &Value::Null)).to_std().unwrap_or_default();
-    let mut latencies: Vec<Duration> = names.map(took).collect();
-    latencies.sort_unstable();
-    latencies
 }
 
 /// Waits for the other tests here that measure times or take all cores, and keeps them waiting until
@@ -116,7 +91,7 @@ fn absent_secrets_take_no_files() {
     }
     wait_for_reasons(&tenant, "SecretNotFound");
     send(&neighbor, "late");
-    let latencies = latencies(&neighbor);
+    let latencies = latencies(&neighbor, "");
     let (median, slow) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100 - 1]);
     println!("the neighbor's messages took {median:?}, and {slow:?} at the 99th percentile");
     assert!(slow < Duration::from_secs(1), "{slow:?}");
@@ -213,7 +188,7 @@ fn violations_take_no_memory() {
     neighbor.apply(&numbered(10, "good", |_| "tenant.neighbor".to_owned()));
     neighbor.wait_for_all_sent();
     wait_for_reasons(&tenant, "InvalidMessage");
-    let slowest = *latencies(&neighbor).last().expect("a message");
+    let slowest = *latencies(&neighbor, "").last().expect("a message");
     let peak = operator.peak();
     println!("peak {} MiB; the neighbor's slowest message took {slowest:?}", peak >> 20);
     assert!(peak < PEAK, "{peak} bytes were used");
@@ -293,7 +268,7 @@ fn many_certificates_take_few_connections() {
     tenant.wait_for_all_sent();
     let retried = tenant.messages().iter().filter(|message| message["status"]["attempts"] != 1).count();
     assert_eq!(retried, 0, "messages wait for a connection without an attempt");
-    let slow = *latencies(&neighbor).last().expect("a message");
+    let slow = *latencies(&neighbor, "").last().expect("a message");
     println!("the slowest of the neighbor's messages took {slow:?}");
     assert!(slow < Duration::from_secs(1), "{slow:?}");
     let more = process_status(operator.pid, "Threads:").saturating_sub(threads);

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
-
-use e2e::{Operator, TestNamespace, message, shared, wait_soon, with_foreign_secret, with_spec};
+use e2e::{Operator, TestNamespace, latencies, message, shared, wait_soon, with_foreign_secret, with_spec};
 
 /// Creates a namespace for a guest, one for an owner with a certificate, and an operator for the
 /// guest.
@@ -125,23 +122,8 @@ fn denied_takes_as_long_as_absent() {
         guest.apply(&naming(&owner, name, name));
         guest.wait_for_reason(name, "SecretNotFound");
     }
-    let events = shared().kube.audit_events().expect("the audit log is read");
-    // The time at which the API server stored the message, or its status.
-    let time = |name: &str, subresource: &Value| -> DateTime<Utc> {
-        let event = events.iter().find(|event| {
-            let object = &event["objectRef"];
-            object["namespace"] == guest.name.as_str()
-                && object["name"] == name
-                && object["subresource"] == *subresource
-        });
-        let stamp = event.and_then(|event| event["stageTimestamp"].as_str()).expect("an entry of the log");
-        stamp.parse().expect("a time")
-    };
     let median = |kind: &str| {
-        let names = names.iter().filter(|name| name.starts_with(kind));
-        let took = names.map(|name| time(name, &json!("status")) - time(name, &Value::Null));
-        let mut took: Vec<Duration> = took.map(|took| took.to_std().unwrap_or_default()).collect();
-        took.sort_unstable();
+        let took = latencies(&guest, kind);
         took[took.len() / 2]
     };
     let (absent, denied) = (median("absent"), median("denied"));
