@@ -147,6 +147,12 @@ impl<'a> TestNamespace<'a> {
         self.kubectl(&["patch", "fmsg", name, "--type=merge", "-p", patch]);
     }
 
+    /// Changes a Sender with a JSON merge patch.
+    #[track_caller]
+    pub fn patch_sender(&self, name: &str, patch: &Value) {
+        self.kubectl(&["patch", "fmsender", name, "--type=merge", "-p", &patch.to_string()]);
+    }
+
     /// Returns a message as it is stored, without its managed fields.
     #[track_caller]
     pub fn get(&self, name: &str) -> Value {

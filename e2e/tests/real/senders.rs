@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::events::events;
 use e2e::cli::Cli;
-use e2e::raw::{RawConsumer, id, unique};
-use e2e::{Operator, SOON, TestNamespace, by_sender, requests, sender, shared, wait_soon, write_verb};
+use e2e::raw::{RawConsumer, unique};
+use e2e::{Operator, SOON, TestNamespace, by_sender, requests, sender, shared, wait_soon, with_secret, write_verb};
 
 /// The time until a person sees the result of `kubectl apply`.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -185,16 +185,9 @@ fn denied_sender_looks_absent() {
     });
     assert_eq!(texts[0], texts[1]);
     assert!(texts[0].contains("does not exist, or does not allow namespace"), "{}", texts[0]);
-    owner.kubectl(&[
-        "patch",
-        "fmsender",
-        "theirs",
-        "--type=merge",
-        "-p",
-        &json!({"spec": {"allowedNamespaces": ["somebody", guest.name]}}).to_string(),
-    ]);
+    owner.patch_sender("theirs", &json!({"spec": {"allowedNamespaces": ["somebody", guest.name]}}));
     guest.wait_for_reason("denied", "Sent");
-    owner.kubectl(&["patch", "fmsender", "theirs", "--type=merge", "-p", r#"{"spec": {"allowedNamespaces": []}}"#]);
+    owner.patch_sender("theirs", &json!({"spec": {"allowedNamespaces": []}}));
     let mut number = 0;
     wait_soon("the operator refuses new messages", || {
         number += 1;
@@ -209,13 +202,13 @@ fn denied_sender_looks_absent() {
 #[test]
 fn sender_reports_mistakes() {
     let namespace = TestNamespace::new("mistakes");
-    let broker = &shared().broker;
     let operator = Operator::start(&namespace, &[]);
-    let wrong_vhost = namespace_secret(&namespace, "no-vhost", "no-vhost");
-    let stranger = namespace_secret(&namespace, "stranger", "stranger");
-    let publisher = namespace_secret(&namespace, "publisher", "publisher");
-    let with = |name: &str, secret: &str| sender(name, "").replace("{name: certs}", &format!("{{name: {secret}}}"));
-    namespace.apply(&(with("vhost", &wrong_vhost) + &with("user", &stranger) + &with("absent", "nothing")));
+    let certificate = |user: &str| shared().broker.client(user).expect("a certificate");
+    for user in ["no-vhost", "stranger", "publisher"] {
+        namespace.store_secret(user, &certificate(user));
+    }
+    let with = |name: &str, secret: &str| with_secret(&sender(name, ""), secret);
+    namespace.apply(&(with("vhost", "no-vhost") + &with("user", "stranger") + &with("absent", "nothing")));
     for (name, reason, text) in [
         ("vhost", "VhostRefused", "no-vhost"),
         ("user", "AuthenticationFailed", "stranger"),
@@ -227,17 +220,9 @@ fn sender_reports_mistakes() {
         wait_soon("an Event", || events(&namespace, name).iter().any(|(_, other, _)| other == reason));
     }
     // A fix is noticed at once.
-    let certificate = broker.client("publisher").expect("a certificate");
-    namespace.store_secret("nothing", &certificate);
+    namespace.store_secret("nothing", &certificate("publisher"));
     namespace.wait_for_sender("absent", "True", "LoggedIn");
-    namespace.kubectl(&[
-        "patch",
-        "fmsender",
-        "user",
-        "--type=merge",
-        "-p",
-        &json!({"spec": {"authentication": {"secretRef": {"name": publisher}}}}).to_string(),
-    ]);
+    namespace.patch_sender("user", &json!({"spec": {"authentication": {"secretRef": {"name": "publisher"}}}}));
     let status = namespace.wait_for_sender("user", "True", "LoggedIn");
     assert_eq!(status["user"], "publisher");
     // A certificate that breaks later, too.
@@ -249,12 +234,6 @@ fn sender_reports_mistakes() {
     };
     assert!(metrics.contains(&format!("{} 1", ready("user"))), "{metrics}");
     assert!(metrics.contains(&format!("{} 0", ready("vhost"))), "{metrics}");
-}
-
-/// Stores the certificate of a user, and returns the Secret's name.
-fn namespace_secret(namespace: &TestNamespace, name: &str, user: &str) -> String {
-    namespace.store_secret(name, &shared().broker.client(user).expect("a certificate"));
-    name.to_owned()
 }
 
 #[test]
@@ -271,7 +250,7 @@ fn reports_missing_exchange() {
 fn changed_sender_sends_waiting_messages() {
     let namespace = TestNamespace::with_publisher("changed");
     let consumer = RawConsumer::start(&shared().broker, "#.changed.sender.*");
-    namespace.apply(&sender("default", ", topicPrefix: old").replace("{name: certs}", "{name: nothing}"));
+    namespace.apply(&with_secret(&sender("default", ", topicPrefix: old"), "nothing"));
     let _operator = Operator::start(&namespace, &[]);
     for n in 0..20 {
         namespace.apply(&by_sender(&format!("m{n}"), &format!("changed.sender.{n}"), ""));
@@ -357,8 +336,7 @@ fn renewal_loses_nothing() {
     }
     operator.wait_until(SOON, "all are sent", || namespace.pending().is_some_and(|pending| pending.is_empty()));
     let received = consumer.take(count, SOON);
-    let ids: std::collections::BTreeSet<_> = received.iter().map(id).collect();
-    assert_eq!(ids.len(), count);
+    assert_eq!(unique(&received).len(), count);
     namespace.wait_for_sender("default", "True", "LoggedIn");
 }
 
