@@ -64,9 +64,7 @@ impl TestNamespace<'static> {
     /// Creates a namespace whose Secret `certs` holds a certificate of the shared broker's user
     /// `publisher`.
     pub fn with_publisher(title: &str) -> Self {
-        let namespace = Self::new(title);
-        namespace.store_certificate(&shared().broker, "publisher");
-        namespace
+        Self::new(title).with_certificate(&shared().broker, "publisher")
     }
 }
 
@@ -77,6 +75,13 @@ impl<'a> TestNamespace<'a> {
         let name = format!("{title}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         kube.create_namespace(&name).expect("the API server creates the namespace");
         Self { name, kube }
+    }
+
+    /// Stores a certificate as [`TestNamespace::store_certificate`] does, and returns the namespace.
+    #[must_use]
+    pub fn with_certificate(self, broker: &Broker, cn: &str) -> Self {
+        self.store_certificate(broker, cn);
+        self
     }
 
     /// Stores a client certificate of the broker's user `cn` as Secret `certs`.

@@ -120,8 +120,7 @@ fn compacted() {
 #[test]
 fn restored_from_backup() {
     let kube = start();
-    let namespace = TestNamespace::on(&kube, "api-restored");
-    namespace.store_certificate(&shared().broker, "publisher");
+    let namespace = TestNamespace::on(&kube, "api-restored").with_certificate(&shared().broker, "publisher");
     namespace.apply(&with_spec(&message("before", "api-restored.before", ""), "suspend: true"));
     kube.back_up().expect("a backup");
     let operator = Operator::start(&namespace, &[]);
@@ -169,8 +168,7 @@ fn overloaded() {
 #[test]
 fn secrets_forbidden() {
     let kube = start();
-    let namespace = TestNamespace::on(&kube, "api-no-secrets");
-    namespace.store_certificate(&shared().broker, "publisher");
+    let namespace = TestNamespace::on(&kube, "api-no-secrets").with_certificate(&shared().broker, "publisher");
     let rules: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rbac.yaml")).expect("YAML");
     let rules = rules[0]["rules"].as_array().expect("rules").iter().cloned();
     let (secrets, others): (Vec<Value>, Vec<Value>) = rules.partition(|rule| rule["resources"][0] == "secrets");

@@ -69,8 +69,7 @@ fn blocked() {
 fn blocked_before_answer() {
     const LIMITS: &str = "backoffLimit: 0\n  activeDeadlineSeconds: 5";
     let broker = Broker::start().expect("a broker");
-    let namespace = TestNamespace::new("unanswered");
-    namespace.store_certificate(&broker, "publisher");
+    let namespace = TestNamespace::new("unanswered").with_certificate(&broker, "publisher");
     let consumer = RawConsumer::start(&broker, "unanswered.#");
     let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     broker.set_memory_alarm(true).expect("the alarm is raised");

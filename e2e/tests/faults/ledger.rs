@@ -54,8 +54,7 @@ impl<'a> Ledger<'a> {
     /// Declares the queue, and creates half of the messages. The others follow when messages flow,
     /// and so during the fault.
     pub fn open(kube: &'a Kube, broker: &Broker, title: &'static str) -> Self {
-        let namespace = TestNamespace::on(kube, title);
-        namespace.store_certificate(broker, "publisher");
+        let namespace = TestNamespace::on(kube, title).with_certificate(broker, "publisher");
         let queue = DurableQueue::declare(broker, &format!("{title}.#"));
         let count = message_count(200);
         let mut first: Vec<String> = (0..count)

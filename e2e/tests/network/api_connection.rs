@@ -94,8 +94,7 @@ fn send_after_loss(title: &str, user: Option<&str>, reason: &str) {
 /// The new message and the withdrawn consent are seen in the right order.
 #[test]
 fn refuses_withdrawn_consent_after_silent_loss() {
-    let (site, owner) = (Site::new("api-lost-consent"), TestNamespace::new("api-lost-owner"));
-    owner.store_certificate(&shared().broker, "publisher");
+    let (site, owner) = (Site::new("api-lost-consent"), TestNamespace::with_publisher("api-lost-owner"));
     owner.allow(&site.namespace.name);
     let operator = site.operator(&shared().broker.url(), &[]);
     site.namespace.apply(&foreign_secret("allowed", "api-lost-consent.allowed", &owner));
@@ -110,9 +109,8 @@ fn refuses_withdrawn_consent_after_silent_loss() {
 /// A message that waits for its broker is held against the Secret as it is now.
 #[test]
 fn refuses_withdrawn_consent_of_a_waiting_message_after_silent_loss() {
-    let (site, owner) = (Site::new("api-lost-waiting"), TestNamespace::new("api-lost-lender"));
+    let (site, owner) = (Site::new("api-lost-waiting"), TestNamespace::with_publisher("api-lost-lender"));
     let broker = Proxy::start(shared().broker.port()).expect("a proxy");
-    owner.store_certificate(&shared().broker, "publisher");
     owner.allow(&site.namespace.name);
     let operator = site.operator(&broker.url(), &[]);
     broker.answer(Answer::Close);

@@ -23,8 +23,7 @@ struct Site {
 impl Site {
     fn new(title: &'static str) -> Self {
         let broker = &shared().broker;
-        let namespace = TestNamespace::new(title);
-        namespace.store_certificate(broker, "publisher");
+        let namespace = TestNamespace::new(title).with_certificate(broker, "publisher");
         let proxy = Proxy::start(broker.port()).expect("a proxy");
         let consumer = RawConsumer::start(broker, title);
         let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);

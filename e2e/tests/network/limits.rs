@@ -29,8 +29,7 @@ fn keeps_to_limit_of_channels() {
     let (title, broker) = ("few-channels", &shared().broker);
     add_user(title);
     set_limits(title, r#"{"max-channels": 4}"#);
-    let namespace = TestNamespace::new(title);
-    namespace.store_certificate(broker, title);
+    let namespace = TestNamespace::new(title).with_certificate(broker, title);
     let consumer = RawConsumer::start(broker, title);
     let mut ledger = Ledger::new(&namespace, &consumer, title);
     let reaches_limit = |round: usize| {
@@ -82,8 +81,7 @@ fn connection_without_channel_gets_one_later() {
     let (user, broker) = ("last-channel", &shared().broker);
     add_user(user);
     broker.ctl(&["set_topic_permissions", "-p", "/pubsub", user, "amq.topic", "allowed", "^$"]).expect("it is allowed");
-    let namespace = TestNamespace::new(user);
-    namespace.store_certificate(broker, user);
+    let namespace = TestNamespace::new(user).with_certificate(broker, user);
     let _operator = Operator::start(&namespace, &[]);
     namespace.apply(&message("first", "allowed", ""));
     namespace.wait_for_reason("first", "Sent");

@@ -42,10 +42,9 @@ pub fn environment(cluster: &Cluster) -> [(&'static str, String); 3] {
 /// Creates a namespace that admits only restricted Pods, with a certificate of the broker's user.
 pub fn namespace(title: &str, user: &str) -> TestNamespace<'static> {
     let cluster = cluster();
-    let namespace = TestNamespace::on(&cluster.kube, title);
+    let namespace = TestNamespace::on(&cluster.kube, title).with_certificate(&cluster.broker, user);
     let level = "pod-security.kubernetes.io/enforce=restricted";
     cluster.kube.run(&["label", "namespace", &namespace.name, level]).expect("the label is set");
-    namespace.store_certificate(&cluster.broker, user);
     namespace
 }
 

@@ -21,8 +21,7 @@ fn releases_send_messages() {
     helm(&cluster, &["install", "--set", &helm::image_values().expect("an image")]);
     check_cluster(&cluster);
 
-    let namespace = TestNamespace::on(kube, "apps");
-    namespace.store_certificate(&cluster.broker, "publisher");
+    let namespace = TestNamespace::on(kube, "apps").with_certificate(&cluster.broker, "publisher");
     let consumer = RawConsumer::start(&cluster.broker, "#.by-helm");
     namespace.apply(&message("installed", "by-helm", ""));
     let sent = namespace.wait_for_reason("installed", "Sent");

@@ -59,8 +59,7 @@ fn installs_cleanly() {
     let folder = with_variable(&cluster.kube, "cluster-wide", "STG_AMQP_URL", &url);
     install(&cluster, &folder.display().to_string(), NAMESPACE);
     let kube = &cluster.kube;
-    let namespace = TestNamespace::on(kube, "apps");
-    namespace.store_certificate(&cluster.broker, "publisher");
+    let namespace = TestNamespace::on(kube, "apps").with_certificate(&cluster.broker, "publisher");
     network_policy::check(&cluster, &services, &namespace, staging.port());
     send_example(&cluster);
     check_cluster(&cluster);

@@ -47,8 +47,7 @@ fn largest(namespace: &TestNamespace<'_>) -> usize {
 fn sends_only_what_can_be_recorded() {
     let options = Options { config: "max_message_size = 134217728".to_owned(), ..Options::default() };
     let broker = Broker::start_with(&options).expect("a broker that takes large messages");
-    let namespace = TestNamespace::new("large");
-    namespace.store_certificate(&broker, "publisher");
+    let namespace = TestNamespace::new("large").with_certificate(&broker, "publisher");
     let consumer = RawConsumer::start(&broker, "large.#");
     let largest = largest(&namespace);
     for less in SMALLER_BY {

@@ -30,8 +30,7 @@ fn wait_for_reasons(namespace: &TestNamespace, reason: &str) {
 #[test]
 fn waits_for_permission() {
     let broker = Broker::start().expect("a broker");
-    let namespace = TestNamespace::new("permission");
-    namespace.store_certificate(&broker, "nice-app");
+    let namespace = TestNamespace::new("permission").with_certificate(&broker, "nice-app");
     let consumer = RawConsumer::start(&broker, "late.#");
     let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     namespace.create_many(&numbered(COUNT, "m", |n| format!("late.m{n}")));
@@ -46,8 +45,7 @@ fn waits_for_permission() {
 /// The time counts from the first refusal, not from the start of the operator.
 #[test]
 fn refusal_is_final_after_grace_period() {
-    let namespace = TestNamespace::new("refused");
-    namespace.store_certificate(&shared().broker, "nice-app");
+    let namespace = TestNamespace::new("refused").with_certificate(&shared().broker, "nice-app");
     let clock = Clock::new().expect("a clock");
     let operator = Operator::with_clock(&clock, &namespace);
     namespace.apply(&message("evil", "evil.refused", ""));
@@ -102,8 +100,7 @@ fn waits_for_authorization_backend() {
     let config = format!("auth_backends.1.authn = internal\nauth_backends.1.authz = rabbit_auth_backend_http\n{paths}");
     let options = Options { config, plugins: vec!["rabbitmq_auth_backend_http"], ..Options::default() };
     let broker = Broker::start_with(&options).expect("a broker");
-    let namespace = TestNamespace::new("backend");
-    namespace.store_certificate(&broker, "publisher");
+    let namespace = TestNamespace::new("backend").with_certificate(&broker, "publisher");
     let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
 
     for (name, reason) in [("login", "VhostRefused"), ("publish", "BrokerUnreachable")] {

@@ -47,10 +47,9 @@ fn accepts_three_secrets() {
 /// Headers must fit into one frame. The connection stays open.
 #[test]
 fn stops_oversized_headers() {
-    let namespace = TestNamespace::new("frames");
     let options = Options { config: "frame_max = 8192\n".to_owned(), ..Options::default() };
     let broker = Broker::start_with(&options).expect("a broker of its own");
-    namespace.store_certificate(&broker, "publisher");
+    let namespace = TestNamespace::new("frames").with_certificate(&broker, "publisher");
     let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     let headers = format!(", headers: {{large: {}}}", "x".repeat(20_000));
     namespace.apply(&(message("large", "frames.topic", &headers) + &message("small", "frames.topic", "")));

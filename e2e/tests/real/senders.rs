@@ -268,8 +268,7 @@ fn changed_sender_sends_waiting_messages() {
 #[test]
 fn deleted_sender_holds_messages() {
     let broker = Broker::start().expect("a broker");
-    let namespace = TestNamespace::new("deleted");
-    namespace.store_certificate(&broker, "publisher");
+    let namespace = TestNamespace::new("deleted").with_certificate(&broker, "publisher");
     namespace.apply(&sender("default", ""));
     let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     namespace.wait_for_sender("default", "True", "LoggedIn");

@@ -43,8 +43,7 @@ fn wait_for_names(operator: &Operator, namespace: &TestNamespace, expected: &[&s
 /// Messages are finished when they are sent or stopped. All others stay.
 #[test]
 fn deletes_finished_messages() {
-    let namespace = TestNamespace::new("lifetime");
-    namespace.store_certificate(&shared().broker, "nice-app");
+    let namespace = TestNamespace::new("lifetime").with_certificate(&shared().broker, "nice-app");
     let consumer = RawConsumer::start(&shared().broker, "nice.lifetime");
     let operator = Operator::start(&namespace, &[]);
     let absent = with_secret(&message("waits", "nice.lifetime", ""), "absent");
@@ -235,8 +234,7 @@ fn warnings(operator: &Operator) -> Vec<String> {
 #[test]
 fn accepts_deletion_at_every_stage() {
     let broker = Broker::start().expect("a broker");
-    let namespace = TestNamespace::new("stages");
-    namespace.store_certificate(&broker, "nice-app");
+    let namespace = TestNamespace::new("stages").with_certificate(&broker, "nice-app");
     let consumer = RawConsumer::start(&broker, "nice.#");
     let operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     let manifests = [

@@ -40,8 +40,7 @@ fn bad(good: usize) -> String {
 
 /// Returns the seconds from the operator's first list to the status of the last good message.
 fn drain(broker: &Broker, good: usize, among_bad: bool) -> f64 {
-    let namespace = TestNamespace::new("spread");
-    namespace.store_certificate(broker, "publisher");
+    let namespace = TestNamespace::new("spread").with_certificate(broker, "publisher");
     namespace.store_secret("nice", &broker.client("nice-app").expect("a certificate"));
     namespace.kubectl(&["create", "secret", "generic", "broken", "--from-literal=cert=none"]);
     let mut manifests: Vec<String> = (0..good).map(|n| message(&format!("good{n}"), "spread.good", "")).collect();

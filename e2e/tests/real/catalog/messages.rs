@@ -141,8 +141,7 @@ fn operator_refuses_without_admission() {
     kube.apply_text(&loose_definition()).expect("the CRD is accepted");
     kube.apply(&[project(CRDS[1])]).expect("the CRD of Senders is accepted");
     kube.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).expect("the CRD is served");
-    let namespace = TestNamespace::on(kube, "unguarded");
-    namespace.store_certificate(&shared().broker, "publisher");
+    let namespace = TestNamespace::on(kube, "unguarded").with_certificate(&shared().broker, "publisher");
     let _operator = Operator::with_broker(&shared().broker.url(), &namespace, &PREFIX);
     let mut entries = entries(|entry| entry.operator.is_some());
     let refused = create(&namespace, &entries);
