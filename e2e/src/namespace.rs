@@ -1,5 +1,6 @@
 //! A namespace for each test, and the manifests of messages in it.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -366,6 +367,22 @@ spec: {{env: prod, authentication: {{secretRef: {{name: certs}}}}{more}}}
 ---
 "
     )
+}
+
+/// Returns the manifest of a Secret with these keys and values.
+pub fn secret(name: &str, data: &[(&str, &str)]) -> String {
+    with_data("Secret", name, "stringData", data)
+}
+
+/// Returns the manifest of a `ConfigMap` with these keys and values.
+pub fn config_map(name: &str, data: &[(&str, &str)]) -> String {
+    with_data("ConfigMap", name, "data", data)
+}
+
+fn with_data(kind: &str, name: &str, field: &str, data: &[(&str, &str)]) -> String {
+    let data: BTreeMap<_, _> = data.iter().copied().collect();
+    let object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, field: data});
+    format!("{object}\n---\n")
 }
 
 /// Returns the manifests of `count` messages with the names `PREFIX0`, `PREFIX1`, ... and these

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::api::config;
-use crate::{CRDS, project};
+use crate::{CRDS, message_json, project};
 
 pub use self::machine::{Result, machine};
 
@@ -49,16 +49,11 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
 
 /// Returns a message of about 300 bytes.
 pub fn manifest(name: &str, number: usize) -> Value {
-    json!({
-        "apiVersion": "apps.fedoraproject.org/v1alpha1",
-        "kind": "FedoraMessage",
-        "metadata": {"name": format!("{name}-{number}"), "namespace": NAMESPACE},
-        "spec": {
-            "env": "prod",
-            "message": {"topic": format!("bench.{name}"), "body": {"number": number, "text": "x".repeat(150)}},
-            "authentication": {"secretRef": {"name": "certs"}},
-        },
-    })
+    let body = json!({"number": number, "text": "x".repeat(150)});
+    let message = json!({"topic": format!("bench.{name}"), "body": body});
+    let mut manifest = message_json(&format!("{name}-{number}"), &message);
+    manifest["metadata"]["namespace"] = json!(NAMESPACE);
+    manifest
 }
 
 /// Returns the median.

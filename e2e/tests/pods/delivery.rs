@@ -8,7 +8,7 @@ use e2e::cli::Cli;
 use e2e::fidelity::cases::{Case, PREFIX, SENDERS, all, half_by_sender, recorded};
 use e2e::fidelity::stage::{Sent, Stage};
 use e2e::raw::{RawConsumer, id};
-use e2e::{SOON, by_sender, message, message_json, sender, uid, wait_soon};
+use e2e::{SOON, by_sender, config_map, message, message_json, secret, sender, uid, wait_soon};
 
 /// The operator deletes the Pod afterwards.
 #[test]
@@ -65,14 +65,8 @@ fn sends_by_sender() {
     let certificate = cluster().broker.client("publisher").expect("a certificate");
     let consumer = RawConsumer::start(&cluster().broker, "by-pod.pods.sender.*");
     let own = cli.file("ca.pem", &certificate.ca).display().to_string();
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pair"},
-        "stringData": {"app.crt": certificate.cert, "app.key": certificate.key},
-    });
-    let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.pem": certificate.ca},
-    });
-    namespace.apply(&format!("{secret}\n---\n{map}"));
+    namespace.apply(&secret("pair", &[("app.crt", &certificate.cert), ("app.key", &certificate.key)]));
+    namespace.apply(&config_map("ca", &[("ca.pem", &certificate.ca)]));
     let pair = "{certSecretRef: {name: pair, key: app.crt}, keySecretRef: {name: pair, key: app.key}";
     for (name, ca) in [("map", ", caConfigMapRef: {name: ca, key: ca.pem}}"), ("operator", "}")] {
         let spec = format!(", topicPrefix: by-pod, application: {{name: app-{name}, contacts: [a@example.org]}}");

@@ -4,9 +4,8 @@ use rig::python::Python;
 use rig::{ClientCert, Consumer};
 use serde_json::{Value, json};
 
-use crate::senders::secret;
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, by_sender, project, run, shared};
+use e2e::{Operator, SOON, TestNamespace, by_sender, project, run, secret, shared};
 
 /// Stores the Secrets that the playbook names.
 fn store_secrets(namespace: &TestNamespace, certificate: &ClientCert) {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::corpus::{File, MARK, Source, files, sources};
 use e2e::fidelity::cases::{as_stored, parse};
-use e2e::shared;
+use e2e::{message_json, shared};
 
 /// The files that `publish` refuses and kubectl reads, by a part of the error.
 const REFUSED: [&str; 14] = [
@@ -174,12 +174,9 @@ fn messages_are_those_of_kubectl() {
 #[test]
 fn names_are_generated() {
     let manifest = |prefix: &str| {
-        json!({
-            "apiVersion": "apps.fedoraproject.org/v1alpha1", "kind": "FedoraMessage",
-            "metadata": {"generateName": prefix, "labels": {"file": "f0"}},
-            "spec": {"env": "prod", "authentication": {"secretRef": {"name": "certs"}}, "message": {"topic": "a", "body": {}}},
-        })
-        .to_string()
+        let mut manifest = message_json("", &json!({"topic": "a", "body": {}}));
+        manifest["metadata"] = json!({"generateName": prefix, "labels": {"file": "f0"}});
+        manifest.to_string()
     };
     for prefix in ["build-", &"a".repeat(200)] {
         let text = manifest(prefix);

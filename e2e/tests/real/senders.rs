@@ -9,22 +9,13 @@ use serde_json::{Value, json};
 use crate::events::events;
 use e2e::cli::Cli;
 use e2e::raw::{RawConsumer, unique};
-use e2e::{Operator, SOON, TestNamespace, by_sender, requests, sender, shared, wait_soon, with_secret, write_verb};
+use e2e::{
+    Operator, SOON, TestNamespace, by_sender, config_map, requests, secret, sender, shared, wait_soon, with_secret,
+    write_verb,
+};
 
 /// The time until a person sees the result of `kubectl apply`.
 const AT_ONCE: Duration = Duration::from_secs(2);
-
-fn configmap(name: &str, key: &str, pem: &str) -> String {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: pem}}).to_string()
-        + "\n---\n"
-}
-
-/// Returns the manifest of a Secret with these keys and values.
-pub fn secret(name: &str, data: &[(&str, &str)]) -> String {
-    let data: BTreeMap<_, _> = data.iter().copied().collect();
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}).to_string()
-        + "\n---\n"
-}
 
 /// Returns the client properties of the broker's connections whose `app` contains this text.
 fn applications(broker: &Broker, app: &str) -> Vec<Value> {
@@ -53,7 +44,7 @@ fn sends_five_line_message() {
     let certificate = shared().broker.client("publisher").expect("a certificate");
     namespace.apply(&secret("anitya-cert", &[("anitya-cert.pem", &certificate.cert)]));
     namespace.apply(&secret("anitya-key", &[("anitya-key.pem", &certificate.key)]));
-    namespace.apply(&configmap("fedora-ca", "cacert.pem", &certificate.ca));
+    namespace.apply(&config_map("fedora-ca", &[("cacert.pem", &certificate.ca)]));
     let operator = Operator::start(&namespace, &["--prod-topic-prefix", "org.fedoraproject.prod"]);
     namespace.apply(
         "
