@@ -194,6 +194,20 @@ impl<'a> TestNamespace<'a> {
         self.list(MESSAGES, "fedoramessages")
     }
 
+    /// Returns the reason of each message. It is empty without a status.
+    #[track_caller]
+    pub fn reasons(&self) -> Vec<String> {
+        let reason = |message: &Value| message["status"]["reason"].as_str().unwrap_or_default().to_owned();
+        self.messages().iter().map(reason).collect()
+    }
+
+    /// Waits until all messages have this reason.
+    pub fn wait_for_reasons(&self, within: Duration, reason: &str) {
+        let others = || self.reasons().iter().filter(|other| *other != reason).count();
+        wait_until(within, &format!("all messages have reason {reason}"), || others() == 0)
+            .unwrap_or_else(|error| panic!("{error}: {} have another", others()));
+    }
+
     /// Returns the Events of a message.
     #[track_caller]
     pub fn events(&self, name: &str) -> Vec<Value> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{Operator, SOON, TestNamespace, latencies, message_count, numbered, program, project, run, shared};
 
-use crate::tenant::{absent, alone, under, wait_for_reasons};
+use crate::tenant::{LATE, absent, alone, under};
 
 /// A probe is answered within this time, whatever others do.
 const QUICK: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ fn scrapes_delay_nobody() {
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     tenant.create_many(&(0..message_count(500)).map(absent).collect::<String>());
     let operator = Operator::start(&tenant, &["--watch-namespaces", &neighbor.name]);
-    wait_for_reasons(&tenant, "SecretNotFound");
+    tenant.wait_for_reasons(LATE, "SecretNotFound");
     let scrape = || drop(operator.scrape_from_elsewhere());
     under(&[&scrape as &(dyn Fn() + Sync); 64], || {
         for batch in 0..5 {

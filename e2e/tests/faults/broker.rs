@@ -153,8 +153,7 @@ fn channel_closed() {
     let namespaces = format!("{},{}", ledger.namespace.name, evil.name);
     let _operator = Operator::with_broker(&broker.url(), &ledger.namespace, &["--watch-namespaces", &namespaces]);
     ledger.close(&broker, 0);
-    let refused = || evil.messages().iter().filter(|it| it["status"]["reason"] == "TopicForbidden").count();
-    wait_soon("all forbidden messages stop", || refused() == forbidden);
+    evil.wait_for_reasons(SOON, "TopicForbidden");
 }
 
 /// All messages that wait for a broker share its connection attempts.

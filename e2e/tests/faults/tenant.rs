@@ -25,13 +25,7 @@ const MEMORY: usize = 48 << 20;
 /// The threads of the runtime that come and go.
 const THREADS: usize = 8;
 /// All messages are tried within this time.
-const LATE: Duration = Duration::from_mins(2);
-
-/// Waits until all messages of a namespace have this reason.
-pub fn wait_for_reasons(namespace: &TestNamespace, reason: &str) {
-    let others = || namespace.messages().into_iter().filter(|message| message["status"]["reason"] != reason).count();
-    wait_until(LATE, reason, || others() == 0).unwrap_or_else(|error| panic!("{error}: {} have another", others()));
-}
+pub const LATE: Duration = Duration::from_mins(2);
 
 /// Sends a message of another namespace.
 fn send(neighbor: &TestNamespace, name: &str) {
@@ -89,7 +83,7 @@ fn absent_secrets_take_no_files() {
         neighbor.apply(&numbered(10, &prefix, |_| "tenant.neighbor".to_owned()));
         neighbor.wait_until_sent(&prefix);
     }
-    wait_for_reasons(&tenant, "SecretNotFound");
+    tenant.wait_for_reasons(LATE, "SecretNotFound");
     send(&neighbor, "late");
     let latencies = latencies(&neighbor, "");
     let (median, slow) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100 - 1]);
@@ -108,7 +102,7 @@ fn secrets_beyond_the_bound_are_found() {
     let count = MAX_WATCHED_SECRETS_PER_NAMESPACE + 10;
     tenant.create_many(&(0..count).map(absent).collect::<String>());
     let _operator = Operator::start(&tenant, &[]);
-    wait_for_reasons(&tenant, "SecretNotFound");
+    tenant.wait_for_reasons(LATE, "SecretNotFound");
     let bound = format!("messages of namespace {} name more than 20 Secrets", tenant.name);
     let late =
         tenant.messages().into_iter().filter(|message| message["status"]["message"].to_string().contains(&bound));
@@ -134,7 +128,7 @@ fn large_secrets_take_no_memory() {
     let named =
         |n: usize| with_foreign_secret(&message(&format!("m{n}"), "tenant.foreign", ""), &format!("large{n}"), &owner);
     tenant.create_many(&(0..COUNT).map(named).collect::<String>());
-    wait_for_reasons(&tenant, "SecretNotFound");
+    tenant.wait_for_reasons(LATE, "SecretNotFound");
     let after = operator.peak();
     println!("memory before: {} KiB, peak: {} KiB", before >> 10, after >> 10);
     assert!(after < before + MEMORY, "{before} bytes before, {after} after");
@@ -187,7 +181,7 @@ fn violations_take_no_memory() {
     let operator = Operator::start(&neighbor, &["--watch-namespaces", &tenant.name, "--schema-catalog", &file]);
     neighbor.apply(&numbered(10, "good", |_| "tenant.neighbor".to_owned()));
     neighbor.wait_for_all_sent();
-    wait_for_reasons(&tenant, "InvalidMessage");
+    tenant.wait_for_reasons(LATE, "InvalidMessage");
     let slowest = *latencies(&neighbor, "").last().expect("a message");
     let peak = operator.peak();
     println!("peak {} MiB; the neighbor's slowest message took {slowest:?}", peak >> 20);
@@ -210,7 +204,7 @@ fn changes_of_a_secret_wake_rarely() {
     tenant.kubectl(&["create", "secret", "generic", "certs", "--from-literal=ca=-", "--from-literal=cert=-"]);
     tenant.create_many(&numbered(COUNT, "m", |_| "tenant.woken".to_owned()));
     let operator = Operator::start(&tenant, &[]);
-    wait_for_reasons(&tenant, "SecretInvalid");
+    tenant.wait_for_reasons(LATE, "SecretInvalid");
     assert_eq!(attempts(&operator, "SecretInvalid"), COUNT);
     for n in 0..CHANGES {
         tenant.kubectl(&["annotate", "--overwrite", "secret", "certs", &format!("change={n}")]);

@@ -65,7 +65,7 @@ fn rotated_secret_opens_connection() {
         proxy.accepted() == 2
     });
     assert_eq!(proxy.open(), 2, "the old connection waits for its confirms");
-    assert!(ledger.reasons().iter().all(String::is_empty), "the old messages have no result yet");
+    assert!(namespace.reasons().iter().all(String::is_empty), "the old messages have no result yet");
     consumer.resume(broker);
     ledger.wait_for_all(0);
     assert_eq!(operator.stop(), Some(0));

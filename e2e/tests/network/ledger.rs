@@ -45,21 +45,12 @@ impl<'a> Ledger<'a> {
             let stored = self.namespace.messages();
             Ok(stored.iter().all(|item| item["status"]["status"] == true).then_some(stored))
         })
-        .unwrap_or_else(|error| panic!("{error}: {:#?}", self.reasons()));
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", self.namespace.reasons()));
         let missing = all.len().saturating_sub(self.received.len());
         self.received.extend(self.consumer.take(missing, SOON));
         let copies = assert_arrived(&all, &self.received);
         assert!(copies <= in_flight, "{copies} messages arrived twice, and {in_flight} were in flight");
         copies
-    }
-
-    /// Returns the reason of each message.
-    pub fn reasons(&self) -> Vec<String> {
-        self.namespace
-            .messages()
-            .iter()
-            .map(|item| item["status"]["reason"].as_str().unwrap_or_default().to_owned())
-            .collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rig::broker::Options;
 use rig::proxy::Answer;
 use rig::{Broker, Clock, Proxy};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use e2e::cli::Cli;
 use e2e::raw::RawConsumer;
@@ -18,15 +18,6 @@ const GRACE: Duration = Duration::from_mins(6);
 /// The number of messages that wait together.
 const COUNT: usize = 20;
 
-/// Returns the reasons of all messages.
-fn reasons(namespace: &TestNamespace) -> Vec<Value> {
-    namespace.messages().iter().map(|message| message["status"]["reason"].clone()).collect()
-}
-
-fn wait_for_reasons(namespace: &TestNamespace, reason: &str) {
-    wait_soon(&format!("all are {reason}"), || reasons(namespace).iter().all(|it| it == reason));
-}
-
 #[test]
 fn waits_for_permission() {
     let broker = Broker::start().expect("a broker");
@@ -34,7 +25,7 @@ fn waits_for_permission() {
     let consumer = RawConsumer::start(&broker, "late.#");
     let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
     namespace.create_many(&numbered(COUNT, "m", |n| format!("late.m{n}")));
-    wait_for_reasons(&namespace, "TopicForbidden");
+    namespace.wait_for_reasons(SOON, "TopicForbidden");
     broker
         .ctl(&["set_topic_permissions", "-p", "/pubsub", "nice-app", "amq.topic", ".*", ".*"])
         .expect("the broker changes the permissions");
@@ -79,7 +70,7 @@ fn waits_for_exchange() {
             let all = namespace.messages();
             all.iter().all(|it| it["status"]["message"].as_str().is_some_and(|message| message.contains(text)))
         });
-        wait_for_reasons(&namespace, "ExchangeNotFound");
+        namespace.wait_for_reasons(SOON, "ExchangeNotFound");
         assert_eq!(operator.stop(), Some(0));
     }
     let _operator = Operator::start(&namespace, &[]);
@@ -128,7 +119,7 @@ fn waits_for_catalog() {
         let message = json!({"topic": format!("incomplete.{name}"), "schema": schema, "body": {}});
         namespace.create_many(&message_json(name, &message).to_string());
     }
-    wait_for_reasons(&namespace, "Misconfigured");
+    namespace.wait_for_reasons(SOON, "Misconfigured");
     fs::write(&file, catalog(&[("late.broken", json!({})), ("late.missing", json!({}))])).expect("a file");
     namespace.wait_for_all_sent();
     assert_eq!(consumer.take(2, SOON).len(), 2);
