@@ -25,5 +25,5 @@ pub use namespace::{
 pub use operator::{DEBUG, Operator, audited, latencies, process_status, requests, unused_broker_url, write_verb};
 pub use rig::project;
 pub use shared::{
-    CRDS, SOON, install, let_fault_last, message_count, program, read, run, shared, wait_soon, yaml_blocks,
+    CRDS, SOON, certificate, install, let_fault_last, message_count, program, read, run, shared, wait_soon, yaml_blocks,
 };

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rig::{Kube, Rig, project, wait_until};
+use rig::{ClientCert, Kube, Rig, project, wait_until};
 
 use crate::namespace::message;
 
@@ -47,6 +47,11 @@ pub fn shared() -> &'static Rig {
         install(&rig.kube);
         rig
     })
+}
+
+/// Returns a new client certificate of a user of the shared broker.
+pub fn certificate(user: &str) -> ClientCert {
+    shared().broker.client(user).expect("a certificate")
 }
 
 /// Installs CRD and admission policy, and waits until both are in force.

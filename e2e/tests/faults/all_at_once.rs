@@ -15,7 +15,7 @@ use crate::tenant::{
 };
 use e2e::cli::Cli;
 use e2e::{
-    Operator, SOON, TestNamespace, latencies, message, message_count, numbered, shared, with_foreign_secret,
+    Operator, SOON, TestNamespace, certificate, latencies, message, message_count, numbered, with_foreign_secret,
     with_secret,
 };
 
@@ -109,7 +109,7 @@ fn neighbor_is_served_while_tenant_tries_everything() {
 
 /// Creates what could take files, memory or time. The messages that can be sent, are.
 fn create_everything(tenant: &TestNamespace, owner: &TestNamespace, count: usize, patience: Duration) {
-    let publisher = shared().broker.client("publisher").expect("a certificate");
+    let publisher = certificate("publisher");
     tenant.kubectl(&["create", "secret", "generic", "busy", "--from-literal=ca=-", "--from-literal=cert=-"]);
     tenant.create_many(&with_secret(&numbered(count, "busy", |_| "tenant.busy".to_owned()), "busy"));
     tenant.create_many(&(0..count).map(absent).collect::<String>());

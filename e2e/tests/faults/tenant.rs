@@ -11,8 +11,8 @@ use rig::{ClientCert, Pki, Proxy, wait_until};
 use serde_json::{Value, json};
 
 use e2e::{
-    Operator, SOON, TestNamespace, catalog, latencies, message, message_json, numbered, process_status, shared,
-    with_foreign_secret, with_secret,
+    Operator, SOON, TestNamespace, catalog, certificate, latencies, message, message_json, numbered, process_status,
+    shared, with_foreign_secret, with_secret,
 };
 
 /// The files that the operator may have open.
@@ -109,7 +109,7 @@ fn secrets_beyond_the_bound_are_found() {
     let late: Vec<String> =
         late.map(|message| message["metadata"]["name"].as_str().expect("a name").to_owned()).collect();
     assert_eq!(late.len(), 10);
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     for name in &late {
         tenant.store_secret(name, &certificate);
     }
@@ -229,7 +229,7 @@ pub fn secret_and_message(certificate: &ClientCert, tenant: &TestNamespace, numb
 fn variants_of_a_certificate_share_a_connection() {
     const COUNT: usize = 500;
     let (tenant, broker) = (TestNamespace::new("tenant"), &shared().broker);
-    let certificate = broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let other = Pki::new("another CA").expect("a CA").ca().to_owned();
     let variant = |n: usize| {
         let [first, second] = if n.is_multiple_of(2) { [&certificate.ca, &other] } else { [&other, &certificate.ca] };
@@ -249,7 +249,7 @@ fn many_certificates_take_few_connections() {
     const COUNT: usize = 100;
     let _alone = alone();
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
-    let issue = || shared().broker.client("publisher").expect("a certificate");
+    let issue = || certificate("publisher");
     let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
     send(&neighbor, "before");
     let (files, threads) = (operator.open_files(), process_status(operator.pid, "Threads:"));

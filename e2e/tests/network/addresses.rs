@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rig::{ClientCert, Resolver};
+use rig::Resolver;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 
 use e2e::cli::Cli;
-use e2e::{Operator, TestNamespace, message, shared};
+use e2e::{Operator, TestNamespace, certificate, message, shared};
 
 /// An address at which connections are neither accepted nor refused, as behind a firewall that drops
 /// packets: the kernel drops them, because the listener's queue is full.
@@ -31,15 +31,11 @@ impl BlackHole {
     }
 }
 
-fn certificate() -> ClientCert {
-    shared().broker.client("publisher").expect("a certificate")
-}
-
 #[test]
 fn reaches_second_address() {
     let resolver = Resolver::new().expect("a resolver");
     let _holes = [BlackHole::at("127.0.0.2"), BlackHole::at("::1")];
-    let (cli, url, certificate) = (Cli::new(), shared().broker.url(), certificate());
+    let (cli, url, certificate) = (Cli::new(), shared().broker.url(), certificate("publisher"));
     let file = cli.file("message.yaml", &message("second", "addresses", "")).display().to_string();
     for first in [&["127.0.0.2"][..], &["::1"], &["127.0.0.3"], &["127.0.0.2", "::1"]] {
         let environment = resolver.environment(&[first, &["127.0.0.1"]].concat());
@@ -63,6 +59,6 @@ fn names_each_address_that_fails() {
     let environment = resolver.environment(&["127.0.0.4", "127.0.0.5"]);
     let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
     let arguments = ["check", "--env", "prod", "--prod-amqp-url", &shared().broker.url()];
-    let output = Cli::new().run_with(&certificate(), &arguments, &environment);
+    let output = Cli::new().run_with(&certificate("publisher"), &arguments, &environment);
     output.expect(1, &["127.0.0.5: Connection refused", "127.0.0.4: no answer for 10 s", "check the broker, its URL"]);
 }

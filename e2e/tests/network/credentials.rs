@@ -16,11 +16,7 @@ use uuid::Uuid;
 
 use crate::ledger::{Ledger, names};
 use e2e::raw::{self, RawConsumer};
-use e2e::{Operator, SOON, TestNamespace, message, shared, wait_soon, with_foreign_secret};
-
-fn publisher() -> ClientCert {
-    shared().broker.client("publisher").expect("a certificate")
-}
+use e2e::{Operator, SOON, TestNamespace, certificate, message, shared, wait_soon, with_foreign_secret};
 
 fn store(namespace: &TestNamespace, certificate: &ClientCert) {
     namespace.store_secret("certs", certificate);
@@ -33,12 +29,12 @@ fn recreated_secret_delays_messages() {
     let consumer = RawConsumer::start(&shared().broker, "recreated");
     let mut ledger = Ledger::new(&namespace, &consumer, "recreated");
     let _operator = Operator::start(&namespace, &[]);
-    store(&namespace, &publisher());
+    store(&namespace, &certificate("publisher"));
     ledger.create(&names("before", 100));
     namespace.kubectl(&["delete", "secret", "certs"]);
     ledger.create(&names("between", 20));
     namespace.wait_for_reason("between-19", "SecretNotFound");
-    store(&namespace, &publisher());
+    store(&namespace, &certificate("publisher"));
     ledger.wait_for_all(0);
 }
 
@@ -50,11 +46,11 @@ fn rotated_secret_opens_connection() {
     let mut ledger = Ledger::new(&namespace, &consumer, "rotated");
     let proxy = Proxy::start(broker.port()).expect("a proxy");
     let operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
-    store(&namespace, &publisher());
+    store(&namespace, &certificate("publisher"));
     consumer.suspend(broker);
     ledger.create(&names("in-flight", 20));
     consumer.wait_for_hand_over(broker);
-    store(&namespace, &publisher());
+    store(&namespace, &certificate("publisher"));
     let mut probes = 0..;
     wait_soon("the new connection is used", || {
         // The operator sees the new Secret at any time, and uses it for the next message.
@@ -77,11 +73,11 @@ fn fixed_secret_sends_messages() {
     let (consumer, pki) = (RawConsumer::start(&shared().broker, "broken"), shared().broker.pki());
     let mut ledger = Ledger::new(&namespace, &consumer, "broken");
     let _operator = Operator::start(&namespace, &[]);
-    let good = publisher();
+    let good = certificate("publisher");
     let another_ca = Pki::new("another-ca").expect("a CA").ca().to_owned();
     let expired = pki.issue(&Request::client("publisher").expired()).expect("a certificate");
     for (name, broken, reason) in [
-        ("mismatched", ClientCert { key: publisher().key, ..good.clone() }, "SecretInvalid"),
+        ("mismatched", ClientCert { key: certificate("publisher").key, ..good.clone() }, "SecretInvalid"),
         ("empty", ClientCert { cert: "nothing".to_owned(), ..good.clone() }, "SecretInvalid"),
         ("expired", expired, "CertificateExpired"),
         ("other-ca", ClientCert { ca: another_ca.clone(), ..good.clone() }, "TlsFailed"),
@@ -160,7 +156,7 @@ async fn closes_idle_connections() {
     let address = proxy.url().parse().expect("a URL");
     let brokers = Brokers { prod: proxy.url().parse().expect("a URL"), stg: address };
     let pool = Pool::new(brokers, SOON, Fence::always_open(), |_| {});
-    let (old, new) = (login(&publisher()), login(&publisher()));
+    let (old, new) = (login(&certificate("publisher")), login(&certificate("publisher")));
     publish(&pool, &old, "idle").await.expect("a confirm");
     let between = Instant::now();
     publish(&pool, &new, "idle").await.expect("a confirm");

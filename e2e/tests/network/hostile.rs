@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::amqp::{self, DEFAULT, Tune, send};
 use crate::process::usage;
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, message, message_json, shared};
+use e2e::{Operator, SOON, TestNamespace, certificate, message, message_json, shared};
 
 /// The messages of the other environment that are sent then, and the maximum number of attempts of the
 /// hostile broker's message until then.
@@ -189,7 +189,7 @@ fn replaced_connections_end() {
 
 #[test]
 fn commands_escape_hostile_texts() {
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let cli = Cli::new();
     let file = cli.file("message.yaml", &message("hostile", "hostile", "")).display().to_string();
     for code in [320, 403, 530] {

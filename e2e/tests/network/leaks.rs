@@ -7,7 +7,7 @@ use rig::{Proxy, TlsServer, tls_server, wait_until};
 
 use crate::amqp;
 use crate::process::{Usage, usage};
-use e2e::{Operator, SOON, TestNamespace, message, shared, with_secret};
+use e2e::{Operator, SOON, TestNamespace, certificate, message, shared, with_secret};
 
 /// The number of namespaces. Each can have some connections at a time.
 const NAMESPACES: usize = 4;
@@ -74,7 +74,7 @@ fn failed_connections_leak_nothing() {
 
 fn secret_and_message(namespace: &TestNamespace, n: usize) -> String {
     let name = format!("certs{n}");
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let env = if n.is_multiple_of(2) { "env: prod" } else { "env: stg" };
     let message = with_secret(&message(&format!("m{n}"), "leaks", "").replace("env: prod", env), &name);
     format!("{}---{message}", certificate.secret_yaml(&name, &namespace.name))

@@ -3,7 +3,7 @@
 
 use e2e::cli::Cli;
 use e2e::raw::RawConsumer;
-use e2e::{Operator, TestNamespace, message, shared};
+use e2e::{Operator, TestNamespace, certificate, message, shared};
 use rig::Proxy;
 
 use crate::ledger::{Ledger, names};
@@ -53,7 +53,7 @@ fn keeps_to_limit_of_channels() {
 fn names_reached_limits() {
     let (user, broker, cli) = ("limited", &shared().broker, Cli::new());
     add_user(user);
-    let certificate = broker.client(user).expect("a certificate");
+    let certificate = certificate(user);
     let namespace = TestNamespace::new(user);
     namespace.store_secret("certs", &certificate);
     for (limit, what, step, reply) in [

@@ -5,7 +5,7 @@ use fedora_message_operator::internals::{Brokers, Fence, Pool};
 use rig::Proxy;
 
 use crate::credentials::{login, publish};
-use e2e::{SOON, shared, wait_soon};
+use e2e::{SOON, certificate, shared, wait_soon};
 
 /// More than twice the number of channels that the broker allows on a connection.
 const REFUSALS: usize = 300;
@@ -15,7 +15,7 @@ async fn refusals_keep_connection() {
     let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
     let brokers = Brokers { prod: proxy.url().parse().expect("a URL"), stg: proxy.url().parse().expect("a URL") };
     let pool = Pool::new(brokers, SOON, Fence::always_open(), |_| {});
-    let nice = login(&shared().broker.client("nice-app").expect("a certificate"));
+    let nice = login(&certificate("nice-app"));
     for n in 0..REFUSALS {
         let topic = format!("evil.topic{n}");
         let error = publish(&pool, &nice, &topic).await.expect_err("a refusal");

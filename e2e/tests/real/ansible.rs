@@ -5,7 +5,7 @@ use rig::{ClientCert, Consumer};
 use serde_json::{Value, json};
 
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, by_sender, project, run, secret, shared};
+use e2e::{Operator, SOON, TestNamespace, by_sender, certificate, project, run, secret, shared};
 
 /// Stores the Secrets that the playbook names.
 fn store_secrets(namespace: &TestNamespace, certificate: &ClientCert) {
@@ -37,7 +37,7 @@ fn play(variables: &Value) -> Result<String, String> {
 fn playbook_applies_sender() {
     let namespace = TestNamespace { name: "release-monitoring".to_owned(), kube: &shared().kube };
     namespace.kube.create_namespace(&namespace.name).expect("a namespace");
-    store_secrets(&namespace, &shared().broker.client("publisher").expect("a certificate"));
+    store_secrets(&namespace, &certificate("publisher"));
     let consumer = Consumer::start(&shared().broker, "org.release-monitoring.prod.by.ansible").expect("a consumer");
     let _operator = Operator::start(&namespace, &[]);
 
@@ -82,7 +82,7 @@ fn playbook_applies_sender() {
 #[test]
 fn play_fails_with_reason() {
     let namespace = TestNamespace::new("broken-play");
-    let mut certificate = shared().broker.client("publisher").expect("a certificate");
+    let mut certificate = certificate("publisher");
     certificate.cert = certificate.ca.clone();
     store_secrets(&namespace, &certificate);
     let variables = json!({"fedora_message_sender_namespace": namespace.name, "fedora_message_sender_wait_timeout": 2});

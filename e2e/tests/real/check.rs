@@ -8,14 +8,10 @@ use rig::port::Port;
 use rig::{Broker, ClientCert, Pki};
 
 use e2e::cli::{Cli, Output};
-use e2e::{message, shared, unused_broker_url};
+use e2e::{certificate, message, shared, unused_broker_url};
 
 /// The steps of `check`.
 const STEPS: [&str; 6] = ["certificate", "address", "TLS", "login", "virtual host", "exchange"];
-
-fn certificate(user: &str) -> ClientCert {
-    shared().broker.client(user).expect("a certificate")
-}
 
 /// Returns the steps that `check` reported as done.
 fn steps(output: &Output) -> Vec<&str> {

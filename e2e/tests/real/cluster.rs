@@ -9,7 +9,7 @@ use rig::{Kube, wait_until};
 use serde_json::{Value, json};
 
 use e2e::cli::{Cli, Output};
-use e2e::{DEBUG, Operator, SOON, TestNamespace, install, project, read, shared, wait_soon};
+use e2e::{DEBUG, Operator, SOON, TestNamespace, certificate, install, project, read, shared, wait_soon};
 
 /// A user without permissions. The administrator can impersonate every user.
 const USER: &str = "checked";
@@ -183,7 +183,7 @@ fn names_absent_namespace() {
 #[test]
 fn checks_broker_with_cluster() {
     let (broker, kubeconfig) = (&shared().broker, shared().kube.kubeconfig().display().to_string());
-    let certificate = broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let arguments = ["check", "--cluster", "--env", "prod", "--prod-amqp-url", &broker.url()];
     let check = |kubeconfig| Cli::new().run_with(&certificate, &arguments, &[("KUBECONFIG", kubeconfig)]);
     check(&kubeconfig).expect(0, &["is Kubernetes", "amq.topic exists"]);

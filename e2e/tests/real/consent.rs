@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use e2e::{Operator, TestNamespace, latencies, message, shared, wait_soon, with_foreign_secret, with_spec};
+use e2e::{
+    Operator, TestNamespace, certificate, latencies, message, shared, wait_soon, with_foreign_secret, with_spec,
+};
 
 /// Creates a namespace for a guest, one for an owner with a certificate, and an operator for the
 /// guest.
@@ -112,7 +114,7 @@ fn changes_of_denied_secret_are_invisible() {
 fn denied_takes_as_long_as_absent() {
     const COUNT: usize = 20;
     let (guest, owner) = (TestNamespace::new("guest"), TestNamespace::new("owner"));
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     for n in 0..COUNT {
         owner.store_secret(&format!("denied{n}"), &certificate);
     }

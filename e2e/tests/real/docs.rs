@@ -9,7 +9,7 @@ use strum::VariantArray;
 
 use crate::monitoring::files;
 use e2e::cli::Cli;
-use e2e::{MESSAGES, Operator, TestNamespace, read, shared, yaml_blocks};
+use e2e::{MESSAGES, Operator, TestNamespace, certificate, read, yaml_blocks};
 
 /// Each command of kubectl creates them without a warning.
 #[test]
@@ -54,7 +54,7 @@ fn pages_show_valid_manifests() {
 /// The shapes of Fedora's real applications: each sends with its own Secrets, CA and prefix.
 #[test]
 fn shapes_of_fedora_send() {
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let json = |pem: &str| Value::from(pem).to_string();
     let cli = Cli::new();
     let ca = cli.file("ca.pem", &certificate.ca).display().to_string();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use e2e::cli::Cli;
 use e2e::fidelity::cases::{self, Case, PREFIX, SENDERS, half_by_sender, parse};
 use e2e::fidelity::stage::{Sent, Stage, number};
-use e2e::{Operator, TestNamespace, shared};
+use e2e::{Operator, TestNamespace, certificate, shared};
 
 #[test]
 fn operator_matches_library() {
@@ -53,7 +53,7 @@ fn publish_of_yaml_matches_library() {
 /// library. Returns the bytes of each case's body.
 pub fn compare_published(stage: &Stage, manifests: &str, more: &[&str]) -> BTreeMap<usize, Vec<u8>> {
     let cli = Cli::new();
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let [file, senders] = [("cases.yaml", manifests), ("senders.yaml", SENDERS)]
         .map(|(name, text)| cli.file(name, text).display().to_string());
     let url = shared().broker.url();

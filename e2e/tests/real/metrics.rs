@@ -8,7 +8,9 @@ use rig::pki::{DAY, Request};
 use serde_json::Value;
 
 use crate::events::events;
-use e2e::{Operator, SOON, TestNamespace, message, numbered, read, shared, wait_soon, with_secret, with_spec};
+use e2e::{
+    Operator, SOON, TestNamespace, certificate, message, numbered, read, shared, wait_soon, with_secret, with_spec,
+};
 
 /// Returns the samples of `/metrics` by name and labels, without the common prefix.
 fn scrape(operator: &Operator) -> BTreeMap<String, f64> {
@@ -37,7 +39,7 @@ fn forbidden(name: &str) -> String {
 }
 
 fn store_nice(namespace: &TestNamespace) {
-    namespace.store_secret("nice", &shared().broker.client("nice-app").expect("a certificate"));
+    namespace.store_secret("nice", &certificate("nice-app"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use e2e::cli::Cli;
 use e2e::fidelity::cases::{parse, recorded};
 use e2e::raw::{RawConsumer, id};
-use e2e::{Operator, SOON, TestNamespace, message, run, shared, unused_broker_url};
+use e2e::{Operator, SOON, TestNamespace, certificate, message, run, shared, unused_broker_url};
 
 /// The topic prefix of the configuration.
 const PREFIX: &str = "org.drop-in.prod";
@@ -317,7 +317,7 @@ fn shows_what_it_would_send() {
     let shown = cli.run(&[&fixed[..], &["--dry-run", "-o", "json"]].concat(), &[]);
     assert_eq!((shown.code, shown.err.as_str()), (0, ""), "{shown:?}");
     let shown: Value = serde_json::from_str(&shown.out).expect("JSON");
-    let publisher = broker.client("publisher").expect("a certificate");
+    let publisher = certificate("publisher");
     cli.run_with(&publisher, &fixed, &[]).expect(0, &[]);
     let [sent] = &consumer.take(1, SOON)[..] else { panic!("the dry run sends nothing") };
     assert_eq!(shown["routing_key"], sent.routing_key.as_str());

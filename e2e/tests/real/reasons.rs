@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::catalog::outcomes::expected_condition;
 use e2e::raw::{RawConsumer, unique};
 use e2e::{
-    Operator, SOON, TestNamespace, message, message_json, shared, unused_broker_url, wait_soon, with_body, with_spec,
+    Operator, SOON, TestNamespace, certificate, message, message_json, shared, unused_broker_url, wait_soon, with_body,
+    with_spec,
 };
 
 /// Waits for a reason. Asserts the message of the status, and the condition that follows from the reason.
@@ -30,7 +31,7 @@ fn assert_status(namespace: &TestNamespace, name: &str, reason: &str, expected: 
 #[test]
 fn accepts_three_secrets() {
     let namespace = TestNamespace::new("three");
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     for (name, key, pem) in [
         ("fedora-messaging-ca", "cacert.pem", &certificate.ca),
         ("fedora-messaging-crt", "app-cert.pem", &certificate.cert),

@@ -12,7 +12,7 @@ use crate::fidelity::compare_published;
 use e2e::cli::Cli;
 use e2e::fidelity::cases::{Case, PREFIX, parse, recorded};
 use e2e::fidelity::stage::{Sent, Stage};
-use e2e::{Operator, SOON, TestNamespace, shared};
+use e2e::{Operator, SOON, TestNamespace, certificate, shared};
 
 const COUNT: usize = 24;
 
@@ -78,7 +78,7 @@ fn schemas_are_checked_as_by_library() {
     let theirs: Vec<_> = cases.iter().map(|case| library.publish(&case.reference(&parse(case.written())))).collect();
 
     let cli = Cli::new();
-    let certificate = broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let manifests: String = cases.iter().enumerate().map(|(n, case)| case.manifest(&format!("json-{n}"))).collect();
     let file = cli.file("cases.json", &manifests).display().to_string();
     let catalog = schemas::catalog().expect("the catalog is exported").display().to_string();

@@ -7,7 +7,7 @@ use rig::pki::{KeyKind, Request};
 
 use e2e::cli::Cli;
 use e2e::raw::RawConsumer;
-use e2e::{Operator, SOON, TestNamespace, message, shared, with_foreign_secret, with_secret};
+use e2e::{Operator, SOON, TestNamespace, certificate, message, shared, with_foreign_secret, with_secret};
 
 /// The log level of every crate, also of those that the program's own filter excludes.
 const TRACE: &str = "trace,kube_client=trace,lapin=trace,rustls=trace,tokio_rustls=trace,hyper=trace,\
@@ -89,7 +89,7 @@ fn operator_hides_keys() {
         namespace.store_secret(name, &certificate);
         namespace.apply(&with_secret(&message(name, &format!("hush.{name}"), ""), name));
     }
-    let foreign = shared().broker.client("publisher").expect("a certificate");
+    let foreign = certificate("publisher");
     keys.push(foreign.key.clone());
     owner.store_secret("certs", &foreign);
     namespace.apply(&with_foreign_secret(&message("foreign", "hush.foreign", ""), "certs", &owner));
@@ -100,7 +100,7 @@ fn operator_hides_keys() {
     namespace.wait_for_reason("foreign", "SecretNotFound");
     // Rotation: good keys replace the broken ones.
     for name in ["cut", "swapped"] {
-        let certificate = shared().broker.client("publisher").expect("a certificate");
+        let certificate = certificate("publisher");
         keys.push(certificate.key.clone());
         namespace.store_secret(name, &certificate);
         namespace.wait_for_reason(name, "Sent");

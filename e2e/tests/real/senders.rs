@@ -10,8 +10,8 @@ use crate::events::events;
 use e2e::cli::Cli;
 use e2e::raw::{RawConsumer, unique};
 use e2e::{
-    Operator, SOON, TestNamespace, by_sender, config_map, requests, secret, sender, shared, wait_soon, with_secret,
-    write_verb,
+    Operator, SOON, TestNamespace, by_sender, certificate, config_map, requests, secret, sender, shared, wait_soon,
+    with_secret, write_verb,
 };
 
 /// The time until a person sees the result of `kubectl apply`.
@@ -41,7 +41,7 @@ fn applications(broker: &Broker, app: &str) -> Vec<Value> {
 fn sends_five_line_message() {
     let namespace = TestNamespace::new("five-lines");
     let consumer = Consumer::start(&shared().broker, "org.release-monitoring.five.#").expect("a consumer");
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     namespace.apply(&secret("anitya-cert", &[("anitya-cert.pem", &certificate.cert)]));
     namespace.apply(&secret("anitya-key", &[("anitya-key.pem", &certificate.key)]));
     namespace.apply(&config_map("fedora-ca", &[("cacert.pem", &certificate.ca)]));
@@ -194,7 +194,6 @@ fn denied_sender_looks_absent() {
 fn sender_reports_mistakes() {
     let namespace = TestNamespace::new("mistakes");
     let operator = Operator::start(&namespace, &[]);
-    let certificate = |user: &str| shared().broker.client(user).expect("a certificate");
     for user in ["no-vhost", "stranger", "publisher"] {
         namespace.store_secret(user, &certificate(user));
     }
@@ -334,7 +333,7 @@ fn renewal_loses_nothing() {
 #[test]
 fn operator_gives_ca() {
     let (namespace, cli) = (TestNamespace::new("own-ca"), Cli::new());
-    let certificate = shared().broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let ca = cli.file("ca.pem", &certificate.ca);
     namespace.apply(&secret("certs", &[("tls.crt", &certificate.cert), ("tls.key", &certificate.key)]));
     namespace.apply(&sender("default", ""));
@@ -409,7 +408,7 @@ fn commands_use_senders() {
     namespace.kubectl(&["delete", "secret", "certs"]);
     cli.run(&["check", "--sender", &name], &env).expect(1, &["certificate failed: Secret", "does not exist"]);
 
-    let certificate = broker.client("publisher").expect("a certificate");
+    let certificate = certificate("publisher");
     let consumer = RawConsumer::start(broker, "com.published");
     let files = certificate.secret_yaml("certs", "default")
         + "\n---"

@@ -12,11 +12,7 @@ use rig::{Broker, ClientCert, Pki, TlsServer};
 use serde_json::Value;
 
 use e2e::cli::Cli;
-use e2e::{SOON, message, run, shared};
-
-fn certificate() -> ClientCert {
-    shared().broker.client("publisher").expect("a certificate")
-}
+use e2e::{SOON, certificate, message, run, shared};
 
 /// Publishes one message. Returns the exit code and the status.
 fn publish(cli: &Cli, url: &str, certificate: &ClientCert, env: &[(&str, &str)]) -> (i64, Value) {
@@ -32,7 +28,7 @@ fn publish(cli: &Cli, url: &str, certificate: &ClientCert, env: &[(&str, &str)])
 fn refuses_other_ca() {
     let (cli, url) = (Cli::new(), shared().broker.url());
     let other = Pki::new("another-ca").expect("a CA");
-    let certificate = ClientCert { ca: other.ca().to_owned(), ..certificate() };
+    let certificate = ClientCert { ca: other.ca().to_owned(), ..certificate("publisher") };
     let system = cli.file("system.pem", shared().broker.pki().ca()).display().to_string();
     for env in [&[][..], &[("SSL_CERT_FILE", system.as_str())]] {
         let (code, status) = publish(&cli, &url, &certificate, env);
@@ -80,7 +76,7 @@ fn refuses_other_name() {
 /// The peer answers nothing, AMQP or HTTP.
 #[test]
 fn offers_tls_1_3_or_1_2() {
-    let (cli, certificate) = (Cli::new(), certificate());
+    let (cli, certificate) = (Cli::new(), certificate("publisher"));
     for answer in [&b""[..], b"AMQP\0\0\x09\x01", b"HTTP/1.1 400 Bad Request\r\n\r\n"] {
         let (url, recorder) = listen(move |mut stream| {
             let mut hello = vec![0; 5];
@@ -113,7 +109,7 @@ fn reports_expired_broker_certificate() {
     let pki = shared().broker.pki();
     let expired = pki.issue(&Request::server(&["localhost"]).expired()).expect("a certificate");
     let (server, received) = listen_in_tls(&expired);
-    let output = Cli::new().check(&server.url(), &certificate(), &[]);
+    let output = Cli::new().check(&server.url(), &certificate("publisher"), &[]);
     output.expect(1, &["TLS failed: ", "the broker's own certificate has expired; tell its administrators"]);
     drop(server);
     assert_eq!(received.iter().next(), None, "the client sends nothing");
@@ -137,7 +133,7 @@ fn trusts_ca_without_critical_constraints() {
     let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"]
         .map(|name| std::fs::read_to_string(folder.join(name)).expect("openssl wrote it"));
     let (server, received) = listen_in_tls(&ClientCert { ca: ca.clone(), cert, key });
-    let output = cli.check(&server.url(), &ClientCert { ca, ..certificate() }, &[]);
+    let output = cli.check(&server.url(), &ClientCert { ca, ..certificate("publisher") }, &[]);
     output.expect(1, &["TLS 1.3 with localhost", "login failed: ", "the broker closed the connection"]);
     assert!(!output.err.contains("https://docs.rs"), "advice for programmers: {}", output.err);
     drop(server);
@@ -155,14 +151,14 @@ fn names_closed_connection() {
             client.read_exact(&mut [0; 8])?;
             end()
         });
-        let output = Cli::new().check(&server.expect("a server").url(), &certificate(), &[]);
+        let output = Cli::new().check(&server.expect("a server").url(), &certificate("publisher"), &[]);
         output.expect(1, &["login failed: ", ": the broker closed the connection: check the broker, its URL"]);
     }
 }
 
 #[test]
 fn refuses_plain_amqp() {
-    let (cli, certificate) = (Cli::new(), certificate());
+    let (cli, certificate) = (Cli::new(), certificate("publisher"));
     let port = shared().broker.port();
     let plain = format!("amqp://localhost:{port}/%2Fpubsub");
     let expected = ["the URL must begin with amqps://", "for example amqps://rabbitmq.fedoraproject.org/%2Fpubsub"];
@@ -176,7 +172,7 @@ fn refuses_plain_amqp() {
 #[test]
 fn accepts_ca_bundles() {
     let other = || Pki::new("another-ca").expect("a CA").ca().to_owned();
-    let good = certificate();
+    let good = certificate("publisher");
     let bundle = format!("# Two others:\n{}subject=CN = x\n\n{}\nand the right one:\n{}", other(), other(), good.ca);
     let bundles = [
         bundle.clone(),

@@ -10,8 +10,8 @@ use rig::{Broker, Clock, Proxy, wait_until};
 use crate::events::events;
 use e2e::raw::RawConsumer;
 use e2e::{
-    Operator, SOON, TestNamespace, by_sender, message, requests, sender, shared, unused_broker_url, wait_soon,
-    with_body, with_secret, with_spec,
+    Operator, SOON, TestNamespace, by_sender, certificate, message, requests, sender, shared, unused_broker_url,
+    wait_soon, with_body, with_secret, with_spec,
 };
 
 /// Returns a message with this time to live, in seconds.
@@ -352,7 +352,7 @@ fn never_sends_message_in_deletion() {
     namespace.patch("suspended", r#"{"spec": {"suspend": false}}"#);
     await_watch(&namespace);
     proxy.answer(Answer::Forward);
-    namespace.store_secret("later", &shared().broker.client("publisher").expect("a certificate"));
+    namespace.store_secret("later", &certificate("publisher"));
     namespace.apply(&message("last", "deleting.last", ""));
     namespace.wait_for_reason("last", "Sent");
     assert_eq!(operator.stop(), Some(0));
