@@ -262,6 +262,18 @@ impl<'a> TestNamespace<'a> {
         .unwrap_or_else(|error| panic!("{error}; the status is {last:#}\n{}", context()))
     }
 
+    /// Waits until a message's status has this reason, and asserts that its message contains each of these
+    /// texts. Returns the status.
+    #[track_caller]
+    pub fn expect_reason(&self, name: &str, reason: &str, texts: &[&str]) -> Value {
+        let status = self.wait_for_reason(name, reason);
+        let message = status["message"].as_str().expect("a message");
+        for text in texts {
+            assert!(message.contains(text), "{name}: {text:?} is not in {message:?}");
+        }
+        status
+    }
+
     /// Waits until each of these messages has this reason.
     pub fn wait_for_reason_of(&self, names: &[impl AsRef<str>], reason: &str) {
         for name in names {

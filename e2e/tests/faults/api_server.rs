@@ -176,18 +176,15 @@ fn secrets_forbidden() {
     namespace.grant("operator", "secrets", &json!(secrets));
     let user = kube.kubeconfig_for("operator").expect("a user");
     let operator = Operator::launch_ready(&user, &shared().broker.url(), &["--watch-namespaces", &namespace.name]);
-    let send = |name: &str, reason: &str| {
-        namespace.apply(&message(name, "api-no-secrets", ""));
-        namespace.wait_for_reason(name, reason)["message"].to_string()
-    };
-    send("before", "Sent");
+    namespace.apply(&message("before", "api-no-secrets", ""));
+    namespace.wait_for_reason("before", "Sent");
     namespace.kubectl(&["delete", "rolebinding", "secrets-operator"]);
     // This ends the open watch.
     kube.restart(Process::ApiServer).expect("the API server starts again");
     operator.wait_for_log("WARN fedora_message_operator::cluster::secrets: Secret api-no-secrets");
-    let status = send("after", "SecretNotFound");
-    let expected = "could not be read: the operator is not allowed to read and watch Secrets of this namespace";
-    assert!(status.contains(expected), "{status}");
+    let text = "could not be read: the operator is not allowed to read and watch Secrets of this namespace";
+    namespace.apply(&message("after", "api-no-secrets", ""));
+    namespace.expect_reason("after", "SecretNotFound", &[text]);
     namespace.grant("operator", "secrets", &json!(secrets));
     namespace.wait_for_reason("after", "Sent");
 }

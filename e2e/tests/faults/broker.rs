@@ -75,9 +75,7 @@ fn blocked_before_answer() {
     broker.set_memory_alarm(true).expect("the alarm is raised");
     // The broker blocks a connection when it publishes.
     namespace.apply(&with_spec(&message("handed-over", "unanswered.first", ""), LIMITS));
-    let status = namespace.wait_for_reason("handed-over", "BrokerBlocked");
-    let text = status["message"].as_str().unwrap_or_default();
-    assert!(text.contains("was handed this one before"), "{text}");
+    let status = namespace.expect_reason("handed-over", "BrokerBlocked", &["was handed this one before"]);
     assert_eq!(status["attempts"], 0, "it has no answer yet");
     namespace.apply(&with_spec(&message("too-late", "unanswered.second", ""), LIMITS));
     namespace.wait_for_reason("too-late", "BackoffLimitExceeded");

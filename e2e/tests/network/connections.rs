@@ -37,9 +37,7 @@ impl Site {
     /// Waits until each of these messages reports an unreachable broker, with this text.
     fn wait_unreachable(&self, names: &[String], expected: &str) {
         for name in names {
-            let status = self.namespace.wait_for_reason(name, "BrokerUnreachable");
-            let text = status["message"].as_str().unwrap_or_default();
-            assert!(text.contains(expected), "{expected:?} is not in {text:?}");
+            self.namespace.expect_reason(name, "BrokerUnreachable", &[expected]);
         }
     }
 

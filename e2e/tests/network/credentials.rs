@@ -112,8 +112,7 @@ fn waits_for_valid_certificate() {
     ledger.create(&names("early", 3));
     namespace.create(&message("once", "early", "").replace("  env:", "  backoffLimit: 0\n  env:"));
     for name in ["early-0", "once"] {
-        let status = namespace.wait_for_reason(name, "TlsFailed");
-        assert!(status["message"].as_str().is_some_and(|text| text.contains("is not valid before")), "{status:#}");
+        let status = namespace.expect_reason(name, "TlsFailed", &["is not valid before"]);
         assert_eq!(status["attempts"], 0, "{status:#}");
         let next = status["nextAttemptTime"].as_str().expect("a time").parse::<DateTime<Utc>>().expect("a time");
         assert_eq!(next.timestamp(), DateTime::<Utc>::from(request.not_before).timestamp(), "{status:#}");

@@ -97,10 +97,8 @@ fn waits_for_authorization_backend() {
     for (name, reason) in [("login", "VhostRefused"), ("publish", "BrokerUnreachable")] {
         backend.answer(Answer::Close);
         namespace.apply(&message(name, &format!("backend.{name}"), ""));
-        let status = namespace.wait_for_reason(name, reason);
-        let text = status["message"].as_str().expect("a text");
-        assert!(text.contains("returned an error"), "{text}");
-        assert!(text.contains("its authorization backend fails, so ask the broker's administrators"), "{text}");
+        let advice = "its authorization backend fails, so ask the broker's administrators";
+        namespace.expect_reason(name, reason, &["returned an error", advice]);
         backend.answer(allow());
         namespace.wait_for_reason(name, "Sent");
     }
@@ -131,8 +129,7 @@ fn waits_for_shorter_prefix() {
     let namespace = TestNamespace::with_publisher("prefix");
     let operator = Operator::start(&namespace, &["--prod-topic-prefix", "org.fedoraproject.prod"]);
     namespace.apply(&message("long", &"t".repeat(240), ""));
-    let status = namespace.wait_for_reason("long", "Misconfigured");
-    assert!(status["message"].as_str().is_some_and(|text| text.contains("a shorter prefix")), "{status:#}");
+    let status = namespace.expect_reason("long", "Misconfigured", &["a shorter prefix"]);
     assert_eq!(status["attempts"], 0);
     assert_eq!(operator.stop(), Some(0));
     let _operator = Operator::start(&namespace, &[]);

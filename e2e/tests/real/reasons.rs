@@ -15,11 +15,7 @@ use e2e::{
 /// Waits for a reason. Asserts the message of the status, and the condition that follows from the reason.
 #[track_caller]
 fn assert_status(namespace: &TestNamespace, name: &str, reason: &str, expected: &[&str]) -> Value {
-    let status = namespace.wait_for_reason(name, reason);
-    let message = status["message"].as_str().expect("a message");
-    for text in expected {
-        assert!(message.contains(text), "{text:?} is not in {message:?}");
-    }
+    let status = namespace.expect_reason(name, reason, expected);
     assert_eq!(status["status"], reason == "Sent", "{status:#}");
     let conditions = status["conditions"].as_array().expect("conditions").iter();
     let conditions: Vec<_> = conditions.filter(|c| c["status"] == "True").map(|c| &c["type"]).collect();

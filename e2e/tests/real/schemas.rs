@@ -114,15 +114,12 @@ fn checks_messages_of_real_schemas() {
     ] {
         create(name, schema, &body);
     }
-    let status = |name: &str, reason: &str| {
-        namespace.wait_for_reason(name, reason)["message"].as_str().expect("a text").to_owned()
-    };
-    assert_eq!(status("good", "Sent"), "Message was sent successfully");
-    let bad = status("bad", "InvalidMessage");
-    assert!(bad.contains(r#"spec.message.body.build_id is "seven", but must be an integer"#), "{bad}");
-    let unknown = status("unknown", "Sent");
-    assert!(unknown.contains("It was not checked against its schema: the operator's catalog lacks"), "{unknown}");
-    let old = status("old", "Sent");
+    assert_eq!(namespace.wait_for_reason("good", "Sent")["message"], "Message was sent successfully");
+    let expected = r#"spec.message.body.build_id is "seven", but must be an integer"#;
+    namespace.expect_reason("bad", "InvalidMessage", &[expected]);
+    let expected = "It was not checked against its schema: the operator's catalog lacks";
+    namespace.expect_reason("unknown", "Sent", &[expected]);
+    let old = namespace.wait_for_reason("old", "Sent")["message"].as_str().expect("a text").to_owned();
     assert!(old.ends_with(&format!("Its schema {OLD} is deprecated: use a newer one of its package")), "{old}");
     let received = consumer.wait_for(3, SOON).expect("all arrive");
     let tag = received.iter().find(|message| message["class"] == "TagV1").expect("its class is loaded");
@@ -134,11 +131,11 @@ fn checks_messages_of_real_schemas() {
     fs::write(&file, &whole[..1000]).expect("a file");
     operator.wait_for_log("it is no catalog of schemas");
     create("bad-2", "koji_fedoramessaging.tag.TagV1", wrong);
-    status("bad-2", "InvalidMessage");
+    namespace.wait_for_reason("bad-2", "InvalidMessage");
     fs::write(&file, whole.replace("koji_fedoramessaging.tag.TagV1", "another.name")).expect("a file");
     operator.wait_for_log("read the catalog of schemas again");
     create("bad-3", "koji_fedoramessaging.tag.TagV1", wrong);
-    assert!(status("bad-3", "Sent").contains("lacks schema koji_fedoramessaging.tag.TagV1"));
+    namespace.expect_reason("bad-3", "Sent", &["lacks schema koji_fedoramessaging.tag.TagV1"]);
 }
 
 #[test]

@@ -125,9 +125,7 @@ fn waits_for_default_sender() {
     let namespace = TestNamespace::with_publisher("late-sender");
     let _operator = Operator::start(&namespace, &[]);
     namespace.apply(&by_sender("early", "late.sender", ""));
-    let status = namespace.wait_for_reason("early", "SenderNotFound");
-    let text = status["message"].as_str().unwrap_or_default();
-    assert!(text.contains("has no FedoraMessageSender default"), "{text}");
+    let status = namespace.expect_reason("early", "SenderNotFound", &["has no FedoraMessageSender default"]);
     assert_eq!(status["conditions"][1]["message"], "The next attempt is made as soon as the Sender appears or changes");
     assert_eq!(status["attempts"], 0, "it was not tried");
     namespace.apply(&sender("default", ""));
@@ -381,9 +379,7 @@ fn refuses_prefix_in_topic() {
         ("none", "none", "org.fedoraproject.stg.a.b", r#"with the topic "org.fedoraproject.prod.a.b""#),
     ] {
         namespace.apply(&by_sender(name, topic, &format!(", senderRef: {{name: {sender}}}")));
-        let status = namespace.wait_for_reason(name, "InvalidMessage");
-        let text = status["message"].as_str().unwrap_or_default();
-        assert!(text.contains(right), "{name}: {text}");
+        namespace.expect_reason(name, "InvalidMessage", &[right]);
     }
     namespace.apply(&by_sender("full", "org.fedoraproject.prod.a.b", ", senderRef: {name: none}"));
     let status = namespace.wait_for_reason("full", "Sent");
