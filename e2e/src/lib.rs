@@ -20,7 +20,7 @@ mod shared;
 
 pub use namespace::{
     CORE, MESSAGES, Summary, TestNamespace, by_sender, catalog, config_map, message, message_json, numbered,
-    permissions, secret, sender, uid, with_body, with_foreign_secret, with_secret, with_spec,
+    permissions, role_rules, secret, sender, uid, with_body, with_foreign_secret, with_secret, with_spec,
 };
 pub use operator::{DEBUG, Operator, audited, latencies, process_status, requests, unused_broker_url, write_verb};
 pub use rig::project;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::shared::{SOON, run, shared};
+use crate::shared::{SOON, read, run, shared};
 
 /// The annotation of a Secret that lists the namespaces that may use it.
 const CONSENT: &str = "apps.fedoraproject.org/allowed-namespaces";
@@ -461,6 +461,15 @@ pub fn catalog(schemas: &[(&str, Value)]) -> String {
         })
         .collect();
     json!({"format": 1, "library": "3.9.1", "base": {"headers": {}, "body": {}}, "schemas": schemas}).to_string()
+}
+
+/// Returns the rules of all roles in a manifest of the project.
+#[track_caller]
+pub fn role_rules(manifest: &str) -> Vec<Value> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&read(manifest)).expect("YAML");
+    let rules: Vec<Value> = objects.iter().filter_map(|object| object["rules"].as_array().cloned()).flatten().collect();
+    assert!(!rules.is_empty(), "{manifest} has no rules");
+    rules
 }
 
 /// Returns resource and verb of each permission in the rules of a role.

@@ -9,7 +9,9 @@ use rig::kube::Process;
 use serde_json::{Value, json};
 
 use crate::ledger::{IN_FLIGHT, Ledger};
-use e2e::{Operator, TestNamespace, install, let_fault_last, message, numbered, project, read, shared, with_spec};
+use e2e::{
+    Operator, TestNamespace, install, let_fault_last, message, numbered, project, role_rules, shared, with_spec,
+};
 
 /// The operator detects within this time that the API server has lost the recent past.
 const RECOVERY: Duration = Duration::from_mins(3);
@@ -169,8 +171,7 @@ fn overloaded() {
 fn secrets_forbidden() {
     let kube = start();
     let namespace = TestNamespace::on(&kube, "api-no-secrets").with_certificate(&shared().broker, "publisher");
-    let rules: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rbac.yaml")).expect("YAML");
-    let rules = rules[0]["rules"].as_array().expect("rules").iter().cloned();
+    let rules = role_rules("manifests/base/rbac.yaml").into_iter();
     let (secrets, others): (Vec<Value>, Vec<Value>) = rules.partition(|rule| rule["resources"][0] == "secrets");
     namespace.grant("operator", "others", &json!(others));
     namespace.grant("operator", "secrets", &json!(secrets));

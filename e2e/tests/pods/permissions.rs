@@ -7,16 +7,10 @@ use rig::wait_until;
 use serde_json::Value;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, pods, wait_for_reason};
-use e2e::{Operator, SOON, message, permissions, project, read, uid, wait_soon, with_foreign_secret};
+use e2e::{Operator, SOON, message, permissions, project, role_rules, uid, wait_soon, with_foreign_secret};
 
 /// The user who has only these permissions.
 const USER: &str = "operator";
-
-/// Returns resource and verb of each permission in a role's manifest.
-fn granted(manifest: &str) -> BTreeSet<(String, String)> {
-    let role: Value = serde_saphyr::from_str(&read(manifest)).expect("YAML");
-    permissions(role["rules"].as_array().expect("rules")).into_iter().collect()
-}
 
 /// The operator uses all permissions of manifests/components/pods/rbac.yaml.
 #[test]
@@ -73,7 +67,7 @@ fn pod_permissions_suffice() {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let used: BTreeSet<_> =
         requests.iter().map(|event| (text(&event["objectRef"]["resource"]), text(&event["verb"]))).collect();
-    let granted = granted("manifests/components/pods/rbac.yaml");
+    let granted: BTreeSet<_> = permissions(&role_rules("manifests/components/pods/rbac.yaml")).into_iter().collect();
     let unused: Vec<_> = granted.difference(&used).collect();
     assert!(unused.is_empty(), "granted and never used: {unused:?}");
 }

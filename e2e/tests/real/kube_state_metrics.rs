@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use e2e::{CRDS, Operator, TestNamespace, message, read, sender, with_spec};
+use e2e::{CRDS, Operator, TestNamespace, message, permissions, read, role_rules, sender, shared, with_spec};
 
 const FOLDER: &str = "manifests/integrations/kube-state-metrics";
 
@@ -114,7 +114,7 @@ fn operator_writes_these_fields() {
     namespace.wait_for_sender("default", "False", "SecretNotFound");
     assert_eq!(find(&namespace.get_sender("default"), &ready), "False");
 
-    namespace.store_certificate(&e2e::shared().broker, "publisher");
+    namespace.store_certificate(&shared().broker, "publisher");
     namespace.wait_for_reason("new", "Sent");
     assert_series("new", [false, false]);
     namespace.wait_for_sender("default", "True", "LoggedIn");
@@ -125,13 +125,11 @@ fn operator_writes_these_fields() {
 
 #[test]
 fn api_server_accepts_permissions() {
-    let text = read(&format!("{FOLDER}/rbac.yaml"));
+    let file = format!("{FOLDER}/rbac.yaml");
     let namespace = TestNamespace::new("state-metrics-rbac");
     let arguments = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
-    namespace.try_kubectl(&arguments, &text).expect("it is accepted");
-    let role: Value = serde_saphyr::from_str(text.split("\n---\n").next().expect("a role")).expect("YAML");
-    let role: Vec<Value> = Deserialize::deserialize(&role["rules"]).expect("rules");
-    let readable: BTreeSet<_> = e2e::permissions(&role).into_iter().collect();
+    namespace.try_kubectl(&arguments, &read(&file)).expect("it is accepted");
+    let readable: BTreeSet<_> = permissions(&role_rules(&file)).into_iter().collect();
     for resource in ["fedoramessages", "fedoramessagesenders", "customresourcedefinitions"] {
         for verb in ["list", "watch"] {
             assert!(readable.contains(&(resource.to_owned(), verb.to_owned())), "{verb} {resource}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use e2e::raw::RawConsumer;
 use e2e::{
-    DEBUG, Operator, SOON, TestNamespace, install, message, numbered, permissions, project, read, sender, shared,
+    DEBUG, Operator, SOON, TestNamespace, install, message, numbered, permissions, project, role_rules, sender, shared,
     wait_soon, with_foreign_secret, with_spec, write_verb,
 };
 
@@ -40,12 +40,6 @@ const LOG_TEXTS: [(&str, &str, &str); 18] = [
     ("leases", "watch", "the Lease can't be watched"),
 ];
 
-/// Returns the rules of the manifest, for all namespaces and for the operator's own.
-fn rules() -> Vec<Value> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rbac.yaml")).expect("YAML");
-    documents.iter().flat_map(|document| document["rules"].as_array().cloned().unwrap_or_default()).collect()
-}
-
 /// Returns the rules without one verb.
 fn without(rules: &[Value], resource: &str, verb: &str) -> Vec<Value> {
     let each = rules.iter().flat_map(|rule| {
@@ -75,7 +69,8 @@ fn launch(namespace: &TestNamespace) -> Operator {
 
 #[test]
 fn every_permission_is_needed() {
-    let rules = rules();
+    // For all namespaces, and for the operator's own.
+    let rules = role_rules("manifests/base/rbac.yaml");
     let granted = permissions(&rules);
     let explained: Vec<_> =
         LOG_TEXTS.iter().map(|(resource, verb, _)| (resource.to_string(), verb.to_string())).collect();
