@@ -23,18 +23,10 @@ fn start() -> Kube {
     kube
 }
 
-/// Starts an operator, and waits until messages flow.
-fn in_flow<'a>(kube: &'a Kube, title: &'static str, arguments: &[&str]) -> (Ledger<'a>, Operator) {
-    let mut ledger = Ledger::open(kube, &shared().broker, title);
-    let operator = Operator::with_broker(&shared().broker.url(), &ledger.namespace, arguments);
-    ledger.wait_for_flow(&operator, ledger.count / 4);
-    (ledger, operator)
-}
-
 /// Breaks and repairs the API server while messages flow.
 fn survives(title: &'static str, arguments: &[&str], outage: impl FnOnce(&Kube, &Operator)) {
     let kube = start();
-    let (ledger, operator) = in_flow(&kube, title, arguments);
+    let (ledger, operator) = Ledger::in_flow(&kube, &shared().broker, title, arguments);
     outage(&kube, &operator);
     ledger.close(&shared().broker, 0);
 }
@@ -67,7 +59,7 @@ fn without_etcd() {
 #[test]
 fn frozen_while_operator_stops() {
     let kube = start();
-    let (ledger, operator) = in_flow(&kube, "api-quitting", &[]);
+    let (ledger, operator) = Ledger::in_flow(&kube, &shared().broker, "api-quitting", &[]);
     kube.freeze(Process::ApiServer).expect("a signal");
     assert_eq!(operator.stop(), Some(0), "{}", operator.log());
     kube.thaw(Process::ApiServer).expect("a signal");

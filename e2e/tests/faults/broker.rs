@@ -16,9 +16,7 @@ use e2e::{
 /// Starts a broker and an operator for one test, and waits until messages flow.
 fn in_flow(title: &'static str) -> (Broker, Ledger<'static>, Operator) {
     let broker = Broker::start().expect("a broker");
-    let mut ledger = Ledger::open(&shared().kube, &broker, title);
-    let operator = Operator::with_broker(&broker.url(), &ledger.namespace, &[]);
-    ledger.wait_for_flow(&operator, ledger.count / 4);
+    let (ledger, operator) = Ledger::in_flow(&shared().kube, &broker, title, &[]);
     (broker, ledger, operator)
 }
 
@@ -101,9 +99,7 @@ fn connections_closed() {
 /// The queue accepts messages again later.
 #[test]
 fn queue_full() {
-    let mut ledger = Ledger::open(&shared().kube, &shared().broker, "full");
-    let operator = Operator::start(&ledger.namespace, &[]);
-    ledger.wait_for_flow(&operator, ledger.count / 4);
+    let (ledger, _operator) = Ledger::in_flow(&shared().kube, &shared().broker, "full", &[]);
     ledger.queue.fill(&shared().broker);
     ledger.wait_for_reason("Nacked");
     ledger.queue.accept(&shared().broker);

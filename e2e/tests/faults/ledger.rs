@@ -68,6 +68,14 @@ impl<'a> Ledger<'a> {
         Self { namespace, count, random, queue, title, start, rest, last, creator: None }
     }
 
+    /// Opens a ledger, starts an operator for it, and waits until messages flow.
+    pub fn in_flow(kube: &'a Kube, broker: &Broker, title: &'static str, arguments: &[&str]) -> (Self, Operator) {
+        let mut ledger = Self::open(kube, broker, title);
+        let operator = Operator::with_broker(&broker.url(), &ledger.namespace, arguments);
+        ledger.wait_for_flow(&operator, ledger.count / 4);
+        (ledger, operator)
+    }
+
     /// Starts to create the second half in parts, and retries all errors.
     pub fn create_rest(&mut self) {
         if let Some(rest) = self.rest.take() {

@@ -37,9 +37,7 @@ fn stopped() {
 #[test]
 fn stopped_while_broker_is_frozen() {
     let broker = Broker::start().expect("a broker");
-    let mut ledger = Ledger::open(&shared().kube, &broker, "stuck");
-    let operator = Operator::with_broker(&broker.url(), &ledger.namespace, &[]);
-    ledger.wait_for_flow(&operator, ledger.count / 4);
+    let (mut ledger, operator) = Ledger::in_flow(&shared().kube, &broker, "stuck", &[]);
     broker.freeze().expect("a signal");
     ledger.wait_until_created();
     assert_ne!(ledger.namespace.pending(), Some(Vec::new()), "messages are in flight");
@@ -53,9 +51,7 @@ fn stopped_while_broker_is_frozen() {
 
 /// Freezes an operator for this time while messages flow.
 fn survives_freeze(title: &'static str, time: Duration, copies: usize) {
-    let mut ledger = Ledger::open(&shared().kube, &shared().broker, title);
-    let operator = Operator::start(&ledger.namespace, &[]);
-    ledger.wait_for_flow(&operator, ledger.count / 4);
+    let (ledger, operator) = Ledger::in_flow(&shared().kube, &shared().broker, title, &[]);
     operator.freeze();
     let_fault_last(time);
     operator.thaw();
