@@ -1,7 +1,7 @@
 //! Certificates and keys as OpenSSL makes them: the program accepts what the Python library accepts,
 //! or the table says why not (`testdata/certificates.yaml`).
 
-mod recipe;
+pub mod recipe;
 
 use std::path::PathBuf;
 

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use rig::pki::{DAY, KeyKind, Request};
 use rig::{ClientCert, Pki};
 
+use crate::certificates::recipe::pipeline;
+
 /// Makes each certificate once.
 pub struct Pems<'a> {
     pki: &'a Pki,
@@ -71,9 +73,9 @@ impl<'a> Pems<'a> {
             "pkcs1" => publisher.key(KeyKind::RsaPkcs1),
             "sec1" => publisher.key(KeyKind::EcSec1),
             "foreign" => return Pki::new("another-ca").and_then(|pki| pki.client("publisher")).expect("a certificate"),
-            "rsa-1024" => return self_signed(&["-newkey", "rsa:1024"]),
-            "exponent-3" => return self_signed(&["-newkey", "rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:3"]),
-            "p-521" => return self_signed(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]),
+            "rsa-1024" => return self_signed("rsa:1024"),
+            "exponent-3" => return self_signed("rsa:2048 -pkeyopt rsa_keygen_pubexp:3"),
+            "p-521" => return self_signed("ec -pkeyopt ec_paramgen_curve:P-521"),
             user => Request::client(user),
         };
         self.pki.issue(&request).expect("a certificate")
@@ -81,9 +83,9 @@ impl<'a> Pems<'a> {
 }
 
 /// Makes a certificate with a key that the rig's library does not support.
-fn self_signed(key: &[&str]) -> ClientCert {
-    let arguments = ["req", "-x509", "-nodes", "-subj", "/CN=publisher", "-days", "9", "-keyout", "/dev/stdout"];
-    let both = String::from_utf8(openssl(&[&arguments, key].concat(), b"")).expect("PEM");
+fn self_signed(key: &str) -> ClientCert {
+    let request = format!("req -x509 -nodes -subj /CN=publisher -days 9 -keyout /dev/stdout -newkey {key}");
+    let both = String::from_utf8(pipeline(&[&request], b"")).expect("PEM");
     let (key, cert) = both.split_at(both.find("-----BEGIN CERTIFICATE").expect("a certificate"));
     ClientCert { ca: cert.to_owned(), cert: cert.to_owned(), key: key.to_owned() }
 }
@@ -91,32 +93,26 @@ fn self_signed(key: &[&str]) -> ClientCert {
 /// Changes a PEM file as people and programs do.
 fn changed(pem: &[u8], change: &str) -> Vec<u8> {
     let text = || String::from_utf8(pem.to_vec()).expect("PEM");
-    match change {
-        "half" => pem[..pem.len() / 2].to_vec(),
-        "windows" => text().replace('\n', "\r\n").into_bytes(),
-        "bom" => [b"\xef\xbb\xbf", pem].concat(),
-        "indented" => text().lines().flat_map(|line| ["  ", line, "\n"]).collect::<String>().into_bytes(),
-        "one-line" => text().replace('\n', " ").into_bytes(),
-        "escaped" => text().replace('\n', "\\n").into_bytes(),
-        "no-last-line-break" => text().trim_end().as_bytes().to_vec(),
-        "base64" => openssl(&["base64", "-A"], pem),
-        "json" => serde_json::to_vec(&text()).expect("JSON"),
-        "der-certificate" => openssl(&["x509", "-outform", "DER"], pem),
-        "der-key" => openssl(&["pkey", "-outform", "DER"], pem),
-        "old-label" => text().replace(" CERTIFICATE-", " X509 CERTIFICATE-").into_bytes(),
-        "utf-16" => text().encode_utf16().flat_map(u16::to_le_bytes).collect(),
-        "trusted" => openssl(&["x509", "-trustout"], pem),
-        "pkcs7" => openssl(&["crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin"], pem),
-        "pkcs12" => openssl(&["pkcs12", "-export", "-nokeys", "-passout", "pass:hush"], pem),
-        "no-public" => openssl(&["pkcs8", "-topk8", "-nocrypt"], &openssl(&["ec", "-no_public"], pem)),
-        "old-encrypted" => openssl(&["ec", "-aes128", "-passout", "pass:hush"], pem),
-        "encrypted" => openssl(&["pkcs8", "-topk8", "-passout", "pass:hush"], pem),
-        "public" => openssl(&["pkey", "-pubout"], pem),
-        "request" => openssl(&["req", "-new", "-subj", "/CN=publisher", "-key", "/dev/stdin"], pem),
+    let steps: &[&str] = match change {
+        "half" => return pem[..pem.len() / 2].to_vec(),
+        "one-line" => return text().replace('\n', " ").into_bytes(),
+        "escaped" => return text().replace('\n', "\\n").into_bytes(),
+        "json" => return serde_json::to_vec(&text()).expect("JSON"),
+        "windows" | "bom" | "indented" | "utf-16" => &[change],
+        "no-last-line-break" => &["trimmed"],
+        "base64" => &["base64 -A"],
+        "der-certificate" => &["x509 -outform DER"],
+        "der-key" => &["pkey -outform DER"],
+        "old-label" => &["label X509 CERTIFICATE"],
+        "trusted" => &["x509 -trustout"],
+        "pkcs7" => &["crl2pkcs7 -nocrl -certfile /dev/stdin"],
+        "pkcs12" => &["pkcs12 -export -nokeys -passout pass:hush"],
+        "no-public" => &["ec -no_public", "pkcs8 -topk8 -nocrypt"],
+        "old-encrypted" => &["ec -aes128 -passout pass:hush"],
+        "encrypted" => &["pkcs8 -topk8 -passout pass:hush"],
+        "public" => &["pkey -pubout"],
+        "request" => &["req -new -subj /CN=publisher -key /dev/stdin"],
         other => panic!("unknown change: {other}"),
-    }
-}
-
-fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    rig::pki::openssl(arguments, input).unwrap_or_else(|error| panic!("{error:#}"))
+    };
+    pipeline(steps, pem)
 }

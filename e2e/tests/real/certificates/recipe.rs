@@ -192,7 +192,7 @@ impl Made {
 }
 
 /// Lets each step read what the one before has written.
-fn pipeline(steps: &[&str], input: &[u8]) -> Vec<u8> {
+pub fn pipeline(steps: &[&str], input: &[u8]) -> Vec<u8> {
     steps.iter().fold(input.to_vec(), |input, step| {
         let text = || String::from_utf8(input.clone()).expect("text");
         match step.trim().split_once(' ').unwrap_or((step, "")) {
