@@ -2,7 +2,7 @@
 //! types, body bytes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fedora_message::message::secret::{PemFiles, PemText};
 use fedora_message_operator::internals::{Credentials, Fence, TlsTokio, Transport};
@@ -63,11 +63,7 @@ impl DurableQueue {
     pub fn read(&self, broker: &Broker) -> Vec<BasicGetMessage> {
         Runtime::new().expect("a runtime").block_on(async {
             let (_connection, channel) = connect(broker, "admin").await.expect("the broker takes a connection");
-            let mut messages = Vec::new();
-            while let Some(message) = get(&channel, &self.0).await {
-                messages.push(message);
-            }
-            messages
+            drain(&channel, &self.0).await
         })
     }
 }
@@ -88,15 +84,14 @@ impl RawConsumer {
 
     /// Waits for `count` messages. Returns them and all others that are in the queue.
     pub fn take(&self, count: usize, within: Duration) -> Vec<BasicGetMessage> {
-        let start = Instant::now();
         let mut messages = Vec::new();
-        loop {
-            match self.runtime.block_on(get(&self.channel, &self.queue)) {
-                Some(message) => messages.push(message),
-                None if messages.len() >= count => return messages,
-                None => assert!(start.elapsed() < within, "{} of {count} messages after {within:?}", messages.len()),
-            }
-        }
+        let all_arrived = || {
+            messages.extend(self.runtime.block_on(drain(&self.channel, &self.queue)));
+            messages.len() >= count
+        };
+        wait_until(within, "messages arrive", all_arrived)
+            .unwrap_or_else(|error| panic!("{error}: {} of {count}", messages.len()));
+        messages
     }
 
     /// Suspends the queue, so that the broker confirms no message.
@@ -131,8 +126,14 @@ impl RawConsumer {
     }
 }
 
-async fn get(channel: &Channel, queue: &str) -> Option<BasicGetMessage> {
-    channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.expect("the queue is there")
+/// Removes all messages from a queue, and returns them.
+async fn drain(channel: &Channel, queue: &str) -> Vec<BasicGetMessage> {
+    let mut messages = Vec::new();
+    let options = BasicGetOptions { no_ack: true };
+    while let Some(message) = channel.basic_get(queue.into(), options).await.expect("the queue is there") {
+        messages.push(message);
+    }
+    messages
 }
 
 /// Declares an exclusive queue, bound to `amq.topic`. Returns its connection, channel and name.
