@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use rig::pki::{DAY, Request};
+use rig::wait_until;
 use serde_json::Value;
 
 use crate::events::events;
@@ -26,11 +27,26 @@ fn sample(line: &str) -> (String, f64) {
     (series.to_owned(), value.parse().expect("a number"))
 }
 
-#[track_caller]
-fn assert_samples(metrics: &BTreeMap<String, f64>, expected: &[(&str, f64)]) {
-    for (series, value) in expected {
-        assert_eq!(metrics.get(*series), Some(value), "{series} in {metrics:#?}");
-    }
+/// Returns the metrics as soon as they fulfill a condition. Some are a second old.
+fn wait_for_metrics(
+    operator: &Operator,
+    what: &str,
+    condition: impl Fn(&BTreeMap<String, f64>) -> bool,
+) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::new();
+    wait_until(SOON, what, || {
+        metrics = scrape(operator);
+        condition(&metrics)
+    })
+    .unwrap_or_else(|error| panic!("{error} in {metrics:#?}"));
+    metrics
+}
+
+/// Returns the metrics as soon as they have these samples.
+fn wait_for_samples(operator: &Operator, expected: &[(&str, f64)]) -> BTreeMap<String, f64> {
+    let has_samples =
+        |metrics: &BTreeMap<String, f64>| expected.iter().all(|(series, value)| metrics.get(*series) == Some(value));
+    wait_for_metrics(operator, &format!("{expected:#?}"), has_samples)
 }
 
 /// A message that is given up after one attempt.
@@ -53,9 +69,8 @@ fn counts_messages() {
     namespace.wait_for_reason_of(&["good0", "good1", "good2"], "Sent");
     namespace.wait_for_reason("bad", "BackoffLimitExceeded");
     namespace.wait_for_reason("waits", "SecretNotFound");
-    let metrics = scrape(&operator);
-    assert_samples(
-        &metrics,
+    let metrics = wait_for_samples(
+        &operator,
         &[
             (r#"messages_finished_total{env="prod",mode="direct",reason="Sent"}"#, 3.0),
             (r#"messages_finished_total{env="prod",mode="direct",reason="BackoffLimitExceeded"}"#, 1.0),
@@ -80,7 +95,8 @@ fn counts_messages() {
     // Three messages, none of which was known before the operator started.
     let sent = metrics[r#"send_duration_seconds_sum{env="prod",mode="direct"}"#];
     assert!(sent > 0.0 && sent < 3.0 * started.elapsed().as_secs_f64(), "{sent}");
-    let oldest = metrics[&of_namespace("namespace_oldest_pending_age_seconds", &namespace)];
+    let oldest = of_namespace("namespace_oldest_pending_age_seconds", &namespace);
+    let oldest = wait_for_metrics(&operator, "the age", |metrics| metrics.contains_key(&oldest))[&oldest];
     assert!(oldest >= 0.0 && oldest < started.elapsed().as_secs_f64() + 2.0, "{oldest}");
     let expiry = &metrics
         [&format!(r#"certificate_not_after_timestamp_seconds{{namespace="{}",secret="certs"}}"#, namespace.name)];
@@ -106,11 +122,12 @@ fn bounds_namespaces_with_metrics() {
     other.apply(&(forbidden("bad") + &with_secret(&message("waits", "metrics.waits", ""), "absent")));
     other.wait_for_reason("bad", "BackoffLimitExceeded");
     other.wait_for_reason("waits", "SecretNotFound");
-    let metrics = scrape(&operator);
-    assert_samples(&metrics, &[(&of_namespace("namespace_messages_given_up_total", &busy), 1.0)]);
+    wait_for_samples(&operator, &[(&of_namespace("namespace_messages_given_up_total", &busy), 1.0)]);
+    let oldest = of_namespace("namespace_oldest_pending_age_seconds", &other);
+    let metrics = wait_for_metrics(&operator, "the age", |metrics| metrics.contains_key(&oldest));
     let is_of_other = |series: &&String| series.starts_with("namespace_") && series.contains(&other.name);
     let of_other: Vec<_> = metrics.keys().filter(is_of_other).collect();
-    assert_eq!(of_other, [&of_namespace("namespace_oldest_pending_age_seconds", &other)], "{metrics:#?}");
+    assert_eq!(of_other, [&oldest], "{metrics:#?}");
 }
 
 #[test]
@@ -120,20 +137,19 @@ fn topics_add_no_series() {
     let operator = Operator::start(&namespace, &[]);
     let finished = r#"messages_finished_total{env="prod",mode="direct",reason="BackoffLimitExceeded"}"#;
     let pending = r#"messages_pending{env="prod",older_than="0s"}"#;
-    // A namespace has a series more while a message is pending, and the number of those may be a second old.
+    // A namespace has this series more while a message is pending.
+    let oldest = of_namespace("namespace_oldest_pending_age_seconds", &namespace);
     let wait_until_refused = |count: f64| {
-        let all_refused = || {
-            let metrics = scrape(&operator);
-            metrics[finished] >= count && metrics[pending] == 0.0
-        };
-        operator.wait_until(SOON, "all messages are refused", all_refused);
+        wait_for_metrics(&operator, "all messages are refused", |metrics| {
+            let is_pending = metrics.get(pending) != Some(&0.0) || metrics.contains_key(&oldest);
+            metrics[finished] >= count && !is_pending
+        })
     };
     namespace.apply(&forbidden("first"));
-    wait_until_refused(1.0);
-    let before = scrape(&operator);
+    let before = wait_until_refused(1.0);
     namespace.create_many(&(0..1000).map(|n| forbidden(&format!("bad{n}"))).collect::<String>());
-    wait_until_refused(1001.0);
-    assert!(scrape(&operator).keys().eq(before.keys()), "{:#?}", scrape(&operator));
+    let after = wait_until_refused(1001.0);
+    assert!(after.keys().eq(before.keys()), "{after:#?}");
 }
 
 #[test]
@@ -141,12 +157,12 @@ fn standby_reports_no_messages() {
     let namespace = TestNamespace::new("standby");
     let elect = ["--leader-elect", "--lease-namespace", &namespace.name];
     let leader = Operator::start(&namespace, &elect);
+    leader.wait_for_log("leading: messages are sent from here");
     let other = Operator::start(&namespace, &elect);
     namespace.apply(&message("waits", "standby.waits", ""));
     namespace.wait_for_reason("waits", "SecretNotFound");
-    assert_samples(&scrape(&leader), &[("leader", 1.0), (r#"messages_pending{env="prod",older_than="0s"}"#, 1.0)]);
-    let metrics = scrape(&other);
-    assert_samples(&metrics, &[("leader", 0.0)]);
+    wait_for_samples(&leader, &[("leader", 1.0), (r#"messages_pending{env="prod",older_than="0s"}"#, 1.0)]);
+    let metrics = wait_for_samples(&other, &[("leader", 0.0)]);
     assert!(!metrics.keys().any(|series| series.starts_with("messages_pending")), "{metrics:#?}");
 }
 
