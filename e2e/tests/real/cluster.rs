@@ -22,6 +22,18 @@ fn check(kubeconfig: &Path, more: &[&str]) -> Output {
     Cli::new().run(&[&["check", "--cluster"], more].concat(), &[("KUBECONFIG", &kubeconfig)])
 }
 
+/// Repeats the check until it ends with this code and contains these texts. The API server learns of a new
+/// role a moment after it has stored it.
+fn wait_for_check(kubeconfig: &Path, more: &[&str], code: i64, expected: &[&str]) -> Output {
+    let mut last = None;
+    wait_until(SOON, "the check has this result", || {
+        let output = last.insert(check(kubeconfig, more));
+        output.code == code && expected.iter().all(|text| output.all().contains(text))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {code}, {expected:#?}\n{last:#?}"));
+    last.expect("an output")
+}
+
 /// Returns the findings under this heading.
 fn found<'a>(output: &'a Output, what: &str) -> Vec<&'a str> {
     output.out.lines().filter_map(|line| line.strip_prefix(what)).map(str::trim).collect()
@@ -105,12 +117,11 @@ fn names_missing_permissions() {
     let here = ["--as", USER, "--watch-namespaces", &both];
     grant(&namespace, USER, RULES, "ClusterRole", "fedora-message-operator");
 
-    let output = check(&kubeconfig, &here);
     let missing = |verbs: &str, resource: &str, places: &str, role: &str| {
         format!("permissions failed: {USER} may not {verbs} {resource} in {places}: bind the role {role} of manifests/")
     };
     let elsewhere = format!("namespace {}", other.name);
-    for (verbs, resource) in [
+    let expected = [
         ("get, list, watch, delete", "fedoramessages (apps.fedoraproject.org)"),
         ("update, patch", "fedoramessages/status (apps.fedoraproject.org)"),
         ("list, watch", "fedoramessagesenders (apps.fedoraproject.org)"),
@@ -118,13 +129,13 @@ fn names_missing_permissions() {
         ("get, watch", "secrets"),
         ("get, watch", "configmaps"),
         ("create", "events (events.k8s.io)"),
-    ] {
-        output.expect(1, &[&missing(verbs, resource, &elsewhere, "fedora-message-operator")]);
-    }
+    ]
+    .map(|(verbs, resource)| missing(verbs, resource, &elsewhere, "fedora-message-operator"));
+    let output = wait_for_check(&kubeconfig, &here, 1, &expected.each_ref().map(String::as_str));
     assert_eq!(output.err.lines().count(), 7, "{}", output.err);
 
     grant(&other, USER, RULES, "ClusterRole", "fedora-message-operator");
-    check(&kubeconfig, &here).expect(0, &["get, watch secrets in namespaces checked-"]);
+    wait_for_check(&kubeconfig, &here, 0, &["get, watch secrets in namespaces checked-"]);
 
     let lease = ["--leader-elect", "--lease-namespace", &namespace.name];
     let output = check(&kubeconfig, &[&here[..], &lease].concat());
@@ -133,7 +144,7 @@ fn names_missing_permissions() {
     output.expect(1, &[&missing("create, get, update, watch", "leases (coordination.k8s.io)", &place, role)]);
     assert_eq!(output.err.lines().count(), 1, "{}", output.err);
     grant(&namespace, USER, RULES, "Role", role);
-    check(&kubeconfig, &[&here[..], &lease].concat()).expect(0, &[]);
+    wait_for_check(&kubeconfig, &[&here[..], &lease].concat(), 0, &[]);
 
     install_pod_policies();
     let output = check(&kubeconfig, &[&here[..], &["--delivery-mode", "pod"]].concat());
@@ -154,10 +165,8 @@ fn manifests_grant_all_permissions() {
         kube.run(&["apply", "--server-side", "-k", &folder]).expect("it is installed");
         let user = format!("system:serviceaccount:{namespace}:fedora-message-operator");
         let arguments = [&["--as", &user, "--leader-elect", "--lease-namespace", namespace], more].concat();
-        let mut last = None;
-        let granted = || last.insert(check(&kube.kubeconfig(), &arguments)).code == 0;
-        wait_until(SOON, overlay, granted).unwrap_or_else(|error| panic!("{error}: {last:?}"));
-        assert_eq!(found(&last.expect("an output"), "permissions").len(), 8);
+        let output = wait_for_check(&kube.kubeconfig(), &arguments, 0, &[]);
+        assert_eq!(found(&output, "permissions").len(), 8);
     }
 }
 
@@ -167,8 +176,8 @@ fn checks_crd_without_permission() {
     let namespace = TestNamespace::new("checked-bob");
     grant(&namespace, "bob", RULES, "ClusterRole", "fedora-message-operator");
     let bob = shared().kube.kubeconfig_for("bob").expect("a user");
-    let output = check(&bob, &["--watch-namespaces", &namespace.name]);
-    output.expect(0, &["policy        skipped: you are not allowed", "user          bob"]);
+    let expected = ["policy        skipped: you are not allowed", "user          bob"];
+    let output = wait_for_check(&bob, &["--watch-namespaces", &namespace.name], 0, &expected);
     assert_eq!(found(&output, "CRD"), ["is this program's"]);
     check(&bob, &["--as", "admin"]).expect(1, &["permissions failed: the API server says: ", "cannot impersonate"]);
 }

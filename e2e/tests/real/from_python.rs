@@ -10,7 +10,7 @@ use rig::python::Python;
 use serde_json::{Value, json};
 
 use e2e::cli::Cli;
-use e2e::{Operator, SOON, TestNamespace, project, read, run, shared, yaml_blocks};
+use e2e::{Operator, SOON, TestNamespace, project, read, run, shared, wait_soon, yaml_blocks};
 
 const PREFIX: &str = "from.python";
 
@@ -102,6 +102,8 @@ fn all_senders_publish_equal_messages() {
     let rules = example("publisher-rbac.yaml").replace("kind: ServiceAccount\n    name: builder", user);
     namespace.apply(&rules);
     service_account(&cli, &namespace);
+    let may_create = ["auth", "can-i", "create", "fedoramessages.apps.fedoraproject.org", "--as=alice"];
+    wait_soon("alice may create messages", || namespace.try_kubectl(&may_create, "").is_ok());
     let url = shared().kube.url();
     let (host, number) = url.trim_start_matches("https://").split_once(':').expect("host and port");
     let call = |script: &Path| {
