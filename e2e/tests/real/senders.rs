@@ -148,7 +148,7 @@ fn many_messages_share_a_connection() {
     namespace.create_many(&messages);
     namespace.wait_for_all_sent();
     assert_eq!(unique(&consumer.take(COUNT, SOON)).len(), COUNT);
-    assert_eq!(applications(&shared().broker, "one-of-many").len(), 1);
+    wait_soon("the broker lists one connection", || applications(&shared().broker, "one-of-many").len() == 1);
     let count = |verb| requests(&namespace, verb).len();
     assert_eq!((count(write_verb()), count("get")), (COUNT, 0));
 }
