@@ -108,7 +108,12 @@ impl Operator {
 
     /// Waits until the log contains this text.
     pub fn wait_for_log(&self, text: &str) {
-        self.wait_until(SOON, &format!("the log contains {text:?}"), || self.log().contains(text));
+        self.wait_for_log_from(0, text);
+    }
+
+    /// Waits until the log contains this text after its first `start` bytes.
+    pub fn wait_for_log_from(&self, start: usize, text: &str) {
+        self.wait_until(SOON, &format!("the log contains {text:?}"), || self.log_from(start as u64).contains(text));
     }
 
     /// Returns the status code of a probe, or `None` without an answer.

@@ -171,10 +171,11 @@ fn secrets_forbidden() {
     let operator = Operator::launch_ready(&user, &shared().broker.url(), &["--watch-namespaces", &namespace.name]);
     namespace.apply(&message("before", "api-no-secrets", ""));
     namespace.wait_for_reason("before", "Sent");
+    let before = operator.log().len();
     namespace.kubectl(&["delete", "rolebinding", "secrets-operator"]);
     // This ends the open watch.
     kube.restart(Process::ApiServer).expect("the API server starts again");
-    operator.wait_for_log("WARN fedora_message_operator::cluster::secrets: Secret api-no-secrets");
+    operator.wait_for_log_from(before, "WARN fedora_message_operator::cluster::secrets: Secret api-no-secrets");
     let text = "could not be read: the operator is not allowed to read and watch Secrets of this namespace";
     namespace.apply(&message("after", "api-no-secrets", ""));
     namespace.expect_reason("after", "SecretNotFound", &[text]);
@@ -189,8 +190,10 @@ fn forbidden() {
     let operator = unprivileged(&kube, &ledger);
     operator.wait_for_log("reason=\"Sent\"");
     ledger.create_rest();
+    // There may be some from before the API server knew of the role.
+    let before = operator.log().len();
     ledger.namespace.kubectl(&["delete", "rolebinding", "operator"]);
-    operator.wait_for_log("403 Forbidden");
+    operator.wait_for_log_from(before, "403 Forbidden");
     bind_role(&ledger);
     ledger.close(&shared().broker, 0);
 }
