@@ -77,7 +77,10 @@ fn blocked_before_answer() {
     assert_eq!(status["attempts"], 0, "it has no answer yet");
     namespace.apply(&with_spec(&message("too-late", "unanswered.second", ""), LIMITS));
     namespace.wait_for_reason("too-late", "BackoffLimitExceeded");
-    let_fault_last(Duration::from_secs(6));
+    // The deadline of this one is later than that of the first.
+    let late = message("late", "unanswered.third", "");
+    namespace.apply(&with_spec(&late, "activeDeadlineSeconds: 5"));
+    namespace.wait_for_reason("late", "DeadlineExceeded");
     assert_eq!(namespace.get("handed-over")["status"]["reason"], "BrokerBlocked", "also after the deadline");
     broker.set_memory_alarm(false).expect("the alarm is cleared");
     assert_eq!(namespace.wait_for_reason("handed-over", "Sent")["attempts"], 1);
