@@ -126,7 +126,7 @@ pub fn confirm_all(client: &mut Client) -> Result<()> {
 pub fn return_endlessly(client: &mut Client) -> Result<()> {
     serve(client, |client, channel, _| {
         send(client, &returned(channel, 1 << 40))?;
-        repeat(client, &frame(3, channel, &[0; 65536]))
+        repeat(client, &frame(3, channel, &vec![0; 65536]))
     })
 }
 
