@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
+use anyhow::anyhow;
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::time::interval;
 use tracing::{info, warn};
 
-use fedora_message::schema::catalog::{Catalog, CatalogError};
+use fedora_message::schema::catalog::Catalog;
 use fedora_message::schema::check::{Schemas, UnknownSchemaPolicy};
 
 /// The time between two looks at the file. A mounted `ConfigMap` takes a minute to change anyway.
@@ -24,27 +24,6 @@ pub struct SchemaSettings {
     pub catalog: Option<PathBuf>,
     /// How messages are treated whose schema is not in the catalog.
     pub unknown: UnknownSchemaPolicy,
-}
-
-/// Why a file can't be used as the catalog.
-#[derive(Debug, Error)]
-pub enum SchemaFileError {
-    /// The operating system can't read the file.
-    #[error("can't read {}: {error}: check the file's name", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        error: io::Error,
-    },
-    /// The file holds no catalog.
-    #[error("can't use {}: {error}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// The fault in its content.
-        error: CatalogError,
-    },
 }
 
 /// The schemas in use, and the file that they are from.
@@ -68,12 +47,12 @@ type FileVersion = Result<u64, io::ErrorKind>;
 
 impl SchemaFile {
     /// Reads the file that the settings name, if they name one.
-    pub fn open(settings: SchemaSettings) -> Result<Self, SchemaFileError> {
+    pub fn open(settings: SchemaSettings) -> anyhow::Result<Self> {
         let SchemaSettings { catalog: path, unknown } = settings;
         let (catalog, version) = match &path {
             None => (None, None),
             Some(path) => {
-                let bytes = read(path)?;
+                let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
                 (Some(Arc::new(catalog(path, &bytes)?)), Some(Ok(fingerprint(&bytes))))
             }
         };
@@ -122,7 +101,7 @@ impl SchemaFile {
         if self.state.lock().version.as_ref() == Some(&version) {
             return false;
         }
-        let catalog = bytes.map_err(|error| unreadable(path, error)).and_then(|bytes| catalog(path, &bytes));
+        let catalog = bytes.map_err(|error| unreadable(path, &error)).and_then(|bytes| catalog(path, &bytes));
         let mut state = self.state.lock();
         state.version = Some(version);
         state.in_step = catalog.is_ok();
@@ -138,16 +117,12 @@ impl SchemaFile {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, SchemaFileError> {
-    fs::read(path).map_err(|error| unreadable(path, error))
+fn unreadable(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow!("can't read {}: {error}: check the file's name", path.display())
 }
 
-fn unreadable(path: &Path, error: io::Error) -> SchemaFileError {
-    SchemaFileError::Unreadable { path: path.to_owned(), error }
-}
-
-fn catalog(path: &Path, bytes: &[u8]) -> Result<Catalog, SchemaFileError> {
-    Catalog::read(bytes).map_err(|error| SchemaFileError::Invalid { path: path.to_owned(), error })
+fn catalog(path: &Path, bytes: &[u8]) -> anyhow::Result<Catalog> {
+    Catalog::read(bytes).map_err(|error| anyhow!("can't use {}: {error}", path.display()))
 }
 
 fn fingerprint(bytes: &[u8]) -> u64 {

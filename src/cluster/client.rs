@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use chrono::Utc;
 use futures::future::{BoxFuture, FutureExt};
 use http::header::USER_AGENT;
@@ -61,27 +62,15 @@ const NO_ANSWER: Duration = Duration::from_secs(4);
 /// Discards the idle connections of a client.
 pub type Discard = Arc<dyn Fn() + Send + Sync>;
 
-/// Why there is no client for a cluster, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// Neither a kubeconfig nor a service account names a cluster. The cause is kept as text,
-    /// because the error itself could quote the kubeconfig.
-    #[error("no cluster: {0}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")]
-    NoCluster(String),
-    /// The configuration has a wrong address, certificate or user.
-    #[error("the cluster's configuration can't be used: {0}; check KUBECONFIG")]
-    Unusable(kube::Error),
-}
-
 /// Creates a client for the cluster of `KUBECONFIG`, or of the pod's service account, and what
 /// discards its idle connections. It writes only while the fence is open.
-pub async fn client(fence: Fence) -> Result<(Client, Discard), ClusterError> {
+pub async fn client(fence: Fence) -> anyhow::Result<(Client, Discard)> {
     build(configuration().await?, fence)
 }
 
 /// Returns where that cluster is, and as which user to ask.
-pub(super) async fn configuration() -> Result<Config, ClusterError> {
-    let mut config = Config::infer().await.map_err(|error| ClusterError::NoCluster(no_cluster(&error)))?;
+pub(super) async fn configuration() -> anyhow::Result<Config> {
+    let mut config = Config::infer().await.map_err(|error| no_cluster(&error))?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
     Ok(config)
 }
@@ -93,23 +82,25 @@ pub(super) fn acting_as(mut config: Config, user: &str) -> Config {
 }
 
 /// Creates a client of this configuration.
-pub(super) fn build(config: Config, fence: Fence) -> Result<(Client, Discard), ClusterError> {
+pub(super) fn build(config: Config, fence: Fence) -> anyhow::Result<(Client, Discard)> {
     let url = config.cluster_url.clone();
-    let connected = open(config, fence).map_err(ClusterError::Unusable)?;
+    let connected = open(config, fence)
+        .map_err(|error| anyhow!("the cluster's configuration can't be used: {error}; check KUBECONFIG"))?;
     debug!(%url, "the cluster");
     Ok(connected)
 }
 
-/// Explains why there is no cluster. The description of a kubeconfig that can't be decoded would
-/// quote it, and it may hold a token or a key.
-fn no_cluster(error: &InferConfigError) -> String {
-    match error.source().and_then(|source| source.downcast_ref()) {
+/// Explains why neither a kubeconfig nor a service account names a cluster. The description of a kubeconfig that can't
+/// be decoded would quote it, and it may hold a token or a key.
+fn no_cluster(error: &InferConfigError) -> anyhow::Error {
+    let cause = match error.source().and_then(|source| source.downcast_ref()) {
         Some(KubeconfigError::Parse(mistake)) => match mistake.location() {
             Some(at) => format!("the kubeconfig has a mistake at line {}, column {}", at.line(), at.column()),
             None => "the kubeconfig has a mistake".to_owned(),
         },
         _ => error.to_string(),
-    }
+    };
+    anyhow!("no cluster: {cause}; set KUBECONFIG to a kubeconfig file, or run it in a pod with a service account")
 }
 
 /// Creates a client for the cluster that the configuration names.

@@ -6,7 +6,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, Error};
 use serde_json::Value;
 
-use super::client::{ClusterError, acting_as, build, configuration};
+use super::client::{acting_as, build, configuration};
 use super::list::{ListError, answer};
 use crate::fence::Fence;
 use fedora_message::api::compare::{AdmissionPolicy, InstalledCrd, crd};
@@ -36,7 +36,7 @@ pub enum Lookup {
 impl Cluster {
     /// Opens the cluster of `KUBECONFIG`, or of the pod's service account. Permissions are checked as `user`, if one
     /// is named. No request is made yet.
-    pub async fn open(user: Option<&str>) -> Result<Self, ClusterError> {
+    pub async fn open(user: Option<&str>) -> anyhow::Result<Self> {
         let config = configuration().await?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let (client, _) = build(config.clone(), Fence::always_open())?;

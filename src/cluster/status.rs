@@ -20,7 +20,6 @@ use kube::{Client, Error};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
-use thiserror::Error as ThisError;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
@@ -181,7 +180,7 @@ impl StatusWriter {
     async fn send(
         &self,
         message: &FedoraMessage,
-        request: Result<Request<Vec<u8>>, RequestError>,
+        request: anyhow::Result<Request<Vec<u8>>>,
     ) -> Result<String, Written> {
         let request = match request {
             Ok(request) => request,
@@ -269,17 +268,8 @@ fn is_too_large(status: &Status) -> bool {
     status.code == 413 || status.code == 500 && (says("request is too large") || says("message larger than max"))
 }
 
-/// Why there is no request.
-#[derive(Debug, ThisError)]
-enum RequestError {
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-    #[error(transparent)]
-    Http(#[from] http::Error),
-}
-
 /// Replaces the status of the version that the watch reported. The API server leaves the rest of the object as it is.
-fn replacement(message: &FedoraMessage, status: &FedoraMessageStatus) -> Result<Request<Vec<u8>>, RequestError> {
+fn replacement(message: &FedoraMessage, status: &FedoraMessageStatus) -> anyhow::Result<Request<Vec<u8>>> {
     let object = Replacement { api_version: API_VERSION, kind: KIND, metadata: &message.metadata, status };
     request(Method::PUT, "application/json", message, &object)
 }
@@ -289,7 +279,7 @@ fn patch(
     message: &FedoraMessage,
     (path, value): (&'static str, &str),
     status: &FedoraMessageStatus,
-) -> Result<Request<Vec<u8>>, RequestError> {
+) -> anyhow::Result<Request<Vec<u8>>> {
     let test = Operation { op: "test", path, value };
     let add = Operation { op: "add", path: "/status", value: status };
     request(Method::PATCH, "application/json-patch+json", message, &(test, add))
@@ -300,7 +290,7 @@ fn request(
     content: &'static str,
     message: &FedoraMessage,
     body: &impl Serialize,
-) -> Result<Request<Vec<u8>>, RequestError> {
+) -> anyhow::Result<Request<Vec<u8>>> {
     let (namespace, name) = (message.namespace(), message.name());
     let path =
         format!("/apis/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status?fieldManager={FIELD_MANAGER}");
