@@ -64,7 +64,7 @@ fn severities_match_the_library() {
 
 #[test]
 fn sets_priority_twice() {
-    for priority in [0, 7, 255] {
+    for priority in [0, 1, 7, 255] {
         let message = message(&with("/spec/message/priority", priority.into()));
         let valid = validate(&message, None, &plain_routing()).unwrap();
         let envelope = Envelope::new(&valid, "amq.topic");

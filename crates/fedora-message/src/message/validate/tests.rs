@@ -6,7 +6,7 @@ use strum::VariantArray;
 use std::time::{Duration, Instant};
 
 use crate::api::object::FedoraMessage;
-use crate::api::v1alpha1::{Environment, Severity};
+use crate::api::v1alpha1::Environment;
 use crate::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
 use crate::message::envelope::{MAX_OWN_HEADERS_SIZE, Routing};
 use crate::message::outgoing::HeaderValue;
@@ -114,6 +114,12 @@ fn names_nulls_that_kubectl_dropped() {
             detail("spec.message.body.a.b[1].c, spec.message.body.d"),
         ),
         (
+            "beside values that are kept",
+            json!({"a": [{"b": null, "c": 1}], "d": {"e": {"f": null}}}),
+            json!({"a": [{"c": 1}], "d": {"e": {}}}),
+            detail("spec.message.body.a[0].b, spec.message.body.d.e.f"),
+        ),
+        (
             "more than are shown",
             many,
             json!({}),
@@ -148,14 +154,6 @@ fn names_dropped_nulls_on_one_line() {
     let detail = refusal(&message(&object));
     assert!(detail.contains("dropped the null values"), "{detail}");
     assert!(!detail.contains(char::is_control), "{detail:?}");
-}
-
-#[test]
-fn ignores_an_annotation_that_is_no_manifest() {
-    for applied in ["", "null", "[null]", r#"{"spec":null}"#, r#"{"spec":{"message":{"body":null}}}"#, "{null"] {
-        let annotation = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
-        assert_eq!(refusal(&message(&with(annotation, applied.into()))), "", "{applied}");
-    }
 }
 
 #[test]
@@ -434,23 +432,6 @@ fn knows_only_the_package_of_the_base_message() {
         let message = message(&object);
         let valid = validate(&message, None, &plain_routing()).unwrap();
         assert_eq!((valid.schema.as_str(), valid.schema_package.as_deref()), expected, "{schema:?} of {package:?}");
-    }
-}
-
-#[test]
-fn keeps_severity_and_priority() {
-    for (name, expected) in [
-        ("Debug", Severity::Debug),
-        ("Info", Severity::Info),
-        ("Warning", Severity::Warning),
-        ("Error", Severity::Error),
-    ] {
-        let message = message(&with("/spec/message/severity", name.into()));
-        assert_eq!(validate(&message, None, &plain_routing()).unwrap().severity, Some(expected));
-    }
-    for priority in [0, 1, 255] {
-        let message = message(&with("/spec/message/priority", priority.into()));
-        assert_eq!(validate(&message, None, &plain_routing()).unwrap().priority, priority);
     }
 }
 
