@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::DeliveryRequest;
 use crate::broker::pool::Brokers;
-use crate::cluster::pods::{Limits, PodResult, Pods, explain};
+use crate::cluster::pods::{Limits, Pods, explain};
 
 /// Sends messages by Pods.
 pub struct PodDelivery {
@@ -42,8 +42,8 @@ impl PodDelivery {
         self.used.lock().extend(plan.metadata.namespace.clone());
         let limits = Limits { start: self.settings.start_seconds, run: self.settings.run_seconds };
         let outcome = match self.pods.send(&plan, request.attempts, limits).await {
-            PodResult::Sent(pod) => Outcome::sent_by_pod(&pod, direct),
-            PodResult::Failed(outcome) => with_direct(outcome, direct),
+            Ok(pod) => Outcome::sent_by_pod(&pod, direct),
+            Err(outcome) => with_direct(outcome, direct),
         };
         Attempt { mode: Some(Mode::Pod), ..outcome.into() }
     }

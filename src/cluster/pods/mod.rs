@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use fedora_message::pod::manifest::UID_LABEL;
 use fedora_message::pod::proof::{Finding, does_same, judge};
-use fedora_message::pod::status::{self, PodState, look, place};
-use fedora_message::policy::outcome::{Failure, Outcome, Reason};
+use fedora_message::pod::status::{self, PodState, failed, look, place};
+use fedora_message::policy::outcome::Outcome;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::Request;
@@ -50,39 +50,9 @@ pub struct Limits {
     pub run: u32,
 }
 
-/// How a message's Pod ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PodResult {
-    /// The CLI of this Pod said that the broker confirmed the message.
-    Sent(String),
-    /// It did not.
-    Failed(Outcome),
-}
-
-/// Why it is not known how a Pod ended.
-#[derive(Debug, thiserror::Error)]
-enum PodError {
-    #[error("the Pods of namespace {namespace} can't be listed: {}", explain(cause))]
-    List { namespace: String, cause: ListError },
-    #[error("Pod {place} can't be made: {}", explain(cause))]
-    Create { place: String, cause: ListError },
-    #[error("Pod {place} can't be made: it was there, and is gone")]
-    Gone { place: String },
-    #[error("Pod {place} can't be made: there is another Pod of that name. Delete it")]
-    Taken { place: String },
-    #[error("Pod {place} can't be watched: {}", explain(cause))]
-    Watch { place: String, cause: ListError },
-}
-
-impl Failure for PodError {
-    fn reason(&self) -> Reason {
-        Reason::PodFailed
-    }
-}
-
 /// The next step with the Pods of a message.
 enum PodStep {
-    Return(PodResult),
+    Return(Result<String, Outcome>),
     /// The result of this Pod does not count.
     Discard(Box<Pod>, Outcome),
     Await(Box<Pod>),
@@ -115,23 +85,18 @@ impl Pods {
     }
 
     /// Sends a message by the planned Pod, or by the Pod that is there already. `recorded` attempts
-    /// were recorded.
-    pub async fn send(&self, plan: &Pod, recorded: u32, limits: Limits) -> PodResult {
-        match self.try_to_send(plan, recorded, limits).await {
-            Ok(result) => result,
-            Err(error) => PodResult::Failed(error.into()),
-        }
-    }
-
-    async fn try_to_send(&self, plan: &Pod, recorded: u32, limits: Limits) -> Result<PodResult, PodError> {
+    /// were recorded. Returns the place of the Pod whose CLI said that the broker confirmed the message.
+    pub async fn send(&self, plan: &Pod, recorded: u32, limits: Limits) -> Result<String, Outcome> {
         let namespace = plan.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(self.fenced.clone(), &namespace);
-        let step = self.next_step(plan, recorded).await.map_err(|cause| PodError::List { namespace, cause })?;
+        let step = self.next_step(plan, recorded).await.map_err(|cause| {
+            failed(format!("the Pods of namespace {namespace} can't be listed: {}", explain(&cause)))
+        })?;
         let pod = match step {
-            PodStep::Return(result) => return Ok(result),
+            PodStep::Return(result) => return result,
             PodStep::Discard(pod, outcome) => {
                 delete(&api, &PodId::of(&pod)).await;
-                return Ok(PodResult::Failed(outcome));
+                return Err(outcome);
             }
             PodStep::Await(pod) => *pod,
             PodStep::Create(old) => {
@@ -153,8 +118,8 @@ impl Pods {
             match judge(&pod, plan, recorded) {
                 Finding::Foreign => {}
                 Finding::Old => old.push(PodId::of(&pod)),
-                Finding::Sent => return Ok(PodStep::Return(PodResult::Sent(place(&pod)))),
-                Finding::Failed(outcome) => step = step.or(Some(PodStep::Return(PodResult::Failed(outcome)))),
+                Finding::Sent => return Ok(PodStep::Return(Ok(place(&pod)))),
+                Finding::Failed(outcome) => step = step.or(Some(PodStep::Return(Err(outcome)))),
                 Finding::Altered(outcome) => step = step.or(Some(PodStep::Discard(pod.into(), outcome))),
                 Finding::Unfinished => step = Some(PodStep::Await(pod.into())),
             }
@@ -163,8 +128,8 @@ impl Pods {
     }
 
     /// Creates a Pod, unless the planned one is there already.
-    async fn create(&self, plan: &Pod) -> Result<Pod, PodError> {
-        let failed = |cause| PodError::Create { place: place(plan), cause };
+    async fn create(&self, plan: &Pod) -> Result<Pod, Outcome> {
+        let cannot = |cause: &str| failed(format!("Pod {} can't be made: {cause}", place(plan)));
         match create(&self.fenced, plan).await {
             Ok(pod) => {
                 debug!("Pod {} is made", place(&pod));
@@ -172,19 +137,21 @@ impl Pods {
             }
             Err(cause) if cause.is_already_exists() => {
                 let namespace = plan.namespace().unwrap_or_default();
-                let found = list::get(&self.client(), &namespace, &plan.name_any()).await.map_err(failed)?;
+                let found = list::get(&self.client(), &namespace, &plan.name_any())
+                    .await
+                    .map_err(|cause| cannot(&explain(&cause)))?;
                 match found {
                     Some(pod) if does_same(plan, &pod) => Ok(pod),
-                    Some(_) => Err(PodError::Taken { place: place(plan) }),
-                    None => Err(PodError::Gone { place: place(plan) }),
+                    Some(_) => Err(cannot("there is another Pod of that name. Delete it")),
+                    None => Err(cannot("it was there, and is gone")),
                 }
             }
-            Err(cause) => Err(failed(cause)),
+            Err(cause) => Err(cannot(&explain(&cause))),
         }
     }
 
     /// Waits until a Pod has ended, or its time is over.
-    async fn wait(&self, api: &Api<Pod>, made: Pod, limits: Limits) -> Result<PodResult, PodError> {
+    async fn wait(&self, api: &Api<Pod>, made: Pod, limits: Limits) -> Result<String, Outcome> {
         let begin = Instant::now();
         let mut pod = made.clone();
         let to_start = Duration::from_secs(limits.start.into());
@@ -196,11 +163,11 @@ impl Pods {
             let state = look(&pod);
             if !does_same(&made, &pod) {
                 delete(api, &PodId::of(&pod)).await;
-                return Ok(PodResult::Failed(status::altered(&pod)));
+                return Err(status::altered(&pod));
             }
             let deadline = match (&state, &given_up) {
-                (PodState::Sent, _) => return Ok(PodResult::Sent(place(&pod))),
-                (PodState::Failed(outcome), None) => return Ok(PodResult::Failed(outcome.clone())),
+                (PodState::Sent, _) => return Ok(place(&pod)),
+                (PodState::Failed(outcome), None) => return Err(outcome.clone()),
                 (_, Some((since, _))) => *since + GONE,
                 (PodState::Starting(_), None) => begin + to_start,
                 (PodState::Running, None) => begin + to_end_by_itself,
@@ -217,12 +184,14 @@ impl Pods {
                 // The watch connects again by itself.
                 Ok(Err(ListError::Silent)) => continue,
                 // The Pod goes on by itself, and the next attempt finds it.
-                Ok(Err(cause)) => return Err(PodError::Watch { place: place(&pod), cause }),
+                Ok(Err(cause)) => {
+                    return Err(failed(format!("Pod {} can't be watched: {}", place(&pod), explain(&cause))));
+                }
                 Err(_) => false,
             };
             match given_up {
-                Some((_, outcome)) => return Ok(PodResult::Failed(outcome)),
-                None if gone => return Ok(PodResult::Failed(status::vanished(&pod))),
+                Some((_, outcome)) => return Err(outcome),
+                None if gone => return Err(status::vanished(&pod)),
                 None => {
                     given_up = Some((Instant::now(), status::late(&pod, begin.elapsed().as_secs(), &state)));
                     delete(api, &PodId::of(&pod)).await;
