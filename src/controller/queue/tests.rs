@@ -81,6 +81,19 @@ fn leading(concurrency: usize) -> Queue {
     queue
 }
 
+/// Returns the first job of this message.
+fn start(queue: &mut Queue, object: &Value) -> Job {
+    observe(queue, object);
+    take(queue, now()).expect("a job")
+}
+
+/// A queue that leads, and the job of the message with this name, which is in flight.
+fn started(name: &str) -> (Queue, Job) {
+    let mut queue = leading(8);
+    let job = start(&mut queue, &named(name));
+    (queue, job)
+}
+
 /// A message whose spec has this many bytes.
 fn large(name: &str, size: usize) -> Value {
     let spec = |length: usize| set(named(name), "/spec/message/body", json!({"a": "x".repeat(length)}));
@@ -100,9 +113,7 @@ fn one_job_per_message() {
 
 #[test]
 fn sent_message_is_not_taken_again() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     finish(&mut queue, &job, Reason::Sent, Write::Done, None);
     observe(&mut queue, &named("a"));
     observe(&mut queue, &set(named("a"), "/metadata/generation", 2.into()));
@@ -116,9 +127,7 @@ fn sent_message_is_not_taken_again() {
 
 #[test]
 fn failed_status_write_is_repeated() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     finish(&mut queue, &job, Reason::Sent, Write::RetryAt(in_seconds(2)), None);
     assert!(take(&mut queue, in_seconds(1)).is_none());
     let job = take(&mut queue, in_seconds(2)).expect("the write is due");
@@ -134,8 +143,7 @@ fn failed_status_write_is_repeated() {
 fn impossible_status_write_is_not_repeated() {
     let mut queue = leading(8);
     for (name, reason) in [("sent", Reason::Sent), ("refused", Reason::InvalidMessage)] {
-        observe(&mut queue, &named(name));
-        let job = take(&mut queue, now()).expect("a job");
+        let job = start(&mut queue, &named(name));
         finish(&mut queue, &job, reason, Write::Impossible, None);
         assert!(take(&mut queue, in_seconds(1_000_000)).is_none());
         assert!(queue.is_at_rest());
@@ -148,9 +156,7 @@ fn impossible_status_write_is_not_repeated() {
 
 #[test]
 fn deletion_cancels_job() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     assert!(!job.is_cancelled());
     queue.forget("uid-of-a");
     assert!(job.is_cancelled());
@@ -158,10 +164,7 @@ fn deletion_cancels_job() {
     assert_eq!((queue.pending(), queue.is_at_rest()), (0, true));
 
     // A list that lagged behind did not have it, but it is there.
-    let job = {
-        observe(&mut queue, &named("a"));
-        take(&mut queue, now()).expect("a job")
-    };
+    let job = start(&mut queue, &named("a"));
     queue.forget("uid-of-a");
     observe(&mut queue, &named("a"));
     let second = take(&mut queue, now()).expect("it is new to the queue");
@@ -174,9 +177,7 @@ fn deletion_cancels_job() {
 
 #[test]
 fn recreated_object_is_another_message() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     queue.forget("uid-of-a");
     let anew = set(named("a"), "/metadata/uid", "another".into());
     observe(&mut queue, &anew);
@@ -190,8 +191,7 @@ fn recreated_object_is_another_message() {
 fn backoff_ends_when_due_or_broker_returns() {
     let mut queue = leading(8);
     for name in ["a", "b"] {
-        observe(&mut queue, &named(name));
-        let job = take(&mut queue, now()).expect("a job");
+        let job = start(&mut queue, &named(name));
         finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
     }
     assert_eq!(queue.next_due(), Some(in_seconds(60)));
@@ -208,8 +208,7 @@ fn backoff_ends_when_due_or_broker_returns() {
 fn nothing_is_due_for_removed_messages() {
     let mut queue = leading(8);
     let wait = |queue: &mut Queue, name: &str| {
-        observe(queue, &named(name));
-        let job = take(queue, now()).expect("a job");
+        let job = start(queue, &named(name));
         finish(queue, &job, Reason::SecretNotFound, Write::Done, Some(in_seconds(1_000_000)));
     };
     wait(&mut queue, "deleted");
@@ -237,8 +236,7 @@ fn clock_change_wakes_messages_that_came_too_late() {
         ("waits", Reason::SecretNotFound),
     ] {
         let object = set(named(name), "/spec/activeDeadlineSeconds", 100.into());
-        observe(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
-        let job = take(&mut queue, now()).expect("a job");
+        let job = start(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
         let state = job.state.next(&job.message, &outcome(reason), &Facts::default(), wall_clock(in_seconds(3600)));
         queue.finish(&job, Next::Settled { state, write: Write::Done, due: None });
     }
@@ -252,9 +250,7 @@ fn clock_change_wakes_messages_that_came_too_late() {
 
 #[test]
 fn wake_during_attempt_is_kept() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     queue.wake_environment(Environment::Prod);
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(300)));
     assert_eq!(names(&take_all(&mut queue, now())), ["a"]);
@@ -268,8 +264,7 @@ fn changed_secret_wakes_its_messages() {
     let three = json!({"caSecretRef": key("ca"), "certSecretRef": key("cert"), "keySecretRef": key("key")});
     let three = set(named("three"), "/spec/authentication", three);
     for object in [&own, &three] {
-        observe(&mut queue, object);
-        let job = take(&mut queue, now()).expect("a job");
+        let job = start(&mut queue, object);
         finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, None);
     }
     let secret = |namespace: &str, name: &str| SourceName::secret(namespace, name);
@@ -299,8 +294,7 @@ fn changed_sender_wakes_its_messages() {
         set(set(named(name), "/spec", spec), "/metadata/namespace", namespace.into())
     };
     for (name, namespace) in [("own", "owner"), ("guest", "guest"), ("stranger", "stranger")] {
-        observe(&mut queue, &of(name, namespace));
-        let job = take(&mut queue, now()).expect("a job");
+        let job = start(&mut queue, &of(name, namespace));
         assert_eq!(job.message.environment(), None, "only the Sender names it");
         finish(&mut queue, &job, Reason::SenderNotFound, Write::Done, None);
     }
@@ -340,9 +334,7 @@ fn changed_sender_wakes_its_messages() {
 
 #[test]
 fn change_during_job_is_seen_after() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     let suspended = set(set(named("a"), "/spec/suspend", true.into()), "/metadata/generation", 2.into());
     observe(&mut queue, &suspended);
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
@@ -352,9 +344,7 @@ fn change_during_job_is_seen_after() {
 
 #[test]
 fn given_up_message_rests_until_retry() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (_, job) = started("a");
     let facts = Facts { attempts: 1, ..Facts::default() };
     let refused = outcome(Reason::MessageTooLarge);
     let state = MessageState::default().next(&job.message, &refused, &facts, wall_clock(now()));
@@ -372,8 +362,7 @@ fn given_up_message_rests_until_retry() {
 fn deadline_ends_wait_for_secret() {
     let mut queue = leading(8);
     let object = set(named("a"), "/spec/activeDeadlineSeconds", 100.into());
-    observe(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
-    let job = take(&mut queue, now()).expect("a job");
+    let job = start(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
     finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, Some(in_seconds(100)));
     assert!(take(&mut queue, in_seconds(99)).is_none());
     let job = take(&mut queue, in_seconds(100)).expect("the deadline has come");
@@ -436,9 +425,7 @@ fn unreadable_message_gets_a_job() {
 
 #[test]
 fn failure_is_recorded_before_next_attempt() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
     let job = take(&mut queue, now()).expect("its status is to be written");
     assert_eq!((job.decision.clone(), job.due, job.last_reported), (Decision::Rest, Some(in_seconds(60)), None));
@@ -471,9 +458,7 @@ fn failures_take_no_job_from_sendable_messages() {
 
 #[test]
 fn returned_broker_goes_before_status_write() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
     queue.wake_environment(Environment::Prod);
     let jobs = take_all(&mut queue, now());
@@ -482,9 +467,7 @@ fn returned_broker_goes_before_status_write() {
 
 #[test]
 fn failed_status_write_moves_no_attempt() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::RetryAt(in_seconds(2)), Some(in_seconds(60)));
     let job = take(&mut queue, in_seconds(2)).expect("the write is due");
     assert_eq!(job.decision, Decision::Rest);
@@ -495,9 +478,7 @@ fn failed_status_write_moves_no_attempt() {
 #[test]
 fn wall_clock_steps_move_no_attempt() {
     for hours in [-1, 1] {
-        let mut queue = leading(8);
-        observe(&mut queue, &named("a"));
-        let job = take(&mut queue, now()).expect("a job");
+        let (mut queue, job) = started("a");
         finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
         let stepped = |time| wall_clock(time) + TimeDelta::hours(hours);
         assert!(queue.take(in_seconds(59), stepped(in_seconds(59))).is_none());
@@ -511,8 +492,7 @@ fn forgotten_message_is_not_due() {
     for uid in ["uid-of-a", "uid-of-b"] {
         let name = uid.strip_prefix("uid-of-").unwrap();
         queue.begin_sync(0);
-        observe(&mut queue, &named(name));
-        let job = take(&mut queue, now()).expect("a job");
+        let job = start(&mut queue, &named(name));
         finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
     }
     queue.end_sync(0);
@@ -528,8 +508,7 @@ fn only_leader_sends() {
     assert!(take(&mut queue, now()).is_none());
     queue.lead();
     assert!(take(&mut queue, now()).is_none(), "what was known before may have been sent by another since");
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let job = start(&mut queue, &named("a"));
     queue.follow();
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
     observe(&mut queue, &named("b"));
@@ -599,9 +578,7 @@ fn gone_messages_leave_nothing() {
 
 #[test]
 fn sent_message_is_recorded_after_term() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     queue.follow();
     assert!(!queue.is_at_rest());
     finish(&mut queue, &job, Reason::Sent, Write::RetryAt(in_seconds(2)), None);
@@ -618,9 +595,7 @@ fn sent_message_is_recorded_after_term() {
 
 #[test]
 fn job_in_flight_survives_new_term() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     queue.follow();
     queue.lead();
     observe(&mut queue, &named("a"));
@@ -631,9 +606,7 @@ fn job_in_flight_survives_new_term() {
 
 #[test]
 fn term_waits_for_jobs_in_flight() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     queue.follow();
     assert!(!queue.may_lead());
     queue.forget("uid-of-a");
@@ -644,9 +617,7 @@ fn term_waits_for_jobs_in_flight() {
 
 #[test]
 fn term_does_not_wait_for_status_writes() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     finish(&mut queue, &job, Reason::Sent, Write::RetryAt(in_seconds(2)), None);
     queue.follow();
     take(&mut queue, in_seconds(2)).expect("its status is to be written");
@@ -722,9 +693,7 @@ fn take_one_by_one(queue: &mut Queue) -> Vec<(String, bool)> {
 
 #[test]
 fn suspension_cancels_job() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     let suspended = set(set(named("a"), "/spec/suspend", true.into()), "/metadata/generation", 2.into());
     observe(&mut queue, &suspended);
     assert!(job.is_cancelled());
@@ -742,14 +711,12 @@ fn message_in_deletion_is_gone() {
     observe(&mut queue, &deleting("new"));
     assert!(take(&mut queue, now()).is_none());
 
-    observe(&mut queue, &named("waiting"));
-    let job = take(&mut queue, now()).expect("a job");
+    let job = start(&mut queue, &named("waiting"));
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
     observe(&mut queue, &deleting("waiting"));
     assert_eq!((queue.pending(), queue.next_due()), (0, None));
 
-    observe(&mut queue, &named("in-flight"));
-    let job = take(&mut queue, now()).expect("a job");
+    let job = start(&mut queue, &named("in-flight"));
     observe(&mut queue, &deleting("in-flight"));
     assert!(job.is_cancelled());
     finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, None);
@@ -811,9 +778,7 @@ fn bytes_in_flight_have_a_limit() {
 
 #[test]
 fn untried_message_is_tried_later() {
-    let mut queue = leading(8);
-    observe(&mut queue, &named("a"));
-    let job = take(&mut queue, now()).expect("a job");
+    let (mut queue, job) = started("a");
     queue.finish(&job, Next::NotTried(NotTried::RetryAt(in_seconds(2))));
     assert!(take(&mut queue, in_seconds(1)).is_none());
     let job = take(&mut queue, in_seconds(2)).expect("it is time");
