@@ -4,8 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use chrono::Utc;
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Publisher, status, write_line};
@@ -118,13 +117,5 @@ impl Publisher {
 }
 
 fn as_map<S: Serializer>(headers: &[(&str, HeaderValue)], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(headers.len()))?;
-    for (name, value) in headers {
-        match value {
-            HeaderValue::String(text) => map.serialize_entry(name, text)?,
-            HeaderValue::Integer(number) => map.serialize_entry(name, number)?,
-            HeaderValue::Boolean(truth) => map.serialize_entry(name, truth)?,
-        }
-    }
-    map.end()
+    serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -49,7 +50,8 @@ pub struct OutgoingMessage {
 }
 
 /// The value of a header, with its type on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[serde(untagged)]
 pub enum HeaderValue {
     /// AMQP `S`.
     String(String),

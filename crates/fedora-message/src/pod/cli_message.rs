@@ -5,17 +5,15 @@
 
 use std::fmt::Write;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::message::envelope::Envelope;
-use crate::message::outgoing::HeaderValue;
 
 /// Returns the line that the CLI publishes as this envelope, with the same id, time, severity, headers
 /// and priority.
 #[must_use]
 pub fn line(envelope: &Envelope<'_>) -> String {
-    let headers: Map<_, _> =
-        envelope.headers.iter().map(|(name, value)| ((*name).to_owned(), json_of(value))).collect();
+    let headers: Value = envelope.headers.iter().map(|(name, value)| (*name, json!(value))).collect();
     let members = json!({
         "topic": envelope.routing_key,
         "id": envelope.message_id.to_string(),
@@ -30,14 +28,6 @@ pub fn line(envelope: &Envelope<'_>) -> String {
     push(&mut line, envelope.payload.get());
     line.push('}');
     line
-}
-
-fn json_of(value: &HeaderValue) -> Value {
-    match value {
-        HeaderValue::String(text) => text.as_str().into(),
-        HeaderValue::Integer(number) => (*number).into(),
-        HeaderValue::Boolean(value) => (*value).into(),
-    }
 }
 
 /// Appends JSON without the characters at which Python ends a line.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use crate::bounds::{MAX_CHECKED_CONTAINERS, MAX_EXPLAINED_BYTES};
 use crate::message::body::is_too_complex;
 use crate::message::envelope::Envelope;
 use crate::message::invalid::{PrepareError, refuse};
-use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, HeaderValue, OutgoingMessage};
+use crate::message::outgoing::{BASE_SCHEMA, BASE_SCHEMA_PACKAGE, OutgoingMessage};
 use crate::schema::catalog::{Catalog, LeftOut, Schema, SchemaError, SchemaLookup};
 use crate::schema::validator::{MAX_SHOWN, MAX_VIOLATIONS, value};
 use crate::text::quoted;
@@ -139,15 +139,7 @@ fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Resul
 /// Returns the headers as consumers see them.
 fn headers(message: &OutgoingMessage) -> Value {
     let headers = Envelope::new(message, "").headers;
-    let members = headers.into_iter().map(|(name, value)| {
-        let value = match value {
-            HeaderValue::String(text) => Value::String(text),
-            HeaderValue::Integer(number) => number.into(),
-            HeaderValue::Boolean(value) => value.into(),
-        };
-        (name.to_owned(), value)
-    });
-    Value::Object(members.collect::<Map<_, _>>())
+    headers.into_iter().map(|(name, value)| (name, json!(value))).collect()
 }
 
 fn packages(schemas: &[&Schema]) -> String {
