@@ -52,7 +52,7 @@ impl CredentialReader {
         now: DateTime<Utc>,
     ) -> Result<ReadCredentials, CredentialReadError> {
         let secrets = self.secrets.read(authentication, owner).await?;
-        let pem = select(authentication, owner, &secrets, self.cas.of(environment))?;
+        let pem = select(authentication, owner, &secrets, self.cas.of(environment).as_ref())?;
         let credentials = self.cache.credentials(&pem, now);
         let not_after = match &credentials {
             Ok(credentials) => Some(credentials.not_after),

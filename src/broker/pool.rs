@@ -25,7 +25,7 @@ use super::errors::BrokerError;
 use super::login::Login;
 use super::slots::{Namespace, Slot, Slots};
 use crate::fence::Fence;
-use fedora_message::api::v1alpha1::Environment;
+use fedora_message::api::v1alpha1::{Environment, PerEnvironment};
 use fedora_message::bounds::{CONNECTION_WAIT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NAMESPACE};
 use fedora_message::message::envelope::Envelope;
 use fedora_message::policy::backoff;
@@ -41,24 +41,7 @@ const MAX_FAILURES_WHILE_UNREACHABLE: u32 = 4;
 const MAX_OPENING: usize = 8;
 
 /// The brokers of both environments.
-#[derive(Clone, Debug)]
-pub struct Brokers {
-    /// Production's broker.
-    pub prod: BrokerAddress,
-    /// Staging's broker.
-    pub stg: BrokerAddress,
-}
-
-impl Brokers {
-    /// Returns the broker of an environment.
-    #[must_use]
-    pub fn of(&self, environment: Environment) -> &BrokerAddress {
-        match environment {
-            Environment::Prod => &self.prod,
-            Environment::Stg => &self.stg,
-        }
-    }
-}
+pub type Brokers = PerEnvironment<BrokerAddress>;
 
 /// The connections of the process.
 pub struct Pool {
@@ -67,23 +50,9 @@ pub struct Pool {
     fence: Fence,
     entries: Mutex<HashMap<(Environment, Fingerprint), Arc<PoolEntry>>>,
     slots: Slots,
-    permits: OpenPermits,
+    /// Limits how many connections open at the same time.
+    permits: PerEnvironment<Arc<Semaphore>>,
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
-}
-
-/// Limits how many connections open at the same time, for each environment.
-struct OpenPermits {
-    prod: Arc<Semaphore>,
-    stg: Arc<Semaphore>,
-}
-
-impl OpenPermits {
-    fn of(&self, environment: Environment) -> &Arc<Semaphore> {
-        match environment {
-            Environment::Prod => &self.prod,
-            Environment::Stg => &self.stg,
-        }
-    }
 }
 
 /// The state of a failing connection.
@@ -170,7 +139,7 @@ impl Pool {
         on_recovery: impl Fn(Environment) + Send + Sync + 'static,
     ) -> Self {
         let semaphore = || Arc::new(Semaphore::new(MAX_OPENING));
-        let permits = OpenPermits { prod: semaphore(), stg: semaphore() };
+        let permits = PerEnvironment { prod: semaphore(), stg: semaphore() };
         let (entries, slots, on_recovery) = (Mutex::default(), Slots::new(), Arc::new(on_recovery));
         Self { brokers, confirm_timeout, fence, entries, slots, permits, on_recovery }
     }

@@ -53,7 +53,7 @@ impl PodDelivery {
         let &DeliveryRequest { object, message, exchange, identity, attempts, .. } = request;
         let keys = KeyLocations::find(&message.authentication, &identity.secrets);
         let url = self.brokers.of(message.environment).url();
-        let login = PodLogin { url: &url, keys: &keys, operator_ca: self.cas.of(message.environment) };
+        let login = PodLogin { url: &url, keys: &keys, operator_ca: self.cas.of(message.environment).as_ref() };
         plan(object, message, exchange, login, &self.settings, attempts.saturating_add(1))
     }
 

@@ -52,7 +52,7 @@ pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mu
             }
         }
     }
-    let ca = cas.of(sender.environment);
+    let ca = cas.of(sender.environment).as_ref();
     let credentials = select(&sender.authentication, &name.namespace, &secrets, ca)
         .map_err(anyhow::Error::from)
         .and_then(|pem| Ok(CredentialCache::default().credentials(&pem, Utc::now())?));

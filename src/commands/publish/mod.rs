@@ -305,7 +305,7 @@ impl Publisher {
     fn credentials(&self, message: &OutgoingMessage) -> Result<Arc<Credentials>, Outcome> {
         let secrets = &self.manifests.secrets;
         let secrets: Vec<_> = message.authentication.sources().map(|name| secrets.get(name).cloned()).collect();
-        let ca = self.cas.of(message.environment);
+        let ca = self.cas.of(message.environment).as_ref();
         let material = select(&message.authentication, &message.owner, &secrets, ca)
             .map_err(|error| self.secret_without_cluster(error.into(), message))?;
         Ok(self.credential_cache.credentials(&material, Utc::now())?)

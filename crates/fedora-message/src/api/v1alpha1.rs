@@ -166,6 +166,26 @@ impl Environment {
     }
 }
 
+/// A value for each environment.
+#[derive(Clone, Debug, Default)]
+pub struct PerEnvironment<T> {
+    /// The value for production.
+    pub prod: T,
+    /// The value for staging.
+    pub stg: T,
+}
+
+impl<T> PerEnvironment<T> {
+    /// Returns the value for an environment.
+    #[must_use]
+    pub fn of(&self, environment: Environment) -> &T {
+        match environment {
+            Environment::Prod => &self.prod,
+            Environment::Stg => &self.stg,
+        }
+    }
+}
+
 /// The message itself: topic, body, headers and everything else that consumers see.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

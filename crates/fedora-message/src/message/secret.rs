@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use zeroize::Zeroizing;
 
 use crate::api::names::SourceKind;
-use crate::api::v1alpha1::Environment;
+use crate::api::v1alpha1::PerEnvironment;
 use crate::bounds::MAX_SECRET_BYTES;
 use crate::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
 use crate::policy::outcome::{Failure, Reason};
@@ -146,24 +146,7 @@ fn named_keys<'a>(keys: impl IntoIterator<Item = &'a SourceKey>, name: &SourceNa
 
 /// The operator's own CA for each environment, for Senders and Secrets without one. A CA is not
 /// secret.
-#[derive(Clone, Debug, Default)]
-pub struct OperatorCas {
-    /// The CA of production's broker.
-    pub prod: Option<OperatorCa>,
-    /// The CA of staging's broker.
-    pub stg: Option<OperatorCa>,
-}
-
-impl OperatorCas {
-    /// Returns the CA of an environment's broker.
-    #[must_use]
-    pub fn of(&self, environment: Environment) -> Option<&OperatorCa> {
-        match environment {
-            Environment::Prod => self.prod.as_ref(),
-            Environment::Stg => self.stg.as_ref(),
-        }
-    }
-}
+pub type OperatorCas = PerEnvironment<Option<OperatorCa>>;
 
 /// The operator's own CA, from a file.
 #[derive(Clone, Debug)]

@@ -304,7 +304,7 @@ fn names_only_keys_that_matter() {
 #[test]
 fn operator_has_a_ca_for_each_environment() {
     let cas = OperatorCas { prod: Some(operator_ca()), stg: None };
-    assert_eq!(cas.of(Environment::Prod).map(|ca| ca.pem.as_str()), Some("operator's"));
+    assert_eq!(cas.of(Environment::Prod).as_ref().map(|ca| ca.pem.as_str()), Some("operator's"));
     assert!(cas.of(Environment::Stg).is_none());
 }
 
