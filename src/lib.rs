@@ -27,8 +27,6 @@ mod delivery;
 #[cfg(test)]
 mod docs_page;
 mod fence;
-#[cfg(test)]
-mod hostile;
 mod log_throttle;
 mod metrics;
 mod reconciler;

@@ -47,4 +47,10 @@ mod tests {
         assert_eq!(quoted(&"x".repeat(100)), format!("\"{}…\"", "x".repeat(60)));
         assert_eq!(printable("a\r\nb\u{7}", 3), "a  …");
     }
+
+    #[test]
+    fn words_can_not_change_the_direction_of_writing() {
+        assert_eq!(printable("no\u{202e}tnes\u{2066}\u{200f}\u{2028}.", 100), "no tnes   .");
+        assert_eq!(printable("שלום é 🦀", 100), "שלום é 🦀");
+    }
 }

@@ -127,6 +127,12 @@ fn takes_user_from_first_certificate() {
 }
 
 #[test]
+fn shows_a_common_name_on_one_line() {
+    let ClientCert { ca, cert, key } = pki().client("nice\n\u{1b}[31mapp\u{202e}").unwrap();
+    assert_eq!(read(&ca, &cert, &key).unwrap().user, "nice  [31mapp ");
+}
+
+#[test]
 fn names_the_place_of_wrong_pem() {
     let ClientCert { ca, cert, key } = issued();
     let no_certificate =

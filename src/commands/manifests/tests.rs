@@ -1,5 +1,9 @@
 //! Files with manifests.
 
+use fedora_message::fixture::{example, set, with};
+use rig::{ClientCert, Pki};
+use serde_json::Map;
+
 use super::*;
 
 const MESSAGE: &str = "
@@ -19,6 +23,16 @@ fn json() -> String {
 fn read(text: &str) -> Result<Manifests, String> {
     let mut manifests = Manifests::default();
     manifests.add(text, "file").map(|()| manifests).map_err(|error| format!("{error:#}"))
+}
+
+/// Returns why a file is not read.
+fn refusal(text: &str) -> String {
+    read(text).err().unwrap()
+}
+
+fn assert_plain(detail: &str) {
+    assert!(!detail.contains(|c: char| c.is_control() || c == '\u{202e}'), "{detail:?}");
+    assert!(detail.len() < 1_000, "{} bytes: {detail}", detail.len());
 }
 
 #[test]
@@ -59,7 +73,7 @@ fn many_messages_are_read_in_their_order_and_the_first_mistake_is_named() {
         for (number, kind) in at {
             documents[*number] = documents[*number].replace("FedoraMessage", kind);
         }
-        read(&documents.join("\n---\n")).err().unwrap()
+        refusal(&documents.join("\n---\n"))
     };
     let detail = mistaken(&[(105, "Second"), (2, "First")]);
     assert!(detail.starts_with("file, document 3: is a First of"), "{detail}");
@@ -91,7 +105,7 @@ fn names_first_faulty_value() {
         (r#"{"a": "\uD800", "b": 1e400}"#, "file, document 1: has half of a surrogate pair"),
         (r#"{"a": 1e40, "b": "\ud800"}"#, "file, document 1: has half of a surrogate pair"),
     ] {
-        let error = read(&json().replace(r#"{"a":1}"#, body)).err().unwrap();
+        let error = refusal(&json().replace(r#"{"a":1}"#, body));
         assert!(error.starts_with(detail), "{error}");
     }
 }
@@ -107,7 +121,7 @@ fn errors_tell_the_line_of_the_file() {
         (&format!("{json}\n {{a}}"), "file, document 1: is not valid JSON: key must be a string at line 2 column 3"),
         (&format!("{json}\nb: 1"), "file, document 1: is not valid JSON: expected value at line 2 column 1"),
     ] {
-        let error = read(text).err().unwrap();
+        let error = refusal(text);
         assert!(error.starts_with(detail), "{error}");
     }
 }
@@ -137,7 +151,7 @@ fn mistakes_are_named_with_their_place() {
         ),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {key: '%%%'}", "data[\"key\"] must be base64"),
     ] {
-        let error = read(text).err().unwrap();
+        let error = refusal(text);
         assert!(error.starts_with(detail) || error.contains(detail), "{error}");
     }
 }
@@ -166,7 +180,7 @@ fn base64_may_have_line_breaks() {
         let secret = &manifests.secrets[&SourceName::secret("default", "certs")];
         assert_eq!(secret.get("ca.crt"), Some(&b"abcdef"[..]), "{data}");
     }
-    let error = read(&secret(">\n    YWJj\n    ZGVm\n")).err().unwrap();
+    let error = refusal(&secret(">\n    YWJj\n    ZGVm\n"));
     assert!(error.contains("data[\"ca.crt\"] is base64 with spaces"), "{error}");
 }
 
@@ -180,7 +194,7 @@ fn values_of_a_secret_are_never_quoted() {
         ("immutable: hidden-key", "immutable has a value of the wrong type"),
         ("metadata: {name: [hidden-key]}", "a key stands there twice"),
     ] {
-        let error = read(&secret(fields)).err().unwrap();
+        let error = refusal(&secret(fields));
         assert!(error.contains(detail) && !error.contains("hidden-key") && !error.contains("12345"), "{error}");
     }
 }
@@ -213,7 +227,7 @@ fn flow_style_is_read_at_the_top() {
     ] {
         assert!(!read(&text).unwrap().messages.is_empty(), "{text}");
     }
-    let error = read(&flow.replace("env:", "env: [")).err().unwrap();
+    let error = refusal(&flow.replace("env:", "env: ["));
     assert!(error.contains("is not valid YAML"), "{error}");
 }
 
@@ -244,12 +258,85 @@ fn a_name_is_generated_as_by_the_api_server() {
 #[test]
 fn aliases_are_bounded() {
     let many = |count: usize| format!("a: &a [{}]\nb: [{}]\n", "1,".repeat(count), "*a,".repeat(20));
-    let error = read(&many(2_000)).err().unwrap();
+    let error = refusal(&many(2_000));
     assert!(error.contains("stand for too much"), "{error}");
-    let error = read(&many(200)).err().unwrap();
+    let error = refusal(&many(200));
     assert!(error.contains("is no manifest"), "{error}");
 
     let deep = |name: &str, inner: &str| format!("{name}: &{name} {}{inner}{}\n", "[".repeat(90), "]".repeat(90));
-    let error = read(&(deep("a", "1") + &deep("b", "*a"))).err().unwrap();
+    let error = refusal(&(deep("a", "1") + &deep("b", "*a")));
     assert!(error.contains("nested too deep"), "{error}");
+}
+
+#[test]
+fn a_mistake_in_a_secrets_manifest_quotes_nothing_of_it() {
+    let ClientCert { key, .. } = Pki::new("a CA").unwrap().client("nice-app").unwrap();
+    let block: String = key.lines().flat_map(|line| ["    ", line, "\n"]).collect();
+    let manifest = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: certs}}\nstringData:\n  key: |\n{block}");
+    for mistake in ["  cert: [\n", " cert: a\n", "  cert: *a\n", "\tcert: a\n", "  cert: .nan\n"] {
+        let detail = refusal(&format!("{manifest}{mistake}"));
+        assert!(detail.starts_with("file, document 1: is not valid YAML"), "{detail}");
+        assert!(key.lines().all(|line| !detail.contains(line)), "{detail}");
+        assert_plain(&detail);
+    }
+}
+
+#[test]
+fn aliases_can_not_make_a_small_file_large() {
+    let levels =
+        (1..9).map(|level| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(",")));
+    let laughs = std::iter::once("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned()).chain(levels).collect::<String>();
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(50_000), vec!["*a"; 3_000].join(","));
+    let fields: Vec<_> = (0..3_000).map(|number| format!("k{number}: v")).collect();
+    let uses: Vec<_> = (0..300).map(|number| format!("b{number}: {{<<: *a}}")).collect();
+    let merged = format!("a: &a {{{}}}\n{}\n", fields.join(", "), uses.join("\n"));
+    for bomb in [laughs, long, merged] {
+        let detail = refusal(&bomb);
+        assert!(detail.contains("is not valid YAML"), "{detail}");
+    }
+}
+
+#[test]
+fn aliases_are_read_as_kubectl_reads_them() {
+    let text = "
+apiVersion: apps.fedoraproject.org/v1alpha1
+kind: FedoraMessage
+metadata: {name: a}
+spec:
+  env: prod
+  message: {topic: &topic nice.message, body: {first: &list [1, *topic], second: *list}}
+  authentication: {secretRef: {name: certs}}
+";
+    let manifests = read(text).unwrap();
+    let spec = manifests.messages[0].spec().unwrap();
+    assert_eq!(spec.message.body.get(), r#"{"first":[1,"nice.message"],"second":[1,"nice.message"]}"#);
+}
+
+#[test]
+fn what_a_manifest_says_is_shown_on_one_line() {
+    let escape = "\u{1b}[31m\n\u{202e}".repeat(1_000);
+    for (pointer, detail) in [
+        ("/kind", "is a "),
+        ("/apiVersion", "is a FedoraMessage of "),
+        ("/metadata/name", "metadata.name is "),
+        ("/metadata/namespace", "metadata.namespace is "),
+        ("/metadata/uid", "metadata.uid is "),
+        ("/metadata/creationTimestamp", "metadata.creationTimestamp is "),
+    ] {
+        let refusal = refusal(&with(pointer, escape.as_str().into()).to_string());
+        assert!(refusal.starts_with(&format!("file, document 1: {detail}")), "{refusal}");
+        assert_plain(&refusal);
+    }
+}
+
+#[test]
+fn of_many_unknown_fields_some_are_named() {
+    let unknown: Map<_, _> = (0..1_000).map(|number| (format!("a{number:03}\n"), 0.into())).collect();
+    let mut spec = example()["spec"].as_object().unwrap().clone();
+    spec.extend(unknown);
+    assert_eq!(
+        refusal(&set(example(), "/spec", spec.into()).to_string()),
+        "file, document 1: has unknown fields: spec.a000 , spec.a001 , spec.a002 , spec.a003 , spec.a004  and 995 more; \
+         correct or remove them"
+    );
 }

@@ -145,6 +145,8 @@ fn shortened(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, json};
+
     use super::*;
 
     #[test]
@@ -192,6 +194,24 @@ mod tests {
             r#"{"spec":{"message":{"body":null}}}"#,
         ] {
             assert_eq!(dropped_nulls(applied, "{}"), Vec::<String>::new(), "{applied}");
+        }
+    }
+
+    #[test]
+    fn a_long_key_above_thousands_of_nulls_costs_little_memory() {
+        let key = "k".repeat(100_000);
+        let nulls: Map<_, _> = (0..10_000).map(|number| (number.to_string(), Value::Null)).collect();
+        let applied = json!({"spec": {"message": {"body": {&key: nulls}}}}).to_string();
+        let paths = dropped_nulls(&applied, &json!({&key: {}}).to_string());
+        assert_eq!(paths.len(), 10_000);
+        assert!(paths.iter().map(String::len).sum::<usize>() < 10_000_000);
+    }
+
+    #[test]
+    fn a_path_is_cut_between_characters_only() {
+        for key in ["é".repeat(1_000), format!("a{}", "é".repeat(1_000))] {
+            let applied = json!({"spec": {"message": {"body": {&key: null}, "headers": {&key: null}}}}).to_string();
+            assert_eq!(dropped_nulls(&applied, "{}").len(), 2);
         }
     }
 }
