@@ -22,15 +22,6 @@ const PAGE: u32 = 500;
 /// The API server may be silent for this time.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The numbers of pages and objects that were read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ListCounts {
-    /// The number of pages, which are requests.
-    pub pages: usize,
-    /// The number of objects.
-    pub objects: usize,
-}
-
 /// Why a list, an object or a watch could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
@@ -81,7 +72,6 @@ pub struct ListReader<K> {
     position: ReadPosition,
     /// Objects that have arrived and were not taken yet.
     objects: VecDeque<K>,
-    read: ListCounts,
     version: String,
 }
 
@@ -102,7 +92,6 @@ impl<K: DeserializeOwned> ListReader<K> {
             parameters: ListParams::default().fields(fields).limit(PAGE),
             position: ReadPosition::BeforePage,
             objects: VecDeque::new(),
-            read: ListCounts::default(),
             version: String::new(),
         }
     }
@@ -130,29 +119,19 @@ impl<K: DeserializeOwned> ListReader<K> {
                     let chunk = answer(page.fill_buf().map_err(Error::ReadEvents)).await?;
                     if chunk.is_empty() {
                         let List { metadata } = serde_json::from_slice(splitter.rest()).map_err(Error::SerdeError)?;
-                        self.read.pages += 1;
                         self.version = metadata.resource_version;
                         self.parameters.continue_token = metadata.next.filter(|token| !token.is_empty());
                         let more = self.parameters.continue_token.is_some();
                         self.position = if more { ReadPosition::BeforePage } else { ReadPosition::End };
                         continue;
                     }
-                    splitter.feed(chunk, |json| {
-                        self.read.objects += 1;
-                        self.objects.extend(serde_json::from_slice(json));
-                    });
+                    splitter.feed(chunk, |json| self.objects.extend(serde_json::from_slice(json)));
                     let length = chunk.len();
                     page.consume_unpin(length);
                 }
                 ReadPosition::End => return Ok(None),
             }
         }
-    }
-
-    /// Returns how much was read.
-    #[must_use]
-    pub fn read(&self) -> ListCounts {
-        self.read
     }
 
     /// Returns the list's resource version, once the whole list was read. A watch from this version

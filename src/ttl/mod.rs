@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use self::schedule::{Deletion, Expired, Schedule};
 use crate::cluster::client::describe;
 use crate::cluster::leader_election::{Leadership, Moment};
-use crate::cluster::list::{self, ListCounts, ListError, ListReader, paths};
+use crate::cluster::list::{self, ListError, ListReader, paths};
 use crate::cluster::senders::Senders;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::policy::ttl::{Expiry, expires_at, expiry};
@@ -212,11 +212,11 @@ impl TtlWorker {
         }
     }
 
-    fn settle_list(&self, listed: Result<ListCounts, ListError>) {
+    fn settle_list(&self, listed: Result<(), ListError>) {
         let first = self.notes.schedule.lock().listed(listed.is_ok(), Utc::now(), fastrand::f64());
         match listed {
-            Ok(ListCounts { pages, objects }) => {
-                debug!(pages, objects, "looked for FedoraMessages with a time to live");
+            Ok(()) => {
+                debug!("looked for FedoraMessages with a time to live");
             }
             Err(error) if first => {
                 let detail = explain(&error);
@@ -227,11 +227,10 @@ impl TtlWorker {
     }
 
     /// Lists all finished resources with a limited time, and notes them.
-    async fn list(&self) -> Result<ListCounts, ListError> {
+    async fn list(&self) -> Result<(), ListError> {
         self.notes.senders.wait_until_listed().await;
         let any = self.notes.default.is_some() || self.notes.senders.give_time_to_live();
         let fields = if any { ANY_TIME } else { OWN_TIME };
-        let mut all = ListCounts::default();
         for path in paths::<FedoraMessage>(&self.namespaces) {
             let mut listing = ListReader::<FedoraMessage>::new(self.client.clone(), path, fields);
             while let Some(mut message) = listing.next().await? {
@@ -241,10 +240,8 @@ impl TtlWorker {
                     self.notes.schedule.lock().add(expired_resource(&message, &state), end);
                 }
             }
-            let ListCounts { pages, objects } = listing.read();
-            (all.pages, all.objects) = (all.pages + pages, all.objects + objects);
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Deletes a resource if it is still the same.
