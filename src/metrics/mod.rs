@@ -192,98 +192,90 @@ impl Metrics {
     pub fn new(watches: WatchMonitor, max_namespaces: usize) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let r = &mut registry;
-        let attempts = registered(r, "attempts", "Attempts to send a message, by result", Family::default());
-        let finished = registered(r, "messages_finished", "Messages that were sent or given up", Family::default());
-        let pending = registered(
-            r,
-            "messages_pending",
-            "Messages that are not sent, given up or suspended, and are older than the label says. Only the replica \
-             that sends has them",
-            Family::default(),
-        );
-        let publish = registered_in_seconds(
-            r,
-            "publish_duration",
-            "Time until a sent message was handed to the connection: the wait for a channel, and for space in it",
-            Histograms::new_with_constructor(broker_histogram),
-        );
-        let confirm = registered_in_seconds(
-            r,
-            "confirm_duration",
-            "Time that the broker then took to confirm the message",
-            Histograms::new_with_constructor(broker_histogram),
-        );
-        let send = registered_in_seconds(
-            r,
-            "send_duration",
-            "Time until a message was sent, since the operator learned of it or of its last change: with all waits and \
-             attempts",
-            Histograms::new_with_constructor(|| Histogram::new(SEND_SECONDS)),
-        );
-        let delivery = registered_in_seconds(
-            r,
-            "delivery_duration",
-            "Age of messages when they were sent, since creationTimestamp, which is a whole second: so half a second \
-             more than it was, on average",
-            Histograms::new_with_constructor(|| Histogram::new(DELIVERY_SECONDS)),
-        );
-        let namespaces = NamespaceMetrics::new(r, max_namespaces);
-        let connections = registered(
-            r,
-            "connections",
-            "Open connections to the environment's broker: one for each client certificate",
-            Family::default(),
-        );
-        let channels = registered(r, "channels", "Open channels on these connections", Family::default());
-        let blocked = registered(
-            r,
-            "broker_blocked",
-            "Those of these connections that the broker blocks, because of its memory or disk alarm",
-            Family::default(),
-        );
-        let certificates = registered_in_seconds(
-            r,
-            "certificate_not_after_timestamp",
-            "Time when the client certificate in this Secret expires, in seconds since 1970; only of Secrets that \
-             messages or Senders named in the last day",
-            Family::default(),
-        );
-        let senders_ready = registered(r, "sender_ready", SENDER_READY, Family::default());
-        let watch_age = registered_in_seconds(r, "watch_last_event_age", WATCH_AGE, Family::default());
-        let status_writes = registered(
-            r,
-            "status_writes",
-            "Writes of a status: written, gone (the resource was deleted), changed (the resource was changed \
-             meanwhile), too_large (the resource has no room for it) or failed",
-            Family::default(),
-        );
-        let deletions = registered(r, "deletions", DELETIONS, Family::default());
-        let (schemas, schemas_in_step) = register_schemas(r);
-        let leader = registered(r, "leader", "1 if this replica sends messages, 0 if it stands by", Gauge::default());
-        register_build_info(r);
-        let metrics = Self {
-            registry,
-            attempts,
-            finished,
-            publish,
-            confirm,
-            send,
-            delivery,
-            namespaces,
-            status_writes,
-            deletions,
-            schemas,
-            schemas_in_step,
-            leader,
-            pending,
-            connections,
-            channels,
-            blocked,
-            certificates,
-            senders_ready,
+        let mut metrics = Self {
+            attempts: registered(r, "attempts", "Attempts to send a message, by result", Family::default()),
+            finished: registered(r, "messages_finished", "Messages that were sent or given up", Family::default()),
+            pending: registered(
+                r,
+                "messages_pending",
+                "Messages that are not sent, given up or suspended, and are older than the label says. Only the \
+                 replica that sends has them",
+                Family::default(),
+            ),
+            publish: registered_in_seconds(
+                r,
+                "publish_duration",
+                "Time until a sent message was handed to the connection: the wait for a channel, and for space in it",
+                Histograms::new_with_constructor(broker_histogram),
+            ),
+            confirm: registered_in_seconds(
+                r,
+                "confirm_duration",
+                "Time that the broker then took to confirm the message",
+                Histograms::new_with_constructor(broker_histogram),
+            ),
+            send: registered_in_seconds(
+                r,
+                "send_duration",
+                "Time until a message was sent, since the operator learned of it or of its last change: with all waits \
+                 and attempts",
+                Histograms::new_with_constructor(|| Histogram::new(SEND_SECONDS)),
+            ),
+            delivery: registered_in_seconds(
+                r,
+                "delivery_duration",
+                "Age of messages when they were sent, since creationTimestamp, which is a whole second: so half a \
+                 second more than it was, on average",
+                Histograms::new_with_constructor(|| Histogram::new(DELIVERY_SECONDS)),
+            ),
+            namespaces: NamespaceMetrics::new(r, max_namespaces),
+            connections: registered(
+                r,
+                "connections",
+                "Open connections to the environment's broker: one for each client certificate",
+                Family::default(),
+            ),
+            channels: registered(r, "channels", "Open channels on these connections", Family::default()),
+            blocked: registered(
+                r,
+                "broker_blocked",
+                "Those of these connections that the broker blocks, because of its memory or disk alarm",
+                Family::default(),
+            ),
+            certificates: registered_in_seconds(
+                r,
+                "certificate_not_after_timestamp",
+                "Time when the client certificate in this Secret expires, in seconds since 1970; only of Secrets that \
+                 messages or Senders named in the last day",
+                Family::default(),
+            ),
+            senders_ready: registered(r, "sender_ready", SENDER_READY, Family::default()),
+            watch_age: registered_in_seconds(r, "watch_last_event_age", WATCH_AGE, Family::default()),
+            status_writes: registered(
+                r,
+                "status_writes",
+                "Writes of a status: written, gone (the resource was deleted), changed (the resource was changed \
+                 meanwhile), too_large (the resource has no room for it) or failed",
+                Family::default(),
+            ),
+            deletions: registered(r, "deletions", DELETIONS, Family::default()),
+            schemas: registered(
+                r,
+                "schemas",
+                "Message schemas in use, from the file --schema-catalog; none without one",
+                Gauge::default(),
+            ),
+            schemas_in_step: registered(
+                r,
+                "schemas_in_step",
+                "1 if these schemas are those in the file, 0 if the file has changed and can't be used",
+                Gauge::default(),
+            ),
+            leader: registered(r, "leader", "1 if this replica sends messages, 0 if it stands by", Gauge::default()),
             watches,
-            watch_age,
+            registry,
         };
+        register_build_info(&mut metrics.registry);
         metrics.begin_at_zero();
         metrics
     }
@@ -395,16 +387,6 @@ impl Metrics {
 
 fn broker_histogram() -> Histogram {
     Histogram::new(BROKER_SECONDS)
-}
-
-/// Registers the number of schemas, and whether they are those in their file.
-fn register_schemas(registry: &mut Registry) -> (Gauge, Gauge) {
-    let schemas = "Message schemas in use, from the file --schema-catalog; none without one";
-    let in_step = "1 if these schemas are those in the file, 0 if the file has changed and can't be used";
-    (
-        registered(registry, "schemas", schemas, Gauge::default()),
-        registered(registry, "schemas_in_step", in_step, Gauge::default()),
-    )
 }
 
 fn register_build_info(registry: &mut Registry) {
