@@ -42,7 +42,10 @@ fn secrets(replies: impl IntoIterator<Item = Reply>) -> (Secrets, Watches, Reque
 /// Reads the Secret, and returns its version, or `none`, or the error.
 async fn version(secrets: &Secrets, namespace: &str) -> String {
     match secrets.read(&authentication(), namespace).await {
-        Ok(read) => read[0].as_ref().map_or("none", |secret| secret.metadata.version.resource_version()).to_owned(),
+        Ok(read) => match &read[0] {
+            Some(secret) => secret.metadata.version.resource_version.clone().unwrap_or_default(),
+            None => "none".to_owned(),
+        },
         Err(error) => error.to_string(),
     }
 }

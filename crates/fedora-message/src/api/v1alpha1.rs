@@ -297,11 +297,6 @@ impl AuthenticationSpec {
         let whole = whole.map(|it| (&it.name, &it.namespace));
         whole.chain(keys.map(|it| (&it.name, &it.namespace))).map(|(name, namespace)| (&**name, namespace.as_deref()))
     }
-
-    /// Returns the namespaces that are given.
-    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
-        self.secrets().filter_map(|(_, namespace)| namespace)
-    }
 }
 
 /// A `FedoraMessageSender` by name.

@@ -8,14 +8,6 @@ use crate::policy::outcome::{Failure, Reason};
 #[error("{0}")]
 pub struct InvalidMessage(pub(crate) String);
 
-impl InvalidMessage {
-    /// Returns an error with this text.
-    #[must_use]
-    pub fn new(detail: String) -> Self {
-        Self(detail)
-    }
-}
-
 /// Why a message is not prepared for an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {

@@ -46,22 +46,19 @@ impl SecretMetadata {
 impl From<ObjectMeta> for SecretMetadata {
     fn from(metadata: ObjectMeta) -> Self {
         Self {
-            version: SecretVersion(metadata.uid, metadata.resource_version),
+            version: SecretVersion { uid: metadata.uid, resource_version: metadata.resource_version },
             allowed_namespaces: metadata.annotations.and_then(|mut all| all.remove(CONSENT_ANNOTATION)),
         }
     }
 }
 
-/// The uid and the resource version of a Secret. They change if and only if the Secret changes.
+/// The version of a Secret. It changes if and only if the Secret changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SecretVersion(Option<String>, Option<String>);
-
-impl SecretVersion {
-    /// The resource version, from which a watch can continue.
-    #[must_use]
-    pub fn resource_version(&self) -> &str {
-        self.1.as_deref().unwrap_or_default()
-    }
+pub struct SecretVersion {
+    /// The Secret's uid.
+    pub uid: Option<String>,
+    /// Its resource version.
+    pub resource_version: Option<String>,
 }
 
 /// The parts of a Secret that are used.
