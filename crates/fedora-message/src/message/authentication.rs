@@ -77,43 +77,20 @@ pub(crate) fn valid_authentication(
         let source = source_name(SourceKind::Secret, field, name, other.as_deref(), namespace)?;
         source_key(source, field, key)
     };
-    match spec {
-        AuthenticationSpec {
-            secret_ref: Some(reference),
-            secret_ref_camel: None,
-            ca_secret_ref: None,
-            cert_secret_ref: None,
-            key_secret_ref: None,
-        } => one("secret_ref", reference),
-        AuthenticationSpec {
-            secret_ref: None,
-            secret_ref_camel: Some(reference),
-            ca_secret_ref: None,
-            cert_secret_ref: None,
-            key_secret_ref: None,
-        } => one("secretRef", reference),
-        AuthenticationSpec {
-            secret_ref: None,
-            secret_ref_camel: None,
-            ca_secret_ref: Some(ca),
-            cert_secret_ref: Some(cert),
-            key_secret_ref: Some(private),
-        } => Ok(Authentication {
+    let keys = (&spec.ca_secret_ref, &spec.cert_secret_ref, &spec.key_secret_ref);
+    match (&spec.secret_ref, &spec.secret_ref_camel, keys) {
+        (Some(reference), None, (None, None, None)) => one("secret_ref", reference),
+        (None, Some(reference), (None, None, None)) => one("secretRef", reference),
+        (None, None, (Some(ca), Some(cert), Some(private))) => Ok(Authentication {
             ca: Some(key("caSecretRef", ca)?),
             client: ClientKeys::Two { cert: key("certSecretRef", cert)?, key: key("keySecretRef", private)? },
         }),
-        AuthenticationSpec {
-            secret_ref: None,
-            secret_ref_camel: None,
-            ca_secret_ref,
-            cert_secret_ref,
-            key_secret_ref,
-        } if ca_secret_ref.is_some() || cert_secret_ref.is_some() || key_secret_ref.is_some() => {
-            refuse("spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none")
-        }
-        _ => refuse(
+        (Some(_), ..) | (_, Some(_), _) | (None, None, (None, None, None)) => refuse(
             "spec.authentication must name the certificate in exactly one way: secretRef, or secret_ref, or all of caSecretRef, certSecretRef and keySecretRef",
         ),
+        (None, None, _) => {
+            refuse("spec.authentication needs all three of caSecretRef, certSecretRef and keySecretRef, or none")
+        }
     }
 }
 
