@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::MessageArgs;
 use crate::commands;
@@ -17,44 +16,23 @@ const LONGEST_PREFIX: usize = 50;
 /// The beginning of an error text.
 const CANNOT: &str = "the message can't be written as a manifest";
 
-/// A `FedoraMessage` to create.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    metadata: Metadata<'a>,
-    /// An API server stores numbers as this value has them: as 64-bit integers and floats.
-    spec: Value,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generate_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<&'a str>,
-}
-
-impl<'a> Manifest<'a> {
-    fn new(arguments: &'a MessageArgs, spec: &FedoraMessageSpec) -> anyhow::Result<Self> {
-        let name = arguments.name.as_deref();
-        let metadata = Metadata {
-            name,
-            generate_name: name.is_none().then(|| generate_name(&spec.message.topic)),
-            namespace: arguments.namespace.as_deref(),
-        };
-        let spec = serde_json::to_value(spec).context(CANNOT)?;
-        Ok(Self { api_version: API_VERSION, kind: KIND, metadata, spec })
+/// Returns a `FedoraMessage` to create. An API server stores its numbers as this value has them: as 64-bit integers and
+/// floats.
+fn manifest(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> anyhow::Result<Value> {
+    let mut metadata = match &arguments.name {
+        Some(name) => json!({"name": name}),
+        None => json!({"generateName": generate_name(&spec.message.topic)}),
+    };
+    if let Some(namespace) = &arguments.namespace {
+        metadata["namespace"] = json!(namespace);
     }
+    let spec = serde_json::to_value(spec).context(CANNOT)?;
+    Ok(json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}))
 }
 
 /// Prints the manifest.
 pub fn print(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> ExitCode {
-    match Manifest::new(arguments, spec).and_then(|manifest| serde_saphyr::to_string(&manifest).context(CANNOT)) {
+    match manifest(arguments, spec).and_then(|value| serde_saphyr::to_string(&value).context(CANNOT)) {
         Ok(yaml) => commands::print(yaml),
         Err(error) => commands::misused(&error),
     }
@@ -62,7 +40,7 @@ pub fn print(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> ExitCode {
 
 /// Returns the manifest as JSON.
 pub fn json(arguments: &MessageArgs, spec: &FedoraMessageSpec) -> anyhow::Result<Vec<u8>> {
-    serde_json::to_vec(&Manifest::new(arguments, spec)?).context(CANNOT)
+    serde_json::to_vec(&manifest(arguments, spec)?).context(CANNOT)
 }
 
 /// Returns the beginning of a name that tells people the topic.
