@@ -5,7 +5,6 @@
 //! It is made at the beginning of a term and once an hour, and selects only resources with a limited time. The number
 //! of resources in memory is bounded (docs/decisions/0016).
 
-mod latest;
 pub mod schedule;
 
 use std::sync::Arc;

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use strum::{IntoStaticStr, VariantNames};
 
-use super::latest::Latest;
 use fedora_message::policy::backoff;
 
 /// The maximum number of resources in the schedule: each has a name, a namespace and a uid.
@@ -18,6 +17,8 @@ const CAPACITY: usize = 10_000;
 const REFRESH: TimeDelta = TimeDelta::hours(1);
 /// The shortest time between two lists.
 const REST: TimeDelta = TimeDelta::seconds(10);
+/// A clock that goes back by more than this was set back.
+const SET_BACK: TimeDelta = TimeDelta::seconds(1);
 /// The name of [`Deletion::Later`].
 const LATER: &str = "later";
 
@@ -90,8 +91,8 @@ pub struct Schedule {
     health: Option<Pause>,
     /// Pauses after denied deletions, by namespace.
     denied: HashMap<String, Pause>,
-    /// Detects that the clock was set back.
-    latest: Latest,
+    /// The time of the last look at the clock.
+    latest: DateTime<Utc>,
 }
 
 impl Default for Schedule {
@@ -115,7 +116,7 @@ impl Schedule {
             unlisted: 0,
             health: None,
             denied: HashMap::new(),
-            latest: Latest::new(begin),
+            latest: begin,
         }
     }
 
@@ -233,7 +234,7 @@ impl Schedule {
 
     /// Discards all times from before the clock was set back: they mean nothing now.
     fn check_clock(&mut self, now: DateTime<Utc>) {
-        if self.latest.is_set_back(now) {
+        if now + SET_BACK < std::mem::replace(&mut self.latest, now) {
             (self.health, self.list_at) = (None, now);
             self.denied.clear();
         }
