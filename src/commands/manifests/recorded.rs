@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -102,13 +102,8 @@ fn number(json: &str) -> Option<u8> {
 }
 
 fn severity(json: &str) -> anyhow::Result<Severity> {
-    match json {
-        "10" => Ok(Severity::Debug),
-        "20" => Ok(Severity::Info),
-        "30" => Ok(Severity::Warning),
-        "40" => Ok(Severity::Error),
-        _ => bail!("its header fedora_messaging_severity must be 10, 20, 30 or 40"),
-    }
+    let severity = json.parse().ok().and_then(Severity::from_repr);
+    severity.context("its header fedora_messaging_severity must be 10, 20, 30 or 40")
 }
 
 /// Takes a header that must be a text.

@@ -13,7 +13,7 @@ use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use strum::{EnumString, IntoStaticStr, VariantArray};
+use strum::{EnumString, FromRepr, IntoStaticStr, VariantArray};
 
 use super::crd;
 
@@ -240,17 +240,26 @@ pub struct MessageSpec {
 
 /// The severity of the message: `Debug`, `Info`, `Warning` or `Error`. Default: the Sender's, else the
 /// severity of the schema if the operator knows it, else `Info`.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, FromRepr)]
+#[repr(u8)]
 pub enum Severity {
     /// Low: shown only on request.
-    Debug,
+    Debug = 10,
     /// Information. This is the default.
     #[default]
-    Info,
+    Info = 20,
     /// A problem that people want to know about.
-    Warning,
+    Warning = 30,
     /// Critical: people should act on it.
-    Error,
+    Error = 40,
+}
+
+impl Severity {
+    /// Returns the library's number for it. [`from_repr`](Self::from_repr) does the reverse.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
 }
 
 /// The location of the client certificate: one Secret, or one key in each of three Secrets.

@@ -9,7 +9,7 @@ use chrono::SecondsFormat;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::api::v1alpha1::{Environment, Severity};
+use crate::api::v1alpha1::Environment;
 use crate::message::outgoing::{HeaderValue, OutgoingMessage};
 
 /// `content_type` of every message.
@@ -94,7 +94,8 @@ impl<'a> Envelope<'a> {
         if let Some(package) = &message.schema_package {
             headers.push(("fedora_messaging_schema_package", text(package)));
         }
-        headers.push(("fedora_messaging_severity", HeaderValue::Integer(number(message.severity.unwrap_or_default()))));
+        let severity = message.severity.unwrap_or_default().number();
+        headers.push(("fedora_messaging_severity", HeaderValue::Integer(severity.into())));
         headers.push(("priority", HeaderValue::Integer(message.priority.into())));
         headers.push(("sent-at", HeaderValue::String(sent_at)));
         Self {
@@ -105,16 +106,6 @@ impl<'a> Envelope<'a> {
             headers,
             payload: &message.body,
         }
-    }
-}
-
-/// Returns the library's number for a severity.
-fn number(severity: Severity) -> i64 {
-    match severity {
-        Severity::Debug => 10,
-        Severity::Info => 20,
-        Severity::Warning => 30,
-        Severity::Error => 40,
     }
 }
 

@@ -193,13 +193,9 @@ fn normalized(name: &str) -> String {
 
 /// Reads a severity from the number that the library gives it.
 fn severity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Severity, D::Error> {
-    match u64::deserialize(deserializer)? {
-        10 => Ok(Severity::Debug),
-        20 => Ok(Severity::Info),
-        30 => Ok(Severity::Warning),
-        40 => Ok(Severity::Error),
-        other => Err(serde::de::Error::custom(format!("no message has the severity {other}"))),
-    }
+    let number = u64::deserialize(deserializer)?;
+    let severity = u8::try_from(number).ok().and_then(Severity::from_repr);
+    severity.ok_or_else(|| serde::de::Error::custom(format!("no message has the severity {number}")))
 }
 
 /// The JSON of a schema. The first use compiles it.
