@@ -147,44 +147,27 @@ fn names_fields_that_are_missing_or_unknown() {
 
 #[test]
 fn names_fields_of_the_wrong_type() {
-    for (pointer, value, field) in [
-        ("/spec", json!(3), "spec "),
-        ("/spec", json!("prod"), "spec "),
-        ("/spec/env", json!(["prod"]), "spec.env "),
-        ("/spec/message", json!("hello"), "spec.message "),
-        ("/spec/message/headers", json!("very"), "spec.message.headers "),
-        ("/spec/message/priority", json!(256), "spec.message.priority "),
-        ("/spec/message/priority", json!(-1), "spec.message.priority "),
-        ("/spec/message/priority", json!("high"), "spec.message.priority "),
-        ("/spec/backoffLimit", json!(-1), "spec.backoffLimit "),
-        ("/spec/suspend", json!("yes"), "spec.suspend "),
-        ("/spec/authentication", json!("certs"), "spec.authentication "),
-        ("/spec/authentication/secret_ref", json!("certs"), "spec.authentication.secret_ref "),
-        ("/spec/senderRef", json!("default"), "spec.senderRef "),
-        ("/spec/senderRef/name", json!(3), "spec.senderRef.name "),
-    ] {
-        let detail = describe(&with(pointer, value.clone()));
-        assert!(detail.starts_with(field), "{pointer} = {value}: {detail}");
-        assert!(!detail.contains(" at line "), "{detail}");
-    }
-}
-
-#[test]
-fn describes_types_in_the_users_terms() {
     for (pointer, value, expected) in [
         ("/spec", json!(3), "is 3, but must be an object"),
+        ("/spec", json!("prod"), r#"is "prod", but must be an object"#),
+        ("/spec/env", json!(["prod"]), "must be a string: see kubectl explain fmsg.spec.env"),
         ("/spec/message", json!("hello"), r#"is "hello", but must be an object"#),
         ("/spec/message", json!([]), "is a list, but must be an object"),
+        ("/spec/message/headers", json!("very"), r#"is "very", but must be an object"#),
         ("/spec/message/priority", json!(256), "is 256, but must be an integer from 0 to 255"),
+        ("/spec/message/priority", json!(-1), "is -1, but must be an integer from 0 to 255"),
         ("/spec/message/priority", json!(1.5), "is 1.5, but must be an integer from 0 to 255"),
+        ("/spec/message/priority", json!("high"), r#"is "high", but must be an integer from 0 to 255"#),
         ("/spec/backoffLimit", json!(-1), "is -1, but must be an integer from 0 to 2147483647"),
         ("/spec/activeDeadlineSeconds", json!("5m"), r#"is "5m", but must be a 64-bit integer"#),
         ("/spec/suspend", json!("yes"), r#"is "yes", but must be a boolean"#),
-        ("/spec/env", json!(["prod"]), "spec.env must be a string: see kubectl explain fmsg.spec.env"),
-        ("/spec/senderRef", json!("default"), r#"spec.senderRef is "default", but must be an object"#),
+        ("/spec/authentication", json!("certs"), r#"is "certs", but must be an object"#),
+        ("/spec/authentication/secret_ref", json!("certs"), r#"is "certs", but must be an object"#),
+        ("/spec/senderRef", json!("default"), r#"is "default", but must be an object"#),
+        ("/spec/senderRef/name", json!(3), "is 3, but must be a string"),
     ] {
-        let detail = describe(&with(pointer, value.clone()));
-        assert!(detail.ends_with(expected), "{pointer} = {value}: {detail}");
+        let field = pointer[1..].replace('/', ".");
+        assert_eq!(describe(&with(pointer, value)), format!("{field} {expected}"));
     }
 }
 
