@@ -9,8 +9,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
@@ -220,12 +220,11 @@ impl FedoraMessage {
     /// metadata as an API server would.
     #[must_use]
     pub fn from_manifest(metadata: Metadata, spec: Option<&RawValue>) -> (Self, Vec<String>) {
-        let mut unknown = Vec::new();
-        if let Some(raw) = spec {
-            // If the spec can't be decoded, validation reports the error.
-            let _ = decode_spec_strictly(raw.get(), |path| unknown.push(path));
-        }
-        (Self::new(metadata, spec, None), unknown)
+        let unknown = spec.map(|raw| {
+            let mut decoder = serde_json::Deserializer::from_str(raw.get());
+            unknown_fields::<FedoraMessageSpec>(&mut decoder)
+        });
+        (Self::new(metadata, spec, None), unknown.unwrap_or_default())
     }
 
     /// Returns a message of this spec. The caller has filled in the metadata as an API server would.
@@ -389,12 +388,13 @@ pub(super) fn decode<T: DeserializeOwned>(json: &str, short_name: &str) -> Resul
     object(&mut serde_json::Deserializer::from_str(json)).map_err(|error| describe::<T>(json, short_name, error))
 }
 
-/// Decodes a spec, and passes the path of every unknown field to `unknown`.
-fn decode_spec_strictly(json: &str, mut unknown: impl FnMut(String)) -> Result<Box<FedoraMessageSpec>, String> {
-    let mut ignored = |path: serde_ignored::Path<'_>| unknown(format!("spec.{path}"));
-    let mut raw = serde_json::Deserializer::from_str(json);
-    object(serde_ignored::Deserializer::new(&mut raw, &mut ignored))
-        .map_err(|error| describe::<FedoraMessageSpec>(json, SHORT_NAME, error))
+/// Returns the paths of the fields of a spec that are not in `T`. If the spec can't be decoded, those who decode it
+/// report the error.
+pub(super) fn unknown_fields<'de, T: Deserialize<'de>>(spec: impl Deserializer<'de>) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(format!("spec.{path}"));
+    let _ = object::<_, T>(serde_ignored::Deserializer::new(spec, &mut note));
+    unknown
 }
 
 /// Describes a decoder's error with the path of the field.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::crd;
 use super::names::SenderName;
-use super::object::{Metadata, decode};
+use super::object::{Metadata, decode, unknown_fields};
 use super::v1alpha1::{Environment, Severity};
 
 /// Kind of the resource.
@@ -221,13 +221,7 @@ impl FedoraMessageSender {
     /// Returns a Sender from a file, and the paths of its unknown fields.
     #[must_use]
     pub fn from_manifest(metadata: Metadata, spec: Option<Value>) -> (Self, Vec<String>) {
-        let mut unknown = Vec::new();
-        if let Some(spec) = &spec {
-            let mut ignored = |path: serde_ignored::Path<'_>| unknown.push(format!("spec.{path}"));
-            let decoder = serde_ignored::Deserializer::new(spec, &mut ignored);
-            // If the spec can't be decoded, the field `spec` has the error.
-            let _ = FedoraMessageSenderSpec::deserialize(decoder);
-        }
+        let unknown = spec.as_ref().map(unknown_fields::<FedoraMessageSenderSpec>).unwrap_or_default();
         (RawObject { metadata, spec, status: None }.into(), unknown)
     }
 
