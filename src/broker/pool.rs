@@ -55,15 +55,6 @@ pub struct Pool {
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
 }
 
-/// The state of a failing connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// The number of consecutive failures to connect, or to get a confirm.
-    pub failures: u32,
-    /// The last error.
-    pub error: BrokerError,
-}
-
 /// The open connections of an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -86,11 +77,14 @@ impl Usage {
 }
 
 /// The failures of a connection since it last worked.
-#[derive(Debug)]
-struct Failures {
-    count: u32,
-    error: BrokerError,
-    last: Instant,
+#[derive(Clone, Debug)]
+pub struct Failures {
+    /// The number of consecutive failures to connect, or to get a confirm.
+    pub count: u32,
+    /// The last error.
+    pub error: BrokerError,
+    /// The time of the last failure, or of the message that tests the connection since.
+    pub last: Instant,
 }
 
 impl Failures {
@@ -210,12 +204,9 @@ impl Pool {
         found
     }
 
-    /// Returns the state of the connection for this login if its last use failed.
-    pub fn health(&self, environment: Environment, login: &Login) -> Option<Health> {
-        let entry = self.known(environment, login)?;
-        let failures = entry.failures.lock();
-        let failures = failures.as_ref()?;
-        Some(Health { failures: failures.count, error: failures.error.clone() })
+    /// Returns the failures of the connection for this login if its last use failed.
+    pub fn failures(&self, environment: Environment, login: &Login) -> Option<Failures> {
+        self.known(environment, login)?.failures.lock().clone()
     }
 
     /// Returns true if the caller should publish a message directly to test whether the broker
@@ -398,10 +389,7 @@ impl PoolEntry {
     }
 
     fn clear_failures(&self) {
-        let mut failures = self.failures.lock();
-        if failures.is_some() {
-            *failures = None;
-        }
+        *self.failures.lock() = None;
     }
 
     fn record_failure(&self, error: &BrokerError) {

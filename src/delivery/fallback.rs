@@ -10,7 +10,7 @@ use fedora_message::policy::outcome::{Attempt, Failure, Mode, Outcome, Reason};
 use super::pod::PodDelivery;
 use super::{DeliveryRequest, NotTried, direct, direct_attempt};
 use crate::broker::errors::BrokerError;
-use crate::broker::pool::{Health, Pool};
+use crate::broker::pool::{Failures, Pool};
 
 /// Both ways to deliver, and when to use which.
 pub struct Fallback {
@@ -31,12 +31,14 @@ enum Route {
     Pod(BrokerError),
 }
 
-/// Chooses the route of a message by the health of its connection. A Pod needs the mechanism EXTERNAL
+/// Chooses the route of a message by the failures of its connection. A Pod needs the mechanism EXTERNAL
 /// too.
-fn route(health: Option<&Health>, after: u32) -> Route {
-    match health {
-        Some(Health { error: BrokerError::NoExternal { .. }, .. }) => Route::Direct,
-        Some(health) if health.failures >= after && may_help(health.error.reason()) => Route::Pod(health.error.clone()),
+fn route(failures: Option<&Failures>, after: u32) -> Route {
+    match failures {
+        Some(Failures { error: BrokerError::NoExternal { .. }, .. }) => Route::Direct,
+        Some(failures) if failures.count >= after && may_help(failures.error.reason()) => {
+            Route::Pod(failures.error.clone())
+        }
         _ => Route::Direct,
     }
 }
@@ -70,14 +72,14 @@ fn may_help(reason: Reason) -> bool {
 impl Fallback {
     /// Makes one attempt to deliver a message, on the route that is likely to succeed.
     pub(super) async fn send(&self, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
-        let health = || self.pool.health(request.message.environment, &request.identity.login);
+        let failures = || self.pool.failures(request.message.environment, &request.identity.login);
         let claim_probe = || self.pool.claim_probe(request.message.environment, &request.identity.login);
-        let failed = match route(health().as_ref(), self.after) {
+        let failed = match route(failures().as_ref(), self.after) {
             Route::Pod(error) if !claim_probe() => direct_attempt(error),
             Route::Pod(_) | Route::Direct => direct(&self.pool, request).await?,
         };
         // The failure that this attempt has just met may be one too many.
-        let Route::Pod(error) = route(health().as_ref(), self.after) else { return Ok(failed) };
+        let Route::Pod(error) = route(failures().as_ref(), self.after) else { return Ok(failed) };
         if !may_help(failed.outcome.reason) {
             return Ok(failed);
         }

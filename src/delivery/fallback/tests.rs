@@ -1,9 +1,12 @@
 //! The route of a message in the delivery mode `fallback`.
+
+use std::time::Instant;
+
 use strum::VariantArray;
 
 use super::{Route, may_help, route};
 use crate::broker::errors::BrokerError;
-use crate::broker::pool::Health;
+use crate::broker::pool::Failures;
 use fedora_message::policy::outcome::Reason;
 
 fn broker() -> String {
@@ -14,8 +17,8 @@ fn unreachable() -> BrokerError {
     BrokerError::Unreachable { broker: broker(), detail: "Connection refused".to_owned() }
 }
 
-fn health(failures: u32, error: BrokerError) -> Health {
-    Health { failures, error }
+fn failures(count: u32, error: BrokerError) -> Failures {
+    Failures { count, error, last: Instant::now() }
 }
 
 #[test]
@@ -25,11 +28,11 @@ fn a_connection_that_works_is_used() {
 
 #[test]
 fn pods_are_tried_after_so_many_failures_in_a_row() {
-    assert_eq!(route(Some(&health(2, unreachable())), 3), Route::Direct);
-    assert_eq!(route(Some(&health(3, unreachable())), 3), Route::Pod(unreachable()));
-    assert_eq!(route(Some(&health(1_000, unreachable())), 3), Route::Pod(unreachable()));
+    assert_eq!(route(Some(&failures(2, unreachable())), 3), Route::Direct);
+    assert_eq!(route(Some(&failures(3, unreachable())), 3), Route::Pod(unreachable()));
+    assert_eq!(route(Some(&failures(1_000, unreachable())), 3), Route::Pod(unreachable()));
     let unconfirmed = || BrokerError::ConfirmTimeout { broker: broker(), seconds: 30 };
-    assert_eq!(route(Some(&health(5, unconfirmed())), 3), Route::Pod(unconfirmed()));
+    assert_eq!(route(Some(&failures(5, unconfirmed())), 3), Route::Pod(unconfirmed()));
 }
 
 #[test]
@@ -39,7 +42,7 @@ fn what_a_pod_would_meet_too_is_no_reason_for_one() {
     let vhost =
         BrokerError::Vhost { broker: broker(), vhost: "/".to_owned(), user: detail(), detail: detail(), advice: "" };
     for error in [blocked, vhost] {
-        assert_eq!(route(Some(&health(1_000, error)), 1), Route::Direct);
+        assert_eq!(route(Some(&failures(1_000, error)), 1), Route::Direct);
     }
 }
 
