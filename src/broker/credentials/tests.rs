@@ -1,9 +1,6 @@
 //! Tests that valid PEM is parsed, and that errors name the place and the fix but quote nothing.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
-
-use std::io::Write;
 
 use crate::broker::credentials::{Credentials, CredentialsError, text_hash};
 use chrono::{TimeDelta, Utc};
@@ -51,17 +48,7 @@ fn refusal(ca: &str, cert: &str, key: &str) -> String {
 }
 
 fn openssl(arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new("openssl")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(rig::pki::openssl(arguments, input.as_bytes()).unwrap()).unwrap()
 }
 
 #[test]
