@@ -120,9 +120,7 @@ fn subdomain(name: &str, what: &str) -> Result<String, String> {
 /// Parses a Sender's namespace and name.
 pub(crate) fn sender(text: &str) -> Result<SenderName, String> {
     match text.split_once('/') {
-        Some((namespace, name)) if is_label(namespace) && is_subdomain(name) => {
-            Ok(SenderName { namespace: namespace.to_owned(), name: name.to_owned() })
-        }
+        Some((namespace, name)) if is_label(namespace) && is_subdomain(name) => Ok(SenderName::new(namespace, name)),
         _ => Err("must be a Sender's namespace and name: write for example apps/default".to_owned()),
     }
 }

@@ -289,7 +289,7 @@ mod tests {
             .count();
         assert_eq!(held, MAX_SENDERS_PER_NAMESPACE);
         assert!(senders.insert(&sender("neighbor", "default")));
-        senders.remove(&SenderName { namespace: "tenant".to_owned(), name: "s0".to_owned() });
+        senders.remove(&SenderName::new("tenant", "s0"));
         assert!(senders.insert(&sender("tenant", "another")), "there is room again");
     }
 
@@ -297,7 +297,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn absent_sender_is_known_after_first_list() {
         let senders = Senders::default();
-        let name = |name: &str| SenderName { namespace: "apps".to_owned(), name: name.to_owned() };
+        let name = |name: &str| SenderName::new("apps", name);
         senders.insert(&sender("apps", "default"));
         senders.wait_until_listed().await;
         senders.set_failed("no");

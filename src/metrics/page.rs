@@ -37,7 +37,7 @@ fn example() -> String {
         });
     }
     let secret = SourceName::secret("apps", "certs");
-    let sender = SenderName { namespace: "apps".to_owned(), name: "default".to_owned() };
+    let sender = SenderName::new("apps", "default");
     metrics.encode(Some(&Report {
         pending: vec![(None, [0; AGES.len()])],
         oldest: vec![("apps".to_owned(), TimeDelta::zero())],

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use crate::api::object::FedoraMessage;
 use crate::api::sender::FedoraMessageSender;
 use crate::message::envelope::Routing;
-use crate::message::outgoing::HeaderValue;
+use crate::message::outgoing::{HeaderValue, OutgoingMessage};
 use crate::message::sender::Sender;
+use crate::message::validate::validate;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -129,6 +130,11 @@ pub fn decode(text: &str) -> FedoraMessage {
 /// Decodes a message from a value.
 pub fn message(object: &Value) -> FedoraMessage {
     decode(&object.to_string())
+}
+
+/// Decodes a message from a value, and validates it with routing without prefixes.
+pub fn valid(object: &Value) -> OutgoingMessage {
+    validate(&message(object), None, &plain_routing()).unwrap()
 }
 
 /// Returns an object that is nested this many levels.

@@ -298,7 +298,7 @@ fn changed_sender_wakes_its_messages() {
         assert_eq!(job.message.environment(), None, "only the Sender names it");
         finish(&mut queue, &job, Reason::SenderNotFound, Write::Done, None);
     }
-    let shared = SenderName { namespace: "owner".to_owned(), name: "shared".to_owned() };
+    let shared = SenderName::new("owner", "shared");
     let fields = SummaryFields {
         environment: Some(Environment::Stg),
         sources: vec![SourceName::secret("owner", "certs")],
@@ -311,7 +311,7 @@ fn changed_sender_wakes_its_messages() {
             queue.wake_senders(&[name.clone()].into(), fields);
             take_all(queue, now())
         };
-    let other = SenderName { name: "other".to_owned(), ..shared.clone() };
+    let other = SenderName::new("owner", "other");
     assert!(wake(&mut queue, &other, &allowed).is_empty());
     let jobs = wake(&mut queue, &shared, &allowed);
     let mut woken = names(&jobs);

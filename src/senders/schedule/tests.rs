@@ -10,7 +10,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn name(name: &str) -> SenderName {
-    SenderName { namespace: "apps".to_owned(), name: name.to_owned() }
+    SenderName::new("apps", name)
 }
 
 /// Returns a schedule with this Sender, whose messages were woken.

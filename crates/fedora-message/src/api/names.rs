@@ -57,6 +57,14 @@ pub struct SenderName {
     pub name: String,
 }
 
+impl SenderName {
+    /// Names a Sender.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
 impl fmt::Display for SenderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FedoraMessageSender {}/{}", self.namespace, self.name)

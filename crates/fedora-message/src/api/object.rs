@@ -208,9 +208,9 @@ impl Summary {
 fn sender_name(namespace: &str, reference: Option<&SenderReference>, has_certificate: bool) -> Option<SenderName> {
     match reference {
         None if has_certificate => None,
-        None => Some(SenderName { namespace: namespace.to_owned(), name: DEFAULT_SENDER.to_owned() }),
+        None => Some(SenderName::new(namespace, DEFAULT_SENDER)),
         Some(SenderReference { name, namespace: other }) => {
-            Some(SenderName { namespace: other.as_deref().unwrap_or(namespace).to_owned(), name: name.clone() })
+            Some(SenderName::new(other.as_deref().unwrap_or(namespace), name))
         }
     }
 }

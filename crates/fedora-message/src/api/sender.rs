@@ -228,10 +228,8 @@ impl FedoraMessageSender {
     /// The namespace and name.
     #[must_use]
     pub fn name(&self) -> SenderName {
-        SenderName {
-            namespace: self.metadata.namespace.clone().unwrap_or_default(),
-            name: self.metadata.name.clone().unwrap_or_default(),
-        }
+        let ObjectMeta { namespace, name, .. } = &self.metadata;
+        SenderName::new(namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
     }
 }
 

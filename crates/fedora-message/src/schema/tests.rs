@@ -14,7 +14,7 @@ use crate::schema::catalog::Catalog;
 use crate::schema::check::{SchemaCheck, Schemas, UnknownSchemaPolicy, check_schema};
 use serde_json::{Value, json};
 
-use crate::fixture::{example, example_sender, message, plain_routing, set, valid_sender};
+use crate::fixture::{example, example_sender, message, plain_routing, set, valid, valid_sender};
 
 fn schemas() -> Schemas {
     let entry = |name: &str, package: &str, severity: u8, body: Value| {
@@ -115,8 +115,7 @@ fn keeps_the_messages_own_severity() {
         "/spec/message/severity",
         "Error".into(),
     );
-    let (schemas, message) = (schemas(), message(&object));
-    let mut outgoing = validate(&message, None, &plain_routing()).unwrap();
+    let (schemas, mut outgoing) = (schemas(), valid(&object));
     check_schema(&mut outgoing, &schemas).unwrap();
     assert_eq!(outgoing.severity, Some(Severity::Error));
 }

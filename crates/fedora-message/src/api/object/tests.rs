@@ -277,20 +277,16 @@ fn summary(object: &Value) -> Arc<Summary> {
     message(object).summary
 }
 
-fn sender_name(namespace: &str, name: &str) -> SenderName {
-    SenderName { namespace: namespace.to_owned(), name: name.to_owned() }
-}
-
 #[test]
 fn names_the_sender() {
     let reference = |reference: Value| set(minimal(), "/spec/senderRef", reference);
     for (what, object, expected) in [
-        ("a message without a reference", minimal(), Some(sender_name("apps", "default"))),
-        ("a reference", reference(json!({"name": "nightly"})), Some(sender_name("apps", "nightly"))),
+        ("a message without a reference", minimal(), Some(SenderName::new("apps", "default"))),
+        ("a reference", reference(json!({"name": "nightly"})), Some(SenderName::new("apps", "nightly"))),
         (
             "another namespace",
             reference(json!({"name": "default", "namespace": "infra"})),
-            Some(sender_name("infra", "default")),
+            Some(SenderName::new("infra", "default")),
         ),
         ("a certificate", example(), None),
         ("a spec that can't be decoded", set(minimal(), "/spec/env", "dev".into()), None),

@@ -9,12 +9,11 @@ use crate::message::outgoing::HeaderValue;
 use crate::message::validate::validate;
 use serde_json::{Value, json};
 
-use crate::fixture::{UID, decode, example, message, plain_routing, set, text, text_with, with};
+use crate::fixture::{UID, decode, example, message, plain_routing, set, text, text_with, valid, with};
 
 /// Returns the headers of a message by name. Each name may occur only once.
 fn headers(object: &Value) -> BTreeMap<String, HeaderValue> {
-    let message = message(object);
-    let valid = validate(&message, None, &plain_routing()).unwrap();
+    let valid = valid(object);
     let envelope = Envelope::new(&valid, "amq.topic");
     let headers: BTreeMap<_, _> =
         envelope.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -65,8 +64,7 @@ fn severities_match_the_library() {
 #[test]
 fn sets_priority_twice() {
     for priority in [0, 1, 7, 255] {
-        let message = message(&with("/spec/message/priority", priority.into()));
-        let valid = validate(&message, None, &plain_routing()).unwrap();
+        let valid = valid(&with("/spec/message/priority", priority.into()));
         let envelope = Envelope::new(&valid, "amq.topic");
         assert_eq!(envelope.priority, priority);
         assert!(envelope.headers.contains(&("priority", HeaderValue::Integer(priority.into()))));
@@ -148,8 +146,7 @@ fn largest_headers_fit_a_frame() {
     let object = with("/spec/message/headers", json!({"h": own}));
     let object = set(object, "/spec/message/schema", "s".repeat(255).into());
     let object = set(object, "/spec/message/schemaPackage", "p".repeat(255).into());
-    let message = message(&object);
-    let valid = validate(&message, None, &plain_routing()).unwrap();
+    let valid = valid(&object);
     let envelope = Envelope::new(&valid, "amq.topic");
     let table = table_size(envelope.headers.iter().map(|(name, value)| (*name, value)));
     // Frame header and end, class with body size and flags, and the properties in their order.

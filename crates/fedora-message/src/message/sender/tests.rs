@@ -38,14 +38,10 @@ fn secret_key(name: &str, key: &str) -> SourceKey {
     SourceKey { source: SourceName::secret("apps", name), key: key.to_owned() }
 }
 
-fn name(namespace: &str, name: &str) -> SenderName {
-    SenderName { namespace: namespace.to_owned(), name: name.to_owned() }
-}
-
 #[test]
 fn reads_the_example() {
     let sender = valid_sender(&example_sender());
-    assert_eq!(sender.name, name("apps", "default"));
+    assert_eq!(sender.name, SenderName::new("apps", "default"));
     assert_eq!(sender.environment, Environment::Prod);
     assert_eq!(sender.topic_prefix.as_deref(), Some("org.example.prod"));
     assert_eq!(
@@ -129,8 +125,8 @@ fn allows_exact_namespaces() {
 fn allowed_namespace_finds_the_sender() {
     let found: FoundSender = Ok(Arc::new(valid_sender(&example_sender())));
     for namespace in ["apps", "nice-jobs"] {
-        let sender = usable(&name("apps", "default"), namespace, Some(&found)).unwrap();
-        assert_eq!(sender.name, name("apps", "default"));
+        let sender = usable(&SenderName::new("apps", "default"), namespace, Some(&found)).unwrap();
+        assert_eq!(sender.name, SenderName::new("apps", "default"));
     }
 }
 
@@ -140,7 +136,7 @@ fn reports_denied_like_absent() {
     let denied: FoundSender = Ok(Arc::new(valid_sender(&example_sender())));
     let wrong: FoundSender = Err(InvalidMessage("spec.env is missing".to_owned()));
     for found in [None, Some(&denied), Some(&wrong)] {
-        let error = usable(&name("apps", "default"), "jobs", found).unwrap_err();
+        let error = usable(&SenderName::new("apps", "default"), "jobs", found).unwrap_err();
         assert_eq!(
             error.to_string(),
             "FedoraMessageSender apps/default does not exist, or does not allow namespace jobs to use it: create it, or let its owner add jobs to its spec.allowedNamespaces"
@@ -151,7 +147,7 @@ fn reports_denied_like_absent() {
 
 #[test]
 fn reports_absence_in_the_same_namespace() {
-    let error = usable(&name("apps", "nightly"), "apps", None).unwrap_err();
+    let error = usable(&SenderName::new("apps", "nightly"), "apps", None).unwrap_err();
     assert_eq!(error.to_string(), "FedoraMessageSender apps/nightly does not exist: create it");
     assert_eq!(error.reason(), Reason::SenderNotFound);
 }
@@ -159,7 +155,7 @@ fn reports_absence_in_the_same_namespace() {
 #[test]
 fn reports_a_wrong_sender_to_its_namespace() {
     let wrong: FoundSender = Sender::new(&decode(&without("env"))).map(Arc::new);
-    let error = usable(&name("apps", "default"), "apps", Some(&wrong)).unwrap_err();
+    let error = usable(&SenderName::new("apps", "default"), "apps", Some(&wrong)).unwrap_err();
     assert_eq!(error.to_string(), "FedoraMessageSender apps/default can't be used: spec.env is missing");
     assert_eq!(error.reason(), Reason::Misconfigured);
 }

@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 
 mod with_sender;
 
-use crate::fixture::{UID, at, decode, example, message, nested, plain_routing, set, text, text_with, with, without};
+use crate::fixture::{
+    UID, at, decode, example, message, nested, plain_routing, set, text, text_with, valid, with, without,
+};
 
 /// Returns the error of a message, or "" if it is valid.
 fn refusal(message: &FedoraMessage) -> String {
@@ -45,8 +47,7 @@ fn header(name: &str, json: &str) -> Result<HeaderValue, String> {
 
 #[test]
 fn accepts_the_proposals_example() {
-    let message = message(&example());
-    let valid = validate(&message, None, &plain_routing()).unwrap();
+    let valid = valid(&example());
     assert_eq!(valid.id.to_string(), UID);
     assert_eq!(valid.sent_at, at("2019-07-30T19:12:22Z"));
     assert_eq!(valid.environment, Environment::Prod);
@@ -429,8 +430,7 @@ fn knows_only_the_package_of_the_base_message() {
         if let Some(package) = package {
             object = set(object, "/spec/message/schemaPackage", package.into());
         }
-        let message = message(&object);
-        let valid = validate(&message, None, &plain_routing()).unwrap();
+        let valid = valid(&object);
         assert_eq!((valid.schema.as_str(), valid.schema_package.as_deref()), expected, "{schema:?} of {package:?}");
     }
 }
@@ -539,8 +539,7 @@ fn defaults_to_the_messages_namespace() {
             vec![("apps", "nice-ca"), ("other", "nice-crt"), ("apps", "nice-key")],
         ),
     ] {
-        let message = message(&with("/spec/authentication", authentication));
-        let valid = validate(&message, None, &plain_routing()).unwrap();
+        let valid = valid(&with("/spec/authentication", authentication));
         assert_eq!(valid.authentication, expected);
         let found: Vec<_> = valid.authentication.sources().map(|s| (s.namespace.as_str(), s.name.as_str())).collect();
         assert_eq!(found, sources);

@@ -251,18 +251,21 @@ fn operator_can_require_a_sender() {
 
 #[test]
 fn names_the_missing_sender() {
-    let name = |namespace: &str, name: &str| SenderName { namespace: namespace.to_owned(), name: name.to_owned() };
     let reference = |reference: Value| set(minimal(), "/spec/senderRef", reference);
     let no_default = "namespace apps has no FedoraMessageSender default, and the message names neither spec.senderRef nor spec.authentication: create the Sender, or another FedoraMessage that names one";
     let absent = "FedoraMessageSender apps/default does not exist: create it";
     let denied = "FedoraMessageSender infra/default does not exist, or does not allow namespace apps to use it: create it, or let its owner add apps to its spec.allowedNamespaces";
     for (object, sender, expected) in [
         (minimal(), None, no_default),
-        (minimal(), Some(SenderError::absent(&name("apps", "default"), "apps")), no_default),
-        (reference(json!({"name": "default"})), Some(SenderError::absent(&name("apps", "default"), "apps")), absent),
+        (minimal(), Some(SenderError::absent(&SenderName::new("apps", "default"), "apps")), no_default),
+        (
+            reference(json!({"name": "default"})),
+            Some(SenderError::absent(&SenderName::new("apps", "default"), "apps")),
+            absent,
+        ),
         (
             reference(json!({"name": "default", "namespace": "infra"})),
-            Some(SenderError::absent(&name("infra", "default"), "apps")),
+            Some(SenderError::absent(&SenderName::new("infra", "default"), "apps")),
             denied,
         ),
     ] {
@@ -272,7 +275,7 @@ fn names_the_missing_sender() {
 
 #[test]
 fn passes_on_what_is_wrong_with_the_sender() {
-    let sender = SenderName { namespace: "apps".to_owned(), name: "default".to_owned() };
+    let sender = SenderName::new("apps", "default");
     let wrong = SenderError::Invalid { sender: sender.clone(), detail: "spec.env is missing".to_owned() };
     assert_eq!(
         refusal(&minimal(), Some(Err(wrong)), Reason::Misconfigured),
