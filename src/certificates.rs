@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
+use fedora_message::api::names::SourceName;
 use fedora_message::bounds::{MAX_KNOWN_CERTIFICATES, MAX_KNOWN_CERTIFICATES_PER_NAMESPACE};
-use fedora_message::message::authentication::SourceName;
 
 /// The time between two warnings that a certificate expires soon.
 const DAY: TimeDelta = TimeDelta::days(1);

@@ -339,10 +339,10 @@ impl ErrorContext {
         let LapinKind::ProtocolError(reply) = error.kind() else {
             return BrokerError::Lost { broker: self.broker.to_string(), detail: lapin_message(error) };
         };
-        self.reply(reply, exchange, size)
+        self.refusal(reply, exchange, size)
     }
 
-    fn reply(&self, reply: &AMQPError, exchange: &str, size: usize) -> BrokerError {
+    fn refusal(&self, reply: &AMQPError, exchange: &str, size: usize) -> BrokerError {
         let detail = printable(reply.get_message().as_str(), MAX_DETAIL);
         let (broker, user, exchange) = (self.broker.to_string(), self.user_in(&detail), exchange.to_owned());
         match reply.kind() {

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fedora_message::api::names::SourceKind;
+use fedora_message::api::names::{SourceKind, SourceName};
 use fedora_message::bounds::{
     MAX_SECRET_READS, MAX_WATCHED_SECRETS, MAX_WATCHED_SECRETS_PER_NAMESPACE, MIN_SECRET_POLL,
     SECRET_CONTENTS_POLL_GAP, SECRET_POLL_GAP,
 };
-use fedora_message::message::authentication::{Authentication, SourceName};
+use fedora_message::message::authentication::Authentication;
 use fedora_message::message::secret::{Secret, SecretError, SecretMetadata, SecretVersion, used_keys};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};

@@ -38,7 +38,7 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 /// The time between two signs that the loop turns.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The time that jobs in flight may take after the signal to stop.
-const GRACE_PERIOD: Duration = Duration::from_secs(25);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 
 /// Why the operator is not ready at first.
 pub const NOT_LISTED: &str = "pending messages have not been listed yet";
@@ -135,7 +135,7 @@ where
             () = &mut shutdown, if deadline.is_none() => {
                 info!(in_flight = jobs.len(), "stopping");
                 pending.queue.follow();
-                deadline = Some(Instant::now() + GRACE_PERIOD);
+                deadline = Some(Instant::now() + SHUTDOWN_GRACE);
             }
             () = wait_until(deadline) => {
                 warn!("some messages were still in flight; the next operator sends them again with the same ids");

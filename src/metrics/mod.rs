@@ -25,9 +25,8 @@ use crate::broker::pool::Usage;
 use crate::cluster::status::Written;
 use crate::cluster::watch::WatchMonitor;
 use crate::ttl::schedule::Deletion;
-use fedora_message::api::names::SenderName;
+use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::v1alpha1::Environment;
-use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Mode, Reason, Timing};
 
 /// The prefix of every metric's name.

@@ -9,9 +9,8 @@ use super::{AGES, AttemptRecord, Metrics, Report, UNKNOWN};
 use crate::broker::pool::Usage;
 use crate::cluster::watch::{WatchKind, WatchMonitor};
 use crate::docs_page;
-use fedora_message::api::names::SenderName;
+use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::v1alpha1::Environment;
-use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Mode, Reason, Timing};
 
 #[test]

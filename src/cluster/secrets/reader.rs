@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedora_message::api::names::SourceKind;
-use fedora_message::message::authentication::SourceName;
+use fedora_message::api::names::{SourceKind, SourceName};
 use fedora_message::message::secret::{SecretMetadata, SecretVersion};
 use kube::Resource;
 use tokio::sync::watch;

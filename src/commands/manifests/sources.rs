@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{DEFAULT_NAMESPACE, decode, describe, refuse_unknown_fields, strictly};
-use fedora_message::message::authentication::SourceName;
+use fedora_message::api::names::SourceName;
 use fedora_message::message::secret::Secret;
 use fedora_message::text::{MAX_QUOTE, printable, quoted};
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use fedora_message::api::names::SourceName;
 use fedora_message::compact::CompactMessage;
-use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::Reason;
 use fedora_message::state::MessageState;
 use tokio::sync::OwnedSemaphorePermit;

@@ -1,6 +1,5 @@
 //! Keeps one copy of each value that many waiting messages have in common.
 
-use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -25,17 +24,13 @@ impl<T: ?Sized> Default for Interner<T> {
 impl<T: Eq + Hash + ?Sized> Interner<T> {
     /// Returns the known value that is equal to `value`, or `value` itself, which is known from now
     /// on.
-    pub(super) fn intern<V>(&mut self, value: V) -> Arc<T>
-    where
-        V: Borrow<T> + Into<Arc<T>>,
-    {
-        if let Some(known) = self.known.get(value.borrow()) {
+    pub(super) fn intern(&mut self, value: Arc<T>) -> Arc<T> {
+        if let Some(known) = self.known.get(&value) {
             return known.clone();
         }
         if self.known.len() >= self.sweep_at {
             self.sweep();
         }
-        let value = value.into();
         self.known.insert(value.clone());
         value
     }

@@ -23,11 +23,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fedora_message::api::names::SenderName;
+use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::object::{FedoraMessage, SummaryFields};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::compact::CompactMessage;
-use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Reason, Then};
 use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::state::MessageState;

@@ -5,11 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use fedora_message::api::names::SenderName;
+use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::object::SummaryFields;
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::fixture::{at, example, message, set};
-use fedora_message::message::authentication::SourceName;
 use fedora_message::policy::outcome::{Outcome, Reason};
 use fedora_message::policy::retry::Decision;
 use fedora_message::state::{Facts, MessageState};

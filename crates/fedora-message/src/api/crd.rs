@@ -11,11 +11,18 @@ use super::object::FIRST_STATUS;
 use super::v1alpha1::Environment;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// The required field of the spec that never changes.
-const FIXED: [&str; 1] = ["message"];
-/// The optional fields of the spec that never change.
-const FIXED_OR_ABSENT: [&str; 6] =
-    ["env", "authentication", "senderRef", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"];
+/// The fields of the spec that never change.
+const FIXED: [&str; 7] = [
+    "env",
+    "authentication",
+    REQUIRED,
+    "senderRef",
+    "activeDeadlineSeconds",
+    "backoffLimit",
+    "ttlSecondsAfterFinished",
+];
+/// The only one of them that is never absent.
+const REQUIRED: &str = "message";
 
 pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
@@ -194,12 +201,14 @@ pub(crate) fn allowed_namespaces(_: &mut SchemaGenerator) -> Schema {
 /// A status is written by a separate request, which can't change the spec. So the rule compares nothing
 /// if the status differs (docs/decisions/0030).
 pub(crate) fn only_suspend_changes() -> Rule {
-    let fixed = FIXED.map(|field| (field, format!("self.spec.{field} == oldSelf.spec.{field}")));
-    let absent = FIXED_OR_ABSENT.map(|field| {
+    let fields = FIXED.map(|field| {
         let (now, before) = (format!("self.spec.{field}"), format!("oldSelf.spec.{field}"));
-        (field, format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})"))
+        let same = match field {
+            REQUIRED => format!("{now} == {before}"),
+            _ => format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})"),
+        };
+        (field, same)
     });
-    let fields = [&absent[..2], &fixed, &absent[2..]].concat();
     let same: Vec<_> = fields.iter().map(|(_, same)| same.as_str()).collect();
     let changed = fields
         .iter()

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use zeroize::Zeroizing;
 
-use crate::api::names::SourceKind;
+use crate::api::names::{SourceKind, SourceName};
 use crate::api::v1alpha1::PerEnvironment;
 use crate::bounds::MAX_SECRET_BYTES;
-use crate::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
+use crate::message::authentication::{Authentication, ClientKeys, SourceKey};
 use crate::policy::outcome::{Failure, Reason};
 
 /// Annotation on a Secret: the namespaces whose messages may use it, separated by commas, or `*`.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::api::names::{SenderName, is_label};
+use crate::api::names::{SenderName, SourceName, is_label};
 use crate::api::object::SummaryFields;
 use crate::api::sender::{ApplicationSpec, FedoraMessageSender, FedoraMessageSenderSpec, SenderDefaultsSpec};
 use crate::api::v1alpha1::{Environment, Severity};
-use crate::message::authentication::{Authentication, ClientKeys, SourceName, valid_sender_authentication};
+use crate::message::authentication::{Authentication, ClientKeys, valid_sender_authentication};
 use crate::message::invalid::{InvalidMessage, refuse};
 use crate::message::validate::valid_topic;
 use crate::policy::outcome::{Failure, Reason};

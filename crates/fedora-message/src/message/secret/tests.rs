@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::api::names::SourceName;
 use crate::api::v1alpha1::Environment;
 use crate::bounds::MAX_SECRET_BYTES;
-use crate::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
+use crate::message::authentication::{Authentication, ClientKeys, SourceKey};
 use crate::message::secret::{
     CONSENT_ANNOTATION, KeyLocations, OperatorCa, OperatorCas, PemFiles, Secret, SecretError, select, used_keys,
 };

@@ -5,9 +5,10 @@ use strum::VariantArray;
 
 use std::time::{Duration, Instant};
 
+use crate::api::names::SourceName;
 use crate::api::object::FedoraMessage;
 use crate::api::v1alpha1::Environment;
-use crate::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
+use crate::message::authentication::{Authentication, ClientKeys, SourceKey};
 use crate::message::envelope::{MAX_OWN_HEADERS_SIZE, Routing};
 use crate::message::outgoing::HeaderValue;
 use crate::message::sender::Application;
