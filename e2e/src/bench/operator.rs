@@ -51,7 +51,7 @@ pub async fn create_one(client: &Client, message: &Value) -> Result<FedoraMessag
 }
 
 /// Returns true if no message is pending in any namespace.
-pub async fn is_done(client: &Client) -> Result<bool> {
+pub async fn is_done(client: &Client) -> kube::Result<bool> {
     let api: Api<FedoraMessage> = Api::all(client.clone());
     Ok(api.list(&ListParams::default().fields(PENDING).limit(1)).await?.items.is_empty())
 }
