@@ -1,4 +1,4 @@
-//! What is used of a Secret's or `ConfigMap`'s metadata.
+//! Decodes only the metadata of a Secret or `ConfigMap` that are used.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
