@@ -150,7 +150,9 @@ impl StatusWriter {
         match self.send(message, request).await {
             Ok(_) => Written::Done,
             // A sent message stays sent, whatever happened to the object meanwhile.
-            Err(Written::Changed) if status.status == Some(true) => self.write_sent(message, status.clone()).await,
+            Err(Written::Changed) if status.status == Some(true) => {
+                Box::pin(self.write_sent(message, status.clone())).await
+            }
             Err(written) => written,
         }
     }
