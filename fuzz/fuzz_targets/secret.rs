@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arbitrary::Arbitrary;
-use fedora_message::api::names::SourceKind;
-use fedora_message::message::authentication::{Authentication, ClientKeys, SourceKey, SourceName};
+use fedora_message::api::names::{SourceKind, SourceName};
+use fedora_message::message::authentication::{Authentication, ClientKeys, SourceKey};
 use fedora_message::message::secret::{
     CONSENT_ANNOTATION, KeyLocations, OperatorCa, PemFiles, Secret, select, used_keys,
 };

@@ -7,8 +7,8 @@ mod corpus;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use fedora_message::api::names::SourceName;
 use fedora_message::api::object::FedoraMessage;
-use fedora_message::message::authentication::SourceName;
 use fedora_message::message::envelope::Routing;
 use fedora_message::message::validate::validate;
 use fedora_message_operator::internals::Manifests;

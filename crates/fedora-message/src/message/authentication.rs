@@ -3,7 +3,7 @@
 //!
 //! This module checks only names. [`secret`](crate::message::secret) reads the Secrets.
 
-pub use crate::api::names::SourceName;
+use crate::api::names::SourceName;
 use crate::api::names::{SourceKind, is_label, is_subdomain};
 use crate::api::sender::{LocalKeyReference, SenderAuthenticationSpec};
 use crate::api::v1alpha1::{AuthenticationSpec, SecretKeyReference, SecretReference};
