@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -59,4 +60,15 @@ pub enum HeaderValue {
     Integer(i64),
     /// AMQP `t`.
     Boolean(bool),
+}
+
+/// Without a copy of the text, as serialization makes one.
+impl From<HeaderValue> for Value {
+    fn from(value: HeaderValue) -> Self {
+        match value {
+            HeaderValue::String(text) => text.into(),
+            HeaderValue::Integer(number) => number.into(),
+            HeaderValue::Boolean(truth) => truth.into(),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::bounds::{MAX_CHECKED_CONTAINERS, MAX_EXPLAINED_BYTES};
 use crate::message::body::is_too_complex;
@@ -139,7 +139,7 @@ fn check(catalog: &Catalog, schema: &Schema, message: &OutgoingMessage) -> Resul
 /// Returns the headers as consumers see them.
 fn headers(message: &OutgoingMessage) -> Value {
     let headers = Envelope::new(message, "").headers;
-    headers.into_iter().map(|(name, value)| (name, json!(value))).collect()
+    headers.into_iter().map(|(name, value)| (name, Value::from(value))).collect()
 }
 
 fn packages(schemas: &[&Schema]) -> String {
