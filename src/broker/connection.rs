@@ -110,7 +110,7 @@ struct OpenChannel {
 
 impl BrokerConnection {
     /// Connects, logs in, and opens the virtual host and a first channel. It never has more than
-    /// `max_channels` of them, or than one if that is 0.
+    /// `max_channels` of them. 0 means one, too.
     ///
     /// The connection calls `on_unblocked` when the broker accepts messages again after an alarm, less
     /// and less often while that goes on.

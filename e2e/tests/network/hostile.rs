@@ -13,9 +13,9 @@ use crate::process::usage;
 use e2e::cli::Cli;
 use e2e::{Operator, SOON, TestNamespace, certificate, message, message_json, shared};
 
-/// The messages of the other environment that are sent then, and the maximum number of attempts of the
-/// hostile broker's message until then.
+/// The messages to the honest broker, after the hostile one has answered.
 const OTHERS: usize = 10;
+/// The maximum number of attempts with the hostile broker, until the others are sent.
 const ATTEMPTS: u64 = 20;
 /// The additional memory that a hostile broker may cost, in MiB. An honest connection costs 8.
 const MEMORY: usize = 64;

@@ -9,7 +9,8 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 /// An object of which only the metadata that [`SecretMetadata`] needs are decoded. Its owner decides how
-/// large the others are: with 1.4 MB of labels and managed fields they take 15 MB once decoded.
+/// large the others are: 50,000 short labels with their managed fields, 1.3 MB of JSON, take 13 MiB once
+/// decoded.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(bound = "")]
 pub(super) struct UsedMetadata<K> {

@@ -139,25 +139,27 @@ async fn lists_again_if_the_version_may_be_from_the_future() {
     assert_eq!(messages.requests.take(), ["GET", "watch 5", "watch 6", "GET"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn lists_again_now_and_then() {
-    let mut replies: Vec<Reply> = (0..30).map(|_| quiet()).collect();
+/// Watches until the next list is due, which no reply answers.
+async fn until_list_is_due() -> Messages {
+    let mut replies: Vec<Reply> = (0..60).map(|_| quiet()).collect();
     replies.insert(0, list("5"));
     let mut messages = Messages::new(replies);
     messages.expect(AT_ONCE, &["begin", "complete"]).await;
-    let begin = Instant::now();
     messages.expect(Duration::from_mins(22), &["begin"]).await;
+    messages
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_again_now_and_then() {
+    let begin = Instant::now();
+    until_list_is_due().await;
     assert!(begin.elapsed() >= Duration::from_mins(10), "{:?}", begin.elapsed());
 }
 
 /// A list costs the API server more than the watch, so it may fail alone.
 #[tokio::test(start_paused = true)]
 async fn goes_on_if_a_due_list_fails() {
-    let mut replies: Vec<Reply> = (0..60).map(|_| quiet()).collect();
-    replies.insert(0, list("5"));
-    let mut messages = Messages::new(replies);
-    messages.expect(AT_ONCE, &["begin", "complete"]).await;
-    messages.expect(Duration::from_mins(22), &["begin"]).await;
+    let mut messages = until_list_is_due().await;
     messages.requests.take();
     let failure = messages.next(PAUSE).await.expect("the answer is no list");
     assert!(failure.contains("the API server"), "{failure}");

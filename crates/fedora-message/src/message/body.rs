@@ -182,17 +182,7 @@ mod tests {
 
     #[test]
     fn ignores_an_annotation_that_is_no_manifest() {
-        for applied in [
-            "",
-            "null",
-            "{null",
-            "[]",
-            "[null]",
-            "{}",
-            r#"{"spec":null}"#,
-            r#"{"spec":{"message":3}}"#,
-            r#"{"spec":{"message":{"body":null}}}"#,
-        ] {
+        for applied in ["", "null", "[]", "{}", r#"{"spec":null}"#, r#"{"spec":{"message":3}}"#] {
             assert_eq!(dropped_nulls(applied, "{}"), Vec::<String>::new(), "{applied}");
         }
     }

@@ -62,7 +62,7 @@ pub enum HeaderValue {
     Boolean(bool),
 }
 
-/// Without a copy of the text, as serialization makes one.
+/// Moves the text, which serialization would copy.
 impl From<HeaderValue> for Value {
     fn from(value: HeaderValue) -> Self {
         match value {

@@ -159,6 +159,14 @@ fn names_dropped_nulls_on_one_line() {
 }
 
 #[test]
+fn ignores_an_annotation_that_is_no_manifest() {
+    for applied in ["", "null", "[null]", r#"{"spec":null}"#, r#"{"spec":{"message":{"body":null}}}"#, "{null"] {
+        let annotation = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+        assert_eq!(refusal(&message(&with(annotation, applied.into()))), "", "{applied}");
+    }
+}
+
+#[test]
 fn refuses_invalid_topics() {
     let dots = |topic: &str| format!("spec.message.topic {topic:?} must be words separated by single dots");
     let wildcard = |topic: &str| {
