@@ -6,7 +6,12 @@ use std::process::ExitCode;
 
 use fedora_message_operator::cli::{self, Command};
 use fedora_message_operator::commands;
+use tikv_jemallocator::Jemalloc;
 use tokio_rustls::rustls::crypto::ring::default_provider;
+
+/// It gives memory back after a peak (docs/decisions/0057).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let command = cli::parse();

@@ -22,11 +22,10 @@ const FOREIGN_FLAGS: [&str; 8] = [
     "--take-ownership",
 ];
 /// Variables that have no flag, and those of tests, benchmarks, libraries and the kernel.
-const FOREIGN_VARIABLES: [&str; 8] = [
+const FOREIGN_VARIABLES: [&str; 7] = [
     "CLOCK_BOOTTIME",
     "FAULTS_MESSAGES",
     "FAULTS_SEED",
-    "GLIBC_TUNABLES",
     "KUBEBUILDER_ASSETS",
     "RUST_LOG",
     "SENDER_MESSAGES",

@@ -241,8 +241,6 @@ fn command(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -
         // The image that the rig's nodes have. At the tag of a release, the default is another.
         .env("CLI_IMAGE", images::CLI)
         .env("LOG_FORMAT", "text")
-        // As in manifests/base/deployment.yaml.
-        .env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072")
         .env("RUST_LOG", log);
     command
 }

@@ -52,7 +52,7 @@ pub fn python() -> Result<BaseImage> {
     Ok(BaseImage { archive, changes: &["ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", r#"CMD ["python3"]"#] })
 }
 
-/// Returns the machine's Rust, in the version of the project, on Debian 12 with a C compiler.
+/// Returns the machine's Rust, in the version of the project, on Debian 12 with a C compiler and make.
 pub fn rust() -> Result<BaseImage> {
     let rustc = output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(project("")))?;
     let toolchain = PathBuf::from(rustc.trim());
@@ -67,7 +67,7 @@ pub fn rust() -> Result<BaseImage> {
         format!(r#"cp -rL {}/lib/. "$1/usr/local/rustup/toolchains/{name}/lib""#, toolchain.display()),
         format!(r#"cd {} && cp -L rustup cargo rustc "$1/usr/local/cargo/bin""#, programs.display()),
     ];
-    let archive = archive(&format!("rust-{name}"), "bookworm", "gcc,libc6-dev", &hooks)?;
+    let archive = archive(&format!("rust-{name}"), "bookworm", "gcc,libc6-dev,make", &hooks)?;
     let changes = &["ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo \
          PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
     Ok(BaseImage { archive, changes })
