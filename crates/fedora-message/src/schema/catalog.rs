@@ -153,11 +153,7 @@ impl Catalog {
         for (rules, part, value) in checks {
             let Some(rules) = rules else { continue };
             let validator = rules.validator().map_err(|detail| SchemaError::Schema(detail.to_owned()))?;
-            for found in validator.violations(part, value, large) {
-                if !violations.contains(&found) {
-                    violations.push(found);
-                }
-            }
+            validator.violations(part, value, large, &mut violations);
         }
         if violations.is_empty() { Ok(()) } else { Err(SchemaError::Violations(violations)) }
     }

@@ -64,6 +64,7 @@ fn schemas() -> Schemas {
             entry("looking", "app_messages", 20, json!({"properties": {"a": {"pattern": "(a+)+(?=b)"}}})),
             entry("lists", "app_messages", 20, json!({"properties": {"a": {"items": {"required": ["b"]}}}})),
             with_headers,
+            entry("maybe", "app_messages", 20, json!({"properties": {"a": {"oneOf": [{"type": "null"}, {"type": "array", "items": {"type": "object"}}]}}})),
             entry("pattern", "app_messages", 20, json!({"properties": {"a": {"pattern": "^(a+)+$"}}})),
         ],
         "left_out": [{"name": "made", "package": null, "distribution": "made-messages", "version": "3", "why": "code makes it"}],
@@ -237,6 +238,7 @@ fn checks_hostile_bodies_quickly() {
         ),
         ("app.update", json!({"update": {"user": nested(json!(1))}})),
         ("pattern", json!({"a": "a".repeat(1_000_000) + "b"})),
+        ("maybe", json!({"a": vec![1; MAX_EXPLAINED_BYTES / 2 - 10]})),
     ];
     for (schema, body) in bodies {
         let (message, schemas, begun) = (of(schema, body), schemas(), Instant::now());

@@ -44,31 +44,25 @@ impl SchemaValidator {
         Ok(Self { validator, has_alternatives: ["\"anyOf\"", "\"oneOf\""].iter().any(|name| json.contains(name)) })
     }
 
-    /// Returns the violations of a value, which is this part of the message.
+    /// Adds the violations of a value, which is this part of the message, until there are [`MAX_VIOLATIONS`].
     ///
     /// The library collects all violations of a value before it returns the first, several hundred
     /// bytes for each. So of a `large` value only the first is found, and none if that could hold any
     /// number of others.
-    #[must_use]
-    pub fn violations(&self, part: MessagePart, value: &Value, large: bool) -> Vec<Violation> {
+    pub fn violations(&self, part: MessagePart, value: &Value, large: bool, violations: &mut Vec<Violation>) {
         if self.validator.is_valid(value) {
-            return Vec::new();
+            return;
         }
-        let mut violations = Vec::new();
         if !large {
             for error in self.validator.iter_errors(value) {
-                describe(&error, part, MAX_ALTERNATIVES_DEPTH, &mut violations);
-                if violations.len() >= MAX_VIOLATIONS {
-                    break;
-                }
+                describe(&error, part, MAX_ALTERNATIVES_DEPTH, violations);
             }
         } else if self.has_alternatives {
             let detail = "does not match, and is too large to look for the place".to_owned();
             violations.push(Violation { path: path(part, &Location::new(), None), detail });
         } else if let Err(error) = self.validator.validate(value) {
-            describe(&error, part, MAX_ALTERNATIVES_DEPTH, &mut violations);
+            describe(&error, part, MAX_ALTERNATIVES_DEPTH, violations);
         }
-        violations
     }
 }
 
@@ -138,7 +132,7 @@ fn append<'a>(path: &mut String, segments: impl IntoIterator<Item = LocationSegm
     }
 }
 
-/// Adds the violations that an error stands for.
+/// Adds the violations that an error stands for, as long as there are fewer than [`MAX_VIOLATIONS`].
 ///
 /// If a value matches none of several alternatives, but only one of them is of the value's type, the
 /// violations of that alternative are added. `depth` limits how often that is repeated.
@@ -150,6 +144,9 @@ fn describe(error: &ValidationError<'_>, part: MessagePart, depth: usize, violat
         for error in errors {
             describe(error, part, depth - 1, violations);
         }
+        return;
+    }
+    if violations.len() >= MAX_VIOLATIONS {
         return;
     }
     let mut add = |member: Option<&str>, detail: String| {
