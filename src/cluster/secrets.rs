@@ -190,13 +190,17 @@ impl Secrets {
     pub fn exceeded_bound(&self, namespace: &str, secrets: &[SourceName]) -> Option<String> {
         let watched = self.watched.lock();
         if secrets.iter().all(|name| watched.contains_key(name)) {
-            return None;
-        }
-        Some(if is_full(&watched, namespace) {
-            format!("messages of namespace {namespace} name more than {MAX_WATCHED_SECRETS_PER_NAMESPACE} Secrets")
+            None
+        } else if is_full(&watched, namespace) {
+            Some(format!(
+                "messages of namespace {namespace} name more than {MAX_WATCHED_SECRETS_PER_NAMESPACE} Secrets"
+            ))
+        } else if watched.len() >= MAX_WATCHED_SECRETS {
+            Some(format!("messages name more than {MAX_WATCHED_SECRETS} Secrets in all"))
         } else {
-            format!("messages name more than {MAX_WATCHED_SECRETS} Secrets in all")
-        })
+            // One before it could not be read, so the message has not come to it yet.
+            None
+        }
     }
 
     /// Ends the watches on Secrets that were not used for a while and that no message needs. Those that a
@@ -234,7 +238,7 @@ impl Secrets {
         let Some((known, contents)) = self.watch(name, namespace) else {
             let metadata = self.limited(name, read_metadata(self.watches.client(), name)).await?;
             return match metadata.filter(|metadata| metadata.allows(name, namespace)) {
-                Some(_) => self.get_contents(name, &keys.iter().copied().collect()).await,
+                Some(_) => self.get_contents(name, keys, &BTreeSet::new()).await,
                 None => Ok(None),
             };
         };
@@ -279,14 +283,15 @@ impl Secrets {
     ) -> Result<Option<Arc<Secret>>, String> {
         let mut contents = cached.contents.lock().await;
         let is_current = contents.is_of(version);
-        if is_current && keys.iter().all(|key| contents.keys.contains(*key)) {
+        let serves = contents.secret.as_ref().is_none_or(|secret| secret.serves(keys));
+        if is_current && serves && keys.iter().all(|key| contents.keys.contains(*key)) {
             return Ok(contents.secret.clone());
         }
         let mut wanted: BTreeSet<&str> = keys.iter().copied().collect();
         if is_current && contents.keys.len() < MAX_KEYS {
             wanted.extend(contents.keys.iter().map(String::as_str));
         }
-        let read = self.get_contents(name, &wanted).await;
+        let read = self.get_contents(name, keys, &wanted).await;
         cached.is_unread.store(read.is_err(), Ordering::Relaxed);
         let (secret, keys) = (read?, wanted.into_iter().map(str::to_owned).collect());
         let read = Contents { version: Some(version.clone()), keys, secret: secret.clone() };
@@ -296,10 +301,16 @@ impl Secrets {
         Ok(secret)
     }
 
-    async fn get_contents(&self, name: &SourceName, keys: &BTreeSet<&str>) -> Result<Option<Arc<Secret>>, String> {
+    /// Reads the values of a message's `own` keys, and of `others` as far as there is room for them.
+    async fn get_contents(
+        &self,
+        name: &SourceName,
+        own: &[&str],
+        others: &BTreeSet<&str>,
+    ) -> Result<Option<Arc<Secret>>, String> {
         let secret = self.limited(name, read_source(self.watches.client(), name)).await?;
         Ok(secret.map(|mut secret| {
-            secret.keep(keys);
+            secret.keep(own, others);
             Arc::new(secret)
         }))
     }

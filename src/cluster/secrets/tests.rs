@@ -6,7 +6,8 @@ use tokio::time::sleep;
 use super::*;
 use crate::cluster::fake_api::{self, Reply, Requests, refusal};
 use crate::cluster::watch::WatchMonitor;
-use fedora_message::message::authentication::ClientKeys;
+use fedora_message::bounds::MAX_SECRET_BYTES;
+use fedora_message::message::authentication::{ClientKeys, SourceKey};
 
 /// The namespace of the Secret, and the namespace of messages that its owner may let use it.
 const OWNER: &str = "owner";
@@ -107,6 +108,25 @@ async fn keeps_only_used_keys() {
     assert!(read.get("ca").is_some() && read.get("other").is_none());
 }
 
+/// A message that names a large value takes no other one's values, whichever is read first.
+#[tokio::test(start_paused = true)]
+async fn large_value_spoils_no_others() {
+    let mut large = secret("1", "");
+    large["data"]["bundle"] = json!("eHh4".repeat(MAX_SECRET_BYTES / 3 + 1));
+    let contents = (0..3).map(|_| Reply::Json(large.clone()));
+    let replies = [Reply::Json(secret("1", "")), Reply::SilentAfter(vec![])].into_iter().chain(contents);
+    let (secrets, _, requests) = secrets(replies);
+    let bundle = SourceKey { source: name("s"), key: "bundle".to_owned() };
+    let with_bundle = Authentication { ca: Some(bundle), ..authentication() };
+    for authentication in [with_bundle.clone(), authentication(), with_bundle, authentication()] {
+        let read = secrets.read(&authentication, OWNER).await.expect("it is read");
+        let read = read[0].as_ref().expect("it is there");
+        assert!(read.get("bundle").is_none() && read.get("ca").is_some(), "{authentication:?}");
+    }
+    let read = requests.take().into_iter().filter(|request| request == "GET").count();
+    assert_eq!(read, 1, "the small values are kept, and the large one's size is known");
+}
+
 /// The owner may have taken the operator's permission away because of a stolen certificate.
 #[tokio::test(start_paused = true)]
 async fn forbidden_secret_is_not_used() {
@@ -154,6 +174,7 @@ async fn one_namespace_takes_no_watch_of_others() {
 
     assert!(secrets.read(&one(name("own")), OWNER).await.is_err());
     assert_eq!(secrets.exceeded_bound(OWNER, &[name("own")]), None);
+    assert_eq!(secrets.exceeded_bound(OWNER, &[name("own"), name("next")]), None, "it was not looked for yet");
 }
 
 #[tokio::test(start_paused = true)]

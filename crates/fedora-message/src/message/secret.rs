@@ -68,8 +68,8 @@ pub struct Secret {
     /// Its version, and who may use it.
     pub metadata: SecretMetadata,
     data: BTreeMap<String, Zeroizing<Vec<u8>>>,
-    /// The size of the data in bytes, if they were dropped because they are too large.
-    too_large: Option<usize>,
+    /// The sizes in bytes of used values for which there was no room.
+    dropped: BTreeMap<String, usize>,
 }
 
 impl Secret {
@@ -79,21 +79,38 @@ impl Secret {
         self.data.get(key).map(|value| value.as_slice())
     }
 
-    /// Wipes the values of all keys except these. If these have more than [`MAX_SECRET_BYTES`]
-    /// together, wipes them too, and [`select`] says so.
-    pub fn keep(&mut self, keys: &BTreeSet<&str>) {
-        self.data.retain(|key, _| keys.contains(key.as_str()));
-        let bytes = self.data.values().map(|value| value.len()).sum();
-        if bytes > MAX_SECRET_BYTES {
-            self.too_large = Some(bytes);
-            self.data.clear();
+    /// Wipes the values of all keys except those of `own` and `others`. They keep at most
+    /// [`MAX_SECRET_BYTES`] together. The `own` ones come first, so they are all kept unless they alone
+    /// are too large. [`select`] says so then.
+    pub fn keep(&mut self, own: &[&str], others: &BTreeSet<&str>) {
+        let mut room = MAX_SECRET_BYTES;
+        let mut all = std::mem::take(&mut self.data);
+        for key in own.iter().chain(others) {
+            let Some((key, value)) = all.remove_entry(*key) else { continue };
+            if let Some(rest) = room.checked_sub(value.len()) {
+                room = rest;
+                self.data.insert(key, value);
+            } else {
+                self.dropped.insert(key, value.len());
+            }
         }
+    }
+
+    /// Returns true if the values of these keys were kept, or are known to be too large.
+    #[must_use]
+    pub fn serves(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| !self.dropped.contains_key(*key)) || self.bytes(keys) > MAX_SECRET_BYTES
+    }
+
+    /// Returns the size of the values of these keys in bytes.
+    fn bytes(&self, keys: &[&str]) -> usize {
+        let size = |key: &&str| self.get(key).map(<[u8]>::len).or_else(|| self.dropped.get(*key).copied());
+        keys.iter().filter_map(size).sum()
     }
 
     /// Returns an error if the values of these keys are too large.
     fn check_size(&self, name: &SourceName, keys: &[&str]) -> Result<(), SecretError> {
-        let bytes = || keys.iter().filter_map(|key| self.get(key)).map(<[u8]>::len).sum();
-        match self.too_large.unwrap_or_else(bytes) {
+        match self.bytes(keys) {
             bytes if bytes > MAX_SECRET_BYTES => Err(SecretError::TooLarge { secret: name.clone(), bytes }),
             _ => Ok(()),
         }
@@ -106,7 +123,7 @@ impl From<KubeSecret> for Secret {
         Self {
             metadata: secret.metadata.into(),
             data: data.map(|(key, value)| (key, Zeroizing::new(value.0))).collect(),
-            too_large: None,
+            dropped: BTreeMap::new(),
         }
     }
 }
@@ -118,7 +135,7 @@ impl From<ConfigMap> for Secret {
         Self {
             metadata: map.metadata.into(),
             data: text.chain(binary).map(|(key, value)| (key, Zeroizing::new(value))).collect(),
-            too_large: None,
+            dropped: BTreeMap::new(),
         }
     }
 }
