@@ -19,11 +19,10 @@ use kube::core::Request;
 use kube::{Client, Error, Resource};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
 use self::schedule::{Deletion, Expired, Schedule};
-use crate::cluster::client::describe;
 use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::list::{self, ListError, ListReader, paths};
 use crate::cluster::senders::Senders;
@@ -36,8 +35,6 @@ use fedora_message::state::MessageState;
 const PACE: Duration = Duration::from_millis(10);
 /// The maximum number of concurrent deletions.
 const CONCURRENCY: usize = 4;
-/// The time after which a deletion counts as failed.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// The time at the beginning of a term in which nothing is deleted or listed. The list of pending messages is made
 /// then, and for each of the two lists the API server looks at all objects.
 const HEAD_START: Duration = Duration::from_secs(2);
@@ -198,12 +195,11 @@ impl TtlWorker {
         let first = self.notes.schedule.lock().finish(expired, deletion, Utc::now(), fastrand::f64());
         match deletion {
             Deletion::Done => debug!(namespace, name, "deleted: its time to live is over"),
-            Deletion::Denied(detail) if first => warn!(
-                namespace,
-                "the operator is not allowed to delete FedoraMessages whose time to live is over: bind its ServiceAccount to its role there ({detail})"
-            ),
-            Deletion::Failed(detail) if first => {
-                warn!("FedoraMessages whose time to live is over can't be deleted now: {detail}; it is tried again");
+            Deletion::Denied(detail) | Deletion::Failed(detail) if first => {
+                warn!(
+                    namespace,
+                    "FedoraMessages whose time to live is over can't be deleted now: {detail}; it is tried again"
+                );
             }
             Deletion::Gone | Deletion::Kept | Deletion::Later(_) | Deletion::Denied(_) | Deletion::Failed(_) => {
                 debug!(namespace, name, ?deletion, "not deleted");
@@ -218,7 +214,7 @@ impl TtlWorker {
                 debug!("looked for FedoraMessages with a time to live");
             }
             Err(error) if first => {
-                let detail = explain(&error);
+                let detail = explain("read", &error);
                 warn!("FedoraMessages whose time to live is over can't be found now: {detail}; it is tried again");
             }
             Err(error) => debug!("FedoraMessages with a time to live can't be listed: {error}"),
@@ -230,14 +226,35 @@ impl TtlWorker {
         self.notes.senders.wait_until_listed().await;
         let any = self.notes.default.is_some() || self.notes.senders.give_time_to_live();
         let fields = if any { ANY_TIME } else { OWN_TIME };
+        let (mut listed, mut denied) = (false, None);
         for path in paths::<FedoraMessage>(&self.namespaces) {
-            let mut listing = ListReader::<FedoraMessage>::new(self.client.clone(), path, fields);
-            while let Some(mut message) = listing.next().await? {
-                self.notes.senders.resolve(&mut message);
-                let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
-                if let Some(end) = self.notes.expires_at(&message, &state) {
-                    self.notes.schedule.lock().add(expired_resource(&message, &state), end);
+            match self.list_at(path, fields).await {
+                // A namespace where the operator lost its permission delays no other one.
+                Err(error) if error.code() == Some(403) => denied = Some(error),
+                result => {
+                    result?;
+                    listed = true;
                 }
+            }
+        }
+        match denied {
+            Some(error) if !listed => Err(error),
+            Some(error) => {
+                warn!("FedoraMessages whose time to live is over can't be found: {}", explain("read", &error));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Notes those of one list.
+    async fn list_at(&self, path: String, fields: &str) -> Result<(), ListError> {
+        let mut listing = ListReader::<FedoraMessage>::new(self.client.clone(), path, fields);
+        while let Some(mut message) = listing.next().await? {
+            self.notes.senders.resolve(&mut message);
+            let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
+            if let Some(end) = self.notes.expires_at(&message, &state) {
+                self.notes.schedule.lock().add(expired_resource(&message, &state), end);
             }
         }
         Ok(())
@@ -256,17 +273,13 @@ impl TtlWorker {
         if !self.leadership.borrow().holds(Moment::now()) {
             return Deletion::Later(Utc::now());
         }
-        match timeout(TIMEOUT, self.request(expired, version)).await {
-            Ok(deletion) => deletion,
-            Err(_) => Deletion::Failed(ListError::Silent.to_string()),
-        }
+        self.request(expired, version).await
     }
 
     /// Reads a message that may be kept after all. Returns its version if it is to be deleted, or the result of not deleting it.
     async fn look(&self, expired: &Expired) -> Result<String, Deletion> {
-        let found: Option<FedoraMessage> = list::get(&self.client, &expired.namespace, &expired.name)
-            .await
-            .map_err(|error| Deletion::Failed(explain(&error)))?;
+        let found: Option<FedoraMessage> =
+            list::get(&self.client, &expired.namespace, &expired.name).await.map_err(|error| failed("read", &error))?;
         let mut message = found.filter(|message| message.uid() == expired.uid).ok_or(Deletion::Gone)?;
         self.notes.senders.resolve(&mut message);
         let state: MessageState = message.status.as_deref().cloned().unwrap_or_default().into();
@@ -288,28 +301,32 @@ impl TtlWorker {
         let path = FedoraMessage::url_path(&(), Some(&expired.namespace));
         let request = match Request::new(path).delete(&expired.name, &parameters) {
             Ok(request) => request,
-            Err(error) => return Deletion::Failed(format!("it can't be put into a request: {error}")),
+            Err(error) => return failed("delete", &Error::BuildRequest(error).into()),
         };
-        match self.client.request_text(request).await {
+        match list::answer(self.client.request_text(request)).await {
             Ok(_) => Deletion::Done,
-            Err(Error::Api(status)) => match status.code {
+            Err(error) => match error.code() {
                 // The resource has changed since its version was read.
-                409 if only_this_version => Deletion::Later(Utc::now()),
+                Some(409) if only_this_version => Deletion::Later(Utc::now()),
                 // The name is free, or another object has it.
-                404 | 409 => Deletion::Gone,
-                403 => Deletion::Denied(status.message),
-                code => Deletion::Failed(format!("the API server says: {} ({code})", status.message)),
+                Some(404 | 409) => Deletion::Gone,
+                _ => failed("delete", &error),
             },
-            Err(error) => Deletion::Failed(describe(&error)),
         }
     }
 }
 
-/// Describes why a list failed, and how to fix it.
-fn explain(error: &ListError) -> String {
+/// Returns the result of a request that was refused or has no answer.
+fn failed(verb: &str, error: &ListError) -> Deletion {
+    let detail = explain(verb, error);
+    if error.code() == Some(403) { Deletion::Denied(detail) } else { Deletion::Failed(detail) }
+}
+
+/// Describes why a request failed, and how to fix it.
+fn explain(verb: &str, error: &ListError) -> String {
     match error {
         ListError::Failed(Error::Api(status)) if status.code == 403 => format!(
-            "the operator is not allowed to read FedoraMessages: bind its ServiceAccount to its role ({})",
+            "the operator is not allowed to {verb} FedoraMessages: bind its ServiceAccount to its role ({})",
             status.message
         ),
         ListError::Failed(Error::Api(status)) if status.code == 400 => {
@@ -318,3 +335,6 @@ fn explain(error: &ListError) -> String {
         ListError::Failed(_) | ListError::Silent | ListError::NoVersion => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;
