@@ -13,6 +13,7 @@ use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
 use fedora_message::message::sender::borrowed;
+use fedora_message::message::validate::message_id;
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
@@ -98,6 +99,9 @@ impl Reconciler {
 
     /// Makes one attempt to send the message.
     async fn attempt(&self, job: &Job) -> Result<Attempt, NotTried> {
+        if let Some(answer) = message_id(job.message.uid()).and_then(|id| self.delivery.answer(id)) {
+            return Ok(answer.await);
+        }
         let object = self.with_spec(job).await?;
         let trace = self.traces.as_ref().and_then(|traces| traces.trace_of(&object));
         Ok(Attempt { trace, ..self.send(job, &object).await? })
@@ -136,7 +140,6 @@ impl Reconciler {
             identity: &identity,
             attempts: job.state.attempts,
             mode: job.mode(),
-            unanswered: job.state.unanswered,
             is_cancelled: &|| job.is_cancelled(),
         };
         self.delivery.send(&request).await

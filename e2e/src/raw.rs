@@ -200,6 +200,7 @@ pub async fn connect(broker: &Broker, user: &str) -> lapin::Result<(Connection, 
     let (stream, _shutdown) = Transport::open(&address, credentials.tls, Fence::always_open())
         .await
         .expect("the broker answers")
+        .for_consumers()
         .into_parts();
     let mut uri: AMQPUri = broker.url().parse().expect("the broker's URL is good");
     uri.query.auth_mechanism = Some(SASLMechanism::External);

@@ -10,6 +10,8 @@ use url::{Host, ParseError, Url};
 pub const DEFAULT_PORT: u16 = 5671;
 /// A valid URL, for error messages.
 const EXAMPLE: &str = "for example amqps://rabbitmq.fedoraproject.org/%2Fpubsub";
+/// The maximum length of a virtual host in bytes, by AMQP.
+const MAX_VHOST: usize = 255;
 /// The beginning of every URL.
 const SCHEME: &str = "amqps://";
 
@@ -59,6 +61,9 @@ pub enum AddressError {
     /// The virtual host has control characters.
     #[error("the URL's virtual host must not have control characters: remove them")]
     Control,
+    /// The virtual host has no room in AMQP.
+    #[error("the URL's virtual host must have at most {} bytes: correct it", MAX_VHOST)]
+    LongVhost,
     /// The virtual host is not percent-encoded UTF-8.
     #[error(
         "the URL's virtual host has a % that no two hexadecimal digits of UTF-8 follow: write % as %25, and / as %2F"
@@ -131,6 +136,7 @@ fn valid_vhost(path: &str) -> Result<String, AddressError> {
     }
     match percent_decoded(path) {
         Some(vhost) if vhost.contains(char::is_control) => Err(AddressError::Control),
+        Some(vhost) if vhost.len() > MAX_VHOST => Err(AddressError::LongVhost),
         Some(vhost) => Ok(vhost),
         None => Err(AddressError::Encoding),
     }
@@ -204,6 +210,13 @@ mod tests {
         {
             assert!(url.parse::<BrokerAddress>().is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn refuses_a_long_virtual_host() {
+        let parse = |length| format!("amqps://broker/{}", "v".repeat(length)).parse::<BrokerAddress>();
+        assert!(parse(MAX_VHOST).is_ok());
+        assert_eq!(parse(MAX_VHOST + 1), Err(AddressError::LongVhost));
     }
 
     #[test]

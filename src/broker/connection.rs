@@ -5,27 +5,25 @@
 //! (docs/decisions/0003). Channel numbers are not reused, because lapin would report the first
 //! channel's errors to the second (docs/decisions/0019).
 
-use std::collections::HashMap;
 use std::future::{Future, ready};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{join_all, try_join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Event, ExchangeKind};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Event, ExchangeKind, PublisherConfirm};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, RwLock, RwLockReadGuard, Semaphore, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, RwLockReadGuard, Semaphore, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
-use uuid::Uuid;
 
 use super::address::BrokerAddress;
 use super::errors::{BrokerError, ErrorContext, allowed_channels, is_refused_channel, reply};
-use super::frames::UnconfirmedBytes;
+use super::frames::{CountedBytes, UnconfirmedBytes};
 use super::login::{Login, handshake};
 use super::transport::{ShutdownHandle, Transport};
 use crate::fence::Fence;
@@ -63,7 +61,6 @@ pub struct Confirmed {
 }
 
 /// The result of a publish without an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
     /// The broker confirmed the message.
     Confirmed(Confirmed),
@@ -71,10 +68,51 @@ pub enum Published {
     Cancelled,
     /// The message was not sent because the connection has no channel for it. Use a new connection.
     Exhausted,
+    /// The broker blocked the connection, for this reason, while the message was in flight. The broker
+    /// has it, or gets it when it reads again, so it must not be published a second time.
+    Unanswered(Box<InFlight>, String),
 }
 
-/// The confirm of a message, and the instant when the client had written the message.
-type PendingConfirm = Pin<Box<dyn Future<Output = lapin::Result<(Confirmation, Instant)>> + Send>>;
+/// A message on its way to the broker.
+pub struct InFlight {
+    progress: Progress,
+    channel: OpenChannel,
+    size: usize,
+    started: Instant,
+    _counted: CountedBytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum Progress {
+    /// The client writes it.
+    Writing(BoxFuture<'static, lapin::Result<PublisherConfirm>>),
+    /// The client had written it at this time.
+    Written(PublisherConfirm, Instant),
+}
+
+impl InFlight {
+    /// Awaits the broker's answer. Returns when the client had written the message too.
+    async fn answer(&mut self) -> lapin::Result<(Confirmation, Instant)> {
+        loop {
+            match &mut self.progress {
+                Progress::Writing(writing) => self.progress = Progress::Written(writing.await?, Instant::now()),
+                Progress::Written(confirm, at) => return Ok((confirm.await?, *at)),
+            }
+        }
+    }
+
+    /// Gives it up. Drops its channel, so a late confirm can't reach another message. The message must be
+    /// written before the client closes the channel, or the broker closes the connection.
+    fn give_up(self) {
+        if let Progress::Writing(writing) = self.progress {
+            let channel = self.channel;
+            tokio::spawn(async move {
+                let _ = writing.await;
+                drop(channel);
+            });
+        }
+    }
+}
 
 /// An open AMQP connection.
 pub struct BrokerConnection {
@@ -93,10 +131,8 @@ pub struct BrokerConnection {
     in_flight: RwLock<()>,
     /// The maximum number of channels at a time.
     max_channels: u16,
-    permits: Semaphore,
-    /// Messages that were in flight when the broker blocked the connection. The broker has them, or
-    /// gets them when it reads again, so they must not be published a second time.
-    unconfirmed: Mutex<HashMap<Uuid, (OpenChannel, PendingConfirm)>>,
+    /// One for each message in flight.
+    permits: Arc<Semaphore>,
     unconfirmed_bytes: UnconfirmedBytes,
     blocked: watch::Receiver<Option<String>>,
     events: AbortHandle,
@@ -128,7 +164,7 @@ impl BrokerConnection {
         let mut connection = Self::log_in(context, transport, &login.application, on_unblocked).await?;
         // A broker that refused the only channel may accept one now. Without any, messages would wait forever.
         connection.max_channels = connection.max_channels.min(max_channels.max(1));
-        connection.permits = Semaphore::new(connection.max_channels.into());
+        connection.permits = Arc::new(Semaphore::new(connection.max_channels.into()));
         // A connection without any channel is no use. If the broker blocks it, that is for the
         // message to say.
         if let Ok(Err(error)) = connection.unless_blocked(connection.open_channels(1)).await {
@@ -176,8 +212,7 @@ impl BrokerConnection {
             channel_limit: OnceLock::new(),
             in_flight: RwLock::default(),
             max_channels,
-            permits: Semaphore::new(max_channels.into()),
-            unconfirmed: Mutex::default(),
+            permits: Arc::new(Semaphore::new(max_channels.into())),
             unconfirmed_bytes,
             blocked,
             events,
@@ -190,11 +225,11 @@ impl BrokerConnection {
         self.connection.status().connected()
     }
 
-    /// Returns true if it can open a channel, or if the message is already in flight on it.
+    /// Returns true if it is open, and has a channel or can open one.
     #[must_use]
-    pub fn serves(&self, message_id: &Uuid) -> bool {
+    pub fn serves(&self) -> bool {
         let has_channels = || self.channel_limit.get().is_none() && *self.channels_left.lock() > 0;
-        self.is_open() && (has_channels() || self.holds(message_id))
+        self.is_open() && (has_channels() || !self.idle.lock().is_empty())
     }
 
     /// Returns the number of channels that the broker allows, if it has refused another one. Waits
@@ -208,9 +243,7 @@ impl BrokerConnection {
     /// Publishes a message and awaits the broker's confirm for at most `confirm_timeout`.
     ///
     /// After an error, the broker may have the message, unless the error came before its first
-    /// byte. If the broker blocked the connection while the message was in flight, the error is
-    /// [`BrokerError::Unanswered`]. The next call awaits the earlier confirm and does not publish
-    /// again. The message is not sent if `is_cancelled` returns true once a channel is free.
+    /// byte. The message is not sent if `is_cancelled` returns true once a channel is free.
     pub async fn publish(
         &self,
         envelope: &Envelope<'_>,
@@ -218,69 +251,77 @@ impl BrokerConnection {
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Published, BrokerError> {
         let started = Instant::now();
-        let _permit = self.permits.acquire().await;
-        let waiting = self.unconfirmed.lock().remove(&envelope.message_id);
-        if waiting.is_none() {
-            self.check_not_blocked()?;
-        }
         self.check_frame_size(envelope)?;
-        let (_in_flight, channel, mut answer) = if let Some((channel, answer)) = waiting {
-            (self.in_flight.read().await, channel, answer)
-        } else {
-            let channel = self.unless_blocked(self.channel()).await;
-            let Some((in_flight, channel)) = channel.map_err(|detail| self.blocked(&detail))?? else {
-                return Ok(Published::Exhausted);
-            };
-            if is_cancelled() {
-                self.idle.lock().push(channel);
-                return Ok(Published::Cancelled);
-            }
-            self.unconfirmed_bytes.add(envelope.payload.get().len());
-            let answer = publish_on(channel.channel.clone(), envelope);
-            (in_flight, channel, answer)
+        let channel = self.unless_blocked(async {
+            // It fails only once the semaphore is closed, which it never is.
+            let permit = self.permits.clone().acquire_owned().await.map_err(|_| self.no_channel())?;
+            self.check_not_blocked()?;
+            Ok(self.channel().await?.map(|(in_flight, channel)| (in_flight, channel, permit)))
+        });
+        let channel = channel.await.map_err(|detail| self.blocked(&detail))??;
+        let Some((_guard, channel, permit)) = channel else { return Ok(Published::Exhausted) };
+        if is_cancelled() {
+            self.idle.lock().push(channel);
+            return Ok(Published::Cancelled);
+        }
+        let size = envelope.payload.get().len();
+        let mut message = InFlight {
+            progress: Progress::Writing(publish_on(channel.channel.clone(), envelope)),
+            channel,
+            size,
+            started,
+            _counted: self.unconfirmed_bytes.count(size),
+            _permit: permit,
         };
-        let confirmation = match timeout(confirm_timeout, self.unless_blocked(&mut answer)).await {
-            Ok(Ok(confirmation)) => confirmation,
-            Ok(Err(detail)) => {
-                self.unconfirmed.lock().insert(envelope.message_id, (channel, answer));
-                let (broker, detail) = (self.context.broker.to_string(), reply(&detail));
-                return Err(BrokerError::Unanswered { broker, detail });
+        match timeout(confirm_timeout, self.unless_blocked(message.answer())).await {
+            Ok(Ok(answer)) => self.settle(message, answer, envelope.exchange).map(Published::Confirmed),
+            Ok(Err(detail)) => Ok(Published::Unanswered(Box::new(message), detail)),
+            Err(_) => Err(self.confirm_timeout(message, confirm_timeout)),
+        }
+    }
+
+    /// Awaits the broker's answer to a message that was in flight when the broker blocked the connection.
+    /// After the alarm the broker has `confirm_timeout` for it.
+    pub async fn answer(
+        &self,
+        mut message: Box<InFlight>,
+        exchange: &str,
+        confirm_timeout: Duration,
+    ) -> Result<Confirmed, BrokerError> {
+        loop {
+            match timeout(confirm_timeout, message.answer()).await {
+                Ok(answer) => return self.settle(*message, answer, exchange),
+                Err(_) if self.is_blocked() => {}
+                Err(_) => return Err(self.confirm_timeout(*message, confirm_timeout)),
             }
-            // Drop the channel, so a late confirm cannot reach another message.
-            Err(_) => {
-                let (broker, seconds) = (self.context.broker.to_string(), confirm_timeout.as_secs());
-                return Err(BrokerError::ConfirmTimeout { broker, seconds });
-            }
-        };
-        self.unconfirmed_bytes.subtract(envelope.payload.get().len());
+        }
+    }
+
+    /// Frees the channel of a message that was answered, and interprets the answer.
+    fn settle(
+        &self,
+        message: InFlight,
+        answer: lapin::Result<(Confirmation, Instant)>,
+        exchange: &str,
+    ) -> Result<Confirmed, BrokerError> {
+        let InFlight { channel, size, started, .. } = message;
         if channel.channel.status().connected() {
             self.idle.lock().push(channel);
         }
-        let (confirmation, handed_over) = confirmation.map_err(|error| self.failed(&error, envelope))?;
-        let took = Timing {
-            // A message from before the broker's alarm was written before this attempt started.
-            publish: handed_over.saturating_duration_since(started),
-            confirm: handed_over.elapsed(),
-        };
-        self.interpret(&confirmation).map(|routed| Published::Confirmed(Confirmed { routed, took }))
+        let (confirmation, handed_over) = answer.map_err(|error| self.context.publish(&error, exchange, size))?;
+        let took = Timing { publish: handed_over.saturating_duration_since(started), confirm: handed_over.elapsed() };
+        self.interpret(&confirmation).map(|routed| Confirmed { routed, took })
+    }
+
+    fn confirm_timeout(&self, message: InFlight, confirm_timeout: Duration) -> BrokerError {
+        message.give_up();
+        BrokerError::ConfirmTimeout { broker: self.context.broker.to_string(), seconds: confirm_timeout.as_secs() }
     }
 
     /// Returns the number of open channels.
     #[must_use]
     pub fn channels(&self) -> usize {
         Arc::strong_count(&self.open) - 1
-    }
-
-    /// Returns true if this message waits for its confirm until the broker's alarm is over.
-    #[must_use]
-    pub fn holds(&self, message_id: &Uuid) -> bool {
-        self.unconfirmed.lock().contains_key(message_id)
-    }
-
-    /// Returns true if a message waits for its confirm until the broker's alarm is over.
-    #[must_use]
-    pub fn holds_messages(&self) -> bool {
-        !self.unconfirmed.lock().is_empty()
     }
 
     /// Returns true if the broker blocks the connection because of a memory or disk alarm.
@@ -307,6 +348,11 @@ impl BrokerConnection {
         }
     }
 
+    /// Says that the broker was handed a message, and has not answered because of this alarm.
+    pub fn unanswered(&self, detail: &str) -> BrokerError {
+        BrokerError::Unanswered { broker: self.context.broker.to_string(), detail: reply(detail) }
+    }
+
     fn blocked(&self, detail: &str) -> BrokerError {
         BrokerError::Blocked { broker: self.context.broker.to_string(), detail: reply(detail) }
     }
@@ -319,7 +365,7 @@ impl BrokerConnection {
     }
 
     /// Awaits `work`. If the broker blocks the connection first, its reason is the error.
-    async fn unless_blocked<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+    pub async fn unless_blocked<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
         let mut blocked = self.blocked.clone();
         let detail = tokio::select! {
             biased;
@@ -338,10 +384,6 @@ impl BrokerConnection {
         }
         let detail = format!("its headers need a frame of {size} bytes, and the broker accepts at most {limit}");
         Err(BrokerError::Refused { broker: self.context.broker.to_string(), detail })
-    }
-
-    fn failed(&self, error: &lapin::Error, envelope: &Envelope<'_>) -> BrokerError {
-        self.context.publish(error, envelope.exchange, envelope.payload.get().len())
     }
 
     fn no_channel(&self) -> BrokerError {
@@ -374,9 +416,9 @@ impl BrokerConnection {
     async fn add_channels(&self) -> Result<bool, BrokerError> {
         let quiet = timeout(QUIET_TIMEOUT, self.in_flight.write()).await;
         let missing = if quiet.is_ok() {
-            // All open channels are idle, and all messages with a permit wait for one.
+            // A message with a permit has an open channel, or waits for one.
             let messages = usize::from(self.max_channels).saturating_sub(self.permits.available_permits());
-            messages.saturating_sub(self.idle.lock().len())
+            messages.saturating_sub(self.channels())
         } else {
             // A confirm takes long. It must not delay other messages.
             1
@@ -449,9 +491,17 @@ impl BrokerConnection {
 impl Drop for BrokerConnection {
     fn drop(&mut self) {
         self.events.abort();
-        if !self.is_open() {
-            // lapin's thread may still wait for a silent peer.
-            self.shutdown_handle.shut_down();
+        // lapin closes the connection, and its thread waits for the broker's answers. A broker that
+        // stays silent must not keep both.
+        match Handle::try_current() {
+            Ok(runtime) if self.is_open() => {
+                let handle = self.shutdown_handle.clone();
+                runtime.spawn(async move {
+                    sleep(CLOSE_TIMEOUT).await;
+                    handle.shut_down();
+                });
+            }
+            _ => self.shutdown_handle.shut_down(),
         }
     }
 }
@@ -494,17 +544,13 @@ async fn forward_alarms(
     }
 }
 
-/// Publishes on a channel when the returned future is polled. The future owns its data because it
-/// may outlive this attempt.
-fn publish_on(channel: Channel, envelope: &Envelope<'_>) -> PendingConfirm {
+/// Writes a message to a channel when the returned future is polled. The future owns its data because
+/// it may outlive this attempt.
+fn publish_on(channel: Channel, envelope: &Envelope<'_>) -> BoxFuture<'static, lapin::Result<PublisherConfirm>> {
     let (exchange, routing_key) = (envelope.exchange.into(), envelope.routing_key.into());
     let (payload, properties) = (envelope.payload.get().as_bytes().to_vec(), properties(envelope));
     let options = BasicPublishOptions { mandatory: true, immediate: false };
-    Box::pin(async move {
-        let confirm = channel.basic_publish(exchange, routing_key, options, &payload, properties).await?;
-        let handed_over = Instant::now();
-        Ok((confirm.await?, handed_over))
-    })
+    Box::pin(async move { channel.basic_publish(exchange, routing_key, options, &payload, properties).await })
 }
 
 fn properties(envelope: &Envelope<'_>) -> BasicProperties {

@@ -26,21 +26,29 @@ const HEARTBEAT: u8 = 8;
 
 /// The class and the number of `connection.start`, the only expected method with a table.
 const START: (usize, usize) = (10, 10);
-/// The other methods that a broker sends, by class. Without consumers' methods the tests could not
-/// use this transport. `RabbitMQ` sends no `channel.flow`; the client would keep an answer to each.
-const METHODS: [(usize, &[usize]); 6] = [
+/// The methods that a broker sends, by class. `RabbitMQ` sends no `channel.flow`; the client would keep
+/// an answer to each.
+type Methods = [(usize, &'static [usize])];
+
+/// The other methods that a publisher gets.
+const PUBLISHERS: &Methods = &[
     // connection: secure, tune, open-ok, close, close-ok, blocked, unblocked
     (10, &[20, 30, 41, 50, 51, 60, 61]),
     // channel: open-ok, close, close-ok
     (20, &[11, 40, 41]),
     // exchange: declare-ok
     (40, &[11]),
-    // queue: declare-ok, bind-ok, purge-ok, delete-ok
-    (50, &[11, 21, 31, 41]),
-    // basic: qos-ok, consume-ok, cancel, cancel-ok, return, deliver, get-ok, get-empty, ack, nack
-    (60, &[11, 21, 30, 31, 50, 60, 71, 72, 80, 120]),
+    // basic: return, ack, nack
+    (60, &[50, 80, 120]),
     // confirm: select-ok
     (85, &[11]),
+];
+/// The methods that only a consumer gets. For a publisher the AMQP client would keep something for each.
+const CONSUMERS: &Methods = &[
+    // queue: declare-ok, bind-ok, purge-ok, delete-ok
+    (50, &[11, 21, 31, 41]),
+    // basic: qos-ok, consume-ok, cancel, cancel-ok, deliver, get-ok, get-empty
+    (60, &[11, 21, 30, 31, 60, 71, 72]),
 ];
 
 /// A message that reached no queue.
@@ -53,19 +61,34 @@ const SETTLING: [(usize, usize); 4] = [(20, 40), (20, 41), (60, 80), (60, 120)];
 const SHORT_STRINGS: [usize; 2] = [1 << 15, 1 << 14];
 const HEADERS: usize = 1 << 13;
 
-/// The bytes of the messages that were published on a connection, and whose confirm has not arrived.
+/// The bytes of the messages that were handed to a broker, and whose confirm has not arrived.
 #[derive(Clone, Debug, Default)]
 pub struct UnconfirmedBytes(Arc<AtomicUsize>);
 
 impl UnconfirmedBytes {
-    /// A message with a body of this size will be published.
-    pub(super) fn add(&self, size: usize) {
+    /// Counts a message with a body of this size, until the result is dropped.
+    #[must_use]
+    pub(super) fn count(&self, size: usize) -> CountedBytes {
         self.0.fetch_add(size, Ordering::Relaxed);
+        CountedBytes { all: self.clone(), size }
     }
 
-    /// The confirm of such a message has arrived.
-    pub(super) fn subtract(&self, size: usize) {
-        self.0.fetch_sub(size, Ordering::Relaxed);
+    /// Returns their number.
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The bytes of one message, which count until they are dropped.
+#[derive(Debug)]
+pub(super) struct CountedBytes {
+    all: UnconfirmedBytes,
+    size: usize,
+}
+
+impl Drop for CountedBytes {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 
@@ -81,6 +104,8 @@ pub(super) struct FrameGuard {
     /// until their confirm.
     kept: Vec<Kept>,
     unconfirmed: UnconfirmedBytes,
+    /// The methods that are accepted besides those for publishers.
+    others: &'static Methods,
 }
 
 /// A message from the broker on a channel.
@@ -107,7 +132,12 @@ enum Part {
 impl FrameGuard {
     /// Creates the guard of a new connection.
     pub(super) fn new(unconfirmed: UnconfirmedBytes) -> Self {
-        Self { part: Part::Header, missing: HEADER, frame: Vec::new(), kept: Vec::new(), unconfirmed }
+        Self { part: Part::Header, missing: HEADER, frame: Vec::new(), kept: Vec::new(), unconfirmed, others: &[] }
+    }
+
+    /// Accepts what a consumer gets.
+    pub(super) fn accept_consumers(&mut self) {
+        self.others = CONSUMERS;
     }
 
     /// Checks the next bytes from the broker. After an error the connection must end, and the AMQP
@@ -134,7 +164,7 @@ impl FrameGuard {
         }
         if let Part::Checked = self.part {
             let channel = channel(&self.frame)?;
-            match check_frame(&self.frame)? {
+            match check_frame(&self.frame, self.others)? {
                 Checked::Body(size) => self.begin_body(channel, size)?,
                 Checked::Method(RETURN) => self.begin_return(channel)?,
                 Checked::Method(method) if SETTLING.contains(&method) => {
@@ -163,7 +193,7 @@ impl FrameGuard {
         let returned = self.kept.iter().any(|kept| kept.channel == channel && kept.returned);
         self.kept.retain(|kept| kept.channel != channel);
         let others: usize = self.kept.iter().map(|kept| kept.size).sum();
-        let limit = self.unconfirmed.0.load(Ordering::Relaxed).max(MAX_RETURNED_BYTES);
+        let limit = self.unconfirmed.get().max(MAX_RETURNED_BYTES);
         if size.saturating_add(others) > limit {
             return Err(refused(format!("it returns messages of more than {limit} bytes")));
         }
@@ -221,24 +251,25 @@ fn announced(mut header: &[u8]) -> io::Result<(Part, usize)> {
     }
 }
 
-fn check_frame(frame: &[u8]) -> io::Result<Checked> {
+fn check_frame(frame: &[u8], others: &Methods) -> io::Result<Checked> {
     let (header, payload) = frame.split_at_checked(HEADER).ok_or_else(malformed)?;
     let (_end, mut payload) = payload.split_last().ok_or_else(malformed)?;
     if header.first() == Some(&PROPERTIES) {
         check_properties(&mut payload).map(Checked::Body)
     } else {
-        check_method(&mut payload).map(Checked::Method)
+        check_method(&mut payload, others).map(Checked::Method)
     }
 }
 
 /// Returns the class and the number of the method.
-fn check_method(payload: &mut &[u8]) -> io::Result<(usize, usize)> {
+fn check_method(payload: &mut &[u8], others: &Methods) -> io::Result<(usize, usize)> {
     let (class, method) = (number(payload, 2)?, number(payload, 2)?);
+    let mut accepted = PUBLISHERS.iter().chain(others);
     if (class, method) == START {
         let _version = take(payload, 2)?;
         check_table(string(payload, 4)?)?;
-    } else if !METHODS.iter().any(|(known, methods)| *known == class && methods.contains(&method)) {
-        return Err(refused(format!("it sends the method {class}.{method}, which no broker sends")));
+    } else if !accepted.any(|(known, methods)| *known == class && methods.contains(&method)) {
+        return Err(refused(format!("it sends the method {class}.{method}, which no broker sends to a publisher")));
     }
     Ok((class, method))
 }
@@ -419,10 +450,10 @@ mod tests {
         let body = frame(PROPERTIES, &[&[0, 60, 0, 0][..], &SIZE.to_be_bytes(), &[0; 2]].concat());
         let returned = [frame(METHOD, &[0, 60, 0, 50]), body].concat();
         let unconfirmed = UnconfirmedBytes::default();
-        unconfirmed.add(SIZE);
+        let counted = unconfirmed.count(SIZE);
         FrameGuard::new(unconfirmed.clone()).check(&returned).expect("it was published");
-        unconfirmed.subtract(1);
-        FrameGuard::new(unconfirmed).check(&returned).expect_err("it is larger than what was published");
+        drop(counted);
+        FrameGuard::new(unconfirmed).check(&returned).expect_err("it was not");
     }
 
     #[test]
@@ -433,8 +464,10 @@ mod tests {
             (start(MAX_DEPTH + 1, b"A"), "it sends a table nested more than 8 deep"),
             (start(20_000, b"F"), "it sends a table nested more than 8 deep"),
             (properties(&deep(20_000)), "it sends a table nested more than 8 deep"),
-            (frame(METHOD, &[0, 50, 0, 10]), "it sends the method 50.10, which no broker sends"),
-            (frame(METHOD, &[0, 20, 0, 20]), "it sends the method 20.20, which no broker sends"),
+            (frame(METHOD, &[0, 50, 0, 10]), "it sends the method 50.10, which no broker sends to a publisher"),
+            (frame(METHOD, &[0, 20, 0, 20]), "it sends the method 20.20, which no broker sends to a publisher"),
+            (frame(METHOD, &[0, 60, 0, 30]), "it sends the method 60.30, which no broker sends to a publisher"),
+            (frame(METHOD, &[0, 60, 0, 60]), "it sends the method 60.60, which no broker sends to a publisher"),
             (frame(METHOD, &[0, 50]), "it sends a malformed frame"),
             (frame(METHOD, &[]), "it sends a malformed frame"),
             (properties(b"\x01az"), "it sends a malformed frame"),

@@ -12,21 +12,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::address::BrokerAddress;
-use super::connection::{BrokerConnection, Confirmed, MAX_CHANNELS, Published};
+use super::connection::{BrokerConnection, Confirmed, InFlight, MAX_CHANNELS, Published};
 use super::credentials::Fingerprint;
 use super::errors::BrokerError;
+use super::frames::UnconfirmedBytes;
 use super::login::Login;
 use super::slots::{Namespace, Slot, Slots};
 use crate::fence::Fence;
 use fedora_message::api::v1alpha1::{Environment, PerEnvironment};
-use fedora_message::bounds::{CONNECTION_WAIT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NAMESPACE};
+use fedora_message::bounds::{CONNECTION_WAIT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NAMESPACE, MAX_UNANSWERED_BYTES};
 use fedora_message::message::envelope::Envelope;
 use fedora_message::policy::backoff;
 
@@ -40,6 +42,10 @@ const MAX_FAILURES_WHILE_UNREACHABLE: u32 = 4;
 /// buffers of 8 MiB, and a silent broker holds it for ten seconds.
 const MAX_OPENING: usize = 8;
 
+/// A message whose answer was awaited in the background is tried again within this time, unless it is
+/// suspended or gone.
+const KEEP_ANSWER: Duration = Duration::from_hours(1);
+
 /// The brokers of both environments.
 pub type Brokers = PerEnvironment<BrokerAddress>;
 
@@ -50,9 +56,24 @@ pub struct Pool {
     fence: Fence,
     entries: Mutex<HashMap<(Environment, Fingerprint), Arc<PoolEntry>>>,
     slots: Slots,
+    /// The messages that a broker was handed, and whose answers nobody has fetched yet.
+    unanswered: Mutex<HashMap<Uuid, Unanswered>>,
+    /// The bytes of those that are not answered, by environment.
+    unanswered_bytes: PerEnvironment<UnconfirmedBytes>,
     /// Limits how many connections open at the same time.
     permits: PerEnvironment<Arc<Semaphore>>,
     on_recovery: Arc<dyn Fn(Environment) + Send + Sync>,
+}
+
+/// A message that a broker was handed before it blocked the connection.
+struct Unanswered {
+    /// Ends with the answer.
+    connection: Weak<BrokerConnection>,
+    answer: Shared<BoxFuture<'static, Result<Confirmed, BrokerError>>>,
+    /// Awaits the answer.
+    task: AbortHandle,
+    /// The time when an answer is forgotten.
+    expires: Option<Instant>,
 }
 
 /// The open connections of an environment.
@@ -134,11 +155,21 @@ impl Pool {
     ) -> Self {
         let semaphore = || Arc::new(Semaphore::new(MAX_OPENING));
         let permits = PerEnvironment { prod: semaphore(), stg: semaphore() };
-        let (entries, slots, on_recovery) = (Mutex::default(), Slots::new(), Arc::new(on_recovery));
-        Self { brokers, confirm_timeout, fence, entries, slots, permits, on_recovery }
+        Self {
+            brokers,
+            confirm_timeout,
+            fence,
+            entries: Mutex::default(),
+            slots: Slots::new(),
+            unanswered: Mutex::default(),
+            unanswered_bytes: PerEnvironment::default(),
+            permits,
+            on_recovery: Arc::new(on_recovery),
+        }
     }
 
     /// Publishes a message on behalf of a namespace with the given login and awaits the broker's confirm.
+    /// If the broker was handed it before, only awaits the answer.
     ///
     /// Returns `None` if the message is cancelled: `is_cancelled` returned true before the broker
     /// received it.
@@ -150,48 +181,79 @@ impl Pool {
         envelope: &Envelope<'_>,
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Option<Confirmed>, BrokerError> {
+        if let Some(answer) = self.answer(envelope.message_id) {
+            return answer.await.map(Some);
+        }
+        if self.unanswered_bytes.of(environment).get() > MAX_UNANSWERED_BYTES {
+            let broker = self.broker(environment).to_string();
+            return Err(BrokerError::Blocked { broker, detail: "it has not answered many messages".to_owned() });
+        }
         let entry = self.entry(namespace, environment, login).await?;
-        self.publish_by(&entry, environment, envelope, is_cancelled).await
-    }
-
-    /// Returns the entry whose connection awaits the broker's answer for a message.
-    #[must_use]
-    pub fn holder(&self, environment: Environment, message_id: &Uuid) -> Option<Arc<PoolEntry>> {
-        let holds = |entry: &PoolEntry| {
-            // A locked entry has no open connection yet.
-            let state = entry.state.try_lock();
-            matches!(state.as_deref(), Ok(ConnectionState::Up(connection)) if connection.holds(message_id))
-        };
-        let entries = self.entries.lock();
-        let mut holders = entries.iter().filter(|((other, _), entry)| *other == environment && holds(entry));
-        holders.next().map(|(_, entry)| entry.clone())
-    }
-
-    /// Like [`publish`](Self::publish), with the connection of this entry.
-    pub async fn publish_by(
-        &self,
-        entry: &Arc<PoolEntry>,
-        environment: Environment,
-        envelope: &Envelope<'_>,
-        is_cancelled: impl Fn() -> bool,
-    ) -> Result<Option<Confirmed>, BrokerError> {
         let result = loop {
             // `connection` has recorded its own failures.
-            let connection = self.connection(entry, environment, &envelope.message_id).await?;
+            let connection = self.connection(&entry, environment).await?;
             match connection.publish(envelope, self.confirm_timeout, &is_cancelled).await {
                 Ok(Published::Confirmed(confirmed)) => break Ok(confirmed),
                 Ok(Published::Cancelled) => return Ok(None),
                 Ok(Published::Exhausted) => {}
+                Ok(Published::Unanswered(message, detail)) => {
+                    let error = connection.unanswered(&detail);
+                    self.hold(entry, connection, environment, message, envelope);
+                    return Err(error);
+                }
                 Err(error) => break Err(error),
             }
         };
-        match &result {
-            Ok(_) => entry.clear_failures(),
-            Err(error @ (BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })) => entry.record_failure(error),
-            // The broker answered.
-            Err(_) => {}
-        }
+        entry.record(&result);
         result.map(Some)
+    }
+
+    /// Awaits the answer to a message that the broker was handed before it blocked the connection. Returns
+    /// `None` if there is no such message. During an alarm the error is [`BrokerError::Unanswered`].
+    #[must_use]
+    pub fn answer(&self, message_id: Uuid) -> Option<BoxFuture<'_, Result<Confirmed, BrokerError>>> {
+        let (connection, answer) = {
+            let unanswered = self.unanswered.lock();
+            let message = unanswered.get(&message_id)?;
+            (message.connection.upgrade(), message.answer.clone())
+        };
+        let fetch = async move {
+            let answer = match connection {
+                Some(connection) => {
+                    connection.unless_blocked(answer).await.map_err(|detail| connection.unanswered(&detail))?
+                }
+                // It was answered, or the connection has ended.
+                None => answer.await,
+            };
+            self.unanswered.lock().remove(&message_id);
+            answer
+        };
+        Some(fetch.boxed())
+    }
+
+    /// Awaits the answer to a message in the background, also while its job rests.
+    fn hold(
+        &self,
+        entry: Arc<PoolEntry>,
+        connection: Arc<BrokerConnection>,
+        environment: Environment,
+        message: Box<InFlight>,
+        envelope: &Envelope<'_>,
+    ) {
+        let (id, exchange, confirm_timeout) = (envelope.message_id, envelope.exchange.to_owned(), self.confirm_timeout);
+        let counted = self.unanswered_bytes.of(environment).count(envelope.payload.get().len());
+        let broker = self.broker(environment).to_string();
+        let weak = Arc::downgrade(&connection);
+        let task = tokio::spawn(async move {
+            let _counted = counted;
+            let answer = connection.answer(message, &exchange, confirm_timeout).await;
+            entry.record(&answer);
+            answer
+        });
+        let handle = task.abort_handle();
+        let lost = move |_| Err(BrokerError::Lost { broker, detail: "the connection was closed".to_owned() });
+        let answer = task.map(|answer| answer.unwrap_or_else(lost)).boxed().shared();
+        self.unanswered.lock().insert(id, Unanswered { connection: weak, answer, task: handle, expires: None });
     }
 
     /// Checks that the broker accepts the login and has the exchange. Opens a connection for that, which
@@ -286,13 +348,23 @@ impl Pool {
         }
     }
 
-    /// Closes the connections that are idle at `now`.
+    /// Closes the connections that are idle at `now`, and forgets answers that nobody fetches.
     pub async fn close_idle(&self, now: Instant) {
-        self.close_where(|entry| entry.is_idle(now)).await;
+        self.unanswered.lock().retain(|_, message| {
+            if message.expires.is_none() && message.task.is_finished() {
+                message.expires = Some(now + KEEP_ANSWER);
+            }
+            message.expires.is_none_or(|expires| now < expires)
+        });
+        self.close_where(|entry| entry.is_idle(now) && entry.is_unused()).await;
     }
 
     /// Closes all connections. Await the confirms first: closing loses the open ones.
     pub async fn close(&self) {
+        self.unanswered.lock().retain(|_, message| {
+            message.task.abort();
+            message.task.is_finished()
+        });
         self.close_where(|_| true).await;
     }
 
@@ -300,14 +372,13 @@ impl Pool {
         &self,
         entry: &Arc<PoolEntry>,
         environment: Environment,
-        message_id: &Uuid,
     ) -> Result<Arc<BrokerConnection>, BrokerError> {
         *entry.used.lock() = Instant::now();
         let mut state = entry.state.lock().await;
         // The broker closes a connection with too many channels. The next one keeps to the limit.
         // Only the one after that tests whether the limit still holds.
         let channel_limit = match &*state {
-            ConnectionState::Up(connection) if connection.serves(message_id) => return Ok(connection.clone()),
+            ConnectionState::Up(connection) if connection.serves() => return Ok(connection.clone()),
             ConnectionState::Up(connection) => connection.channel_limit().await,
             ConnectionState::Down(error) => return Err(error.clone()),
             ConnectionState::New => None,
@@ -353,13 +424,15 @@ impl Pool {
         self.brokers.of(environment)
     }
 
-    async fn close_where(&self, should_close: impl Fn(&PoolEntry) -> bool) {
+    async fn close_where(&self, should_close: impl Fn(&Arc<PoolEntry>) -> bool) {
         let mut closing = Vec::new();
         self.entries.lock().retain(|_, entry| {
+            if !should_close(entry) {
+                return true;
+            }
             // A locked entry is in use.
             let Ok(state) = entry.state.try_lock() else { return true };
             match &*state {
-                _ if !should_close(entry) => true,
                 ConnectionState::Up(connection) => {
                     closing.push(connection.clone());
                     false
@@ -380,12 +453,17 @@ impl PoolEntry {
     /// Returns true if no task uses it, and no message waits for its confirm. Only the pool creates
     /// references, so the caller must hold its lock.
     fn is_unused(self: &Arc<Self>) -> bool {
-        let holds_messages = || match self.state.try_lock().as_deref() {
-            Ok(ConnectionState::Up(connection)) => connection.holds_messages(),
-            Ok(ConnectionState::New | ConnectionState::Down(_)) => false,
-            Err(_) => true,
-        };
-        Arc::strong_count(self) == 1 && !holds_messages()
+        Arc::strong_count(self) == 1
+    }
+
+    /// Records what a broker's answer says about the connection.
+    fn record(&self, answer: &Result<Confirmed, BrokerError>) {
+        match answer {
+            Ok(_) => self.clear_failures(),
+            Err(error @ (BrokerError::ConfirmTimeout { .. } | BrokerError::Lost { .. })) => self.record_failure(error),
+            // The broker answered.
+            Err(_) => {}
+        }
     }
 
     fn clear_failures(&self) {

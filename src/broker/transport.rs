@@ -58,8 +58,8 @@ pub struct Transport {
 ///
 /// The AMQP client reads on its own thread, which a silent peer would block forever. After the
 /// shutdown, that thread reads the end of the stream and exits.
-#[derive(Debug)]
-pub struct ShutdownHandle(StdTcpStream);
+#[derive(Clone, Debug)]
+pub struct ShutdownHandle(Arc<StdTcpStream>);
 
 impl ShutdownHandle {
     /// Shuts the connection down in both directions. A second call has no effect.
@@ -109,6 +109,13 @@ impl Transport {
         let frames = FrameGuard::new(unconfirmed.clone());
         let stream = TlsSocket { stream, fence, greeting: greeting.clone(), frames }.compat();
         Ok(Self { stream, shutdown_handle, greeting, unconfirmed, version })
+    }
+
+    /// Accepts what a consumer gets. Only tests consume messages.
+    #[must_use]
+    pub fn for_consumers(mut self) -> Self {
+        self.stream.get_mut().frames.accept_consumers();
+        self
     }
 
     /// Returns the stream for the AMQP client and the handle to shut it down.
@@ -242,7 +249,7 @@ fn timed_out(detail: &str) -> io::Error {
 /// Creates a second handle to the socket.
 fn with_shutdown_handle(stream: TcpStream) -> io::Result<(TcpStream, ShutdownHandle)> {
     let stream = stream.into_std()?;
-    let shutdown_handle = ShutdownHandle(stream.try_clone()?);
+    let shutdown_handle = ShutdownHandle(Arc::new(stream.try_clone()?));
     Ok((TcpStream::from_std(stream)?, shutdown_handle))
 }
 

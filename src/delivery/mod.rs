@@ -11,10 +11,14 @@ use fedora_message::message::envelope::Envelope;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::secret::Secret;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 pub use self::fallback::Fallback;
 pub use self::pod::PodDelivery;
+use crate::broker::connection::Confirmed;
 use crate::broker::login::Login;
 use crate::broker::pool::{Pool, Usage};
 
@@ -53,8 +57,6 @@ pub struct DeliveryRequest<'a> {
     pub attempts: u32,
     /// How it is sent this time, if there is a choice.
     pub mode: Mode,
-    /// True if the broker was handed the message before, and has not answered.
-    pub unanswered: bool,
     /// Returns true once the message must not be sent any more. Its resource may be deleted at any
     /// time.
     pub is_cancelled: &'a (dyn Fn() -> bool + Sync),
@@ -72,6 +74,15 @@ pub enum NotTried {
 }
 
 impl Delivery {
+    /// Awaits the broker's answer to a message that it was handed before. Returns `None` if it was not.
+    ///
+    /// Its Sender or Secret may have changed since, but the broker has the message as it was.
+    #[must_use]
+    pub fn answer(&self, message_id: Uuid) -> Option<BoxFuture<'_, Attempt>> {
+        let answer = self.pool()?.answer(message_id)?;
+        Some(answer.map(|answer| answer.map_or_else(direct_attempt, confirmed_attempt)).boxed())
+    }
+
     /// Makes one attempt to deliver a message.
     pub async fn send(&self, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
         if (request.is_cancelled)() {
@@ -134,21 +145,17 @@ impl Delivery {
 
 /// Publishes a message. It counts as sent once the broker has confirmed it.
 async fn direct(pool: &Pool, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
-    let &DeliveryRequest { message, exchange, identity, unanswered, is_cancelled, .. } = request;
+    let &DeliveryRequest { message, exchange, identity, is_cancelled, .. } = request;
     let envelope = Envelope::new(message, exchange);
-    // Its Sender or Secret may have changed since, but the broker has the message as it was.
-    let published = match unanswered.then(|| pool.holder(message.environment, &message.id)).flatten() {
-        Some(holder) => pool.publish_by(&holder, message.environment, &envelope, is_cancelled).await,
-        None => pool.publish(&message.owner, message.environment, &identity.login, &envelope, is_cancelled).await,
-    };
-    match published {
-        Ok(Some(confirmed)) => {
-            let sent = Outcome::sent(confirmed.routed);
-            Ok(Attempt { took: Some(confirmed.took), ..direct_attempt(sent) })
-        }
+    match pool.publish(&message.owner, message.environment, &identity.login, &envelope, is_cancelled).await {
+        Ok(Some(confirmed)) => Ok(confirmed_attempt(confirmed)),
         Ok(None) => Err(NotTried::Cancelled),
         Err(error) => Ok(direct_attempt(error)),
     }
+}
+
+fn confirmed_attempt(confirmed: Confirmed) -> Attempt {
+    Attempt { took: Some(confirmed.took), ..direct_attempt(Outcome::sent(confirmed.routed)) }
 }
 
 /// Returns an attempt of direct delivery that ended like this.

@@ -119,6 +119,10 @@ pub const MAX_CONNECTIONS_PER_NAMESPACE: usize = 6;
 /// environment's bodies in flight have 8 MiB at most, and `RabbitMQ` 4 takes no message of more than 16 MiB.
 pub const MAX_RETURNED_BYTES: usize = 16 << 20;
 
+/// The bytes of messages that an environment's broker may have without an answer after an alarm. No others
+/// are published then. Bodies in flight have 8 MiB at most, so a broker that has one alarm meets no bound.
+pub const MAX_UNANSWERED_BYTES: usize = 16 << 20;
+
 /// The number of broker connections in all. Connections that have carried several MiB take 4 MiB
 /// each, so 100 MiB of the 256 MiB that the Deployment allows.
 pub const MAX_CONNECTIONS: usize = 24;

@@ -10,7 +10,8 @@ use rig::{Broker, Proxy};
 use crate::ledger::{IN_FLIGHT, Ledger};
 use e2e::raw::RawConsumer;
 use e2e::{
-    Operator, SOON, TestNamespace, let_fault_last, message, message_count, numbered, shared, wait_soon, with_spec,
+    Operator, SOON, Summary, TestNamespace, let_fault_last, message, message_count, numbered, shared, wait_soon,
+    with_spec,
 };
 
 /// Starts a broker and an operator for one test, and waits until messages flow.
@@ -49,12 +50,18 @@ fn frozen() {
 /// The broker raises its memory alarm. It receives no message twice.
 #[test]
 fn blocked() {
-    let (broker, ledger, operator) = in_flow("broker-blocked");
+    let (broker, mut ledger, operator) = in_flow("broker-blocked");
     broker.set_memory_alarm(true).expect("the alarm is raised");
     ledger.wait_for_reason("BrokerBlocked");
-    let sent = ledger.namespace.sent();
+    ledger.wait_until_created();
+    wait_soon("each message is sent or blocked", || {
+        let reported = |message: &Summary| matches!(message.status["reason"].as_str(), Some("Sent" | "BrokerBlocked"));
+        ledger.namespace.summaries().is_ok_and(|messages| messages.iter().all(reported))
+    });
+    let sent = || ledger.namespace.sent().expect("the API server answers");
+    let before = sent();
     let_fault_last(Duration::from_secs(3));
-    assert_eq!(ledger.namespace.sent(), sent, "no message is marked as sent meanwhile");
+    assert_eq!(sent(), before, "no message is marked as sent meanwhile");
     assert!(operator.resident() < 64 << 20, "no backlog in memory: {} bytes", operator.resident());
     broker.set_memory_alarm(false).expect("the alarm is cleared");
     ledger.close(&broker, 0);
@@ -86,6 +93,26 @@ fn blocked_before_answer() {
     assert_eq!(namespace.wait_for_reason("handed-over", "Sent")["attempts"], 1);
     let topics: Vec<_> = consumer.take(1, SOON).iter().map(|message| message.routing_key.to_string()).collect();
     assert_eq!(topics, ["unanswered.first"]);
+}
+
+/// The certificate is withdrawn while the broker has not answered. The answer counts all the same.
+#[test]
+fn answer_outlives_certificate() {
+    let broker = Broker::start().expect("a broker");
+    let namespace = TestNamespace::new("withdrawn").with_certificate(&broker, "publisher");
+    let consumer = RawConsumer::start(&broker, "withdrawn.#");
+    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
+    broker.set_memory_alarm(true).expect("the alarm is raised");
+    let first = with_spec(&message("handed-over", "withdrawn.first", ""), "activeDeadlineSeconds: 5");
+    namespace.apply(&first);
+    namespace.expect_reason("handed-over", "BrokerBlocked", &["was handed this one before"]);
+    namespace.kubectl(&["delete", "secret", "certs"]);
+    namespace.apply(&message("other", "withdrawn.other", ""));
+    namespace.wait_for_reason("other", "SecretNotFound");
+    broker.set_memory_alarm(false).expect("the alarm is cleared");
+    namespace.wait_for_reason("handed-over", "Sent");
+    let topics: Vec<_> = consumer.take(1, SOON).iter().map(|message| message.routing_key.to_string()).collect();
+    assert_eq!(topics, ["withdrawn.first"]);
 }
 
 /// An administrator closes all connections.

@@ -30,7 +30,9 @@ const CHANNEL_OPEN_OK: (u16, u16) = (20, 11);
 const FLOW: (u16, u16) = (20, 20);
 const CONFIRM_SELECT: (u16, u16) = (85, 10);
 const CONFIRM_SELECT_OK: (u16, u16) = (85, 11);
+const CANCEL: (u16, u16) = (60, 30);
 const RETURN: (u16, u16) = (60, 50);
+const DELIVER: (u16, u16) = (60, 60);
 const ACK: (u16, u16) = (60, 80);
 
 /// Returns a frame of a type (1: method, 2: header, 3: body, 8: heartbeat).
@@ -141,6 +143,16 @@ pub fn return_again(client: &mut Client) -> Result<()> {
 /// Asks the client again and again to stop publishing, on the channel of the first message.
 pub fn flow_endlessly(client: &mut Client) -> Result<()> {
     serve(client, |client, channel, _| repeat(client, &method(channel, FLOW, &[0]).repeat(1000)))
+}
+
+/// Cancels a consumer again and again, on the channel of the first message. The client has none.
+pub fn cancel_endlessly(client: &mut Client) -> Result<()> {
+    serve(client, |client, channel, _| repeat(client, &method(channel, CANCEL, &[0, 0]).repeat(1000)))
+}
+
+/// Delivers messages without contents again and again, on the channel of the first message.
+pub fn deliver_endlessly(client: &mut Client) -> Result<()> {
+    serve(client, |client, channel, _| repeat(client, &method(channel, DELIVER, &[0; 12]).repeat(1000)))
 }
 
 /// Returns the beginning of a message that reached no queue, up to its body of this size.

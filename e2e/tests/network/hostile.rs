@@ -31,7 +31,7 @@ fn escapes() -> Vec<u8> {
 type Behavior = fn(&mut Client) -> Result<()>;
 
 /// Hostile behavior, and the expected reason.
-const HOSTILE: [(&str, &str, Behavior); 17] = [
+const HOSTILE: [(&str, &str, Behavior); 19] = [
     ("garbage", "BrokerUnreachable", |client| send_and_listen(client, &[0xFF; 4096])),
     ("other-protocol", "BrokerUnreachable", |client| send_and_listen(client, b"AMQP\x00\x01\x00\x00")),
     // The first part of a method frame with a length of 4 GiB.
@@ -67,6 +67,14 @@ const HOSTILE: [(&str, &str, Behavior); 17] = [
     ("endless-flow", "BrokerUnreachable", |client| {
         amqp::log_in(client, DEFAULT)?;
         amqp::flow_endlessly(client)
+    }),
+    ("endless-cancel", "BrokerUnreachable", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::cancel_endlessly(client)
+    }),
+    ("endless-deliver", "BrokerUnreachable", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::deliver_endlessly(client)
     }),
     // The broker accepts the login, and opens no channel.
     ("silent-later", "BrokerUnreachable", |client| {
