@@ -239,8 +239,10 @@ impl Elector {
                 self.renewed = Some(before);
                 self.observe(Some(lease));
             }
-            // Another process was faster.
-            Err(error) if matches!(error.code(), Some(404 | 409)) => self.observed.since = None,
+            // Another process was faster, or has deleted the Lease.
+            Err(error) if matches!((error.code(), &self.observed.lease), (Some(409), _) | (Some(404), Some(_))) => {
+                self.observed.since = None;
+            }
             Err(error) => self.failed("written", &error).await,
         }
     }
@@ -263,11 +265,7 @@ impl Elector {
     /// not.
     async fn watch_until_free(&mut self) -> Result<(), ListError> {
         let version = self.observed.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
-        let (kind, namespace, name) = (WatchKind::Lease, &self.namespace, &self.name);
-        let mut changes = match version {
-            Some(version) => self.watches.object_since(kind, namespace, name, version),
-            None => self.watches.object(kind, namespace, name),
-        };
+        let mut changes = self.watches.object_since(WatchKind::Lease, &self.namespace, &self.name, version);
         while let LeaseStep::WaitUntil(at) = self.decide() {
             match timeout_at(at, changes.next()).await {
                 Ok(Ok(ObjectState::Present(lease))) => self.observe(Some(*lease)),
@@ -328,7 +326,7 @@ impl Elector {
         }
         // Once it is known who leads, an API server that is out of reach for a while does not make
         // this process unready.
-        if error.code() == Some(403) || *self.reports.leadership.borrow() == Leadership::Unknown {
+        if matches!(error.code(), Some(403 | 404)) || *self.reports.leadership.borrow() == Leadership::Unknown {
             self.reports.not_ready_reason.send_replace(Some(detail));
         }
         // A request without an answer took long enough. The next one uses another connection.
@@ -366,12 +364,14 @@ fn parameters() -> PostParams {
 }
 
 fn explain(error: &ListError) -> String {
-    match error {
-        ListError::Failed(kube::Error::Api(status)) if status.code == 403 => format!(
+    let ListError::Failed(kube::Error::Api(status)) = error else { return error.explain() };
+    match status.code {
+        403 => format!(
             "the operator is not allowed to do that: bind its ServiceAccount to the Role fedora-message-operator-leader-election there, or set --lease-namespace; {PERMISSIONS_HINT} ({})",
             status.message
         ),
-        error => error.explain(),
+        404 => format!("its namespace does not exist: create it, or set --lease-namespace ({})", status.message),
+        _ => error.explain(),
     }
 }
 #[cfg(test)]

@@ -9,8 +9,9 @@ use fedora_message::api::object::{FedoraMessage, SummaryFields};
 use fedora_message::api::sender::{FedoraMessageSender, FedoraMessageSenderStatus};
 use fedora_message::bounds::{MAX_SENDERS, MAX_SENDERS_PER_NAMESPACE};
 use fedora_message::message::sender::{FoundSender, Sender, SenderError, usable};
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request};
+use kube::{Client, Error, Resource};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 
 use super::client::FIELD_MANAGER;
 use super::list::{ListError, answer};
+use super::status::is_other_object;
 use super::watch::INSTALL;
 
 /// Messages wait this long for the first list of Senders.
@@ -191,9 +193,10 @@ impl Senders {
         self.held.lock().senders.get(name).map(|held| held.found.clone())
     }
 
-    /// All Senders were listed. Returns true if a failure was reported before, which messages may say.
+    /// All Senders were listed. Returns true the first time. Messages may say then that the list failed, or
+    /// that it did not come in time.
     pub fn set_listed(&self) -> bool {
-        matches!(self.listed.send_replace(Listed::Done), Listed::Failed(_))
+        self.listed.send_replace(Listed::Done) != Listed::Done
     }
 
     /// Senders can't be listed. Those that are held are still used.
@@ -241,23 +244,23 @@ impl SenderStatusWriter {
         status: &FedoraMessageSenderStatus,
     ) -> Result<bool, ListError> {
         let SenderName { namespace, name } = object.name();
-        let api: Api<FedoraMessageSender> = Api::namespaced(self.0.clone(), &namespace);
-        // A merge patch removes what is null. The uid makes the API server refuse it for another object.
-        let patch = json!({
-            "metadata": {"uid": object.metadata.uid},
-            "status": {
-                "conditions": status.conditions,
-                "observedGeneration": status.observed_generation,
-                "user": status.user,
-                "broker": status.broker,
-                "certificateExpirationTime": status.certificate_expiration_time,
-            },
-        });
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        match answer(api.patch_status(&name, &parameters, &Patch::Merge(&patch))).await {
+        let path = FedoraMessageSender::url_path(&(), Some(&namespace));
+        // The API server ignores a wrong uid in a merge patch (docs/decisions/0002).
+        let operations = json!([
+            {"op": "test", "path": "/metadata/uid", "value": object.metadata.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]);
+        let request = Request::patch(format!("{path}/{name}/status?fieldManager={FIELD_MANAGER}"))
+            .header(CONTENT_TYPE, "application/json-patch+json")
+            .body(operations.to_string().into_bytes())
+            .map_err(Error::HttpError)?;
+        match answer(self.0.request_text(request)).await {
             Ok(_) => Ok(true),
-            // A conflict means that the uid is another.
-            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(false),
+            Err(ListError::Failed(Error::Api(refusal)))
+                if refusal.code == 404 || is_other_object(&refusal, &Method::PATCH) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -280,6 +283,7 @@ mod tests {
     use fedora_message::fixture::sender;
 
     use super::*;
+    use crate::cluster::fake_api::{Reply, client, refusal};
 
     #[test]
     fn one_namespace_takes_no_place_of_others() {
@@ -317,5 +321,35 @@ mod tests {
         }
         let error = senders.find(&name("other"), "apps").unwrap_err();
         assert!(matches!(error, SenderError::NotHeld { .. }), "{error}");
+    }
+
+    /// The API server is silent for longer than a message waits. The list wakes such messages later.
+    #[tokio::test(start_paused = true)]
+    async fn late_list_wakes_messages() {
+        let senders = Senders::default();
+        senders.wait_until_listed().await;
+        let error = senders.find(&SenderName::new("apps", "default"), "apps").unwrap_err();
+        assert!(matches!(error, SenderError::Unreadable { .. }), "{error}");
+        assert!(senders.set_listed());
+        assert!(!senders.set_listed(), "once");
+    }
+
+    /// Only another uid, or none, means that the Sender is gone. A conflict may not happen again.
+    #[tokio::test]
+    async fn tells_other_object_from_failure() {
+        let invalid = json!({"code": 422, "details": {"causes": [{"reason": "FieldValueInvalid"}]}});
+        for (reply, written) in [
+            (Reply::Json(json!({})), Some(true)),
+            (refusal(404, "not found"), Some(false)),
+            (refusal(422, "the test failed"), Some(false)),
+            (refusal(409, "conflict"), None),
+            (Reply::Refusal(invalid), None),
+        ] {
+            let (client, requests) = client([reply]);
+            let writer = SenderStatusWriter::new(client);
+            let result = writer.write(&sender("apps", "default"), &FedoraMessageSenderStatus::default()).await;
+            assert_eq!(result.as_ref().ok(), written.as_ref(), "{result:?}");
+            assert_eq!(requests.take(), ["PATCH"]);
+        }
     }
 }

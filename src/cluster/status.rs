@@ -258,7 +258,7 @@ fn observe(status: &mut FedoraMessageStatus, generation: i64) {
 /// Returns true if the object is not the expected one. A replacement is then a conflict. A patch whose test failed is
 /// a 422 without causes; one with causes finds fault with the status itself. A patch that conflicts was overtaken by
 /// others again and again, and may succeed later.
-fn is_other_object(status: &Status, method: &Method) -> bool {
+pub(super) fn is_other_object(status: &Status, method: &Method) -> bool {
     let without_causes = status.details.as_ref().is_none_or(|details| details.causes.is_empty());
     if *method == Method::PATCH { status.code == 422 && without_causes } else { status.code == 409 }
 }

@@ -124,28 +124,19 @@ impl Watches {
     /// Watches one object by its name.
     #[must_use]
     pub fn object<K: Watched>(&self, kind: WatchKind, namespace: &str, name: &str) -> ObjectWatch<K> {
-        self.begin_object(kind, namespace, name, Position::Unread)
+        self.object_since(kind, namespace, name, None::<String>)
     }
 
-    /// Watches the changes of one object after this version.
+    /// Watches the changes of one object after this version. Without one, the object is read first.
     #[must_use]
     pub fn object_since<K: Watched>(
         &self,
         kind: WatchKind,
         namespace: &str,
         name: &str,
-        version: String,
+        version: impl Into<Option<String>>,
     ) -> ObjectWatch<K> {
-        self.begin_object(kind, namespace, name, Position::Known(version))
-    }
-
-    fn begin_object<K: Watched>(
-        &self,
-        kind: WatchKind,
-        namespace: &str,
-        name: &str,
-        position: Position<K>,
-    ) -> ObjectWatch<K> {
+        let position = version.into().map_or(Position::Unread, Position::Known);
         let source = Source::Object { path: K::url_path(&(), Some(namespace)), name: name.to_owned() };
         ObjectWatch::new(Watch::new(self, kind, source, position))
     }

@@ -50,7 +50,7 @@ pub enum Notice {
 pub enum SenderWake {
     /// These Senders have appeared, changed or disappeared.
     Changed(HashSet<SenderName>),
-    /// All are listed, after they could not be.
+    /// All are listed for the first time. Messages may say that they could not be.
     Listed,
 }
 

@@ -118,6 +118,10 @@ impl CheckSchedule {
         if changed {
             self.wake(&name, now);
         }
+        if self.senders.contains_key(&name) && !self.is_same(&object) {
+            // A list shows only the new Sender. The end of a check of the old one plans nothing.
+            self.remove(&name, now);
+        }
         let Some(known) = self.senders.get_mut(&name) else {
             let new = ScheduledSender {
                 object,
@@ -132,10 +136,9 @@ impl CheckSchedule {
             let at = self.newcomer(&name.namespace, now);
             return self.check_at(&name, at);
         };
-        let (old, new) = (&known.object.metadata, &object.metadata);
-        let is_new = old.uid != new.uid || old.generation != new.generation;
+        let is_changed = known.object.metadata.generation != object.metadata.generation;
         (known.object, known.scope) = (object, scope);
-        if is_new {
+        if is_changed {
             self.check_after_change(&name, now);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::raw::{RawConsumer, unique};
-use e2e::{Operator, SOON, TestNamespace, message, numbered, shared, wait_soon};
+use e2e::{DEBUG, Operator, SOON, TestNamespace, message, numbered, shared, wait_soon};
 
 const COUNT: usize = 300;
 /// A Lease holds for this time after it was last renewed.
@@ -94,4 +94,21 @@ fn frozen_leader_is_fenced() {
     namespace.apply(&message("after", "paused.after", ""));
     namespace.wait_for_reason("after", "Sent");
     assert_each_once(&consumer, 1);
+}
+
+/// The operator says that `--lease-namespace` is wrong, and leads once the namespace exists.
+#[test]
+fn absent_lease_namespace_is_reported() {
+    let namespace = TestNamespace::new("no-lease");
+    let lease = format!("{}-there", namespace.name);
+    let arguments = ["--watch-namespaces", &namespace.name, "--leader-elect", "--lease-namespace", &lease];
+    let operator = Operator::launch(&namespace.kube.kubeconfig(), &shared().broker.url(), &arguments, DEBUG);
+    let text = format!("its namespace does not exist: create it, or set --lease-namespace (namespaces \"{lease}\"");
+    operator.wait_until(SOON, "it is not ready", || {
+        operator.http_get("/readyz").is_some_and(|(code, reason)| code == 503 && reason.contains(&text))
+    });
+    operator.wait_for_log("its namespace does not exist");
+    namespace.kube.create_namespace(&lease).expect("a namespace");
+    operator.wait_until(SOON, "it leads", || leads(&operator));
+    operator.wait_ready();
 }

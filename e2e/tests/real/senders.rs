@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rig::{Broker, Consumer};
+use rig::proxy::Direction;
+use rig::{Broker, Consumer, Proxy};
 use serde_json::{Value, json};
 
 use crate::events::events;
 use e2e::cli::Cli;
 use e2e::raw::{RawConsumer, unique};
 use e2e::{
-    Operator, SOON, TestNamespace, by_sender, certificate, config_map, requests, secret, sender, shared, wait_soon,
-    with_secret, write_verb,
+    Operator, SOON, TestNamespace, audited, by_sender, certificate, config_map, requests, secret, sender, shared,
+    wait_soon, with_secret, write_verb,
 };
 
 /// The time until a person sees the result of `kubectl apply`.
@@ -274,6 +275,27 @@ fn deleted_sender_holds_messages() {
     });
     namespace.apply(&sender("default", ""));
     namespace.wait_for_all_sent();
+}
+
+/// The first Sender is deleted during its check, and another one with its name is created.
+#[test]
+fn does_not_mark_namesake_ready() {
+    let namespace = TestNamespace::with_publisher("namesake");
+    let proxy = Proxy::start(shared().broker.port()).expect("a proxy");
+    let _operator = Operator::with_broker(&proxy.url(), &namespace, &[]);
+    proxy.stall(&[Direction::Up, Direction::Down]);
+    namespace.apply(&sender("default", ""));
+    wait_soon("its check begins", || proxy.accepted() > 0);
+    namespace.kubectl(&["delete", "fmsender", "default"]);
+    namespace.apply(&with_secret(&sender("default", ""), "nothing"));
+    namespace.wait_for_sender("default", "False", "SecretNotFound");
+    proxy.stall(&[]);
+    let is_refusal = |event: &Value| {
+        (&event["verb"], &event["objectRef"]["resource"], &event["responseStatus"]["code"])
+            == (&json!("patch"), &json!("fedoramessagesenders"), &json!(422))
+    };
+    wait_soon("the API server refuses the result", || audited(&namespace).iter().any(is_refusal));
+    namespace.wait_for_sender("default", "False", "SecretNotFound");
 }
 
 /// They have one certificate, and each its own connection, prefix and defaults.

@@ -10,6 +10,7 @@ use crate::cluster::watch::{WatchMonitor, Watches};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -108,6 +109,17 @@ fn a_leader_may_send_only_in_the_term_that_it_has_begun() {
     assert!(Leadership::Always.admits(Some(0), start) && !Leadership::Follower.admits(None, start));
 }
 
+/// Starts an elector, and returns the receivers of its reports.
+fn elect(client: Client) -> (watch::Receiver<Leadership>, watch::Receiver<Option<String>>) {
+    let (leadership, led) = watch::channel(Leadership::Unknown);
+    let (not_ready_reason, reason) = watch::channel(None);
+    let reports = ElectorReports { leadership, not_ready_reason };
+    let watches = Watches::new(client, WatchMonitor::default());
+    let elector = Elector::new(watches, "default", "lease".to_owned(), ME.to_owned(), reports);
+    tokio::spawn(elector.run(std::future::pending()));
+    (led, reason)
+}
+
 /// The API server accepts the request for a watch, and never answers it.
 #[tokio::test(start_paused = true)]
 async fn takes_a_free_lease_although_its_watch_is_silent() {
@@ -117,13 +129,27 @@ async fn takes_a_free_lease_although_its_watch_is_silent() {
     });
     let own = json!({"metadata": {"name": "lease", "resourceVersion": "6"}, "spec": {"holderIdentity": ME}});
     let (client, requests) = fake_api::client([Reply::Json(held), Reply::Silence, Reply::Json(own)]);
-    let (leadership, mut led) = watch::channel(Leadership::Unknown);
-    let reports = ElectorReports { leadership, not_ready_reason: watch::channel(None).0 };
-    let watches = Watches::new(client, WatchMonitor::default());
-    let elector = Elector::new(watches, "default", "lease".to_owned(), ME.to_owned(), reports);
-    let election = tokio::spawn(elector.run(std::future::pending()));
+    let (mut led, _) = elect(client);
     let leads = led.wait_for(|leadership| leadership.term() == Some(1));
     timeout(Duration::from_secs(20), leads).await.expect("it leads soon after the Lease is free").expect("it reports");
     assert_eq!(requests.take(), ["GET", "watch 5", "PUT"]);
-    election.abort();
+}
+
+/// Each request gets a 404, like those for a Lease that is absent.
+#[tokio::test(start_paused = true)]
+async fn absent_namespace_is_reported() {
+    let message = r#"namespaces "default" not found"#;
+    let absent = || Reply::Refusal(json!({"kind": "Status", "reason": "NotFound", "code": 404, "message": message}));
+    let own = json!({"metadata": {"name": "lease", "resourceVersion": "6"}, "spec": {"holderIdentity": ME}});
+    let (client, requests) = fake_api::client([absent(), absent(), absent(), Reply::Json(own)]);
+    let begin = Instant::now();
+    let (mut led, mut reason) = elect(client);
+    let text = r#"its namespace does not exist: create it, or set --lease-namespace (namespaces "default" not found)"#;
+    let reported = reason.wait_for(|reason| reason.as_ref().is_some_and(|reason| reason.ends_with(text)));
+    timeout(seconds(1), reported).await.expect("it is not ready").expect("it reports");
+    let leads = led.wait_for(|leadership| leadership.term() == Some(1));
+    timeout(seconds(20), leads).await.expect("it leads once the namespace is there").expect("it reports");
+    assert_eq!(*reason.borrow(), None);
+    assert!(begin.elapsed() >= seconds(4), "it pauses after each failure");
+    assert_eq!(requests.take(), ["GET", "POST", "POST", "POST"]);
 }

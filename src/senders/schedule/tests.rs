@@ -21,6 +21,13 @@ fn schedule(now: Instant) -> CheckSchedule {
     schedule
 }
 
+/// Returns another Sender of the same name.
+fn other() -> FedoraMessageSender {
+    let mut other = sender("apps", "one");
+    other.metadata.uid = Some("other".to_owned());
+    other
+}
+
 /// Ends the check of a Sender with this reason, or with success.
 fn finish(schedule: &mut CheckSchedule, reason: Option<Reason>, now: Instant) {
     let result = match reason {
@@ -155,18 +162,22 @@ fn waits_while_no_check_may_begin() {
     assert!(schedule.take_wakes(wake - Duration::from_millis(1)).is_empty() && !schedule.take_wakes(wake).is_empty());
 }
 
-/// The end of the check of a Sender that was replaced says nothing of the new one.
+/// The end of the check of a Sender that was replaced says nothing of the new one. A watch reports that the
+/// old one is gone, a list does not.
 #[test]
 fn replaced_sender_is_checked_anew() {
-    let now = Instant::now();
-    let mut schedule = schedule(now);
-    schedule.next_check(now);
-    let mut other = sender("apps", "one");
-    other.metadata.uid = Some("other".to_owned());
-    schedule.remove(&name("one"), now);
-    schedule.observe(0, other, true, now);
-    finish(&mut schedule, None, now);
-    assert!(matches!(schedule.next_check(now), Some(DueCheck::Check(_))));
+    for is_seen_gone in [true, false] {
+        let now = Instant::now();
+        let mut schedule = schedule(now);
+        schedule.next_check(now);
+        if is_seen_gone {
+            schedule.remove(&name("one"), now);
+        }
+        schedule.observe(0, other(), is_seen_gone, now);
+        finish(&mut schedule, None, now);
+        assert!(matches!(schedule.next_check(now), Some(DueCheck::Check(_))), "{is_seen_gone}");
+        assert!(schedule.next_check(now).is_none(), "once");
+    }
 }
 
 /// A change during a check leads to another check.
@@ -214,7 +225,5 @@ fn list_finds_missing_senders() {
     assert_eq!(schedule.missing(1, &HashSet::new()), [name("two")]);
     assert_eq!(schedule.missing(1, &[name("two")].into()), []);
     assert!(schedule.is_same(&sender("apps", "one")));
-    let mut other = sender("apps", "one");
-    other.metadata.uid = Some("other".to_owned());
-    assert!(!schedule.is_same(&other));
+    assert!(!schedule.is_same(&other()));
 }
