@@ -180,11 +180,11 @@ where
 }
 
 /// Closes idle connections, and deletes Pods that no message needs any more. `unsent` holds the uids
-/// of messages that may need their Pods.
-async fn maintain(reconciler: Arc<Reconciler>, unsent: Option<HashSet<Uid>>) {
+/// of messages that may need their Pods, and the watches whose messages are not known yet.
+async fn maintain(reconciler: Arc<Reconciler>, unsent: Option<(HashSet<Uid>, Vec<Scope>)>) {
     reconciler.delivery.close_idle().await;
-    if let (Some(pods), Some(unsent)) = (reconciler.delivery.pods(), unsent) {
-        pods.clean_up_orphans(|uid| unsent.contains(uid)).await;
+    if let (Some(pods), Some((unsent, unsynced))) = (reconciler.delivery.pods(), unsent) {
+        pods.clean_up_orphans(|uid| unsent.contains(uid), |scope| !unsynced.contains(&scope)).await;
     }
 }
 
@@ -225,10 +225,11 @@ impl<W: Fn() -> E, E> Pending<W, E> {
         self.unsynced = (0..self.scopes).collect();
     }
 
-    /// Returns the uids of all unsent messages, if this process leads and knows them all.
-    fn unsent(&self) -> Option<HashSet<Uid>> {
-        let leads = self.unsynced.is_empty() && self.term.borrow().is_some();
-        leads.then(|| self.queue.unsent())
+    /// Returns the uids of all unsent messages, and the watches that have not listed theirs yet. Returns
+    /// `None` if this process does not lead, or if no watch has listed its messages.
+    fn unsent(&self) -> Option<(HashSet<Uid>, Vec<Scope>)> {
+        let leads = self.term.borrow().is_some() && self.unsynced.len() < self.scopes;
+        leads.then(|| (self.queue.unsent(), self.unsynced.clone()))
     }
 
     fn report(&self, reconciler: &Reconciler) -> Report {

@@ -1,6 +1,7 @@
 //! The operator's loop, as it loses the Lease and takes it again, while the API server does not
 //! answer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use crate::cluster::fake_api;
 use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::refetch::Refetcher;
 use crate::cluster::secrets::Secrets;
+use crate::cluster::senders::Senders;
 use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::{Event, WatchMonitor, Watches};
-use crate::controller::queue::{Job, Next, PodLimits, Queue};
-use crate::controller::{self, Inputs};
+use crate::controller::queue::{Job, Next, PodLimits, Queue, Uid};
+use crate::controller::{self, Inputs, Pending};
 use crate::credential_reader::CredentialReader;
 use crate::delivery::Delivery;
 use crate::fence::Fence;
+use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::reconciler::Reconciler;
 use crate::ttl::TtlController;
@@ -31,7 +34,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use fedora_message::fixture::{example, message, plain_routing, set, with};
+use fedora_message::fixture::{UID, example, message, plain_routing, set, with};
 use fedora_message::message::secret::OperatorCas;
 use fedora_message::policy::outcome::Reason;
 
@@ -91,6 +94,27 @@ async fn job_is_small() {
     let reconciler = reconciler(client);
     let size = size_of_val(&reconciler.reconcile(&job));
     assert!(size <= 4096, "a job needs {size} bytes");
+}
+
+/// The other namespace can't be listed. Its Pods are not known to be orphans.
+#[test]
+fn one_listed_namespace_suffices_for_cleanup() {
+    let mut pending = Pending {
+        queue: Queue::new(8, PodLimits::default()),
+        watch: || (),
+        events: (),
+        scopes: 2,
+        unsynced: Vec::new(),
+        not_ready_reason: watch::channel(None).0,
+        term: watch::channel(None).0,
+        log_throttle: LogThrottle::default(),
+    };
+    pending.update_term(leader(1));
+    assert_eq!(pending.unsent(), None);
+    for event in [Event::Begin, Event::Seen(Box::new(message(&example()))), Event::Complete] {
+        pending.observe(0, event, &Senders::default());
+    }
+    assert_eq!(pending.unsent(), Some((HashSet::from([Uid::from(UID)]), vec![1])));
 }
 
 #[tokio::test]

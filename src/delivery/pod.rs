@@ -68,13 +68,18 @@ impl PodDelivery {
         }
     }
 
-    /// Deletes Pods that no message needs any more. `is_pending` returns true if the
-    /// message with this uid may need its own.
+    /// Deletes Pods that no message needs any more. `is_pending` returns true if the message with this
+    /// uid may need its own. `is_listed` returns true if the watch with this number has listed all its
+    /// messages. Pods of other messages stay.
     ///
     /// Secrets, and so Pods, may be in namespaces that are not watched. All namespaces are searched
     /// if that is allowed, else those that are watched or in which Pods were created.
-    pub async fn clean_up_orphans(&self, is_pending: impl Fn(&str) -> bool) {
-        let is_mine = |namespace: &str| self.watched.is_empty() || self.watched.iter().any(|it| it == namespace);
+    pub async fn clean_up_orphans(&self, is_pending: impl Fn(&str) -> bool, is_listed: impl Fn(usize) -> bool) {
+        let is_mine = |namespace: &str| match self.watched.as_slice() {
+            [] => is_listed(0),
+            // Each namespace has the watch with its own number.
+            watched => watched.iter().position(|it| it == namespace).is_some_and(&is_listed),
+        };
         let Err(error) = self.pods.clean_up_orphans(None, &is_pending, is_mine).await else { return };
         debug!("can't clean up the Pods of all namespaces: {}", explain(&error));
         let namespaces: HashSet<String> = self.watched.iter().chain(self.used.lock().iter()).cloned().collect();

@@ -2,9 +2,12 @@
 //! across restarts.
 
 use rig::wait_until;
+use serde_json::json;
 
 use crate::cluster::{POD_DEADLINE, cluster, namespace, operator, pods, wait_for_reason};
-use e2e::{Operator, TestNamespace, message, uid, wait_soon, with_foreign_secret, with_secret, with_spec};
+use e2e::{
+    DEBUG, Operator, TestNamespace, message, role_rules, uid, wait_soon, with_foreign_secret, with_secret, with_spec,
+};
 
 /// Lets messages of one namespace use the certificate of another, and returns a message with it.
 fn share(secrets: &TestNamespace, with: &TestNamespace, manifest: &str) -> String {
@@ -78,6 +81,41 @@ fn labeled_objects(number: usize) -> String {
         )
     };
     (0..number).map(objects).collect()
+}
+
+/// The operator may not list the messages of one namespace. The Pod of such a message is the only proof
+/// that it was sent.
+#[test]
+fn keeps_pods_of_unlisted_namespace() {
+    let [secrets, listed, unlisted] =
+        ["kept-secrets", "kept-listed", "kept-unlisted"].map(|title| namespace(title, "publisher"));
+    secrets.allow(&format!("{},{}", listed.name, unlisted.name));
+    let elsewhere = with_foreign_secret(&message("hello", "pods.unlisted", ""), "certs", &secrets);
+    let former = operator(&unlisted, "pod", &[]);
+    unlisted.apply(&elsewhere);
+    former.wait_for_log("-1 is made");
+    former.kill();
+    let has_sent = || pods(&secrets).iter().all(|pod| pod["status"]["phase"] == "Succeeded");
+    wait_until(POD_DEADLINE, "the Pod has sent it", has_sent).expect("the Pod has sent it");
+    // The other Pod fits no node, and its message is deleted.
+    let stuck = operator(&listed, "pod", &["--pod-node-selector", "disk=fast"]);
+    listed.apply(&elsewhere);
+    wait_soon("another Pod", || pods(&secrets).len() == 2);
+    stuck.kill();
+    listed.kubectl(&["delete", "fmsg", "--all"]);
+
+    let rules = ["manifests/base/rbac.yaml", "manifests/components/pods/rbac.yaml"].map(role_rules).concat();
+    for namespace in [&secrets, &listed] {
+        namespace.grant("bob", "operator", &json!(rules));
+    }
+    let kube = &cluster().kube;
+    let kubeconfig = kube.kubeconfig_for("bob").expect("a user");
+    let all = [&secrets, &listed, &unlisted].map(|namespace| namespace.name.as_str()).join(",");
+    let arguments = ["--watch-namespaces", &all, "--delivery-mode", "pod"];
+    let next = Operator::launch(&kubeconfig, &cluster().broker.url(), &arguments, DEBUG);
+    next.wait_until(POD_DEADLINE, "the orphan is deleted", || pods(&secrets).len() == 1);
+    let left = pods(&secrets)[0]["metadata"]["labels"]["apps.fedoraproject.org/message-namespace"].clone();
+    assert_eq!(left, unlisted.name.as_str());
 }
 
 /// A label finds the Pods of a message.

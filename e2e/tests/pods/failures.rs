@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 
 use rig::broker::Options;
-use rig::{Broker, Pki};
+use rig::proxy::Answer;
+use rig::{Broker, Pki, Proxy};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{cluster, namespace, operator, operator_at, pods, wait_for_reason};
-use e2e::{TestNamespace, message, read, uid, wait_soon, with_secret};
+use e2e::raw::RawConsumer;
+use e2e::{Operator, SOON, TestNamespace, message, read, uid, wait_soon, with_secret, with_spec};
 
 /// Returns a message with the certificate in the Secret of its own name.
 fn with_own_secret(name: &str, topic: &str) -> String {
@@ -152,4 +154,29 @@ fn ends_slow_pod() {
     // The next Pod has replaced the failed one, and is deleted after its message is sent.
     wait_soon("no Pod is left", || pods(&namespace).is_empty());
     drop(operator);
+}
+
+/// The operator can't reach the API server while the only attempt's Pod is there.
+#[test]
+fn waits_through_outage_of_api_server() {
+    let namespace = namespace("outage", "publisher");
+    let cluster = cluster();
+    let consumer = RawConsumer::start(&cluster.broker, "pods.outage");
+    let proxy = Proxy::start(cluster.kube.port()).expect("a proxy");
+    let kubeconfig = cluster.kube.kubeconfig_through(&proxy).expect("a kubeconfig");
+    // The Pod starts after the outage, on a node with this label.
+    let pods = ["--delivery-mode", "pod", "--pod-node-selector", "outage=over", "--pod-start-timeout", "600"];
+    let arguments = [&["--watch-namespaces", namespace.name.as_str()], pods.as_slice()].concat();
+    let operator = Operator::launch_ready(&kubeconfig, &cluster.broker.url(), &arguments);
+    namespace.apply(&with_spec(&message("hello", "pods.outage", ""), "backoffLimit: 0"));
+    operator.wait_for_log("-1 is made");
+
+    let before = operator.log().len();
+    proxy.answer(Answer::Close);
+    proxy.cut();
+    operator.wait_for_log_from(before, "-1 can't be watched");
+    proxy.answer(Answer::Forward);
+    cluster.kube.run(&["label", "node", "--all", "outage=over"]).expect("the label is set");
+    wait_for_reason(&namespace, "hello", "Sent");
+    assert_eq!(consumer.take(1, SOON).len(), 1);
 }

@@ -6,11 +6,12 @@ use std::time::{Instant, SystemTime};
 
 use rig::pki::{DAY, Request};
 use rig::wait_until;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::events::events;
 use e2e::{
-    Operator, SOON, TestNamespace, certificate, message, numbered, read, shared, wait_soon, with_secret, with_spec,
+    DEBUG, Operator, SOON, TestNamespace, certificate, message, numbered, read, role_rules, shared, wait_soon,
+    with_secret, with_spec,
 };
 
 /// Returns the samples of `/metrics` by name and labels, without the common prefix.
@@ -164,6 +165,20 @@ fn standby_reports_no_messages() {
     wait_for_samples(&leader, &[("leader", 1.0), (r#"messages_pending{env="prod",older_than="0s"}"#, 1.0)]);
     let metrics = wait_for_samples(&other, &[("leader", 0.0)]);
     assert!(!metrics.keys().any(|series| series.starts_with("messages_pending")), "{metrics:#?}");
+}
+
+/// The operator is not ready, but leads and sends messages of the other namespace.
+#[test]
+fn unlisted_namespace_hides_no_metrics() {
+    let (listed, unlisted) = (TestNamespace::new("listed"), TestNamespace::new("unlisted"));
+    listed.grant("operator", "operator", &json!(role_rules("manifests/base/rbac.yaml")));
+    let kubeconfig = shared().kube.kubeconfig_for("operator").expect("a user");
+    let both = format!("{},{}", listed.name, unlisted.name);
+    let operator = Operator::launch(&kubeconfig, &shared().broker.url(), &["--watch-namespaces", &both], DEBUG);
+    listed.apply(&message("waits", "unlisted.waits", ""));
+    listed.wait_for_reason("waits", "SecretNotFound");
+    wait_for_samples(&operator, &[("leader", 1.0), (r#"messages_pending{env="prod",older_than="0s"}"#, 1.0)]);
+    assert_eq!((operator.probe("/livez"), operator.probe("/readyz")), (Some(200), Some(503)));
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Pods {
     /// These are Pods whose message is sent or gone, and failed Pods after their time.
     ///
     /// `is_pending` returns true if the message of this uid may still need its Pod. `is_mine`
-    /// returns true if the operator takes messages from this namespace.
+    /// returns true if the operator takes messages from this namespace, and knows all that are pending.
     pub async fn clean_up_orphans(
         &self,
         namespace: Option<&str>,

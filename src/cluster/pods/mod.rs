@@ -6,8 +6,10 @@
 //! (docs/decisions/0013).
 
 mod cleanup;
+#[cfg(test)]
+mod tests;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fedora_message::pod::manifest::UID_LABEL;
 use fedora_message::pod::proof::{Finding, does_same, judge};
@@ -17,10 +19,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Api, Client, Error, Resource, ResourceExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::list::{self, ListError, ListReader, answer, answer_within};
+use super::list::{ListError, ListReader, answer, answer_within};
 use super::watch::{ObjectState, WatchKind, Watches};
 
 /// A Pod that was deleted may take this time to be gone, beyond its own grace period.
@@ -103,7 +105,7 @@ impl Pods {
                 for pod in &old {
                     delete(&api, pod).await;
                 }
-                self.create(plan).await?
+                self.create(plan, limits).await?
             }
         };
         self.wait(&api, pod, limits).await
@@ -128,25 +130,42 @@ impl Pods {
     }
 
     /// Creates a Pod, unless the planned one is there already.
-    async fn create(&self, plan: &Pod) -> Result<Pod, Outcome> {
+    async fn create(&self, plan: &Pod, limits: Limits) -> Result<Pod, Outcome> {
         let cannot = |cause: &str| failed(format!("Pod {} can't be made: {cause}", place(plan)));
-        match create(&self.fenced, plan).await {
+        let cause = match create(&self.fenced, plan).await {
             Ok(pod) => {
                 debug!("Pod {} is made", place(&pod));
-                Ok(pod)
+                return Ok(pod);
             }
-            Err(cause) if cause.is_already_exists() => {
-                let namespace = plan.namespace().unwrap_or_default();
-                let found = list::get(&self.client(), &namespace, &plan.name_any())
-                    .await
-                    .map_err(|cause| cannot(&explain(&cause)))?;
-                match found {
-                    Some(pod) if does_same(plan, &pod) => Ok(pod),
-                    Some(_) => Err(cannot("there is another Pod of that name. Delete it")),
-                    None => Err(cannot("it was there, and is gone")),
-                }
-            }
+            Err(cause) => cause,
+        };
+        // After an error of the API server, or without an answer, the Pod may exist all the same.
+        let refused = cause.code().is_some_and(|code| code < 500) && !cause.is_already_exists();
+        let found = if refused { Ok(None) } else { self.find(plan, limits).await };
+        match found {
+            Ok(Some(pod)) if does_same(plan, &pod) => Ok(pod),
+            Ok(Some(_)) => Err(cannot("there is another Pod of that name. Delete it")),
+            Ok(None) => Err(cannot(&explain(&cause))),
             Err(cause) => Err(cannot(&explain(&cause))),
+        }
+    }
+
+    /// Returns the Pod of the planned name, or nothing if the API server does not have it in time. The
+    /// Pod may be another than the planned one.
+    async fn find(&self, plan: &Pod, limits: Limits) -> Result<Option<Pod>, ListError> {
+        let namespace = plan.namespace().unwrap_or_default();
+        let mut changes = self.watches.object(WatchKind::Pods, &namespace, &plan.name_any());
+        let mut deadline = Instant::now() + Duration::from_secs(limits.start.into());
+        loop {
+            match timeout_at(deadline, changes.next()).await {
+                Ok(Ok(ObjectState::Present(pod))) => return Ok(Some(*pod)),
+                // The API server may still create it.
+                Ok(Ok(ObjectState::Absent(_))) => deadline = deadline.min(Instant::now() + CREATE_TIMEOUT),
+                Ok(Err(cause)) if is_denied(&cause) => return Err(cause),
+                // The watch goes on by itself.
+                Ok(Err(_)) => {}
+                Err(_) => return Ok(None),
+            }
         }
     }
 
@@ -157,6 +176,8 @@ impl Pods {
         let to_start = Duration::from_secs(limits.start.into());
         let to_end_by_itself = Duration::from_secs((limits.start + limits.run + SLACK).into());
         let mut given_up: Option<(Instant, Outcome)> = None;
+        // The watch has failed, and the Pod's state since then is unknown.
+        let mut lost: Option<Outcome> = None;
         let (namespace, version) = (pod.namespace().unwrap_or_default(), pod.resource_version().unwrap_or_default());
         let mut changes = self.watches.object_since(WatchKind::Pods, &namespace, &pod.name_any(), version);
         loop {
@@ -169,34 +190,41 @@ impl Pods {
                 (PodState::Sent, _) => return Ok(place(&pod)),
                 (PodState::Failed(outcome), None) => return Err(outcome.clone()),
                 (_, Some((since, _))) => *since + GONE,
-                (PodState::Starting(_), None) => begin + to_start,
-                (PodState::Running, None) => begin + to_end_by_itself,
+                (PodState::Starting(_), None) if lost.is_none() => begin + to_start,
+                (PodState::Starting(_) | PodState::Running, None) => begin + to_end_by_itself,
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            let gone = match timeout(left, changes.next()).await {
+            let gone = match timeout_at(deadline, changes.next()).await {
                 Ok(Ok(change)) => match same_pod(change, &pod) {
                     Some(now) => {
-                        pod = now;
+                        (pod, lost) = (now, None);
                         continue;
                     }
                     None => true,
                 },
-                // The watch connects again by itself.
-                Ok(Err(ListError::Silent)) => continue,
-                // The Pod goes on by itself, and the next attempt finds it.
                 Ok(Err(cause)) => {
-                    return Err(failed(format!("Pod {} can't be watched: {}", place(&pod), explain(&cause))));
+                    let text = format!("Pod {} can't be watched: {}", place(&pod), explain(&cause));
+                    if is_denied(&cause) {
+                        return Err(failed(text));
+                    }
+                    // The Pod goes on, and so does the watch after a pause.
+                    debug!("{text}");
+                    lost = Some(failed(text));
+                    continue;
                 }
                 Err(_) => false,
             };
-            match given_up {
-                Some((_, outcome)) => return Err(outcome),
-                None if gone => return Err(status::vanished(&pod)),
-                None => {
-                    given_up = Some((Instant::now(), status::late(&pod, begin.elapsed().as_secs(), &state)));
-                    delete(api, &PodId::of(&pod)).await;
-                }
+            if let Some((_, outcome)) = given_up {
+                return Err(outcome);
             }
+            if gone {
+                return Err(status::vanished(&pod));
+            }
+            // The Pod may have sent the message since then, so it stays for the next attempt.
+            if let Some(outcome) = lost {
+                return Err(outcome);
+            }
+            given_up = Some((Instant::now(), status::late(&pod, begin.elapsed().as_secs(), &state)));
+            delete(api, &PodId::of(&pod)).await;
         }
     }
 
@@ -238,6 +266,11 @@ fn same_pod(change: ObjectState<Pod>, pod: &Pod) -> Option<Pod> {
         }
         ObjectState::Present(_) | ObjectState::Absent(_) => None,
     }
+}
+
+/// Returns true if the API server refuses the operator, whatever it asks for.
+fn is_denied(error: &ListError) -> bool {
+    matches!(error.code(), Some(401 | 403))
 }
 
 /// Explains an error, and what to do.
