@@ -74,12 +74,17 @@ impl BrokerArgs {
     /// Returns the address of each environment's broker.
     #[must_use]
     pub fn brokers(&self) -> Brokers {
-        let or_fedoras = |given: &Option<BrokerAddress>, environment| {
-            given.clone().unwrap_or_else(|| Fedora::of(environment).address())
-        };
-        Brokers {
-            prod: or_fedoras(&self.prod_amqp_url, Environment::Prod),
-            stg: or_fedoras(&self.stg_amqp_url, Environment::Stg),
+        let broker =
+            |environment| self.given_broker(environment).cloned().unwrap_or_else(|| Fedora::of(environment).address());
+        Brokers { prod: broker(Environment::Prod), stg: broker(Environment::Stg) }
+    }
+
+    /// Returns the address of an environment's broker that a flag or variable sets.
+    #[must_use]
+    pub fn given_broker(&self, environment: Environment) -> Option<&BrokerAddress> {
+        match environment {
+            Environment::Prod => self.prod_amqp_url.as_ref(),
+            Environment::Stg => self.stg_amqp_url.as_ref(),
         }
     }
 
@@ -133,6 +138,11 @@ impl BrokerArgs {
 /// Returns the prefix that consumers of one of Fedora's own brokers expect. On other brokers none is known.
 #[must_use]
 pub fn expected_topic_prefix(broker: &BrokerAddress) -> Option<&'static str> {
-    let fedora = [Environment::Prod, Environment::Stg].map(Fedora::of);
-    fedora.iter().find(|fedora| fedora.host == broker.host).map(|fedora| fedora.topic_prefix)
+    fedoras_environment(broker).map(|environment| Fedora::of(environment).topic_prefix)
+}
+
+/// Returns the environment of one of Fedora's own brokers. On other brokers none is known.
+#[must_use]
+pub fn fedoras_environment(broker: &BrokerAddress) -> Option<Environment> {
+    [Environment::Prod, Environment::Stg].into_iter().find(|it| Fedora::of(*it).host.eq_ignore_ascii_case(&broker.host))
 }

@@ -14,11 +14,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fedora_message::bounds::DEFAULT_NAMESPACE_METRICS;
 
-pub use self::broker::{BrokerArgs, expected_topic_prefix};
+pub use self::broker::{BrokerArgs, expected_topic_prefix, fedoras_environment};
 pub use self::check::CheckArgs;
 use self::pods::PodArgs;
 pub use self::publish::{MessageArgs, Output, PublishArgs};
@@ -78,13 +80,33 @@ struct ShortCli {
 /// Returns the command that the command line names. Ends the process if it is wrong, or asks for help.
 #[must_use]
 pub fn parse() -> Command {
-    let matches = definition().get_matches();
-    let parsed = if short_name().is_some() {
-        ShortCli::from_arg_matches(&matches).map(|short| short.command)
-    } else {
-        Cli::from_arg_matches(&matches).map(|cli| cli.command.unwrap_or_else(|| Command::Run(Box::new(cli.run))))
-    };
+    let mut definition = definition();
+    let matches = definition.get_matches_mut();
+    let parsed = refuse_flags_without_effect(&mut definition, &matches).and_then(|()| {
+        if short_name().is_some() {
+            ShortCli::from_arg_matches(&matches).map(|short| short.command)
+        } else {
+            Cli::from_arg_matches(&matches).map(|cli| cli.command.unwrap_or_else(|| Command::Run(Box::new(cli.run))))
+        }
+    });
     parsed.unwrap_or_else(|error| error.exit())
+}
+
+/// Refuses flags of `publish` about sending if it only makes a resource. These flags have variables, which may be set
+/// for other calls, and a conflict of clap's would refuse the variables too. The flags of the certificate have none.
+fn refuse_flags_without_effect(definition: &mut clap::Command, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(("publish", given)) = matches.subcommand() else { return Ok(()) };
+    let Some(publish) = definition.find_subcommand_mut("publish") else { return Ok(()) };
+    if !given.get_flag("print_manifest") && !given.get_flag("via_cluster") {
+        return Ok(());
+    }
+    let is_given = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
+    let flag = publish.get_arguments().find(|it| it.get_env().is_some() && is_given(it.get_id().as_str()));
+    let Some(flag) = flag.map(ToString::to_string) else { return Ok(()) };
+    let detail = format!(
+        "the argument '{flag}' cannot be used with '--print-manifest' or '--via-cluster', because the operator sends the message"
+    );
+    Err(publish.error(ErrorKind::ArgumentConflict, detail))
 }
 
 /// Returns the definition of the command line, under the name by which the program was called.
@@ -314,6 +336,53 @@ mod tests {
         assert!(publish(&[]).is_ok());
         assert!(publish(&["--ca", "a", "--cert", "b"]).is_err());
         assert!(publish(&["--ca", "a", "--cert", "b", "--key", "c"]).is_ok());
+    }
+
+    /// A FedoraMessage is made, and the operator sends it.
+    #[test]
+    fn flags_without_effect_are_refused() {
+        let publish = |more: &[&str]| -> Result<(), clap::Error> {
+            let mut definition = long_definition();
+            let all = [&["fedora-message-operator", "publish", "--topic", "a"], more].concat();
+            let matches = definition.try_get_matches_from_mut(all)?;
+            refuse_flags_without_effect(&mut definition, &matches)
+        };
+        for about_sending in [
+            &["--conf", "a"][..],
+            &["--prod-amqp-url", "amqps://broker"],
+            &["--schema-catalog", "a"],
+            &["--unknown-schemas", "refuse"],
+            &["--ca", "a", "--cert", "b", "--key", "c"],
+        ] {
+            publish(about_sending).unwrap();
+            for made in ["--print-manifest", "--via-cluster"] {
+                let error = publish(&[about_sending, &[made]].concat()).unwrap_err().to_string();
+                assert!(error.contains("cannot be used with") && error.contains(about_sending[0]), "{error}");
+                assert!(error.contains(made), "{error}");
+            }
+        }
+        for about_resource in [["--name", "a"], ["--namespace", "a"], ["--sender", "a"]] {
+            let error = publish(&about_resource).unwrap_err().to_string();
+            assert!(error.contains("--print-manifest") && error.contains("--via-cluster"), "{error}");
+            publish(&[&about_resource[..], &["--via-cluster"]].concat()).unwrap();
+        }
+        publish(&["--via-cluster", "-o", "json"]).unwrap();
+        publish(&["--print-manifest", "-o", "json"]).unwrap_err();
+        publish(&["--print-manifest", "--via-cluster"]).unwrap_err();
+    }
+
+    #[test]
+    fn fields_of_pods_are_not_misspelled() {
+        let parse = |flag: &str, json: &str| Cli::try_parse_from(["fedora-message-operator", flag, json]);
+        for (flag, json, unknown) in [
+            ("--pod-resources", r#"{"limit": {"memory": "1Gi"}}"#, "limit"),
+            ("--pod-tolerations", r#"[{"key": "a"}, {"keys": "b", "effects": "c"}]"#, "1.keys, 1.effects"),
+        ] {
+            let error = parse(flag, json).unwrap_err().to_string();
+            assert!(error.contains(&format!("has unknown fields: {unknown}; correct")), "{error}");
+        }
+        let cli = parse("--pod-tolerations", r#"[{"key": "a"}, {"key": "b", "effect": "NoSchedule"}]"#).unwrap();
+        assert_eq!(cli.run.pods.settings().tolerations.len(), 2);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::values::{number, object_name};
 use fedora_message::pod::manifest::PodSettings;
+use fedora_message::text::{MAX_QUOTE, printable};
 
 /// Flags of delivery by Pods. They have no effect without `--delivery-mode pod` or `fallback`.
 #[derive(Args, Clone, Debug)]
@@ -48,17 +48,13 @@ pub struct PodArgs {
     #[arg(long, env = "POD_NODE_SELECTOR", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value)]
     pub pod_node_selector: Vec<(String, String)>,
     /// Tolerations of the Pods: a list as in a manifest
-    #[arg(long, env = "POD_TOLERATIONS", value_name = "JSON", default_value = "[]", value_parser = json::<Tolerations>)]
-    pub pod_tolerations: Tolerations,
+    // clap takes Vec without its path for a flag that may be repeated.
+    #[arg(long, env = "POD_TOLERATIONS", value_name = "JSON", default_value = "[]", value_parser = json::<Vec<Toleration>>)]
+    pub pod_tolerations: std::vec::Vec<Toleration>,
     /// With fallback: consecutive failures of direct delivery before a Pod sends the message
     #[arg(long, env = "FALLBACK_AFTER", default_value_t = 3, value_name = "FAILURES", value_parser = number(1..=u32::MAX))]
     pub fallback_after: u32,
 }
-
-/// A list of tolerations, as one value of a flag.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(transparent)]
-pub struct Tolerations(Vec<Toleration>);
 
 impl PodArgs {
     /// Returns the settings that all Pods share.
@@ -73,7 +69,7 @@ impl PodArgs {
             resources: self.pod_resources.clone(),
             priority_class: self.pod_priority_class.clone(),
             node_selector: self.pod_node_selector.clone(),
-            tolerations: self.pod_tolerations.0.clone(),
+            tolerations: self.pod_tolerations.clone(),
             schemas: self.cli_schemas.clone(),
             start_seconds: self.pod_start_timeout.into(),
             run_seconds: self.pod_run_timeout.into(),
@@ -88,6 +84,16 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Decodes JSON. A field that nothing reads is an error, because it may be misspelled.
 fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| format!("must be JSON as in a Pod's manifest ({error}): correct it"))
+    let mut unknown = Vec::new();
+    let mut decoder = serde_json::Deserializer::from_str(text);
+    let value = serde_ignored::deserialize(&mut decoder, |path| unknown.push(printable(&path.to_string(), MAX_QUOTE)))
+        .and_then(|value| decoder.end().map(|()| value))
+        .map_err(|error| format!("must be JSON as in a Pod's manifest ({error}): correct it"))?;
+    if unknown.is_empty() {
+        Ok(value)
+    } else {
+        Err(format!("has unknown fields: {}; correct or remove them", unknown.join(", ")))
+    }
 }

@@ -15,6 +15,7 @@ use fedora_message::api::v1alpha1::{Environment, Severity};
 /// Flags of `publish`.
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("input").args(["operands", "files", "topic"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("resource").args(["print_manifest", "via_cluster"])))]
 pub struct PublishArgs {
     /// Files with manifests or recorded messages; - for standard input. With --topic: fields of the body,
     /// each as KEY=VALUE, KEY:int=VALUE, KEY:float=VALUE, KEY:bool=VALUE or KEY:json=VALUE
@@ -25,10 +26,11 @@ pub struct PublishArgs {
     pub files: Vec<PathBuf>,
     /// Configuration of fedora-messaging (config.toml): broker, certificate, topic prefix, exchange, priority
     /// and client properties. Flags go before it. Recorded messages and --topic find it where the library
-    /// does: in /etc/fedora-messaging/config.toml
+    /// does, in /etc/fedora-messaging/config.toml, unless --env or --cert is given
     #[arg(long, env = super::LIBRARY_VARIABLE, value_name = "FILE")]
     pub conf: Option<PathBuf>,
-    /// Environment of messages that name none
+    /// Environment of messages that name none. A configuration names one broker, so beside --conf the URL of
+    /// this environment's broker must be given too
     #[arg(long, value_parser = environment(), value_name = "prod|stg")]
     pub env: Option<Environment>,
     /// Show each message as consumers will see it, and send nothing. This needs no broker and no certificate,
@@ -81,10 +83,10 @@ pub struct MessageArgs {
     #[arg(long, value_parser = number::<u8>(0..=255), requires = "topic")]
     pub priority: Option<u8>,
     /// Print the FedoraMessage instead, for kubectl create -f -
-    #[arg(long, requires = "topic", conflicts_with_all = ["dry_run", "via_cluster"])]
+    #[arg(long, requires = "topic", conflicts_with_all = ["dry_run", "output", "ca", "cert", "key"])]
     pub print_manifest: bool,
     /// Create the FedoraMessage in the cluster instead, and leave it to the operator there
-    #[arg(long, requires = "topic", conflicts_with = "dry_run")]
+    #[arg(long, requires = "topic", conflicts_with_all = ["dry_run", "ca", "cert", "key"])]
     pub via_cluster: bool,
     /// With --via-cluster: wait until the operator has sent the message or given it up
     #[arg(long, requires = "via_cluster")]
@@ -93,13 +95,13 @@ pub struct MessageArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = number::<u32>(1..=86_400), requires = "wait")]
     pub timeout: u32,
     /// FedoraMessageSender of the FedoraMessage [default: the Sender "default" of the namespace]
-    #[arg(long, value_name = "NAME", value_parser = object_name, requires = "topic")]
+    #[arg(long, value_name = "NAME", value_parser = object_name, requires = "resource")]
     pub sender: Option<String>,
     /// Namespace of the FedoraMessage [default: that of the kubeconfig]
-    #[arg(short, long, value_parser = namespace, requires = "topic")]
+    #[arg(short, long, value_parser = namespace, requires = "resource")]
     pub namespace: Option<String>,
     /// Name of the FedoraMessage [default: one generated from the topic]
-    #[arg(long, value_parser = object_name, requires = "topic")]
+    #[arg(long, value_parser = object_name, requires = "resource")]
     pub name: Option<String>,
 }
 

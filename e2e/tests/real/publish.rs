@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use e2e::cli::Cli;
 use e2e::fidelity::cases::{parse, recorded};
 use e2e::raw::{RawConsumer, id};
-use e2e::{Operator, SOON, TestNamespace, certificate, message, run, shared, unused_broker_url};
+use e2e::{Operator, SOON, TestNamespace, certificate, message, run, shared, unused_broker_url, wait_soon};
 
 /// The topic prefix of the configuration.
 const PREFIX: &str = "org.drop-in.prod";
@@ -252,7 +252,8 @@ fn prints_manifest() {
     let fixed = "publish --print-manifest --topic printed.it --severity error --header h=off --priority 3 --sender app \
                  --env stg x:int=7";
     let arguments: Vec<&str> = fixed.split(' ').chain(fields.iter().chain(&keys).map(String::as_str)).collect();
-    let printed = cli.run(&arguments, &[]);
+    // The variable is for other calls.
+    let printed = cli.run(&arguments, &[("FEDORA_MESSAGING_CONF", "absent.toml")]);
     assert_eq!((printed.code, printed.err.as_str()), (0, ""), "{printed:?}");
     namespace.try_kubectl(&["create", "-f", "-"], &printed.out).expect("it is created");
     let [stored] = &namespace.messages()[..] else { panic!("one message") };
@@ -289,17 +290,39 @@ fn waits_for_the_operator() {
         &["note: fedoramessage/late in namespace", "was not sent within 1 s. No operator has looked at it yet"],
     );
     publish(&["waits.alone", "--name", "alone"]).expect(0, &["fedoramessage/alone in namespace", "created"]);
+    let created = publish(&["waits.json", "-o", "json"]);
+    let line: Value = serde_json::from_str(&created.out).expect("JSON");
+    assert!(line["name"].as_str().is_some_and(|name| name.starts_with("waits-json-")), "{created:?}");
+    assert_eq!(line["namespace"], namespace.name);
 
     namespace.apply(&e2e::sender("default", ""));
     let consumer = Consumer::start(&shared().broker, "waits.#").expect("a consumer");
     let _operator = Operator::start(&namespace, &[]);
-    publish(&["waits.now", "a=b", "--wait"]).expect(0, &["waits-now-", "Sent: Message was sent successfully"]);
+    let sent = publish(&["waits.now", "a=b", "--wait"]);
+    sent.expect(0, &["waits-now-", "Sent: Message was sent successfully"]);
+    assert!(sent.err.starts_with("fedora-message-operator: note: fedoramessage/waits-now-"), "{}", sent.err);
     publish(&["waits. no", "--wait"]).expect(1, &["the API server refuses the FedoraMessage", "spec.message.topic"]);
     let given_up = publish(&["waits.body", "--wait", "--sender", "absent", "--timeout", "2"]);
     given_up.expect(1, &["SenderNotFound", "was not sent within 2 s"]);
     namespace.wait_for_reason("late", "Sent");
     assert!(consumer.wait_for(3, SOON).expect("all are received").len() >= 3);
     cli.run(&["publish", "--via-cluster", "--topic", "a.b", "--namespace", "absent"], &env).expect(1, &["namespace"]);
+}
+
+/// The user may create messages, but not get them.
+#[test]
+fn waits_only_with_permission() {
+    let (namespace, cli) = (TestNamespace::new("unseen"), Cli::new());
+    let create =
+        json!([{"apiGroups": ["apps.fedoraproject.org"], "resources": ["fedoramessages"], "verbs": ["create"]}]);
+    namespace.grant("alice", "create-messages", &create);
+    let kubeconfig = shared().kube.kubeconfig_for("alice").expect("a user").display().to_string();
+    let env = [("KUBECONFIG", kubeconfig.as_str())];
+    let publish = ["publish", "--via-cluster", "--topic", "unseen.it", "--namespace", &namespace.name];
+    wait_soon("alice may create messages", || cli.run(&publish, &env).code == 0);
+    let waited = cli.run(&[&publish[..], &["--wait", "--timeout", "86400", "--name", "unseen"]].concat(), &env);
+    waited
+        .expect(1, &["note: fedoramessage/unseen in namespace", "cannot get resource", "--wait needs the permission"]);
 }
 
 /// The dry run shows the message that is sent without it, and sends nothing.
@@ -341,6 +364,35 @@ fn shows_what_it_would_send() {
     cli.run(&["publish", "--dry-run", "-f", &wrong], &[]).expect(1, &["InvalidMessage: spec.message.topic"]);
 }
 
+/// Writes the configuration of the library for one of Fedora's brokers.
+fn configured_for_fedora(cli: &Cli, host: &str) -> String {
+    let files = Pki::new("fedora").and_then(|pki| pki.client("app")).and_then(|it| it.write(cli.folder(), "app"));
+    let text = config(&format!("amqps://{host}/%2Fpubsub"), &files.expect("certificates"), "");
+    cli.file("config.toml", &text).display().to_string()
+}
+
+/// A message for one environment does not go to the broker of the other one.
+#[test]
+fn environment_agrees_with_configuration() {
+    let cli = Cli::new();
+    let conf = configured_for_fedora(&cli, "rabbitmq.stg.fedoraproject.org");
+    let manifest = cli.file("prod.yaml", &message("prod", "nice.message", "")).display().to_string();
+    let shown = |more: &[&str], env: &[(&str, &str)]| cli.run(&[&["publish", "--dry-run"], more].concat(), env);
+    let of_flags = ["--topic", "nice.message", "--conf", &conf];
+    shown(&of_flags, &[]).expect(0, &["amqps://rabbitmq.stg.fedoraproject.org"]);
+    let wrong = "the message is for prod, but would go to rabbitmq.stg.fedoraproject.org:5671, which is Fedora's broker for stg";
+    shown(&["-f", &manifest, "--conf", &conf], &[]).expect(1, &["InvalidMessage: ", wrong]);
+    let other = ["-f", &manifest, "--conf", &conf, "--prod-amqp-url", "amqps://other"];
+    shown(&other, &[]).expect(0, &["amqps://other"]);
+
+    let refused = format!("--env prod and the configuration {conf} ");
+    shown(&[&of_flags[..], &["--env", "prod"]].concat(), &[]).expect(2, &[&refused, "or add --prod-amqp-url"]);
+    let by_variable = [("FEDORA_MESSAGING_CONF", conf.as_str())];
+    shown(&["--topic", "nice.message", "--env", "prod"], &by_variable).expect(2, &[&refused]);
+    let both = [&of_flags[..], &["--env", "prod", "--prod-amqp-url", "amqps://other"]].concat();
+    shown(&both, &[]).expect(0, &["amqps://other"]);
+}
+
 /// Consumers at Fedora's own brokers expect a prefix, so no flag is needed for it.
 #[test]
 fn fedoras_brokers_have_their_prefix() {
@@ -354,9 +406,7 @@ fn fedoras_brokers_have_their_prefix() {
     assert!(shown("prod", &["--prod-topic-prefix", ""]).contains("routing_key: nice.message\n"));
     assert!(shown("prod", &["--prod-amqp-url", "amqps://other"]).contains("routing_key: nice.message\n"));
 
-    let files = Pki::new("fedora").and_then(|pki| pki.client("app")).and_then(|it| it.write(cli.folder(), "app"));
-    let text = config("amqps://rabbitmq.fedoraproject.org/%2Fpubsub", &files.expect("certificates"), "");
-    let conf = cli.file("config.toml", &text).display().to_string();
+    let conf = configured_for_fedora(&cli, "rabbitmq.fedoraproject.org");
     let noted = cli.run(&["publish", "--topic", "nice.message", "--dry-run", "--conf", &conf], &[]);
     noted.expect(0, &["routing_key: nice.message\n", "consumers expect org.fedoraproject.prod before them"]);
 }

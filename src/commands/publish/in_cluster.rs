@@ -12,7 +12,7 @@ use kube::{Client, Error, Resource};
 use tokio::time::{Instant, sleep};
 
 use super::{manifest, write_line};
-use crate::cli::{MessageArgs, PublishArgs};
+use crate::cli::{MessageArgs, Output, PublishArgs};
 use crate::cluster::client::describe;
 use crate::cluster::inspect::Cluster;
 use crate::cluster::list::get;
@@ -38,16 +38,21 @@ async fn create_and_wait(arguments: &PublishArgs, spec: &FedoraMessageSpec) -> a
     let client = Cluster::open(None).await?.client;
     let message = create(&client, &arguments.message, spec).await?;
     let name = format!("fedoramessage/{} in namespace {}", message.name(), message.namespace());
+    let (mut line, seconds) = (Vec::new(), arguments.message.timeout);
     if !arguments.message.wait {
-        return Ok(commands::print(format!("{name} created\n")));
+        match arguments.output {
+            Output::Json => write_line(&mut line, &message, &FedoraMessageStatus::default(), arguments.output),
+            Output::Text => line.extend(format!("{name} created\n").into_bytes()),
+        }
+        return Ok(commands::print(line));
     }
+    // Waiting may fail or be interrupted, and the name may be a generated one.
+    commands::note(&format!("{name} was created. Waiting at most {seconds} s until the operator has sent it"));
     let status = wait(&client, &message, arguments.message.timeout()).await?;
-    let seconds = arguments.message.timeout;
     if status.reason.is_none() {
         commands::note(&format!("{name} was not sent within {seconds} s. {UNSEEN}: does one run for this namespace?"));
         return Ok(ExitCode::FAILURE);
     }
-    let mut line = Vec::new();
     write_line(&mut line, &message, &status, arguments.output);
     commands::print(line);
     if status.status == Some(true) {
@@ -93,6 +98,12 @@ async fn wait(client: &Client, created: &FedoraMessage, longest: Duration) -> an
             }
             Ok(_) => {
                 bail!("fedoramessage/{} was deleted before its status said that it was sent", created.name());
+            }
+            Err(error) if error.code() == Some(403) => {
+                bail!(
+                    "{}: the operator goes on, but --wait needs the permission to get FedoraMessages",
+                    error.explain()
+                );
             }
             // The API server may be back before the time is over.
             Err(error) if Instant::now() >= end => bail!(error.explain()),

@@ -23,11 +23,12 @@ use tokio::sync::mpsc;
 
 use self::config::{Configuration, DEFAULT_PATH};
 use super::manifests::{Manifests, completed, recorded};
+use crate::broker::address::BrokerAddress;
 use crate::broker::credential_cache::CredentialCache;
 use crate::broker::credentials::Credentials;
 use crate::broker::login::Login;
 use crate::broker::pool::{Brokers, Pool};
-use crate::cli::{BrokerArgs, Output, PublishArgs, expected_topic_prefix};
+use crate::cli::{BrokerArgs, Output, PublishArgs, expected_topic_prefix, fedoras_environment};
 use crate::delivery::{Delivery, DeliveryRequest, Identity};
 use crate::fence::Fence;
 use crate::schema_file::SchemaFile;
@@ -179,14 +180,16 @@ impl StandIn {
 impl Publisher {
     fn new(arguments: &PublishArgs, input: Input) -> anyhow::Result<Self> {
         let of_flags = arguments.certificate.files();
-        let configuration = configuration(arguments, input.is_plain && of_flags.is_none())?;
+        let may_default = input.is_plain && of_flags.is_none() && arguments.env.is_none();
+        let configuration = configuration(arguments, may_default)?;
         let broker = broker(&arguments.broker, configuration.as_ref());
         let files = of_flags.or_else(|| Some(configuration.as_ref()?.certificate.each_ref().map(PathBuf::as_path)));
         let certificate = files.map(|[ca, cert, key]| super::files::credentials(ca, cert, key)).transpose()?;
-        let environment = arguments.env.or_else(|| configuration.as_ref().map(|_| Environment::Prod));
+        let configured = configuration.as_ref().map(|it| fedoras_environment(&it.address).unwrap_or(Environment::Prod));
+        let environment = arguments.env.or(configured);
         if input.is_plain && certificate.is_none() && !arguments.dry_run {
             bail!(
-                "there is no certificate to publish with: give the library's configuration (--conf FILE, or {DEFAULT_PATH}), or --env, --ca, --cert and --key"
+                "there is no certificate to publish with: give the library's configuration (--conf FILE, or {DEFAULT_PATH} without --env), or --env, --ca, --cert and --key"
             );
         }
         if input.is_plain && environment.is_none() {
@@ -267,19 +270,23 @@ impl Publisher {
             identity: &identity,
             attempts: 0,
             mode: Mode::Direct,
-            unanswered: false,
             is_cancelled: &|| false,
         };
         self.delivery.send(&request).await.ok()
     }
 
-    /// Validates a message.
+    /// Validates a message, and the broker that it would go to.
     fn prepare(&self, object: &FedoraMessage) -> Result<OutgoingMessage, Outcome> {
         let sender = self.sender(object);
-        prepare(object, borrowed(sender.as_ref()), &self.routing, &self.schemas).map_err(|error| match error {
+        let prepared = prepare(object, borrowed(sender.as_ref()), &self.routing, &self.schemas);
+        let message = prepared.map_err(|error| match error {
             PrepareError::Sender(error) => without_cluster(error),
             invalid => invalid.into(),
-        })
+        })?;
+        match wrong_broker(message.environment, self.brokers.of(message.environment)) {
+            Some(message) => Err(Outcome { reason: Reason::InvalidMessage, message }),
+            None => Ok(message),
+        }
     }
 
     /// Returns the Sender that a message names, or what stands in for the Sender `default` of the files.
@@ -341,6 +348,14 @@ fn status(object: &FedoraMessage, attempt: &Attempt) -> FedoraMessageStatus {
     FedoraMessageStatus { env: object.environment(), ..state.to_status(object.uid()) }
 }
 
+/// Describes the fault if a message of this environment would go to Fedora's broker of the other one.
+fn wrong_broker(environment: Environment, broker: &BrokerAddress) -> Option<String> {
+    let other = fedoras_environment(broker).filter(|other| *other != environment)?;
+    Some(format!(
+        "the message is for {environment}, but would go to {broker}, which is Fedora's broker for {other}: correct its environment, or give a configuration or --{environment}-amqp-url for {environment}"
+    ))
+}
+
 /// Reads the library's configuration, if one is named. Otherwise `may_default` says if the library's own place is
 /// looked at. Reports what has no effect.
 fn configuration(arguments: &PublishArgs, may_default: bool) -> anyhow::Result<Option<Configuration>> {
@@ -350,6 +365,14 @@ fn configuration(arguments: &PublishArgs, may_default: bool) -> anyhow::Result<O
         None if may_default && default.exists() => default,
         None => return Ok(None),
     };
+    if let Some(environment) = arguments.env
+        && arguments.broker.given_broker(environment).is_none()
+    {
+        bail!(
+            "--env {environment} and the configuration {} (--conf or FEDORA_MESSAGING_CONF) both name a broker: remove one of them, or add --{environment}-amqp-url",
+            path.display()
+        );
+    }
     let configuration = Configuration::read(path)?;
     if !configuration.notes.is_empty() {
         super::note(&format!("{}: not used here: {}", path.display(), configuration.notes.join(", ")));
@@ -447,3 +470,6 @@ fn write_line(lines: &mut Vec<u8>, message: &FedoraMessage, status: &FedoraMessa
     };
     lines.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::api::sender;
 use crate::api::v1alpha1::{self, GROUP, KIND, VERSION};
 
+/// The key of CEL rules in a schema.
+const RULES: &str = "x-kubernetes-validations";
 /// The manifests of the policy for messages.
 const MESSAGE_POLICY: &str = include_str!("../../../../manifests/base/admission-policy.yaml");
 /// The manifests of the policy that requires Senders.
@@ -48,12 +50,12 @@ impl AdmissionPolicy {
         Self { name, file: "manifests/components/pods/admission-policy.yaml", manifests: POD_POLICIES }
     }
 
-    /// Returns true if an installed policy has everything that this one has.
+    /// Returns true if an installed policy is this one, with an API server's defaults.
     #[must_use]
     pub fn is_same(&self, installed: &Value) -> bool {
         let documents: Vec<Value> = serde_saphyr::from_multiple(self.manifests).unwrap_or_default();
         let mut own = documents.iter().filter(|document| document["metadata"]["name"] == self.name);
-        own.next().is_some_and(|own| includes(&installed["spec"], &own["spec"]))
+        own.next().is_some_and(|own| is_same_policy(&installed["spec"], &own["spec"]))
     }
 
     /// Returns true if an installed binding enforces the policy in all namespaces.
@@ -124,7 +126,8 @@ fn compare(mine: &Value, installed: &Value) -> (Vec<String>, bool) {
             missing.push(format!("the selectable field {path}"));
         }
     }
-    let same = ["spec", "status"].iter().all(|part| is_same(&properties[part], &installed["properties"][part]));
+    let same = ["spec", "status"].iter().all(|part| is_same(&properties[part], &installed["properties"][part]))
+        && is_same(&mine["schema"]["openAPIV3Schema"][RULES], &installed[RULES]);
     (missing, same)
 }
 
@@ -170,17 +173,30 @@ fn texts<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
     list.as_array().into_iter().flatten().filter_map(|item| item[key].as_str()).collect()
 }
 
-/// Returns true if `installed` includes all of `expected`. The API server adds its defaults.
-fn includes(installed: &Value, expected: &Value) -> bool {
-    match (installed, expected) {
-        (Value::Object(installed), Value::Object(expected)) => {
-            expected.iter().all(|(key, value)| installed.get(key).is_some_and(|own| includes(own, value)))
+/// Returns true if both are equal, except for the defaults that an API server adds. Another field may narrow the
+/// policy, as a condition or a selector does.
+fn is_same_policy(installed: &Value, own: &Value) -> bool {
+    match (installed, own) {
+        (Value::Object(installed), Value::Object(own)) => {
+            own.keys().all(|key| installed.contains_key(key))
+                && installed.iter().all(|(key, value)| {
+                    own.get(key).map_or_else(|| is_default(key, value), |own| is_same_policy(value, own))
+                })
         }
-        (Value::Array(installed), Value::Array(expected)) => {
-            installed.len() == expected.len()
-                && installed.iter().zip(expected).all(|(installed, expected)| includes(installed, expected))
+        (Value::Array(installed), Value::Array(own)) => {
+            installed.len() == own.len() && installed.iter().zip(own).all(|(one, own)| is_same_policy(one, own))
         }
-        (installed, expected) => installed == expected,
+        (installed, own) => installed == own,
+    }
+}
+
+/// Returns true if an API server adds this field to a policy that lacks it.
+fn is_default(key: &str, value: &Value) -> bool {
+    match key {
+        "matchPolicy" => value == "Equivalent",
+        "namespaceSelector" | "objectSelector" => value.as_object().is_some_and(serde_json::Map::is_empty),
+        "scope" => value == "*",
+        _ => false,
     }
 }
 

@@ -118,6 +118,9 @@ fn accepts_other_compatible_crds() {
     let mut other = published();
     schema(&mut other)["properties"]["spec"]["x-kubernetes-validations"] = json!([]);
     assert_eq!(crd(&other), InstalledCrd::Other);
+    let mut other = published();
+    schema(&mut other).as_object_mut().unwrap().remove("x-kubernetes-validations").expect("rules of the whole object");
+    assert_eq!(crd(&other), InstalledCrd::Other);
     let mut newer = published();
     newer["components"]["schemas"]["org.FedoraMessageSender"]["properties"]["spec"]["properties"]["later"] =
         json!({"type": "string"});
@@ -128,8 +131,11 @@ fn accepts_other_compatible_crds() {
 fn ignores_the_api_servers_defaults_in_policies() {
     let [mut policy, _]: [Value; 2] =
         documents("manifests/base/admission-policy.yaml").try_into().expect("a policy and its binding");
-    policy["spec"]["matchConstraints"]["matchPolicy"] = json!("Equivalent");
-    policy["spec"]["matchConstraints"]["resourceRules"][0]["scope"] = json!("*");
+    let constraints = &mut policy["spec"]["matchConstraints"];
+    constraints["matchPolicy"] = json!("Equivalent");
+    constraints["namespaceSelector"] = json!({});
+    constraints["objectSelector"] = json!({});
+    constraints["resourceRules"][0]["scope"] = json!("*");
     assert!(AdmissionPolicy::MESSAGES.is_same(&policy));
     let mut weaker = policy.clone();
     weaker["spec"]["validations"].as_array_mut().unwrap().pop();
@@ -137,6 +143,27 @@ fn ignores_the_api_servers_defaults_in_policies() {
     weaker.clone_from(&policy);
     weaker["spec"]["failurePolicy"] = json!("Ignore");
     assert!(!AdmissionPolicy::MESSAGES.is_same(&weaker));
+}
+
+/// These policies apply to fewer requests, or to none.
+#[test]
+fn detects_narrowed_policies() {
+    let [policy, _]: [Value; 2] =
+        documents("manifests/base/admission-policy.yaml").try_into().expect("a policy and its binding");
+    let selector = json!({"matchLabels": {"a": "b"}});
+    for (place, field, value) in [
+        ("/spec", "matchConditions", json!([{"name": "never", "expression": "false"}])),
+        ("/spec/matchConstraints", "excludeResourceRules", policy["spec"]["matchConstraints"]["resourceRules"].clone()),
+        ("/spec/matchConstraints", "namespaceSelector", selector.clone()),
+        ("/spec/matchConstraints", "objectSelector", selector),
+        ("/spec/matchConstraints", "matchPolicy", json!("Exact")),
+        ("/spec/matchConstraints/resourceRules/0", "resourceNames", json!(["a"])),
+        ("/spec/matchConstraints/resourceRules/0", "scope", json!("Cluster")),
+    ] {
+        let mut narrow = policy.clone();
+        narrow.pointer_mut(place).unwrap()[field] = value;
+        assert!(!AdmissionPolicy::MESSAGES.is_same(&narrow), "{field}");
+    }
 }
 
 #[test]
