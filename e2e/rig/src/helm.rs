@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 
 use crate::cache;
 use crate::go_module;
-use crate::images;
 use crate::kube::Kube;
 use crate::testdata::testdata;
 
@@ -25,13 +24,6 @@ pub fn command(kube: &Kube) -> Result<Command> {
     }
     command.env("HELM_PLUGINS", home.join("plugins")).env("KUBECONFIG", kube.kubeconfig());
     Ok(command)
-}
-
-/// Returns the chart's values for the image that the manifests name.
-pub fn image_values() -> Result<String> {
-    let name = images::operator_name()?;
-    let (repository, tag) = name.rsplit_once(':').context("no tag")?;
-    Ok(format!("image.repository={repository},image.tag={tag}"))
 }
 
 /// Returns the path of the program. Builds it if it is not in the cache (about 5 minutes).

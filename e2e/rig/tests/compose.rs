@@ -33,7 +33,7 @@ fn configured(key: &str) -> String {
 /// Returns the path in the container of a mounted path of the project.
 fn mounted(broker: &Value, place: &str) -> String {
     let mounts = texts(&broker["volumes"]);
-    let target = mounts.iter().find_map(|mount| mount.strip_prefix(place)?.strip_prefix(':')?.strip_suffix(":ro"));
+    let target = mounts.iter().find_map(|mount| mount.strip_prefix(place)?.strip_prefix(':')?.strip_suffix(":ro,z"));
     target.unwrap_or_else(|| panic!("{place} is not mounted read-only: {mounts:?}")).to_owned()
 }
 
@@ -79,8 +79,8 @@ fn issues_certificates_for_all_users() {
     let service = &compose["services"]["certificates"];
     assert_eq!(texts(&service["entrypoint"]), [&["/certificates.sh", "/certs"], &USERS[..]].concat());
     let mounts = texts(&service["volumes"]);
-    assert!(mounts.contains(&"./testdata/broker/certificates.sh:/certificates.sh:ro"), "{mounts:?}");
-    assert!(mounts.contains(&"./.certs:/certs"), "{mounts:?}");
+    assert!(mounts.contains(&"./testdata/broker/certificates.sh:/certificates.sh:ro,z"), "{mounts:?}");
+    assert!(mounts.contains(&"./.certs:/certs:z"), "{mounts:?}");
     let awaited = &compose["services"]["rabbitmq"]["depends_on"]["certificates"]["condition"];
     assert_eq!(awaited, "service_completed_successfully");
 }

@@ -18,7 +18,7 @@ fn releases_send_messages() {
     kube.create_namespace(NAMESPACE).expect("a namespace");
     let level = "pod-security.kubernetes.io/enforce=restricted";
     kube.run(&["label", "namespace", NAMESPACE, level]).expect("the label is set");
-    helm(&cluster, &["install", "--set", &helm::image_values().expect("an image")]);
+    helm(&cluster, &["install"]);
     check_cluster(&cluster);
 
     let namespace = TestNamespace::on(kube, "apps").with_certificate(&cluster.broker, "publisher");

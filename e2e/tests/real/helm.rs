@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rig::{Kube, helm, images};
+use rig::{Kube, helm};
 use serde_json::{Value, json};
 
 use crate::manifests::check;
@@ -29,6 +29,8 @@ const SAME: [(&str, &str, &str, &[&str]); 9] = [
     ("fedora", "schemas", NAME, &["--values", "charts/values/fedora.yaml", "--set", SCHEMAS]),
 ];
 const SCHEMAS: &str = "schemas.configMap=fedora-message-schemas";
+/// As at the tag of a release: without a tag of its own.
+const OTHER_IMAGE: &str = "image.repository=example.org/operator,image.tag=";
 
 /// The objects of manifests, by kind, namespace and name.
 type Objects = BTreeMap<String, Value>;
@@ -105,8 +107,7 @@ fn equals_kustomize() {
         };
         let kustomized = kube.run(&["kustomize".as_ref(), folder.as_os_str()]).expect("it builds");
         let kustomized = without_differences(objects(&kustomized));
-        let rendered = render(namespace, &[values, &["--set", &helm::image_values().expect("an image")]].concat());
-        let rendered = without_differences(rendered);
+        let rendered = without_differences(render(namespace, values));
         assert!(kustomized.len() > 5, "{overlay}: {kustomized:?}");
         assert_eq!(
             kustomized.keys().collect::<Vec<_>>(),
@@ -129,13 +130,7 @@ fn copies_are_current() {
     run(&mut diff, "").unwrap_or_else(|error| panic!("run `just chart`: {error}"));
 }
 
-/// Returns the image that kustomize names, without its tag.
-fn repository() -> String {
-    let name = images::operator_name().expect("a name");
-    name.rsplit_once(':').expect("a tag").0.to_owned()
-}
-
-/// The image of a release is the chart's version, from another registry, or by its digest.
+/// The image comes from another registry, by the chart's version or by a digest.
 #[test]
 fn values_name_the_image() {
     let image = |values: &[&str]| {
@@ -144,7 +139,7 @@ fn values_name_the_image() {
         (pod["containers"][0]["image"].clone(), pod["imagePullSecrets"].clone())
     };
     let version = fedora_message_operator::VERSION;
-    assert_eq!(image(&[]), (json!(format!("{}:{version}", repository())), Value::Null));
+    assert_eq!(image(&["--set", OTHER_IMAGE]), (json!(format!("example.org/operator:{version}")), Value::Null));
     let digest = format!("sha256:{:064}", 7);
     let values = [
         "--set",
@@ -175,6 +170,17 @@ fn namespaces_have_roles() {
     let objects = render("apps", &only);
     assert!(objects.contains_key("RoleBinding blue/fedora-message-operator-pods"), "{:?}", objects.keys());
     assert!(!objects.contains_key("ClusterRoleBinding /fedora-message-operator-pods"), "{:?}", objects.keys());
+
+    // The operator reads the Secrets that its Pods mount, also where it watches no messages.
+    let bindings = |mode: &str| {
+        let lists = "watchNamespaces={blue},podDelivery.namespaces={blue,green}";
+        let objects = render("apps", &["--set", &format!("{lists},podDelivery.mode={mode}")]);
+        let names = objects.into_keys().filter_map(|name| name.strip_prefix("RoleBinding ").map(str::to_owned));
+        names.filter(|name| !name.starts_with("apps/")).collect::<Vec<_>>()
+    };
+    let of = |namespace: &str| [format!("{namespace}/{NAME}"), format!("{namespace}/{NAME}-pods")];
+    assert_eq!(bindings("pod"), [of("blue"), of("green")].concat());
+    assert_eq!(bindings("direct"), [format!("blue/{NAME}")]);
 }
 
 /// The API server accepts what values add, among them the volumes of the chart's README.
@@ -333,13 +339,13 @@ fn release_takes_over_from_kustomize() {
     let kube = &Kube::start().expect("an API server of its own");
     let overlay = project("manifests/overlays/cluster-wide");
     kube.run(&["apply", "--server-side", "-k", path(&overlay)]).expect("it is installed");
-    let install = ["install", NAME, CHART, "--namespace", NAME];
+    let install = ["install", NAME, CHART, "--namespace", NAME, "--set", OTHER_IMAGE];
     let error = helm(kube, &install).expect_err("they are not Helm's");
     assert!(error.contains("invalid ownership metadata"), "{error}");
     helm(kube, &[&install[..], &["--take-ownership", "--force-conflicts"]].concat()).expect("it takes them over");
     let image = ["-n", NAME, "get", "deployment", NAME, "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
     let image = kube.run(&image).expect("the Deployment is there");
-    assert_eq!(image, format!("{}:{}", repository(), fedora_message_operator::VERSION));
+    assert_eq!(image, format!("example.org/operator:{}", fedora_message_operator::VERSION));
 }
 
 fn path(path: &Path) -> &str {

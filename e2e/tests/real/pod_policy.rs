@@ -107,13 +107,34 @@ fn operator_creates_only_its_pods() {
     namespace.grant(ACCOUNT, "operator", &rules);
     install(&namespace, ACCOUNT);
     let create = |pod: &Value| as_user(&namespace, ACCOUNT, &["create", "-f", "-"], &pod.to_string());
-    let pod = planned(&namespace);
+    // As the plugin for ServiceAccounts sets it. Without it, the API server refuses tokens by itself.
+    let pod = with(planned(&namespace), "/spec/serviceAccountName", "default".into());
+    let volumes = |token: Value| {
+        let projected = json!({"sources": [{"serviceAccountToken": token}]});
+        json!([{"name": "certificate", "projected": projected}, {"name": "message", "emptyDir": {}}])
+    };
+    let init = |capabilities: &[&str]| {
+        let context = json!({"runAsUser": 0, "capabilities": {"add": capabilities}});
+        json!([{"name": "init", "image": "other", "securityContext": context}])
+    };
     for (pointer, value, expected) in [
         ("/metadata/name", "other".into(), "may only create Pods that send a FedoraMessage"),
         ("/metadata/labels", json!({}), "may only create Pods that send a FedoraMessage"),
         ("/spec/serviceAccountName", "admin".into(), "may not create Pods with the token of a ServiceAccount"),
         ("/spec/automountServiceAccountToken", true.into(), "may not create Pods with the token of a ServiceAccount"),
+        ("/spec/volumes", volumes(json!({"path": "token"})), "may not create Pods with the token of a ServiceAccount"),
+        (
+            "/spec/volumes",
+            volumes(json!({"path": "token", "audience": "https://kubernetes.default.svc"})),
+            "may not create Pods with the token of a ServiceAccount",
+        ),
         ("/spec/hostNetwork", true.into(), "may not create Pods with access to their node"),
+        (
+            "/spec/containers/0/securityContext/capabilities",
+            json!({"add": ["ALL"]}),
+            "may not create Pods with access to their node",
+        ),
+        ("/spec/initContainers", init(&["NET_ADMIN", "SYS_ADMIN"]), "may not create Pods with access to their node"),
         (
             "/spec/volumes",
             json!([{"name": "certificate", "hostPath": {"path": "/"}}, {"name": "message", "emptyDir": {}}]),
@@ -123,4 +144,10 @@ fn operator_creates_only_its_pods() {
         assert_refused(create(&with(pod.clone(), pointer, value)), expected);
     }
     create(&pod).expect("the planned Pod");
+
+    // As Istio adds them.
+    let meshed = with(pod, "/spec/initContainers", init(&["NET_ADMIN", "NET_RAW"]));
+    let meshed = with(meshed, "/spec/volumes", volumes(json!({"path": "istio-token", "audience": "istio-ca"})));
+    as_user(&namespace, ACCOUNT, &["create", "--dry-run=server", "-f", "-"], &meshed.to_string())
+        .expect("a Pod in a service mesh");
 }
