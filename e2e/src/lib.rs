@@ -22,8 +22,11 @@ pub use namespace::{
     CORE, MESSAGES, Summary, TestNamespace, by_sender, catalog, config_map, message, message_json, numbered,
     permissions, role_rules, secret, sender, uid, with_body, with_foreign_secret, with_secret, with_spec,
 };
-pub use operator::{DEBUG, Operator, audited, latencies, process_status, requests, unused_broker_url, write_verb};
+pub use operator::{
+    DEBUG, Operator, audited, latencies, process_status, requests, unused_broker_url, wait_for_requests, write_verb,
+};
 pub use rig::project;
 pub use shared::{
-    CRDS, SOON, certificate, install, let_fault_last, message_count, program, read, run, shared, wait_soon, yaml_blocks,
+    CRDS, SOON, certificate, install, let_fault_last, message_count, program, read, run, shared, store_pod_policies,
+    wait_soon, yaml_blocks,
 };

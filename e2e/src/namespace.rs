@@ -262,6 +262,13 @@ impl<'a> TestNamespace<'a> {
         .unwrap_or_else(|error| panic!("{error}; the status is {last:#}\n{}", context()))
     }
 
+    /// Applies a message, and waits until it is sent. Returns the status.
+    #[track_caller]
+    pub fn send(&self, name: &str, topic: &str) -> Value {
+        self.apply(&message(name, topic, ""));
+        self.wait_for_reason(name, "Sent")
+    }
+
     /// Waits until a message's status has this reason, and asserts that its message contains each of these
     /// texts. Returns the status.
     #[track_caller]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rig::guard::Signal;
 use rig::port::Port;
-use rig::{Clock, Guard, images, wait_until};
+use rig::{Guard, images, wait_for, wait_until};
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
@@ -51,12 +51,6 @@ impl Operator {
     /// Starts an operator as a user of an API server, with this log level, and does not wait.
     pub fn launch(kubeconfig: &Path, broker_url: &str, arguments: &[&str], log: &str) -> Self {
         Self::spawn(command(kubeconfig, broker_url, arguments, log))
-    }
-
-    /// Starts an operator with its own clock, for one namespace and the shared broker, and waits
-    /// until it is ready.
-    pub fn with_clock(clock: &Clock, namespace: &TestNamespace) -> Self {
-        Self::with_environment(clock.environment(), namespace)
     }
 
     /// Starts an operator with these environment variables, for one namespace and the shared broker,
@@ -259,8 +253,7 @@ pub fn audited(namespace: &TestNamespace) -> Vec<Value> {
 /// Returns for each message whose name begins with `prefix` the time from its creation to its status, by
 /// the API server's clock. The shortest time comes first.
 pub fn latencies(namespace: &TestNamespace, prefix: &str) -> Vec<Duration> {
-    let events = namespace.kube.audit_events().expect("the audit log");
-    let time = |name: &str, subresource: &Value| -> DateTime<Utc> {
+    let time = |events: &[Value], name: &str, subresource: &Value| -> Option<DateTime<Utc>> {
         let event = events.iter().find(|event| {
             let object = &event["objectRef"];
             object["namespace"] == namespace.name.as_str()
@@ -269,13 +262,20 @@ pub fn latencies(namespace: &TestNamespace, prefix: &str) -> Vec<Duration> {
                 && object["subresource"] == *subresource
                 && event["stage"] == "ResponseComplete"
         });
-        let stamp = event.and_then(|event| event["stageTimestamp"].as_str()).expect("an entry of the log");
-        stamp.parse().expect("a time")
+        Some(event?["stageTimestamp"].as_str()?.parse().expect("a time"))
     };
-    let took = |name: &str| (time(name, &json!("status")) - time(name, &Value::Null)).to_std().unwrap_or_default();
     let messages = namespace.summaries().expect("the messages");
-    let names = messages.iter().map(Summary::name).filter(|name| name.starts_with(prefix));
-    let mut latencies: Vec<Duration> = names.map(took).collect();
+    let names: Vec<&str> = messages.iter().map(Summary::name).filter(|name| name.starts_with(prefix)).collect();
+    // The API server writes an entry after its answer.
+    let logged = wait_for(SOON, "creation and status of each message are in the audit log", || {
+        let events = namespace.kube.audit_events()?;
+        let took = |name: &&str| {
+            let took = time(&events, name, &json!("status"))? - time(&events, name, &Value::Null)?;
+            Some(took.to_std().unwrap_or_default())
+        };
+        Ok(names.iter().map(took).collect::<Option<Vec<Duration>>>())
+    });
+    let mut latencies = logged.expect("the entries of the log");
     latencies.sort_unstable();
     latencies
 }
@@ -297,6 +297,15 @@ pub fn requests(namespace: &TestNamespace, verb: &str) -> Vec<(String, u64)> {
             (uri, event["responseStatus"]["code"].as_u64().unwrap_or_default())
         })
         .collect()
+}
+
+/// Waits until the audit log has this number of the requests that [`requests`] returns, and returns them
+/// all. The API server writes an entry after its answer.
+pub fn wait_for_requests(namespace: &TestNamespace, verb: &str, count: usize) -> Vec<(String, u64)> {
+    let found = || requests(namespace, verb);
+    wait_until(SOON, &format!("{count} requests to {verb} are in the audit log"), || found().len() >= count)
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", found()));
+    found()
 }
 
 /// Returns a port at which nobody listens while it is kept, and a broker's URL with it.

@@ -67,6 +67,12 @@ pub fn install(kube: &Kube) {
     wait_soon("the policy is in force", refused);
 }
 
+/// Stores the admission policies of delivery by Pods. Another test may store them at the same moment.
+pub fn store_pod_policies(kube: &Kube) {
+    let file = project("manifests/components/pods/admission-policy.yaml");
+    wait_soon("the policies of Pods are stored", || kube.apply(std::slice::from_ref(&file)).is_ok());
+}
+
 /// Returns the blocks of YAML in a page of Markdown.
 pub fn yaml_blocks(page: &str) -> impl Iterator<Item = &str> {
     page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next())

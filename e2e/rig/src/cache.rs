@@ -58,6 +58,15 @@ pub fn entry(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
     Ok(entry)
 }
 
+/// Does the same as [`entry`]. The name has a hash of these files, so a change of any makes a new entry.
+pub fn entry_of(title: &str, files: &[PathBuf], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let mut text = String::new();
+    for file in files {
+        text += &fs::read_to_string(file).with_context(|| format!("no {}", file.display()))?;
+    }
+    entry(&format!("{title}-{:08x}", fingerprint(&text)), fill)
+}
+
 /// Waits for the lock on `name` and holds it until the file is dropped.
 fn lock(name: &str) -> Result<File> {
     let path = folder()?.join(format!("{name}.lock"));

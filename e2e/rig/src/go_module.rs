@@ -26,15 +26,8 @@ pub fn file(module: &str, version: &str, path: &str) -> Result<PathBuf> {
 
 /// Returns the path of the program `name`, whose sources are in the folder `source`. Builds it if it is not in the cache.
 pub fn program(source: &Path, name: &str) -> Result<PathBuf> {
-    let mut sources = String::new();
-    for file in ["go.mod", "go.sum", "main.go"] {
-        let path = source.join(file);
-        sources += &fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    }
-    let folder = cache::entry(&format!("{name}-{:08x}", cache::fingerprint(&sources)), |folder| {
-        build(source, ".", &folder.join(name))
-    })?;
-    Ok(folder.join(name))
+    let sources = ["go.mod", "go.sum", "main.go"].map(|file| source.join(file));
+    Ok(cache::entry_of(name, &sources, |folder| build(source, ".", &folder.join(name)))?.join(name))
 }
 
 /// Builds a package of the module in the folder `source` as the file `program`.

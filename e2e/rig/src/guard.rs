@@ -9,10 +9,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::Command,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -20,7 +19,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use crate::{cores::confine, wait::wait_for};
+use crate::{cores::confine, json_lines::JsonLines, wait::wait_for};
 
 const KEEPER: &str = include_str!("keeper.py");
 
@@ -28,15 +27,7 @@ const KEEPER: &str = include_str!("keeper.py");
 #[derive(Debug)]
 pub struct Guard {
     scratch: PathBuf,
-    keeper: Mutex<Keeper>,
-}
-
-#[derive(Debug)]
-struct Keeper {
-    process: Child,
-    /// `None` only during the drop of the guard.
-    requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    keeper: Mutex<JsonLines>,
 }
 
 /// A signal for a process of a guard; see [`Guard::signal`].
@@ -55,18 +46,11 @@ pub enum Signal {
 impl Guard {
     /// Starts a keeper with an empty scratch folder. The folder's name contains `name`.
     pub fn new(name: &str) -> Result<Self> {
-        let mut process = Command::new("python3")
-            .args(["-I", "-S", "-c", KEEPER, name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .context("python3 does not start: apt-get install python3")?;
-        let requests = process.stdin.take();
-        let answers = process.stdout.take().context("the keeper has no output")?;
-        let mut keeper = Keeper { process, requests, answers: BufReader::new(answers) };
-        let scratch = keeper.answer().context("no scratch folder")?;
-        let scratch = scratch.as_str().context("no scratch folder")?.into();
+        let mut command = Command::new("python3");
+        command.args(["-I", "-S", "-c", KEEPER, name]).process_group(0);
+        let mut keeper = JsonLines::start(&mut command).context("python3 does not start: apt-get install python3")?;
+        let answer = keeper.answer().context("no scratch folder")?;
+        let scratch = answer["ok"].as_str().context("no scratch folder")?.into();
         Ok(Self { scratch, keeper: Mutex::new(keeper) })
     }
 
@@ -182,25 +166,8 @@ impl Guard {
 
     fn ask(&self, request: &Value) -> Result<Value> {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        keeper.send(request)?;
-        keeper.answer()
-    }
-}
-
-impl Keeper {
-    fn send(&mut self, request: &Value) -> Result<()> {
-        let pipe = self.requests.as_mut().context("the keeper has ended")?;
-        writeln!(pipe, "{request}").context("the keeper of the processes has ended")
-    }
-
-    fn answer(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        if line.is_empty() {
-            bail!("the keeper of the processes has ended");
-        }
-        let mut answer: Value = serde_json::from_str(&line)?;
-        match answer.get("error").and_then(Value::as_str) {
+        let mut answer = keeper.ask(request).context("no answer from the keeper of the processes")?;
+        match answer["error"].as_str() {
             Some(error) => Err(anyhow!("{error}")),
             None => Ok(answer["ok"].take()),
         }
@@ -209,10 +176,8 @@ impl Keeper {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(keeper.requests.take());
-        // Ignore an error: the keeper ends by itself.
-        let _ = keeper.process.wait();
+        // The keeper ends by itself once it has cleaned up.
+        self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner).end();
     }
 }
 

@@ -34,13 +34,7 @@ pub fn operator_name() -> Result<String> {
 /// Returns the archives of all images except the operator's. Builds them if they are not in the
 /// cache (half a minute).
 pub fn archives() -> Result<[PathBuf; 2]> {
-    let mut sources = String::new();
-    for source in SOURCES {
-        let path = project(source);
-        sources += &fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    }
-    let name = format!("images-{:08x}", cache::fingerprint(&sources));
-    let folder = cache::entry(&name, |folder| {
+    let folder = cache::entry_of("images", &SOURCES.map(project), |folder| {
         eprintln!("Building container images into {}.", folder.display());
         build("pause", &folder.join("pause.tar"), &[])?;
         // A test needs no newest packages.

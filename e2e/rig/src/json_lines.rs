@@ -12,7 +12,7 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(crate) struct JsonLines {
     process: Child,
-    /// `None` only during the drop.
+    /// `None` after the end.
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
@@ -30,12 +30,24 @@ impl JsonLines {
     pub(crate) fn ask(&mut self, request: &Value) -> Result<Value> {
         let pipe = self.requests.as_mut().context("the process has ended")?;
         writeln!(pipe, "{request}").context("the process has ended")?;
+        self.answer()
+    }
+
+    /// Reads an answer.
+    pub(crate) fn answer(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         if line.is_empty() {
             bail!("the process has ended");
         }
         Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Closes the input, and waits until the process ends by itself.
+    pub(crate) fn end(&mut self) {
+        drop(self.requests.take());
+        // Ignore an error: nobody needs the exit code.
+        let _ = self.process.wait();
     }
 }
 
@@ -44,6 +56,6 @@ impl Drop for JsonLines {
         drop(self.requests.take());
         // Its threads may block while a peer is silent.
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.end();
     }
 }

@@ -177,13 +177,6 @@ impl Kube {
         command
     }
 
-    /// Returns a kubectl command as one of [`USERS`], without arguments.
-    pub fn kubectl_as(&self, user: &str) -> Result<Command> {
-        let mut command = self.kubectl();
-        command.env("KUBECONFIG", self.kubeconfig_for(user)?);
-        Ok(command)
-    }
-
     /// Returns the version of the API server, such as `v1.37.2`.
     pub fn server_version(&self) -> Result<String> {
         let version: Value = serde_json::from_str(&self.run(&["get", "--raw", "/version"])?)?;
@@ -256,14 +249,9 @@ impl Kube {
     /// Starts a process again with the same data on the same port, and waits until the API server
     /// is ready. Kills the process first if it runs.
     pub fn restart(&self, process: Process) -> Result<()> {
-        self.relaunch(process)?;
-        self.wait_ready()
-    }
-
-    /// Does the same as [`Kube::restart`], but returns at once, so a test can observe the start.
-    pub fn relaunch(&self, process: Process) -> Result<()> {
         self.kill(process)?;
-        self.launch(process)
+        self.launch(process)?;
+        self.wait_ready()
     }
 
     /// Keeps a copy of everything that is stored now, for [`Kube::restore`].

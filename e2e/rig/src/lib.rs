@@ -10,7 +10,6 @@
 //! | [`services`], [`network_policy`] | Service addresses, DNS and network policies on a node |
 //! | [`pki`] | certificates, issued on demand |
 //! | [`python`], [`consumer`], [`publisher`] | fedora-messaging, as consumer and as reference publisher |
-//! | [`gitops`] | judges resources as kstatus, Argo CD and Flux do |
 //! | [`helm`] | Helm |
 //! | [`schemas`] | the schemas of Fedora's messages, with valid and invalid bodies |
 //! | [`proxy`], [`tls_server`], [`unusual_servers`] | a network that fails, and servers that behave as no broker does |
@@ -36,7 +35,6 @@ pub mod consumer;
 pub mod cores;
 pub mod debian;
 pub mod engine;
-pub mod gitops;
 pub mod go_module;
 pub mod guard;
 pub mod helm;

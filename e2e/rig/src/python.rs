@@ -44,13 +44,7 @@ impl Python {
     }
 
     fn with(title: &str, requirements: &[PathBuf], install: fn(&[PathBuf], &Path) -> Result<()>) -> Result<Self> {
-        let mut pins = String::new();
-        for file in requirements {
-            pins += &fs::read_to_string(file).with_context(|| format!("no {}", file.display()))?;
-        }
-        let name = format!("{title}-{:08x}", cache::fingerprint(&pins));
-        let folder = cache::entry(&name, |folder| install(requirements, folder))?;
-        Ok(Self { folder })
+        Ok(Self { folder: cache::entry_of(title, requirements, |folder| install(requirements, folder))? })
     }
 
     /// Returns the path of its interpreter.

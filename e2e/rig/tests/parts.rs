@@ -22,7 +22,8 @@ fn api_server_keeps_data_after_restart() {
     let (minor, _patch) = version.rsplit_once('.').unwrap();
     assert!(seen.contains(&format!("v{minor}.")), "{seen}");
 
-    let alice = kube.kubectl_as("alice").unwrap().args(["get", "namespaces"]).output().unwrap();
+    let alice = kube.kubeconfig_for("alice").unwrap();
+    let alice = kube.kubectl().env("KUBECONFIG", alice).args(["get", "namespaces"]).output().unwrap();
     let refusal = String::from_utf8_lossy(&alice.stderr).into_owned();
     assert!(refusal.contains("User \"alice\" cannot list resource \"namespaces\""), "{refusal}");
 

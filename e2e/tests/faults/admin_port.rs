@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use e2e::{Operator, SOON, TestNamespace, latencies, message_count, numbered, program, project, run, shared};
 
-use crate::tenant::{LATE, absent, alone, under};
+use crate::tenant::{LATE, SLOW, absent, alone, under};
 
-/// A probe is answered within this time, whatever others do.
+/// A message of another namespace takes less at the median, whatever others do.
 const QUICK: Duration = Duration::from_secs(1);
 /// A client that sends no request is cut off within this time.
 const CUT_OFF: Duration = Duration::from_secs(8);
@@ -32,7 +32,7 @@ fn assert_alive(operator: &Operator) {
     for path in ["/livez", "/readyz"] {
         let begun = Instant::now();
         assert_eq!(operator.probe(path), Some(200), "{path}");
-        assert!(begun.elapsed() < QUICK, "{path} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < SLOW, "{path} took {:?}", begun.elapsed());
     }
 }
 

@@ -169,8 +169,7 @@ fn secrets_forbidden() {
     namespace.grant("operator", "secrets", &json!(secrets));
     let user = kube.kubeconfig_for("operator").expect("a user");
     let operator = Operator::launch_ready(&user, &shared().broker.url(), &["--watch-namespaces", &namespace.name]);
-    namespace.apply(&message("before", "api-no-secrets", ""));
-    namespace.wait_for_reason("before", "Sent");
+    namespace.send("before", "api-no-secrets");
     let before = operator.log().len();
     namespace.kubectl(&["delete", "rolebinding", "secrets-operator"]);
     // This ends the open watch.

@@ -15,7 +15,7 @@ const CHANGE: Duration = Duration::from_hours(12);
 fn send_across(title: &'static str, change: impl FnOnce(&Clock)) {
     let clock = Clock::new().expect("a clock");
     let mut ledger = Ledger::open(&shared().kube, &shared().broker, title);
-    let operator = Operator::with_clock(&clock, &ledger.namespace);
+    let operator = Operator::with_environment(clock.environment(), &ledger.namespace);
     ledger.wait_for_flow(&operator, ledger.count / 4);
     ledger.queue.fill(&shared().broker);
     ledger.wait_for_reason("Nacked");
@@ -32,7 +32,7 @@ fn set_right() {
     let mut request = Request::client("publisher");
     request.not_after = SystemTime::now() + CHANGE / 2;
     namespace.store_secret("certs", &shared().broker.pki().issue(&request).expect("a certificate"));
-    let operator = Operator::with_clock(&clock, &namespace);
+    let operator = Operator::with_environment(clock.environment(), &namespace);
     clock.set_forward(CHANGE).expect("the clock is set");
     namespace.apply(&message("expired", "clock-right.expired", ""));
     let late = message("late", "clock-right.late", "");

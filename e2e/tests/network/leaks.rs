@@ -94,18 +94,14 @@ fn at_rest(proxy: &Proxy, operator: &Operator, before: Option<Usage>) -> Usage {
     proxy.answer(Answer::Close);
     wait_until(SOON, "the silent connections end", || proxy.open() == 0)
         .unwrap_or_else(|error| panic!("{error}: {}", proxy.open()));
-    let Some(before) = before else {
-        // Threads end shortly after their connections.
-        let settled = || usage(operator).threads <= 3 * THREADS;
-        wait_until(Duration::from_secs(20), "threads end", settled)
-            .unwrap_or_else(|error| panic!("{error}: {:?}", usage(operator)));
-        return usage(operator);
-    };
-    let as_before = || {
+    // Threads end shortly after their connections.
+    let settled = || {
         let now = usage(operator);
-        now.threads <= before.threads + THREADS && now.files <= before.files + FILES
+        before.map_or(now.threads <= 3 * THREADS, |before| {
+            now.threads <= before.threads + THREADS && now.files <= before.files + FILES
+        })
     };
-    wait_until(SOON, "threads and sockets are closed", as_before)
+    wait_until(SOON, "threads and sockets are closed", settled)
         .unwrap_or_else(|error| panic!("{error}: {before:?}, {:?}", usage(operator)));
     usage(operator)
 }

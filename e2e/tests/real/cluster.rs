@@ -9,13 +9,12 @@ use rig::{Kube, wait_until};
 use serde_json::{Value, json};
 
 use e2e::cli::{Cli, Output};
-use e2e::{DEBUG, Operator, SOON, TestNamespace, certificate, install, project, read, shared, wait_soon};
+use e2e::{
+    DEBUG, Operator, SOON, TestNamespace, certificate, install, project, read, shared, store_pod_policies, wait_soon,
+};
 
 /// A user without permissions. The administrator can impersonate every user.
 const USER: &str = "checked";
-
-/// The manifest with the operator's permissions.
-const RULES: &str = "manifests/base/rbac.yaml";
 
 fn check(kubeconfig: &Path, more: &[&str]) -> Output {
     let kubeconfig = kubeconfig.display().to_string();
@@ -50,11 +49,6 @@ fn wait_unready(operator: &Operator, expected: &str) {
     assert_eq!(operator.probe("/livez"), Some(200));
 }
 
-fn install_pod_policies() {
-    let file = project("manifests/components/pods/admission-policy.yaml");
-    shared().kube.apply(&[file]).expect("the policies are stored");
-}
-
 /// Returns the CRD without a field and without some selectable fields.
 fn older_crd() -> String {
     let mut crd: Value = serde_saphyr::from_str(&read("crds/fedoramessages.yaml")).expect("YAML");
@@ -65,9 +59,9 @@ fn older_crd() -> String {
     crd.to_string()
 }
 
-/// Gives a user the rules of a role of this manifest in a namespace.
-fn grant(namespace: &TestNamespace, user: &str, manifest: &str, kind: &str, role: &str) {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&read(manifest)).expect("YAML");
+/// Gives a user the rules of one of the operator's roles in a namespace.
+fn grant(namespace: &TestNamespace, user: &str, kind: &str, role: &str) {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("manifests/base/rbac.yaml")).expect("YAML");
     let granted = documents.iter().find(|it| it["metadata"]["name"] == role).expect("the role");
     assert_eq!(granted["kind"], kind);
     namespace.grant(user, role, &granted["rules"]);
@@ -75,7 +69,7 @@ fn grant(namespace: &TestNamespace, user: &str, manifest: &str, kind: &str, role
 
 #[test]
 fn describes_complete_cluster() {
-    install_pod_policies();
+    store_pod_policies(&shared().kube);
     let output = check(&shared().kube.kubeconfig(), &["--leader-elect", "--delivery-mode", "fallback"]);
     output.expect(0, &[&format!("{} is Kubernetes v1.", shared().kube.url()), "user          admin"]);
     assert_eq!(found(&output, "CRD"), ["is this program's"]);
@@ -115,7 +109,7 @@ fn names_missing_permissions() {
     let kubeconfig = shared().kube.kubeconfig();
     let both = format!("{},{}", namespace.name, other.name);
     let here = ["--as", USER, "--watch-namespaces", &both];
-    grant(&namespace, USER, RULES, "ClusterRole", "fedora-message-operator");
+    grant(&namespace, USER, "ClusterRole", "fedora-message-operator");
 
     let missing = |verbs: &str, resource: &str, places: &str, role: &str| {
         format!("permissions failed: {USER} may not {verbs} {resource} in {places}: bind the role {role} of manifests/")
@@ -134,7 +128,7 @@ fn names_missing_permissions() {
     let output = wait_for_check(&kubeconfig, &here, 1, &expected.each_ref().map(String::as_str));
     assert_eq!(output.err.lines().count(), 7, "{}", output.err);
 
-    grant(&other, USER, RULES, "ClusterRole", "fedora-message-operator");
+    grant(&other, USER, "ClusterRole", "fedora-message-operator");
     wait_for_check(&kubeconfig, &here, 0, &["get, watch secrets in namespaces checked-"]);
 
     let lease = ["--leader-elect", "--lease-namespace", &namespace.name];
@@ -143,10 +137,10 @@ fn names_missing_permissions() {
     let role = "fedora-message-operator-leader-election";
     output.expect(1, &[&missing("create, get, update, watch", "leases (coordination.k8s.io)", &place, role)]);
     assert_eq!(output.err.lines().count(), 1, "{}", output.err);
-    grant(&namespace, USER, RULES, "Role", role);
+    grant(&namespace, USER, "Role", role);
     wait_for_check(&kubeconfig, &[&here[..], &lease].concat(), 0, &[]);
 
-    install_pod_policies();
+    store_pod_policies(&shared().kube);
     let output = check(&kubeconfig, &[&here[..], &["--delivery-mode", "pod"]].concat());
     let places = format!("namespaces {}, {}", namespace.name, other.name);
     output.expect(1, &[&missing("get, list, create, watch, delete", "pods", &places, "fedora-message-operator-pods")]);
@@ -174,7 +168,7 @@ fn manifests_grant_all_permissions() {
 #[test]
 fn checks_crd_without_permission() {
     let namespace = TestNamespace::new("checked-bob");
-    grant(&namespace, "bob", RULES, "ClusterRole", "fedora-message-operator");
+    grant(&namespace, "bob", "ClusterRole", "fedora-message-operator");
     let bob = shared().kube.kubeconfig_for("bob").expect("a user");
     let expected = ["policy        skipped: you are not allowed", "user          bob"];
     let output = wait_for_check(&bob, &["--watch-namespaces", &namespace.name], 0, &expected);
@@ -238,7 +232,7 @@ fn waits_for_permissions() {
     let operator = Operator::launch(&bob, &shared().broker.url(), &arguments, DEBUG);
     wait_unready(&operator, "the operator is not allowed to watch FedoraMessages: bind its ServiceAccount");
     wait_unready(&operator, "fedora-message-operator check --cluster lists missing permissions");
-    grant(&namespace, "bob", RULES, "ClusterRole", "fedora-message-operator");
+    grant(&namespace, "bob", "ClusterRole", "fedora-message-operator");
     operator.wait_ready();
     for kind in ["FedoraMessages:", "FedoraMessageSenders:"] {
         let text = format!("is not allowed to watch {kind}");
@@ -251,7 +245,7 @@ fn waits_for_permissions() {
         &elected,
         "the Lease fedora-message-operator could not be read: the operator is not allowed to do that: bind its ServiceAccount",
     );
-    grant(&namespace, "bob", RULES, "Role", "fedora-message-operator-leader-election");
+    grant(&namespace, "bob", "Role", "fedora-message-operator-leader-election");
     elected.wait_ready();
     elected.wait_for_log("leading: messages are sent from here");
     assert_eq!(elected.count_in_log("could not be read"), 1, "{}", elected.log());

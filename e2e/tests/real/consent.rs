@@ -49,12 +49,19 @@ fn denied_looks_absent() {
     }
     owner.allow(&format!("somebody, {}", guest.name));
     guest.wait_for_reason("denied", "Sent");
-    let writes = shared().kube.audit_events().expect("the audit log is read");
-    let writes = writes.iter().filter(|event| {
-        let object = &event["objectRef"];
-        object["namespace"] == guest.name.as_str() && object["name"] == "denied" && object["subresource"] == "status"
-    });
-    assert_eq!(writes.count(), 2, "one write for the lack of consent, one for success");
+    let writes = || {
+        let events = shared().kube.audit_events().expect("the audit log is read");
+        let of_denied = events.iter().filter(|event| {
+            let object = &event["objectRef"];
+            object["namespace"] == guest.name.as_str()
+                && object["name"] == "denied"
+                && object["subresource"] == "status"
+        });
+        of_denied.count()
+    };
+    // The API server writes an entry after its answer.
+    wait_soon("both writes are in the audit log", || writes() >= 2);
+    assert_eq!(writes(), 2, "one write for the lack of consent, one for success");
 }
 
 /// New consent sends them.

@@ -4,7 +4,7 @@ use rig::Consumer;
 use serde_json::json;
 
 use e2e::raw::{RawConsumer, assert_arrived};
-use e2e::{Operator, SOON, TestNamespace, audited, message, numbered, read, shared, write_verb};
+use e2e::{Operator, SOON, TestNamespace, audited, numbered, read, shared, write_verb};
 
 /// The example and the expected status are those of the proposal.
 #[test]
@@ -63,8 +63,7 @@ fn sends_once_across_restart() {
 
     assert_eq!(operator.stop(), Some(0));
     let operator = Operator::start(&namespace, &[]);
-    namespace.apply(&message("after", "thousand.after", ""));
-    namespace.wait_for_reason("after", "Sent");
+    namespace.send("after", "thousand.after");
     assert_eq!(consumer.take(1, SOON).len(), 1, "the restarted operator sends only the new message");
     assert_eq!(operator.stop(), Some(0));
     assert_requests(&namespace, COUNT + 1);

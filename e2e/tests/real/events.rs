@@ -29,8 +29,7 @@ fn writes_one_event_per_reason() {
     namespace.kubectl(&["delete", "secret", "certs"]);
     namespace.store_certificate(&shared().broker, "publisher");
     namespace.wait_for_reason("troubled", "Sent");
-    namespace.apply(&message("good", "events.good", ""));
-    namespace.wait_for_reason("good", "Sent");
+    namespace.send("good", "events.good");
 
     namespace.kubectl(&["delete", "secret", "certs"]);
     namespace.apply(&message("last", "events.last", ""));

@@ -38,7 +38,7 @@ fn waits_for_permission() {
 fn refusal_is_final_after_grace_period() {
     let namespace = TestNamespace::new("refused").with_certificate(&shared().broker, "nice-app");
     let clock = Clock::new().expect("a clock");
-    let operator = Operator::with_clock(&clock, &namespace);
+    let operator = Operator::with_environment(clock.environment(), &namespace);
     namespace.apply(&message("evil", "evil.refused", ""));
     let status = namespace.wait_for_reason("evil", "TopicForbidden");
     let follows = status["conditions"][1]["message"].as_str().expect("a text");
@@ -46,7 +46,7 @@ fn refusal_is_final_after_grace_period() {
     assert_eq!(operator.stop(), Some(0));
     assert_eq!(namespace.get("evil")["status"]["conditions"][1]["type"], "Reconciling");
     clock.set_forward(GRACE).expect("the clock is set");
-    let _operator = Operator::with_clock(&clock, &namespace);
+    let _operator = Operator::with_environment(clock.environment(), &namespace);
     namespace.kubectl(&["wait", "fmsg/evil", "--for=condition=Stalled", "--timeout=60s"]);
     assert_eq!(namespace.get("evil")["status"]["reason"], "TopicForbidden");
 }

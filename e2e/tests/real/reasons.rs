@@ -78,14 +78,14 @@ fn retries_on_demand() {
     let (_port, url) = unused_broker_url();
     let operator = Operator::with_broker(&url, &namespace, &[]);
     let with = |name: &str, field: &str| with_spec(&message(name, "limits.topic", ""), field);
-    namespace.apply(&with("late", "activeDeadlineSeconds: 2"));
+    namespace.apply(&with("late", "activeDeadlineSeconds: 10"));
     namespace.apply(&with("often", "backoffLimit: 2"));
     namespace.apply(&with("never", "suspend: true"));
     assert_status(
         &namespace,
         "late",
         "DeadlineExceeded",
-        &["activeDeadlineSeconds (2 s)", "no connection to the broker"],
+        &["activeDeadlineSeconds (10 s)", "no connection to the broker"],
     );
     let often =
         assert_status(&namespace, "often", "BackoffLimitExceeded", &["backoffLimit (2) retries", "BrokerUnreachable"]);

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use e2e::raw::RawConsumer;
 use e2e::{
-    MESSAGES, Operator, SOON, TestNamespace, message, requests, shared, wait_soon, with_secret, with_spec, write_verb,
+    MESSAGES, Operator, SOON, TestNamespace, message, shared, wait_for_requests, wait_soon, with_secret, with_spec,
+    write_verb,
 };
 
 /// Applies a message, and waits until the broker has it and can't confirm it.
@@ -46,7 +47,7 @@ fn status_changes_nothing_else() {
     }
     after["status"] = before["status"].clone();
     assert_eq!(after, before);
-    assert_eq!(requests(&namespace, write_verb()).len(), 1);
+    assert_eq!(wait_for_requests(&namespace, write_verb(), 1).len(), 1);
     assert_eq!(operator.stop(), Some(0));
     namespace.patch("hello", r#"{"metadata": {"finalizers": null}}"#);
 }
@@ -62,9 +63,12 @@ fn marks_changed_message_sent() {
     consumer.resume(&shared().broker);
     namespace.wait_for_reason("hello", "Sent");
     assert_eq!(namespace.get("hello")["metadata"]["labels"]["seen"], "yes");
-    let answers = |verb| -> Vec<u64> { requests(&namespace, verb).into_iter().map(|(_, code)| code).collect() };
-    let expected = if write_verb() == "update" { (vec![409], vec![200]) } else { (vec![], vec![422, 200]) };
-    assert_eq!((answers("update"), answers("patch")), expected);
+    let (updates, patches): (Vec<u64>, Vec<u64>) =
+        if write_verb() == "update" { (vec![409], vec![200]) } else { (vec![], vec![422, 200]) };
+    for (verb, expected) in [("patch", patches), ("update", updates)] {
+        let found = wait_for_requests(&namespace, verb, expected.len());
+        assert_eq!(found.into_iter().map(|(_, code)| code).collect::<Vec<_>>(), expected, "{verb}");
+    }
     assert_eq!(consumer.take(1, SOON).len(), 1, "the message once");
 }
 
@@ -155,8 +159,7 @@ fn suspension_stops_hand_over() {
     proxy.stall(&[]);
     let status = namespace.wait_for_reason("held", "Suspended");
     assert_eq!(status["attempts"], 0);
-    namespace.apply(&message("first", "last-moment.first", ""));
-    namespace.wait_for_reason("first", "Sent");
+    namespace.send("first", "last-moment.first");
     namespace.patch("held", r#"{"spec": {"suspend": false}}"#);
     namespace.wait_for_reason("held", "Sent");
     let received = consumer.take(2, SOON);

@@ -11,7 +11,7 @@ use crate::events::events;
 use e2e::raw::RawConsumer;
 use e2e::{
     Operator, SOON, TestNamespace, by_sender, certificate, message, requests, sender, shared, unused_broker_url,
-    wait_soon, with_body, with_secret, with_spec,
+    wait_for_requests, wait_soon, with_body, with_secret, with_spec,
 };
 
 /// Returns a message with this time to live, in seconds.
@@ -65,7 +65,7 @@ fn deletes_finished_messages() {
     assert_eq!(consumer.take(4, SOON).len(), 4);
     namespace.wait_for_reason("given-up", "BackoffLimitExceeded");
     namespace.wait_for_reason_of(&["kept", "long"], "Sent");
-    assert_eq!(requests(&namespace, "delete").len(), 3, "no request for the others");
+    assert_eq!(wait_for_requests(&namespace, "delete", 3).len(), 3, "no request for the others");
 
     // The default applies to sent messages that set none, also to those of the previous operator.
     assert_eq!(operator.stop(), Some(0));
@@ -129,11 +129,10 @@ fn keeps_namesake() {
     namespace.apply(&first);
     namespace.wait_for_reason("hello", "Sent");
     namespace.kubectl(&["delete", "fmsg", "hello"]);
-    namespace.apply(&message("hello", "namesake.hello", ""));
-    let status = namespace.wait_for_reason("hello", "Sent");
+    let status = namespace.send("hello", "namesake.hello");
     operator.wait_for_log("not deleted namespace");
     assert_eq!(namespace.get("hello")["status"], status);
-    let answers: Vec<_> = requests(&namespace, "delete").into_iter().map(|(_, code)| code).collect();
+    let answers: Vec<_> = wait_for_requests(&namespace, "delete", 1).into_iter().map(|(_, code)| code).collect();
     assert_eq!(answers, [409], "the precondition protects the second message");
 }
 
@@ -153,7 +152,7 @@ fn keeps_retried_message() {
     consumer.suspend(&shared().broker);
     let clock = Clock::new().expect("a clock");
     clock.set_forward(Duration::from_hours(2)).expect("the clock is set");
-    let operator = Operator::with_clock(&clock, &namespace);
+    let operator = Operator::with_environment(clock.environment(), &namespace);
     consumer.wait_for_hand_over(&shared().broker);
     operator.wait_for_log("looked for FedoraMessages with a time to live");
     assert_eq!(names(&namespace), ["again"]);
@@ -188,7 +187,7 @@ fn deletes_many_messages() {
     let (ours, watch): (Vec<_>, Vec<_>) =
         lists.iter().partition(|(uri, _)| uri.contains("status.status%21%3D&") || uri.contains("continue="));
     assert_eq!((ours.len(), watch.len()), (3, 1), "{lists:#?}");
-    let deletes = requests(&namespace, "delete");
+    let deletes = wait_for_requests(&namespace, "delete", COUNT);
     assert!(deletes.iter().all(|(_, code)| *code == 200), "{deletes:?}");
     assert_eq!(deletes.len(), COUNT);
     println!("{COUNT} of 20 kB: {} MiB resident", resident >> 20);
@@ -214,7 +213,7 @@ fn former_leader_deletes_nothing() {
     assert_eq!(standby.stop(), Some(0));
     namespace.apply(&with_ttl(0, &message("after", "deposed.it", "")));
     wait_for_names(&leader, &namespace, &[]);
-    let answers: Vec<_> = requests(&namespace, "delete").into_iter().map(|(_, code)| code).collect();
+    let answers: Vec<_> = wait_for_requests(&namespace, "delete", 2).into_iter().map(|(_, code)| code).collect();
     assert_eq!(answers, [200, 200], "one request for each message");
 }
 
@@ -263,8 +262,7 @@ fn accepts_deletion_at_every_stage() {
     await_watch(&namespace);
     delete(&namespace, "frozen");
     broker.thaw().expect("a signal");
-    namespace.apply(&message("last", "nice.last", ""));
-    namespace.wait_for_reason("last", "Sent");
+    namespace.send("last", "nice.last");
     assert_eq!(warnings(&operator), Vec::<String>::new());
     assert_eq!(operator.stop(), Some(0));
 }
@@ -284,8 +282,7 @@ fn never_sends_deleted_message() {
     delete(&namespace, "connecting");
     await_watch(&namespace);
     proxy.stall(&[]);
-    namespace.apply(&message("first", "withdrawn.first", ""));
-    namespace.wait_for_reason("first", "Sent");
+    namespace.send("first", "withdrawn.first");
 
     // While the broker is down.
     proxy.answer(Answer::Close);
@@ -295,8 +292,7 @@ fn never_sends_deleted_message() {
     delete(&namespace, "hopeful");
     await_watch(&namespace);
     proxy.answer(Answer::Forward);
-    namespace.apply(&message("last", "withdrawn.last", ""));
-    namespace.wait_for_reason("last", "Sent");
+    namespace.send("last", "withdrawn.last");
 
     let received = consumer.take(2, SOON);
     let topics: Vec<_> = received.iter().map(|message| message.delivery.routing_key.to_string()).collect();
@@ -332,8 +328,7 @@ fn never_sends_message_in_deletion() {
     delete("queued");
     await_watch(&namespace);
     proxy.stall(&[]);
-    namespace.apply(&message("first", "deleting.first", ""));
-    namespace.wait_for_reason("first", "Sent");
+    namespace.send("first", "deleting.first");
 
     proxy.answer(Answer::Close);
     proxy.cut();
@@ -353,12 +348,10 @@ fn never_sends_message_in_deletion() {
     await_watch(&namespace);
     proxy.answer(Answer::Forward);
     namespace.store_secret("later", &certificate("publisher"));
-    namespace.apply(&message("last", "deleting.last", ""));
-    namespace.wait_for_reason("last", "Sent");
+    namespace.send("last", "deleting.last");
     assert_eq!(operator.stop(), Some(0));
     let operator = Operator::start(&namespace, &[]);
-    namespace.apply(&message("restarted", "deleting.restarted", ""));
-    namespace.wait_for_reason("restarted", "Sent");
+    namespace.send("restarted", "deleting.restarted");
 
     let received = consumer.take(3, SOON);
     let topics: Vec<_> = received.iter().map(|message| message.delivery.routing_key.to_string()).collect();
@@ -375,12 +368,13 @@ fn deletes_no_message_in_deletion_again() {
     namespace.wait_for_reason("sent", "Sent");
     wait_soon("it is deleted", || namespace.get("sent")["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(operator.stop(), Some(0));
-    let before = requests(&namespace, "delete").len();
+    let before = wait_for_requests(&namespace, "delete", 1).len();
     let operator = Operator::start(&namespace, &[]);
     operator.wait_for_log("looked for FedoraMessages with a time to live");
     namespace.apply(&with_ttl(0, &message("other", "deleted.it", "")));
     wait_for_names(&operator, &namespace, &["sent"]);
-    assert_eq!(requests(&namespace, "delete").len(), before + 1, "only the other one");
+    let after = wait_for_requests(&namespace, "delete", before + 1).len();
+    assert_eq!(after, before + 1, "only the other one");
 }
 
 /// Waits until the operator's watch has delivered everything up to now.

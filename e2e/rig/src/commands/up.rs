@@ -17,6 +17,8 @@ pub(crate) fn run(node: bool, env_file: Option<&Path>) -> Result<()> {
     let rig = start(node, &[])?;
     let url = rig.broker.url();
     let certs = write_certificates(&rig.broker)?;
+    // A reader of the file may send a signal at once.
+    let stop = StopSignal::watch()?;
     if let Some(file) = env_file {
         let kubeconfig = rig.kube.kubeconfig();
         let text = format!(
@@ -27,7 +29,6 @@ pub(crate) fn run(node: bool, env_file: Option<&Path>) -> Result<()> {
         );
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let stop = StopSignal::watch()?;
     say::heading("To use them, in another shell");
     say::lines(shell_hint(&rig));
     say::lines([
