@@ -143,11 +143,10 @@ fn operator_creates_only_its_pods() {
     ] {
         assert_refused(create(&with(pod.clone(), pointer, value)), expected);
     }
-    create(&pod).expect("the planned Pod");
-
     // As Istio adds them.
-    let meshed = with(pod, "/spec/initContainers", init(&["NET_ADMIN", "NET_RAW"]));
+    let meshed = with(pod.clone(), "/spec/initContainers", init(&["NET_ADMIN", "NET_RAW"]));
     let meshed = with(meshed, "/spec/volumes", volumes(json!({"path": "istio-token", "audience": "istio-ca"})));
     as_user(&namespace, ACCOUNT, &["create", "--dry-run=server", "-f", "-"], &meshed.to_string())
         .expect("a Pod in a service mesh");
+    create(&pod).expect("the planned Pod");
 }
