@@ -42,8 +42,8 @@ pub struct Admin {
     pub unlisted: watch::Receiver<Option<String>>,
     /// The reason why the operator can't take part in the election, if there is one.
     pub unelected: watch::Receiver<Option<String>>,
-    /// When the controller's loop last turned. The first value is not a sign that it turns.
-    pub heartbeat: watch::Receiver<Instant>,
+    /// When the controller's loop last turned. Nothing before it begins.
+    pub heartbeat: watch::Receiver<Option<Instant>>,
     /// Requests for reports. The controller answers them while its loop runs.
     pub controller: mpsc::Sender<ReportRequest>,
     /// The operator's metrics.
@@ -130,7 +130,7 @@ async fn answer_one(stream: TcpStream, admin: Arc<Admin>) {
 impl Admin {
     async fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         match path {
-            "/livez" if self.is_running() && self.heartbeat.borrow().elapsed() > MAX_LOOP_TIME => {
+            "/livez" if self.heartbeat.borrow().is_some_and(|beat| beat.elapsed() > MAX_LOOP_TIME) => {
                 response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the controller does not answer")
             }
             "/livez" => response(StatusCode::OK, TEXT, "ok"),
@@ -144,12 +144,6 @@ impl Admin {
             }
             _ => response(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /livez and /readyz"),
         }
-    }
-
-    /// Returns true while the controller's loop runs. It begins once the leader is known.
-    fn is_running(&self) -> bool {
-        // Nothing marks a value as seen. The loop closes the channel at its end.
-        self.heartbeat.has_changed().unwrap_or_default()
     }
 
     /// Returns the reason why the operator is not ready, if there is one.
@@ -187,7 +181,9 @@ impl Page {
 async fn keep_page(admin: Arc<Admin>) {
     loop {
         admin.page.wanted.notified().await;
-        let report = if admin.is_running() { admin.report().await } else { None };
+        // The loop begins once the leader is known, and only it answers.
+        let is_running = admin.heartbeat.borrow().is_some();
+        let report = if is_running { admin.report().await } else { None };
         let text = admin.metrics.encode(report.as_ref());
         admin.page.written.send_replace(Some((Instant::now(), text.into())));
         sleep(MIN_REPORT_INTERVAL).await;
@@ -211,7 +207,7 @@ mod tests {
     /// Also if messages can't be listed. Before the loop begins, the election may take any time.
     #[tokio::test(start_paused = true)]
     async fn hung_controller_is_not_alive() {
-        let (beat, heartbeat) = watch::channel(Instant::now());
+        let (beat, heartbeat) = watch::channel(None);
         let admin = Admin {
             unlisted: watch::channel(Some("it is not allowed".to_owned())).1,
             unelected: watch::channel(None).1,
@@ -222,7 +218,7 @@ mod tests {
         };
         advance(2 * MAX_LOOP_TIME).await;
         assert_eq!(admin.answer("/livez").await.status(), StatusCode::OK);
-        beat.send_replace(Instant::now());
+        beat.send_replace(Some(Instant::now()));
         assert_eq!(admin.answer("/livez").await.status(), StatusCode::OK);
         advance(2 * MAX_LOOP_TIME).await;
         assert_eq!(admin.answer("/livez").await.status(), StatusCode::SERVICE_UNAVAILABLE);

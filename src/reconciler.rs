@@ -13,7 +13,6 @@ use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
 use fedora_message::message::sender::borrowed;
-use fedora_message::message::validate::message_id;
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
@@ -23,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tracing::{Level, event};
+use uuid::Uuid;
 
 use crate::broker::login::Login;
 use crate::certificates::CERTIFICATE_EXPIRES;
@@ -99,7 +99,7 @@ impl Reconciler {
 
     /// Makes one attempt to send the message.
     async fn attempt(&self, job: &Job) -> Result<Attempt, NotTried> {
-        if let Some(answer) = message_id(job.message.uid()).and_then(|id| self.delivery.answer(id)) {
+        if let Some(answer) = Uuid::try_parse(job.message.uid()).ok().and_then(|id| self.delivery.answer(id)) {
             return Ok(answer.await);
         }
         let object = self.with_spec(job).await?;

@@ -91,7 +91,7 @@ enum Progress {
 }
 
 impl InFlight {
-    /// Awaits the broker's answer. Returns when the client had written the message too.
+    /// Awaits the broker's answer. Returns with it the time when the client had written the message.
     async fn answer(&mut self) -> lapin::Result<(Confirmation, Instant)> {
         loop {
             match &mut self.progress {

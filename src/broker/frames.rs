@@ -453,7 +453,8 @@ mod tests {
         let counted = unconfirmed.count(SIZE);
         FrameGuard::new(unconfirmed.clone()).check(&returned).expect("it was published");
         drop(counted);
-        FrameGuard::new(unconfirmed).check(&returned).expect_err("it was not");
+        let _smaller = unconfirmed.count(SIZE - 1);
+        FrameGuard::new(unconfirmed).check(&returned).expect_err("it is larger than what was published");
     }
 
     #[test]

@@ -42,8 +42,7 @@ const MAX_FAILURES_WHILE_UNREACHABLE: u32 = 4;
 /// buffers of 8 MiB, and a silent broker holds it for ten seconds.
 const MAX_OPENING: usize = 8;
 
-/// A message whose answer was awaited in the background is tried again within this time, unless it is
-/// suspended or gone.
+/// An answer is kept for this time. Its message is tried again long before, unless it is suspended or gone.
 const KEEP_ANSWER: Duration = Duration::from_hours(1);
 
 /// The brokers of both environments.
@@ -67,7 +66,7 @@ pub struct Pool {
 
 /// A message that a broker was handed before it blocked the connection.
 struct Unanswered {
-    /// Ends with the answer.
+    /// The task keeps it open.
     connection: Weak<BrokerConnection>,
     answer: Shared<BoxFuture<'static, Result<Confirmed, BrokerError>>>,
     /// Awaits the answer.
@@ -186,7 +185,8 @@ impl Pool {
         }
         if self.unanswered_bytes.of(environment).get() > MAX_UNANSWERED_BYTES {
             let broker = self.broker(environment).to_string();
-            return Err(BrokerError::Blocked { broker, detail: "it has not answered many messages".to_owned() });
+            let detail = format!("more than {} MiB wait for its answers", MAX_UNANSWERED_BYTES >> 20);
+            return Err(BrokerError::Blocked { broker, detail });
         }
         let entry = self.entry(namespace, environment, login).await?;
         let result = loop {

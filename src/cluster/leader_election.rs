@@ -265,7 +265,7 @@ impl Elector {
     /// not.
     async fn watch_until_free(&mut self) -> Result<(), ListError> {
         let version = self.observed.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
-        let mut changes = self.watches.object_since(WatchKind::Lease, &self.namespace, &self.name, version);
+        let mut changes = self.watches.object(WatchKind::Lease, &self.namespace, &self.name, version);
         while let LeaseStep::WaitUntil(at) = self.decide() {
             match timeout_at(at, changes.next()).await {
                 Ok(Ok(ObjectState::Present(lease))) => self.observe(Some(*lease)),

@@ -198,7 +198,7 @@ impl Secrets {
         } else if watched.len() >= MAX_WATCHED_SECRETS {
             Some(format!("messages name more than {MAX_WATCHED_SECRETS} Secrets in all"))
         } else {
-            // One before it could not be read, so the message has not come to it yet.
+            // A Secret that the message names before could not be read, so this one was not looked for yet.
             None
         }
     }

@@ -121,22 +121,16 @@ impl Watches {
         }))
     }
 
-    /// Watches one object by its name.
+    /// Watches the changes of one object after the version `since`. Without one, the object is read first.
     #[must_use]
-    pub fn object<K: Watched>(&self, kind: WatchKind, namespace: &str, name: &str) -> ObjectWatch<K> {
-        self.object_since(kind, namespace, name, None::<String>)
-    }
-
-    /// Watches the changes of one object after this version. Without one, the object is read first.
-    #[must_use]
-    pub fn object_since<K: Watched>(
+    pub fn object<K: Watched>(
         &self,
         kind: WatchKind,
         namespace: &str,
         name: &str,
-        version: impl Into<Option<String>>,
+        since: Option<String>,
     ) -> ObjectWatch<K> {
-        let position = version.into().map_or(Position::Unread, Position::Known);
+        let position = since.map_or(Position::Unread, Position::Known);
         let source = Source::Object { path: K::url_path(&(), Some(namespace)), name: name.to_owned() };
         ObjectWatch::new(Watch::new(self, kind, source, position))
     }

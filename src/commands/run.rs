@@ -17,7 +17,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
@@ -86,7 +85,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
     let traces = traces(&arguments)?;
     let mut terminated = pin!(terminated()?.fuse());
     let (mut election, unelected) = Election::begin(&watches, &arguments);
-    let (beat, heartbeat) = watch::channel(Instant::now());
+    let (beat, heartbeat) = watch::channel(None);
     let admin = Admin {
         unlisted,
         unelected,

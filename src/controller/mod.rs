@@ -70,7 +70,7 @@ pub struct Inputs<W> {
     /// Requests for reports. A report costs time for each message, so they must be rare.
     pub requests: Receiver<ReportRequest>,
     /// Receives the time whenever the loop turns, once a second.
-    pub heartbeat: watch::Sender<Instant>,
+    pub heartbeat: watch::Sender<Option<Instant>>,
     /// Tells if messages may be sent.
     pub leadership: watch::Receiver<Leadership>,
     /// Receives the current term. The fence is open only in this term.
@@ -141,7 +141,7 @@ where
                 warn!("some messages were still in flight; the next operator sends them again with the same ids");
                 break;
             }
-            _ = beat.tick() => drop(heartbeat.send_replace(Instant::now())),
+            _ = beat.tick() => drop(heartbeat.send_replace(Some(Instant::now()))),
             Ok(()) = leadership.changed(), if deadline.is_none() => {}
             Some(wake) = wakes.recv() => match wake {
                 Wake::Environment(environment) => pending.queue.wake_environment(environment),

@@ -134,7 +134,7 @@ async fn term_waits_for_jobs_of_last_term() {
         scopes: 1,
         wakes,
         requests,
-        heartbeat: watch::channel(Instant::now()).0,
+        heartbeat: watch::channel(None).0,
         leadership: receiver,
         term: begun,
         not_ready_reason: watch::channel(None).0,

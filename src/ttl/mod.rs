@@ -213,10 +213,7 @@ impl TtlWorker {
             Ok(()) => {
                 debug!("looked for FedoraMessages with a time to live");
             }
-            Err(error) if first => {
-                let detail = explain("read", &error);
-                warn!("FedoraMessages whose time to live is over can't be found now: {detail}; it is tried again");
-            }
+            Err(error) if first => warn_of_failed_list(&error),
             Err(error) => debug!("FedoraMessages with a time to live can't be listed: {error}"),
         }
     }
@@ -240,14 +237,14 @@ impl TtlWorker {
         match denied {
             Some(error) if !listed => Err(error),
             Some(error) => {
-                warn!("FedoraMessages whose time to live is over can't be found: {}", explain("read", &error));
+                warn_of_failed_list(&error);
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// Notes those of one list.
+    /// Lists those at this path, and notes them.
     async fn list_at(&self, path: String, fields: &str) -> Result<(), ListError> {
         let mut listing = ListReader::<FedoraMessage>::new(self.client.clone(), path, fields);
         while let Some(mut message) = listing.next().await? {
@@ -314,6 +311,11 @@ impl TtlWorker {
             },
         }
     }
+}
+
+fn warn_of_failed_list(error: &ListError) {
+    let detail = explain("read", error);
+    warn!("FedoraMessages whose time to live is over can't be found now: {detail}; it is tried again");
 }
 
 /// Returns the result of a request that was refused or has no answer.

@@ -67,21 +67,39 @@ fn blocked() {
     ledger.close(&broker, 0);
 }
 
+/// The limits of a message that would be given up soon.
+const LIMITS: &str = "backoffLimit: 0\n  activeDeadlineSeconds: 5";
+
+/// A message that a broker was handed, and has not answered because of its alarm.
+struct HandedOver {
+    namespace: TestNamespace<'static>,
+    consumer: RawConsumer,
+    _operator: Operator,
+    broker: Broker,
+}
+
+impl HandedOver {
+    /// Brings the message `handed-over` into this state. Its topic is the title and `first`.
+    fn during_alarm(title: &str) -> Self {
+        let broker = Broker::start().expect("a broker");
+        let namespace = TestNamespace::new(title).with_certificate(&broker, "publisher");
+        let consumer = RawConsumer::start(&broker, &format!("{title}.#"));
+        let operator = Operator::with_broker(&broker.url(), &namespace, &[]);
+        broker.set_memory_alarm(true).expect("the alarm is raised");
+        // The broker blocks a connection when it publishes.
+        namespace.apply(&with_spec(&message("handed-over", &format!("{title}.first"), ""), LIMITS));
+        let status = namespace.expect_reason("handed-over", "BrokerBlocked", &["was handed this one before"]);
+        assert_eq!(status["attempts"], 0, "it has no answer yet");
+        Self { namespace, consumer, _operator: operator, broker }
+    }
+}
+
 /// The broker is handed a message, and raises its alarm before it answers. The message is neither
 /// counted as failed nor given up, because nobody can recall it. Another one is given up, and never
 /// delivered.
 #[test]
 fn blocked_before_answer() {
-    const LIMITS: &str = "backoffLimit: 0\n  activeDeadlineSeconds: 5";
-    let broker = Broker::start().expect("a broker");
-    let namespace = TestNamespace::new("unanswered").with_certificate(&broker, "publisher");
-    let consumer = RawConsumer::start(&broker, "unanswered.#");
-    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
-    broker.set_memory_alarm(true).expect("the alarm is raised");
-    // The broker blocks a connection when it publishes.
-    namespace.apply(&with_spec(&message("handed-over", "unanswered.first", ""), LIMITS));
-    let status = namespace.expect_reason("handed-over", "BrokerBlocked", &["was handed this one before"]);
-    assert_eq!(status["attempts"], 0, "it has no answer yet");
+    let HandedOver { broker, namespace, consumer, _operator } = HandedOver::during_alarm("unanswered");
     namespace.apply(&with_spec(&message("too-late", "unanswered.second", ""), LIMITS));
     namespace.wait_for_reason("too-late", "BackoffLimitExceeded");
     // The deadline of this one is later than that of the first.
@@ -98,14 +116,7 @@ fn blocked_before_answer() {
 /// The certificate is withdrawn while the broker has not answered. The answer counts all the same.
 #[test]
 fn answer_outlives_certificate() {
-    let broker = Broker::start().expect("a broker");
-    let namespace = TestNamespace::new("withdrawn").with_certificate(&broker, "publisher");
-    let consumer = RawConsumer::start(&broker, "withdrawn.#");
-    let _operator = Operator::with_broker(&broker.url(), &namespace, &[]);
-    broker.set_memory_alarm(true).expect("the alarm is raised");
-    let first = with_spec(&message("handed-over", "withdrawn.first", ""), "activeDeadlineSeconds: 5");
-    namespace.apply(&first);
-    namespace.expect_reason("handed-over", "BrokerBlocked", &["was handed this one before"]);
+    let HandedOver { broker, namespace, consumer, _operator } = HandedOver::during_alarm("withdrawn");
     namespace.kubectl(&["delete", "secret", "certs"]);
     namespace.apply(&message("other", "withdrawn.other", ""));
     namespace.wait_for_reason("other", "SecretNotFound");

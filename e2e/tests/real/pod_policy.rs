@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use e2e::{TestNamespace, project, run};
+use e2e::{TestNamespace, project, run, store_pod_policies};
 
 const UID_LABEL: &str = "apps.fedoraproject.org/message-uid";
 const ACCOUNT: &str = "system:serviceaccount:fedora-message-operator:fedora-message-operator";
@@ -36,9 +36,7 @@ fn with(mut pod: Value, pointer: &str, value: Value) -> Value {
 /// Installs the policies, and waits until the API server enforces the one for this user, who may create
 /// Pods in the namespace.
 fn install(namespace: &TestNamespace, user: &str) {
-    let file = project("manifests/components/pods/admission-policy.yaml");
-    // Another test here may store them at the same moment.
-    e2e::wait_soon("the policies are stored", || namespace.kube.apply(std::slice::from_ref(&file)).is_ok());
+    store_pod_policies(namespace.kube);
     let forged = with(planned(namespace), "/metadata/name", "probe".into()).to_string();
     e2e::wait_soon("the policies are enforced", || {
         as_user(namespace, user, &["create", "--dry-run=server", "-f", "-"], &forged)

@@ -191,8 +191,8 @@ fn deletes_many_messages() {
     assert!(deletes.iter().all(|(_, code)| *code == 200), "{deletes:?}");
     assert_eq!(deletes.len(), COUNT);
     println!("{COUNT} of 20 kB: {} MiB resident", resident >> 20);
-    // jemalloc keeps freed pages for ten seconds.
-    assert!(resident < 56 << 20, "{resident} bytes: a page of the list has 10 MB");
+    // jemalloc takes 1 MiB more than glibc, and keeps freed pages for ten seconds: 2 MiB here.
+    assert!(resident < 52 << 20, "{resident} bytes: a page of the list has 10 MB");
 }
 
 #[test]

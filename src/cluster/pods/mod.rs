@@ -154,7 +154,7 @@ impl Pods {
     /// Pod may be another than the planned one.
     async fn find(&self, plan: &Pod, limits: Limits) -> Result<Option<Pod>, ListError> {
         let namespace = plan.namespace().unwrap_or_default();
-        let mut changes = self.watches.object(WatchKind::Pods, &namespace, &plan.name_any());
+        let mut changes = self.watches.object(WatchKind::Pods, &namespace, &plan.name_any(), None);
         let mut deadline = Instant::now() + Duration::from_secs(limits.start.into());
         loop {
             match timeout_at(deadline, changes.next()).await {
@@ -178,8 +178,8 @@ impl Pods {
         let mut given_up: Option<(Instant, Outcome)> = None;
         // The watch has failed, and the Pod's state since then is unknown.
         let mut lost: Option<Outcome> = None;
-        let (namespace, version) = (pod.namespace().unwrap_or_default(), pod.resource_version().unwrap_or_default());
-        let mut changes = self.watches.object_since(WatchKind::Pods, &namespace, &pod.name_any(), version);
+        let (namespace, version) = (pod.namespace().unwrap_or_default(), pod.resource_version());
+        let mut changes = self.watches.object(WatchKind::Pods, &namespace, &pod.name_any(), version);
         loop {
             let state = look(&pod);
             if !does_same(&made, &pod) {

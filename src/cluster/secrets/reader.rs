@@ -102,7 +102,7 @@ impl Reader {
             SourceKind::Secret => WatchKind::Secrets,
             SourceKind::ConfigMap => WatchKind::ConfigMaps,
         };
-        let mut watch = watches.object::<UsedMetadata<K>>(kind, namespace, name);
+        let mut watch = watches.object::<UsedMetadata<K>>(kind, namespace, name, None);
         let mut pacer = WakePacer::default();
         // The state before the changes that still have to wake the messages, and when they do.
         let mut unreported: Option<(Content, Instant)> = None;

@@ -209,7 +209,7 @@ async fn a_silent_connection_makes_all_watches_connect_again() {
     let replies = vec![Reply::Json(pod("1")), Reply::SilentAfter(vec![]), list("5"), Reply::SilentAfter(vec![])];
     let (client, requests) = fake_api::client(replies);
     let watches = Watches::new(client, WatchMonitor::default());
-    let mut object = watches.object::<Pod>(WatchKind::Pods, "apps", "hello");
+    let mut object = watches.object::<Pod>(WatchKind::Pods, "apps", "hello", None);
     object.next().await.expect("the Pod is there");
     assert!(timeout(Duration::from_secs(50), object.next()).await.is_err());
     let mut messages = watches.pending(&[]);
@@ -231,7 +231,7 @@ async fn follows_an_object_that_appears_and_goes() {
     let not_found = json!({"status": "Failure", "code": 404, "reason": "NotFound"});
     let (client, requests) = fake_api::client(vec![Reply::Refusal(not_found), Reply::SilentAfter(changes)]);
     let watches = Watches::new(client, WatchMonitor::default());
-    let mut object = watches.object::<Pod>(WatchKind::Pods, "apps", "hello");
+    let mut object = watches.object::<Pod>(WatchKind::Pods, "apps", "hello", None);
     assert!(matches!(object.next().await, Ok(ObjectState::Absent(None))));
     assert!(matches!(object.next().await, Ok(ObjectState::Present(_))));
     assert!(matches!(object.next().await, Ok(ObjectState::Absent(Some(_)))));
@@ -243,7 +243,7 @@ async fn reads_an_object_again_after_silence() {
     let replies = vec![Reply::Json(pod("5")), Reply::SilentAfter(vec![]), Reply::Json(pod("8")), quiet()];
     let (client, requests) = fake_api::client(replies);
     let watches = Watches::new(client, WatchMonitor::default());
-    let mut object = watches.object::<Pod>(WatchKind::Pods, "apps", "hello");
+    let mut object = watches.object::<Pod>(WatchKind::Pods, "apps", "hello", None);
     assert!(matches!(object.next().await, Ok(ObjectState::Present(_))));
     assert_eq!(object.silences_at_read(), 0);
     assert!(matches!(object.next().await, Err(ListError::Silent)));

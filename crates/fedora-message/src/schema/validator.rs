@@ -137,6 +137,9 @@ fn append<'a>(path: &mut String, segments: impl IntoIterator<Item = LocationSegm
 /// If a value matches none of several alternatives, but only one of them is of the value's type, the
 /// violations of that alternative are added. `depth` limits how often that is repeated.
 fn describe(error: &ValidationError<'_>, part: MessagePart, depth: usize, violations: &mut Vec<Violation>) {
+    if violations.len() >= MAX_VIOLATIONS {
+        return;
+    }
     let at = error.instance_path();
     if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } = error.kind()
         && let Some(errors) = alternative_of_type(context, at).filter(|_| depth > 0)
@@ -144,9 +147,6 @@ fn describe(error: &ValidationError<'_>, part: MessagePart, depth: usize, violat
         for error in errors {
             describe(error, part, depth - 1, violations);
         }
-        return;
-    }
-    if violations.len() >= MAX_VIOLATIONS {
         return;
     }
     let mut add = |member: Option<&str>, detail: String| {
