@@ -5,7 +5,7 @@
 //! (docs/decisions/0003). Channel numbers are not reused, because lapin would report the first
 //! channel's errors to the second (docs/decisions/0019).
 
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event, ExchangeKind, PublisherConfirm};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, RwLockReadGuard, Semaphore, watch};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::address::BrokerAddress;
 use super::errors::{BrokerError, ErrorContext, allowed_channels, is_refused_channel, reply};
-use super::frames::{CountedBytes, UnconfirmedBytes};
+use super::frames::{CountedBytes, PublishCounts, UnconfirmedBytes};
 use super::login::{Login, handshake};
 use super::transport::{ShutdownHandle, Transport};
 use crate::fence::Fence;
@@ -81,6 +81,7 @@ pub struct InFlight {
     started: Instant,
     _counted: CountedBytes,
     _permit: OwnedSemaphorePermit,
+    _in_flight: OwnedRwLockReadGuard<()>,
 }
 
 enum Progress {
@@ -105,7 +106,8 @@ impl InFlight {
     /// written before the client closes the channel, or the broker closes the connection.
     fn give_up(self) {
         if let Progress::Writing(writing) = self.progress {
-            let channel = self.channel;
+            // Nobody uses it again, so it does not count as open.
+            let channel = self.channel.channel;
             tokio::spawn(async move {
                 let _ = writing.await;
                 drop(channel);
@@ -126,14 +128,15 @@ pub struct BrokerConnection {
     channels_left: Mutex<usize>,
     /// The number of channels that the broker allowed, once it has refused another one.
     channel_limit: OnceLock<u16>,
-    /// Held for reading by each message in flight. A broker that refuses a channel closes the
+    /// Held for reading by each message in flight, also by one without an answer. A broker that refuses a channel closes the
     /// connection. Confirms would be lost, so channels are opened while no message is in flight.
-    in_flight: RwLock<()>,
+    in_flight: Arc<RwLock<()>>,
     /// The maximum number of channels at a time.
     max_channels: u16,
     /// One for each message in flight.
     permits: Arc<Semaphore>,
     unconfirmed_bytes: UnconfirmedBytes,
+    published: PublishCounts,
     blocked: watch::Receiver<Option<String>>,
     events: AbortHandle,
 }
@@ -181,7 +184,8 @@ impl BrokerConnection {
         application: &Application,
         on_unblocked: impl Fn() + Send + 'static,
     ) -> Result<Self, BrokerError> {
-        let (greeting, unconfirmed_bytes) = (transport.greeting.clone(), transport.unconfirmed.clone());
+        let (greeting, unconfirmed_bytes, published) =
+            (transport.greeting.clone(), transport.unconfirmed.clone(), transport.published.clone());
         let (stream, shutdown_handle) = transport.into_parts();
         let opened = timeout(OPEN_TIMEOUT, handshake(&context.broker, application, stream)).await.map_or_else(
             |_| {
@@ -195,8 +199,11 @@ impl BrokerConnection {
             // Such a broker closes the connection without a word.
             greeting.without_external().map_or(error, |offered| context.without_external(offered))
         })?;
-        let (sender, blocked) = watch::channel(None);
-        let events = tokio::spawn(forward_alarms(connection.events_listener(), sender, on_unblocked)).abort_handle();
+        let events = connection.events_listener();
+        // An alarm before that is no event.
+        let alarm = connection.status().blocked().then(|| "the broker had an alarm at the login".to_owned());
+        let (sender, blocked) = watch::channel(alarm);
+        let events = tokio::spawn(forward_alarms(events, sender, on_unblocked)).abort_handle();
         let channels_left = match connection.configuration().channel_max() {
             0 => MAX_OPENED,
             negotiated => negotiated.min(MAX_OPENED),
@@ -210,10 +217,11 @@ impl BrokerConnection {
             open: Arc::default(),
             channels_left: Mutex::new(channels_left.into()),
             channel_limit: OnceLock::new(),
-            in_flight: RwLock::default(),
+            in_flight: Arc::default(),
             max_channels,
             permits: Arc::new(Semaphore::new(max_channels.into())),
             unconfirmed_bytes,
+            published,
             blocked,
             events,
         })
@@ -259,12 +267,13 @@ impl BrokerConnection {
             Ok(self.channel().await?.map(|(in_flight, channel)| (in_flight, channel, permit)))
         });
         let channel = channel.await.map_err(|detail| self.blocked(&detail))??;
-        let Some((_guard, channel, permit)) = channel else { return Ok(Published::Exhausted) };
+        let Some((in_flight, channel, permit)) = channel else { return Ok(Published::Exhausted) };
         if is_cancelled() {
             self.idle.lock().push(channel);
             return Ok(Published::Cancelled);
         }
         let size = envelope.payload.get().len();
+        self.published.count(channel.channel.id());
         let mut message = InFlight {
             progress: Progress::Writing(publish_on(channel.channel.clone(), envelope)),
             channel,
@@ -272,6 +281,7 @@ impl BrokerConnection {
             started,
             _counted: self.unconfirmed_bytes.count(size),
             _permit: permit,
+            _in_flight: in_flight,
         };
         match timeout(confirm_timeout, self.unless_blocked(message.answer())).await {
             Ok(Ok(answer)) => self.settle(message, answer, envelope.exchange).map(Published::Confirmed),
@@ -288,11 +298,20 @@ impl BrokerConnection {
         exchange: &str,
         confirm_timeout: Duration,
     ) -> Result<Confirmed, BrokerError> {
+        let mut blocked = self.blocked.clone();
         loop {
-            match timeout(confirm_timeout, message.answer()).await {
-                Ok(answer) => return self.settle(*message, answer, exchange),
-                Err(_) if self.is_blocked() => {}
-                Err(_) => return Err(self.confirm_timeout(*message, confirm_timeout)),
+            tokio::select! {
+                biased;
+                answer = message.answer() => return self.settle(*message, answer, exchange),
+                () = until(&mut blocked, Option::is_none) => {}
+            }
+            tokio::select! {
+                biased;
+                answer = timeout(confirm_timeout, message.answer()) => return match answer {
+                    Ok(answer) => self.settle(*message, answer, exchange),
+                    Err(_) => Err(self.confirm_timeout(*message, confirm_timeout)),
+                },
+                () = until(&mut blocked, Option::is_some) => {}
             }
         }
     }
@@ -393,9 +412,9 @@ impl BrokerConnection {
 
     /// Returns a channel for one message, and a guard to hold while the message is in flight. Returns
     /// `None` if the connection has no channel for it.
-    async fn channel(&self) -> Result<Option<(RwLockReadGuard<'_, ()>, OpenChannel)>, BrokerError> {
+    async fn channel(&self) -> Result<Option<(OwnedRwLockReadGuard<()>, OpenChannel)>, BrokerError> {
         loop {
-            let in_flight = self.in_flight.read().await;
+            let in_flight = self.in_flight.clone().read_owned().await;
             if let Some(channel) = self.idle_channel() {
                 return Ok(Some((in_flight, channel)));
             }
@@ -503,6 +522,13 @@ impl Drop for BrokerConnection {
             }
             _ => self.shutdown_handle.shut_down(),
         }
+    }
+}
+
+/// Waits until the broker's alarm is as wanted. Never returns if the connection ends before.
+async fn until(blocked: &mut watch::Receiver<Option<String>>, is_wanted: fn(&Option<String>) -> bool) {
+    if blocked.wait_for(is_wanted).await.is_err() {
+        pending().await
     }
 }
 

@@ -5,14 +5,18 @@
 //! until their confirm, however large and many they are. The numbers are those of the AMQP 0-9-1
 //! specification and of RabbitMQ's extensions to it.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fedora_message::bounds::MAX_RETURNED_BYTES;
+use parking_lot::Mutex;
 
 /// The length of a frame's header: type, channel and size.
 pub(super) const HEADER: usize = 7;
+/// The length of a method's class and number.
+const METHOD_ID: usize = 4;
 /// The maximum size of a frame. The client never negotiates more.
 const MAX_FRAME: usize = 128 * 1024;
 /// The maximum depth of a table. `RabbitMQ` describes itself in one of depth 2.
@@ -56,10 +60,27 @@ const RETURN: (usize, usize) = (60, 50);
 /// After these methods on a channel, the AMQP client no longer has the message that was returned on it:
 /// close, close-ok, ack, nack.
 const SETTLING: [(usize, usize); 4] = [(20, 40), (20, 41), (60, 80), (60, 120)];
+/// The confirms of a message: ack, nack.
+const CONFIRMS: [(usize, usize); 2] = [(60, 80), (60, 120)];
 
 /// The flags of the properties up to the headers: content type, content encoding, headers.
 const SHORT_STRINGS: [usize; 2] = [1 << 15, 1 << 14];
 const HEADERS: usize = 1 << 13;
+
+/// The number of messages that were published on each channel.
+#[derive(Clone, Debug, Default)]
+pub struct PublishCounts(Arc<Mutex<HashMap<usize, usize>>>);
+
+impl PublishCounts {
+    /// Counts a message that is about to be published on this channel.
+    pub(super) fn count(&self, channel: u16) {
+        *self.0.lock().entry(channel.into()).or_default() += 1;
+    }
+
+    fn of(&self, channel: usize) -> usize {
+        self.0.lock().get(&channel).copied().unwrap_or_default()
+    }
+}
 
 /// The bytes of the messages that were handed to a broker, and whose confirm has not arrived.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +125,9 @@ pub(super) struct FrameGuard {
     /// until their confirm.
     kept: Vec<Kept>,
     unconfirmed: UnconfirmedBytes,
+    published: PublishCounts,
+    /// The number of messages that were confirmed on each channel.
+    confirmed: HashMap<usize, usize>,
     /// The methods that are accepted besides those for publishers.
     others: &'static Methods,
 }
@@ -131,13 +155,27 @@ enum Part {
 
 impl FrameGuard {
     /// Creates the guard of a new connection.
-    pub(super) fn new(unconfirmed: UnconfirmedBytes) -> Self {
-        Self { part: Part::Header, missing: HEADER, frame: Vec::new(), kept: Vec::new(), unconfirmed, others: &[] }
+    pub(super) fn new(unconfirmed: UnconfirmedBytes, published: PublishCounts) -> Self {
+        Self {
+            part: Part::Header,
+            missing: HEADER,
+            frame: Vec::new(),
+            kept: Vec::new(),
+            unconfirmed,
+            published,
+            confirmed: HashMap::new(),
+            others: &[],
+        }
     }
 
-    /// Accepts what a consumer gets.
+    /// Accepts what a consumer gets. Nobody counts what it publishes.
     pub(super) fn accept_consumers(&mut self) {
         self.others = CONSUMERS;
+    }
+
+    /// Returns true if the messages that are published are counted.
+    fn counts(&self) -> bool {
+        self.others.is_empty()
     }
 
     /// Checks the next bytes from the broker. After an error the connection must end, and the AMQP
@@ -168,6 +206,9 @@ impl FrameGuard {
                 Checked::Body(size) => self.begin_body(channel, size)?,
                 Checked::Method(RETURN) => self.begin_return(channel)?,
                 Checked::Method(method) if SETTLING.contains(&method) => {
+                    if CONFIRMS.contains(&method) && self.counts() {
+                        self.confirm(channel)?;
+                    }
                     self.kept.retain(|kept| kept.channel != channel || kept.missing != Some(0));
                 }
                 Checked::Method(_) => {}
@@ -178,9 +219,23 @@ impl FrameGuard {
         Ok(())
     }
 
+    /// Notes the confirm in this frame. The AMQP client keeps a message that is returned and was confirmed
+    /// before.
+    fn confirm(&mut self, channel: usize) -> io::Result<()> {
+        let tag = number(&mut self.frame.get(HEADER + METHOD_ID..).ok_or_else(malformed)?, 8)?;
+        let confirmed = self.confirmed.entry(channel).or_default();
+        if tag <= *confirmed || tag > self.published.of(channel) {
+            return Err(refused("it confirms a message that was not published"));
+        }
+        *confirmed = tag;
+        Ok(())
+    }
+
     /// Notes a message that is returned on this channel. A channel has one message in flight.
     fn begin_return(&mut self, channel: usize) -> io::Result<()> {
-        if self.kept.iter().any(|kept| kept.channel == channel && kept.returned) {
+        let confirmed = self.confirmed.get(&channel).copied().unwrap_or_default();
+        let all_confirmed = self.published.of(channel) <= confirmed;
+        if self.counts() && all_confirmed || self.kept.iter().any(|kept| kept.channel == channel && kept.returned) {
             return Err(refused("it returns more messages than were published"));
         }
         self.kept.push(Kept { channel, returned: true, size: 0, missing: None });
@@ -374,9 +429,13 @@ mod tests {
         frame(PROPERTIES, &[&[0; 12][..], &flags, b"\x04json\x05utf-8", &long(headers), &[0; 8]].concat())
     }
 
-    /// Checks bytes that arrive in pieces of this size.
+    /// Checks bytes that arrive in pieces of this size, after two messages were published on each channel.
     fn check(bytes: &[u8], piece: usize) -> Result<(), String> {
-        let mut guard = FrameGuard::new(UnconfirmedBytes::default());
+        let published = PublishCounts::default();
+        for channel in [1, 1, 2, 2] {
+            published.count(channel);
+        }
+        let mut guard = FrameGuard::new(UnconfirmedBytes::default(), published);
         bytes.chunks(piece).try_for_each(|piece| guard.check(piece)).map_err(|error| error.to_string())
     }
 
@@ -414,9 +473,12 @@ mod tests {
         };
         let part = |channel| on(channel, frame(BODY, &[0; 1000]));
         let method = |channel, class, method| on(channel, frame(METHOD, &[0, class, 0, method]));
+        let confirm =
+            |channel, method, tag| on(channel, frame(METHOD, &[0, 60, 0, method, 0, 0, 0, 0, 0, 0, 0, tag, 1]));
         let returned = |channel| method(channel, 60, 50);
         let refused = Err(format!("it returns messages of more than {MAX_RETURNED_BYTES} bytes"));
         let twice = Err("it returns more messages than were published".to_owned());
+        let unpublished = Err("it confirms a message that was not published".to_owned());
         for (frames, expected) in [
             (vec![announce(1, MAX_RETURNED_BYTES)], Ok(())),
             (vec![announce(1, MAX_RETURNED_BYTES + 1)], refused.clone()),
@@ -427,14 +489,21 @@ mod tests {
             (vec![announce(1, 2000), part(1), part(1), announce(1, MAX_RETURNED_BYTES)], Ok(())),
             // A returned message is kept until its confirm, or until its channel is closed.
             (vec![returned(1), announce(1, 1000), part(1), announce(2, MAX_RETURNED_BYTES)], refused),
-            (vec![returned(1), announce(1, 1000), part(1), method(1, 60, 80), announce(2, MAX_RETURNED_BYTES)], Ok(())),
-            (vec![returned(1), announce(1, 0), method(1, 60, 120), returned(1)], Ok(())),
+            (vec![returned(1), announce(1, 1000), part(1), confirm(1, 80, 1), announce(2, MAX_RETURNED_BYTES)], Ok(())),
+            (vec![returned(1), announce(1, 0), confirm(1, 120, 1), returned(1)], Ok(())),
             (vec![returned(1), announce(1, 0), method(1, 20, 40), returned(1)], Ok(())),
-            (vec![returned(1), announce(1, 0), method(2, 60, 80), returned(2), returned(1)], twice.clone()),
+            (vec![returned(1), announce(1, 0), confirm(2, 80, 1), returned(2), returned(1)], twice.clone()),
             (vec![returned(1), announce(1, 1000), part(1), returned(1)], twice.clone()),
             // The client keeps a message that is confirmed before it is complete.
-            (vec![returned(1), method(1, 60, 80), returned(1)], twice.clone()),
-            (vec![returned(1), announce(1, 1000), method(1, 60, 80), returned(1)], twice),
+            (vec![returned(1), confirm(1, 80, 1), returned(1)], twice.clone()),
+            (vec![returned(1), announce(1, 1000), confirm(1, 80, 1), returned(1)], twice.clone()),
+            // It keeps a message that was confirmed before it was returned.
+            (vec![confirm(1, 80, 2), returned(1)], twice),
+            (vec![confirm(1, 80, 1), confirm(1, 120, 2)], Ok(())),
+            (vec![confirm(1, 80, 1), confirm(1, 80, 1)], unpublished.clone()),
+            (vec![confirm(1, 80, 3)], unpublished.clone()),
+            (vec![confirm(1, 80, 0)], unpublished.clone()),
+            (vec![confirm(3, 80, 1)], unpublished),
         ] {
             let bytes = frames.concat();
             for piece in [1, 9, bytes.len()] {
@@ -449,12 +518,13 @@ mod tests {
         const SIZE: usize = 2 * MAX_RETURNED_BYTES;
         let body = frame(PROPERTIES, &[&[0, 60, 0, 0][..], &SIZE.to_be_bytes(), &[0; 2]].concat());
         let returned = [frame(METHOD, &[0, 60, 0, 50]), body].concat();
-        let unconfirmed = UnconfirmedBytes::default();
+        let (unconfirmed, published) = (UnconfirmedBytes::default(), PublishCounts::default());
+        published.count(1);
         let counted = unconfirmed.count(SIZE);
-        FrameGuard::new(unconfirmed.clone()).check(&returned).expect("it was published");
+        FrameGuard::new(unconfirmed.clone(), published.clone()).check(&returned).expect("it was published");
         drop(counted);
         let _smaller = unconfirmed.count(SIZE - 1);
-        FrameGuard::new(unconfirmed).check(&returned).expect_err("it is larger than what was published");
+        FrameGuard::new(unconfirmed, published).check(&returned).expect_err("it is larger than what was published");
     }
 
     #[test]

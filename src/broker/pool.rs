@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -31,6 +31,7 @@ use fedora_message::api::v1alpha1::{Environment, PerEnvironment};
 use fedora_message::bounds::{CONNECTION_WAIT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NAMESPACE, MAX_UNANSWERED_BYTES};
 use fedora_message::message::envelope::Envelope;
 use fedora_message::policy::backoff;
+use fedora_message::policy::outcome::{Failure, Reason};
 
 /// A connection without a message for this time is closed. It is longer than any backoff, so
 /// waiting messages keep the probe of their broker alive.
@@ -271,6 +272,18 @@ impl Pool {
         self.known(environment, login)?.failures.lock().clone()
     }
 
+    /// Returns the reason why each message with this login fails at once: the probe's last error, or the
+    /// broker's alarm.
+    pub fn standing_failure(&self, environment: Environment, login: &Login) -> Option<Reason> {
+        let entry = self.known(environment, login)?;
+        // A locked entry is connecting.
+        match &*entry.state.try_lock().ok()? {
+            ConnectionState::Down(error) => Some(error.reason()),
+            ConnectionState::Up(connection) if connection.is_blocked() => Some(Reason::BrokerBlocked),
+            ConnectionState::Up(_) | ConnectionState::New => None,
+        }
+    }
+
     /// Returns true if the caller should publish a message directly to test whether the broker
     /// confirms again. It does so once in the time of a confirm, because that message may have been
     /// sent.
@@ -333,19 +346,18 @@ impl Pool {
 
     /// Closes the connection that no message has used for the longest time, of those that this
     /// namespace pays for, or of all. Its slot is free once it is closed.
-    fn free_slot(&self, payer: Option<&Namespace>) {
+    fn free_slot(&self, payer: Option<&Namespace>) -> Option<JoinHandle<()>> {
         let mut entries = self.entries.lock();
         let is_payer =
             |entry: &PoolEntry| payer.is_none_or(|payer| std::ptr::eq(Arc::as_ptr(&entry.slot.namespace), payer));
         let unused = entries.iter().filter(|(_, entry)| is_payer(entry) && entry.is_unused());
         let oldest = unused.min_by_key(|(_, entry)| *entry.used.lock()).map(|(key, _)| *key);
-        if let Some(entry) = oldest.and_then(|oldest| entries.remove(&oldest)) {
-            tokio::spawn(async move {
-                if let ConnectionState::Up(connection) = &*entry.state.lock().await {
-                    connection.close().await;
-                }
-            });
-        }
+        let entry = entries.remove(&oldest?)?;
+        Some(tokio::spawn(async move {
+            if let ConnectionState::Up(connection) = &*entry.state.lock().await {
+                connection.close().await;
+            }
+        }))
     }
 
     /// Closes the connections that are idle at `now`, and forgets answers that nobody fetches.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use fedora_message::bounds::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_NAMESPACE};
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// A task that waits for a slot looks this often whether a connection has become unused.
@@ -56,9 +57,13 @@ impl Slots {
         namespace
     }
 
-    /// Waits for a slot. While there is none, calls `free` again and again, which frees one if a
-    /// connection is unused: of this namespace, or of any.
-    pub async fn take(&self, namespace: Arc<Namespace>, free: impl Fn(Option<&Namespace>)) -> Slot {
+    /// Waits for a slot. While there is none, calls `free` again and again, which closes a connection if
+    /// one is unused: of this namespace, or of any. Its task ends when that is closed.
+    pub async fn take(
+        &self,
+        namespace: Arc<Namespace>,
+        free: impl Fn(Option<&Namespace>) -> Option<JoinHandle<()>>,
+    ) -> Slot {
         let own = permit(&namespace.slots, || free(Some(&namespace))).await;
         let all = permit(&self.all, || free(None)).await;
         Slot { namespace, _permits: [own, all] }
@@ -77,13 +82,42 @@ impl Namespace {
     }
 }
 
-async fn permit(slots: &Arc<Semaphore>, free: impl Fn()) -> OwnedSemaphorePermit {
+async fn permit(slots: &Arc<Semaphore>, free: impl Fn() -> Option<JoinHandle<()>>) -> OwnedSemaphorePermit {
+    let mut closing = None;
     loop {
-        if slots.available_permits() == 0 {
-            free();
+        // One slot needs one connection to be closed, which may take a while.
+        if slots.available_permits() == 0 && closing.as_ref().is_none_or(JoinHandle::is_finished) {
+            closing = free();
         }
         if let Ok(Ok(permit)) = timeout(LOOK, slots.clone().acquire_owned()).await {
             return permit;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A broker that blocks its publishers takes two seconds to close a connection.
+    #[tokio::test(start_paused = true)]
+    async fn one_slot_costs_one_connection() {
+        let slots = Arc::new(Semaphore::new(1));
+        let taken = Cell::new(slots.clone().try_acquire_owned().ok());
+        let closed = Cell::new(0);
+        let free = || {
+            closed.set(closed.get() + 1);
+            let slot = taken.take();
+            Some(tokio::spawn(async move {
+                sleep(Duration::from_secs(2)).await;
+                drop(slot);
+            }))
+        };
+        let _permit = permit(&slots, free).await;
+        assert_eq!(closed.get(), 1);
     }
 }

@@ -29,7 +29,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError, ProtocolVersion};
 
 use super::address::BrokerAddress;
-use super::frames::{FrameGuard, UnconfirmedBytes};
+use super::frames::{FrameGuard, PublishCounts, UnconfirmedBytes};
 use super::greeting::Greeting;
 use crate::fence::Fence;
 
@@ -50,6 +50,8 @@ pub struct Transport {
     pub greeting: Greeting,
     /// The bytes that were published on it, and wait for their confirm.
     pub unconfirmed: UnconfirmedBytes,
+    /// The number of messages that were published on each channel.
+    pub published: PublishCounts,
     /// The negotiated TLS version.
     pub version: Option<ProtocolVersion>,
 }
@@ -105,10 +107,11 @@ impl Transport {
             .map_err(|_| tls_failed(timed_out("the broker accepts the connection but doesn't answer")))?
             .map_err(tls_failed)?;
         let version = stream.get_ref().1.protocol_version();
-        let (greeting, unconfirmed) = (Greeting::default(), UnconfirmedBytes::default());
-        let frames = FrameGuard::new(unconfirmed.clone());
+        let (greeting, unconfirmed, published) =
+            (Greeting::default(), UnconfirmedBytes::default(), PublishCounts::default());
+        let frames = FrameGuard::new(unconfirmed.clone(), published.clone());
         let stream = TlsSocket { stream, fence, greeting: greeting.clone(), frames }.compat();
-        Ok(Self { stream, shutdown_handle, greeting, unconfirmed, version })
+        Ok(Self { stream, shutdown_handle, greeting, unconfirmed, published, version })
     }
 
     /// Accepts what a consumer gets. Only tests consume messages.
@@ -188,6 +191,8 @@ impl tokio::io::AsyncWrite for TlsSocket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It would write what is left.
+        self.fence.pass()?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

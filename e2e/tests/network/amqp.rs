@@ -2,6 +2,8 @@
 //! of the AMQP 0-9-1 specification.
 
 use std::io::{Read, Result, Write};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rig::tls_server::{Client, listen};
 
@@ -105,6 +107,17 @@ pub fn refuse_login(client: &mut Client) -> Result<()> {
 
 /// Logs the client in with these limits.
 pub fn log_in(client: &mut Client, tune: Tune) -> Result<()> {
+    negotiate(client, tune)?;
+    send(client, &method(0, OPEN_OK, &[0]))
+}
+
+/// Logs the client in, and blocks it at once.
+pub fn log_in_during_alarm(client: &mut Client) -> Result<()> {
+    negotiate(client, DEFAULT)?;
+    send(client, &[method(0, OPEN_OK, &[0]), blocked(b"memory")].concat())
+}
+
+fn negotiate(client: &mut Client, tune: Tune) -> Result<()> {
     greet(client)?;
     read(client)?;
     let Tune { channel_max, frame_max, heartbeat } = tune;
@@ -113,15 +126,37 @@ pub fn log_in(client: &mut Client, tune: Tune) -> Result<()> {
     // tune-ok and open.
     read(client)?;
     read(client)?;
-    send(client, &method(0, OPEN_OK, &[0]))
+    Ok(())
 }
 
 /// Confirms all messages.
 pub fn confirm_all(client: &mut Client) -> Result<()> {
+    serve(client, |client, channel, tag| send(client, &ack(channel, tag, false)))
+}
+
+/// Blocks the client when its first message arrives, for `alarm`, and confirms that `later`.
+pub fn confirm_after_alarm(client: &mut Client, alarm: Duration, later: Duration) -> Result<()> {
     serve(client, |client, channel, tag| {
-        let arguments = [&tag.to_be_bytes()[..], &[0]].concat();
-        send(client, &method(channel, ACK, &arguments))
+        send(client, &blocked(b"memory"))?;
+        sleep(alarm);
+        send(client, &method(0, UNBLOCKED, &[]))?;
+        sleep(later);
+        send(client, &ack(channel, tag, false))
     })
+}
+
+/// Confirms the first message. Then returns it, and confirms it once more, again and again.
+pub fn return_after_confirm(client: &mut Client) -> Result<()> {
+    serve(client, |client, channel, tag| {
+        send(client, &ack(channel, tag, false))?;
+        let body = vec![0; 65536];
+        let again = [returned(channel, body.len() as u64), frame(3, channel, &body), ack(channel, tag, true)];
+        repeat(client, &again.concat())
+    })
+}
+
+fn ack(channel: u16, tag: u64, multiple: bool) -> Vec<u8> {
+    method(channel, ACK, &[&tag.to_be_bytes()[..], &[multiple.into()]].concat())
 }
 
 /// Returns the first message, with a body that does not end.
@@ -170,7 +205,7 @@ pub fn repeat(client: &mut Client, bytes: &[u8]) -> Result<()> {
 }
 
 /// Opens channels, and answers each message by its channel and number.
-fn serve(client: &mut Client, answer: fn(&mut Client, u16, u64) -> Result<()>) -> Result<()> {
+fn serve(client: &mut Client, answer: impl Fn(&mut Client, u16, u64) -> Result<()>) -> Result<()> {
     let mut published = vec![0_u64; 1 << 16];
     loop {
         let (kind, channel, payload) = read(client)?;

@@ -3,6 +3,7 @@
 
 use std::io::{Result, Write};
 use std::thread;
+use std::time::Duration;
 
 use rig::tls_server::{Client, listen};
 use rig::{TlsServer, wait_until};
@@ -31,7 +32,7 @@ fn escapes() -> Vec<u8> {
 type Behavior = fn(&mut Client) -> Result<()>;
 
 /// Hostile behavior, and the expected reason.
-const HOSTILE: [(&str, &str, Behavior); 19] = [
+const HOSTILE: [(&str, &str, Behavior); 21] = [
     ("garbage", "BrokerUnreachable", |client| send_and_listen(client, &[0xFF; 4096])),
     ("other-protocol", "BrokerUnreachable", |client| send_and_listen(client, b"AMQP\x00\x01\x00\x00")),
     // The first part of a method frame with a length of 4 GiB.
@@ -52,6 +53,10 @@ const HOSTILE: [(&str, &str, Behavior); 19] = [
         amqp::read(client)?;
         send_and_listen(client, &amqp::blocked(&escapes()))
     }),
+    ("blocked-at-once", "BrokerBlocked", |client| {
+        amqp::log_in_during_alarm(client)?;
+        listen(client)
+    }),
     ("endless-later", "BrokerUnreachable", |client| {
         amqp::log_in(client, DEFAULT)?;
         amqp::repeat(client, &amqp::frame(3, 0, &[0; 65536]))
@@ -63,6 +68,10 @@ const HOSTILE: [(&str, &str, Behavior); 19] = [
     ("return-again", "BrokerUnreachable", |client| {
         amqp::log_in(client, DEFAULT)?;
         amqp::return_again(client)
+    }),
+    ("return-confirmed", "Sent", |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::return_after_confirm(client)
     }),
     ("endless-flow", "BrokerUnreachable", |client| {
         amqp::log_in(client, DEFAULT)?;
@@ -166,6 +175,21 @@ fn accepts_odd_limits() {
         assert!(after.memory <= before.memory + MEMORY, "{name}: {before:?}, {after:?}");
         assert_eq!(operator.stop(), Some(0), "{name}: {}", operator.log());
     }
+}
+
+/// The time for the confirm begins at the end of the alarm. The message is published once.
+#[test]
+fn confirm_may_come_late_after_alarm() {
+    let namespace = TestNamespace::new("late-confirm");
+    let (alarm, later) = (Duration::from_millis(1900), Duration::from_millis(700));
+    let server = start(move |client| {
+        amqp::log_in(client, DEFAULT)?;
+        amqp::confirm_after_alarm(client, alarm, later)
+    });
+    namespace.store_certificate(&shared().broker, "publisher");
+    let _operator = Operator::start(&namespace, &["--stg-amqp-url", &server.url(), "--confirm-timeout", "2"]);
+    post(&namespace, "late", "stg");
+    assert_eq!(namespace.wait_for_reason("late", "Sent")["attempts"], 1);
 }
 
 /// A connection whose channels are used up is replaced. The broker never answers that it is closed.
