@@ -183,7 +183,8 @@ const NEEDS_NO_ADVICE: &str = " must be | must name | must not contain | must ha
 
 /// Texts of other programs that name the field and its rule.
 const OTHERS: &str = "in body should be|unknown field|[possible values: |required arguments were not provided|\
-                      unexpected argument|unrecognized subcommand|cannot unmarshal number|too large";
+                      unexpected argument|unrecognized subcommand|cannot be used with|cannot unmarshal number|\
+                      too large";
 
 /// Returns true if a message gives advice, or at least the rule for the input.
 fn advises(message: &str) -> bool {
