@@ -13,6 +13,7 @@ use fedora_message::message::invalid::PrepareError;
 use fedora_message::message::outgoing::OutgoingMessage;
 use fedora_message::message::prepare::prepare;
 use fedora_message::message::sender::borrowed;
+use fedora_message::message::trace_context::Trace;
 use fedora_message::policy::backoff;
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome, Reason, Then};
 use fedora_message::policy::retry::{Decision, EXPIRY_RECHECK, deadline, limit};
@@ -40,6 +41,8 @@ use crate::ttl::TtlController;
 
 /// The shortest time before a failed request to the API server is made again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The longest time before a request that was refused is made again, beside [`RETRY_DELAY`] and jitter.
+const MAX_REFUSAL_DELAY: Duration = Duration::from_mins(1);
 /// Replaces a time beyond the range of `Instant`, such as a deadline in 300 years.
 const FAR_FUTURE: Duration = Duration::from_hours(24 * 365);
 /// The API server accepts no larger number.
@@ -100,21 +103,28 @@ impl Reconciler {
     /// Makes one attempt to send the message.
     async fn attempt(&self, job: &Job) -> Result<Attempt, NotTried> {
         if let Some(answer) = Uuid::try_parse(job.message.uid()).ok().and_then(|id| self.delivery.answer(id)) {
-            return Ok(answer.await);
+            let mut attempt = answer.await;
+            if !attempt.unanswered {
+                attempt.trace = self.trace_of(job).await;
+            }
+            return Ok(attempt);
         }
         let object = self.with_spec(job).await?;
         let trace = self.traces.as_ref().and_then(|traces| traces.trace_of(&object));
         Ok(Attempt { trace, ..self.send(job, &object).await? })
     }
 
-    /// Reports what was decided without an attempt. Only the spec names the sender's trace.
+    /// Reports what was decided without an attempt.
     async fn report(&self, job: &Job, outcome: &Outcome) -> Attempt {
-        let mut attempt = Attempt::from(outcome.clone());
-        if let Some(traces) = self.traces.as_ref().filter(|_| outcome.reason.then().is_end()) {
-            let object = self.with_spec(job).await.unwrap_or(Cow::Borrowed(&job.message));
-            attempt.trace = traces.trace_of(&object);
-        }
-        attempt
+        let trace = if outcome.reason.then().is_end() { self.trace_of(job).await } else { None };
+        Attempt { trace, ..outcome.clone().into() }
+    }
+
+    /// Returns the message's trace, if it is recorded. Only the spec names the sender's trace.
+    async fn trace_of(&self, job: &Job) -> Option<Trace> {
+        let traces = self.traces.as_ref()?;
+        let object = self.with_spec(job).await.unwrap_or(Cow::Borrowed(&job.message));
+        traces.trace_of(&object)
     }
 
     /// Prepares the message and sends it.
@@ -140,6 +150,7 @@ impl Reconciler {
             identity: &identity,
             attempts: job.state.attempts,
             mode: job.mode(),
+            woken_early: job.woken_early(Instant::now()),
             is_cancelled: &|| job.is_cancelled(),
         };
         self.delivery.send(&request).await
@@ -183,6 +194,7 @@ impl Reconciler {
             Written::Done => Ok(None),
             Written::TooLarge => Ok(Some(Outcome::too_large_for_status())),
             Written::Gone | Written::Changed | Written::Failed => Err(NotTried::RetryAt(soon())),
+            Written::Refused => Err(NotTried::RetryAt(after_refusal(job))),
         }
     }
 
@@ -267,7 +279,12 @@ impl Reconciler {
         if state.is_sent() {
             return self.record(job, state, due).await;
         }
-        let write = if unchanged { Write::Done } else { Write::Queued };
+        let write = match job.last_reported {
+            _ if !unchanged => Write::Queued,
+            // The object had no room for it.
+            None => Write::Impossible,
+            Some(_) => Write::Done,
+        };
         Next::Settled { state, write, due }
     }
 
@@ -289,6 +306,7 @@ impl Reconciler {
             }
             Written::Gone => Write::Done,
             Written::Changed | Written::Failed => Write::RetryAt(soon()),
+            Written::Refused => Write::RetryAt(after_refusal(job)),
             Written::TooLarge => {
                 // The Event says what the status can't.
                 self.events.report(&job.message, job.last_reported, &state);
@@ -354,6 +372,12 @@ fn concerns_sender(reason: Reason) -> bool {
 /// Returns when to make a request again that the API server did not answer well.
 fn soon() -> Instant {
     Instant::now() + RETRY_DELAY + backoff::delay(2, fastrand::f64()).to_std().unwrap_or_default()
+}
+
+/// Returns when to write a status again that the operator may not write: less and less often, because
+/// an administrator has to act first.
+fn after_refusal(job: &Job) -> Instant {
+    soon() + (job.seen.elapsed() / 2).min(MAX_REFUSAL_DELAY)
 }
 
 /// Returns the time after a delay. A negative delay is none.

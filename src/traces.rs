@@ -78,7 +78,7 @@ impl Traces {
                 ..whole.clone()
             });
         }
-        if attempt.outcome.reason.then().is_end() {
+        if attempt.state.is_finished() {
             self.spans.on_end(whole);
         }
     }

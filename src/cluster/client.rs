@@ -2,7 +2,7 @@
 //!
 //! - `TCP_NODELAY`. Without it the first request on each connection waits some 40 ms for the peer's
 //!   delayed acknowledgement.
-//! - Idle connections are closed before the API server closes them.
+//! - Idle connections are not used again after a minute, and are closed within the next one.
 //! - A connection whose peer is gone is detected: by TCP while it is idle, and by an answer that
 //!   does not come. Then all idle connections are discarded, because they probably died at the same
 //!   moment.
@@ -27,11 +27,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::{Connect, Connected, Connection, HttpConnector};
 use hyper_util::client::legacy::{Client as HyperClient, Error as HyperError};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::client::{Body, ConfigExt};
 use kube::config::{InferConfigError, KubeconfigError};
+use kube::core::Status;
 use kube::{Client, Config};
 use parking_lot::Mutex;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
@@ -47,6 +48,9 @@ pub(super) const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");
 /// A connection is not used again after this time without a request. API servers close it after 90
 /// seconds, as hyper would by itself. A request that is made at that moment is lost.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// The size in bytes of each buffer of a connection. A watch keeps its buffers, as large as the largest
+/// change has made them. hyper alone would let them have 400 KiB.
+const MAX_BUFFER: usize = 64 * 1024;
 /// TCP asks the peer whether it is there after this time of silence, and then as often in this
 /// interval.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -224,7 +228,10 @@ impl<C: Connect + Clone + Send + Sync + 'static> Connections<C> {
 }
 
 fn new_pool<C: Connect + Clone + Send + Sync + 'static>(connector: C) -> Arc<HyperPool<C>> {
-    Arc::new(HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_TIMEOUT).build(connector))
+    let mut builder = HyperClient::builder(TokioExecutor::new());
+    // Without a timer, old connections are not used again, but stay open.
+    builder.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new()).http1_max_buf_size(MAX_BUFFER);
+    Arc::new(builder.build(connector))
 }
 
 impl<C: Connect + Clone + Send + Sync + 'static> Service<Request<Body>> for Connections<C> {
@@ -295,6 +302,14 @@ pub fn explain(error: &kube::Error) -> String {
             describe(error)
         ),
     }
+}
+
+/// Returns true if the API server says that there is no such object.
+///
+/// The code alone does not prove it: a proxy answers 404 too, and so does an API server without this
+/// API. kube's `Status::is_not_found` (5.0) accepts both.
+pub(crate) fn is_not_found(status: &Status) -> bool {
+    status.code == 404 && status.reason == "NotFound"
 }
 
 /// Returns the time as objects have it.

@@ -24,6 +24,8 @@ pub(crate) enum Reply {
     Json(Value),
     /// It refuses the request with this Status.
     Refusal(Value),
+    /// A proxy answers in its place, with this code and text.
+    Proxy(u16, &'static str),
     /// It sends these watch events, and ends the request after the given part of the agreed time.
     Events(Vec<Value>, f64),
     /// It sends these watch events, and then nothing more, not even an end.
@@ -32,11 +34,23 @@ pub(crate) enum Reply {
     Silence,
 }
 
-/// Returns a refusal with this code.
+/// Returns a refusal with this code, and with the reason that an API server gives for it.
 pub(crate) fn refusal(code: u16, message: &str) -> Reply {
-    Reply::Refusal(
-        json!({"kind": "Status", "status": "Failure", "reason": "Refused", "code": code, "message": message}),
-    )
+    let reason = match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        410 => "Expired",
+        413 => "RequestEntityTooLarge",
+        422 => "Invalid",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "",
+    };
+    Reply::Refusal(json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": message}))
 }
 
 /// The requests that were made: method, path and query.
@@ -87,6 +101,7 @@ async fn answer(reply: Reply, agreed: f64) -> Response<UnsyncBoxBody<Bytes, Infa
             let code = status["code"].as_u64().and_then(|code| u16::try_from(code).ok());
             (code.unwrap_or(500), full(status))
         }
+        Reply::Proxy(code, text) => (code, Full::new(Bytes::from(text)).boxed_unsync()),
         Reply::Events(events, part) => {
             let end = stream::once(sleep(Duration::from_secs_f64(agreed * part))).filter_map(|()| async { None });
             (200, StreamBody::new(lines(events).chain(end)).boxed_unsync())

@@ -1,8 +1,9 @@
 //! Leader election by a `coordination.k8s.io` Lease: of several operators one sends at a time.
 //!
 //! The leader writes its name into the Lease and renews it. The others wait until the Lease is
-//! released, or was not renewed for its duration. Clocks are never compared: each operator measures
-//! for itself how long the Lease was not renewed. [`decide`] is the pure part.
+//! released, or was not renewed for its duration. If somebody deletes it, they wait for as long.
+//! Clocks are never compared: each operator measures for itself how long the Lease was not renewed.
+//! [`decide`] is the pure part.
 
 mod moment;
 
@@ -87,6 +88,9 @@ pub struct Observed {
     pub lease: Option<Lease>,
     /// When it was first seen in this version. `None` if it was never read.
     pub since: Option<Instant>,
+    /// The end of another process's Lease that was deleted. That process may send until its next
+    /// renewal fails.
+    pub deleted_until: Option<Instant>,
 }
 
 /// The next step with a Lease.
@@ -106,10 +110,12 @@ pub fn decide(observed: &Observed, me: &str, renewed: Option<Instant>, now: Inst
     let Some(since) = observed.since else { return LeaseStep::Read };
     let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
     let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-    if holder.is_empty() {
-        return LeaseStep::Take;
-    }
-    let free_at = if holder == me { renewed.map(|at| at + RETRY) } else { Some(since + duration(spec)) };
+    let free_at = match holder {
+        "" if observed.lease.is_none() => observed.deleted_until,
+        "" => None,
+        holder if holder == me => renewed.map(|at| at + RETRY),
+        _ => Some(since + duration(spec)),
+    };
     match free_at {
         Some(at) if now < at => LeaseStep::WaitUntil(at),
         _ => LeaseStep::Take,
@@ -291,6 +297,12 @@ impl Elector {
         let version = |lease: &Option<Lease>| lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         if self.observed.since.is_none() || version(&self.observed.lease) != version(&lease) {
             self.observed.since = Some(Instant::now());
+        }
+        if lease.is_some() {
+            self.observed.deleted_until = None;
+        } else if self.holder().is_some_and(|holder| holder != self.me) {
+            let spec = self.observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
+            self.observed.deleted_until = Some(Instant::now() + duration(spec));
         }
         self.observed.lease = lease;
         self.reports.not_ready_reason.send_replace(None);

@@ -3,10 +3,11 @@
 //! objects are.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt, TryFutureExt};
+use fedora_message::bounds::MAX_METADATA_BYTES;
+use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, TryFutureExt};
 use kube::api::{GetParams, ListParams};
 use kube::core::Request;
 use kube::{Client, Error, Resource};
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::client::{self, describe};
+use super::client::{self, describe, is_not_found};
 
 /// The number of objects on a page. For each page an API server looks at all objects that are still
 /// to come. A long list with short pages costs it many times the price of the objects.
@@ -35,6 +36,9 @@ pub enum ListError {
     /// The answer has no resource version, from which a watch could begin.
     #[error("the API server's answer has no resource version")]
     NoVersion,
+    /// The object's metadata have more than [`MAX_METADATA_BYTES`].
+    #[error("its metadata have more than {} KiB: remove labels or annotations", MAX_METADATA_BYTES / 1024)]
+    TooLarge,
 }
 
 impl ListError {
@@ -43,7 +47,7 @@ impl ListError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Failed(Error::Api(status)) => Some(status.code),
-            Self::Failed(_) | Self::Silent | Self::NoVersion => None,
+            Self::Failed(_) | Self::Silent | Self::NoVersion | Self::TooLarge => None,
         }
     }
 
@@ -52,7 +56,7 @@ impl ListError {
     pub fn explain(&self) -> String {
         match self {
             Self::Failed(cause) => client::explain(cause),
-            Self::Silent | Self::NoVersion => self.to_string(),
+            Self::Silent | Self::NoVersion | Self::TooLarge => self.to_string(),
         }
     }
 
@@ -170,11 +174,23 @@ where
     let request =
         if K::metadata_api() { request.get_metadata(name, &parameters) } else { request.get(name, &parameters) };
     let request = request.map_err(Error::BuildRequest)?;
-    match answer(client.request(request)).await {
-        Ok(object) => Ok(Some(object)),
-        Err(error) if error.code() == Some(404) => Ok(None),
+    let read = async {
+        let (body, limit) = (client.request_stream(request).await?, limit::<K>());
+        let mut json = Vec::new();
+        let mut body = pin!(body.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)));
+        body.read_to_end(&mut json).await.map_err(Error::ReadEvents)?;
+        if json.len() > limit { Err(ListError::TooLarge) } else { Ok(json) }
+    };
+    match timeout(TIMEOUT, read).await.unwrap_or(Err(ListError::Silent)) {
+        Ok(json) => Ok(Some(serde_json::from_slice(&json).map_err(Error::SerdeError)?)),
+        Err(ListError::Failed(Error::Api(status))) if is_not_found(&status) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Returns the maximum size in bytes of an object that is read. The API server bounds all but the labels.
+pub(super) fn limit<K: Resource<DynamicType = ()>>() -> usize {
+    if K::metadata_api() { MAX_METADATA_BYTES } else { usize::MAX }
 }
 
 /// Returns the API server's answer to one request. An answer that does not come in time is an

@@ -69,7 +69,7 @@ impl Drop for WatchedSecret {
 #[derive(Default)]
 struct CachedContents {
     contents: tokio::sync::Mutex<Contents>,
-    /// True if the last read failed.
+    /// True if the last read failed, or did not find the Secret, although the watch says that it is there.
     is_unread: AtomicBool,
 }
 
@@ -246,7 +246,12 @@ impl Secrets {
             Some(metadata) if metadata.allows(name, namespace) => {
                 self.contents(name, &metadata.version, &known, &contents, keys).await
             }
-            _ => Ok(None),
+            Some(_) => Ok(None),
+            None => {
+                // The watch will tell if it appears.
+                contents.is_unread.store(false, Ordering::Relaxed);
+                Ok(None)
+            }
         }
     }
 
@@ -292,12 +297,14 @@ impl Secrets {
             wanted.extend(contents.keys.iter().map(String::as_str));
         }
         let read = self.get_contents(name, keys, &wanted).await;
-        cached.is_unread.store(read.is_err(), Ordering::Relaxed);
+        cached.is_unread.store(!matches!(read, Ok(Some(_))), Ordering::Relaxed);
         let (secret, keys) = (read?, wanted.into_iter().map(str::to_owned).collect());
+        let is_found = secret.is_some();
         let read = Contents { version: Some(version.clone()), keys, secret: secret.clone() };
-        // If the Secret has changed since, nobody would use these contents any more.
+        // If the Secret has changed since, nobody would use these contents any more. If it is gone, but the watch does
+        // not say so, one of the two answers is wrong.
         let is_current = matches!(&known.borrow().content, Content::Is(Some(now)) if read.is_of(&now.version));
-        *contents = if is_current { read } else { Contents::default() };
+        *contents = if is_found && is_current { read } else { Contents::default() };
         Ok(secret)
     }
 

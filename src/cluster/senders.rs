@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::client::FIELD_MANAGER;
+use super::client::{FIELD_MANAGER, is_not_found};
 use super::list::{ListError, answer};
 use super::status::is_other_object;
 use super::watch::INSTALL;
@@ -257,7 +257,7 @@ impl SenderStatusWriter {
         match answer(self.0.request_text(request)).await {
             Ok(_) => Ok(true),
             Err(ListError::Failed(Error::Api(refusal)))
-                if refusal.code == 404 || is_other_object(&refusal, &Method::PATCH) =>
+                if is_not_found(&refusal) || is_other_object(&refusal, &Method::PATCH) =>
             {
                 Ok(false)
             }
@@ -341,6 +341,7 @@ mod tests {
         for (reply, written) in [
             (Reply::Json(json!({})), Some(true)),
             (refusal(404, "not found"), Some(false)),
+            (Reply::Proxy(404, "404 page not found"), None),
             (refusal(422, "the test failed"), Some(false)),
             (refusal(409, "conflict"), None),
             (Reply::Refusal(invalid), None),

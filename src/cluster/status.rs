@@ -24,7 +24,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use super::client::FIELD_MANAGER;
+use super::client::{FIELD_MANAGER, is_not_found};
 use super::inspect::version;
 use crate::log_throttle::LogThrottle;
 use fedora_message::api::object::FedoraMessage;
@@ -53,6 +53,9 @@ pub enum Written {
     Changed,
     /// The write failed, and has to be repeated.
     Failed,
+    /// The operator may not write it, and has to try again later.
+    #[strum(to_string = "failed")]
+    Refused,
     /// The object would be too large with the status, so that no write can succeed.
     #[strum(to_string = "too_large")]
     TooLarge,
@@ -194,7 +197,7 @@ impl StatusWriter {
         let method = request.method().clone();
         Err(match timeout(TIMEOUT, self.client.request_text(request)).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(Error::Api(status))) if status.code == 404 => {
+            Ok(Err(Error::Api(status))) if is_not_found(&status) => {
                 debug!(uid = message.uid(), "the object is gone, and needs no status");
                 Written::Gone
             }
@@ -215,22 +218,28 @@ impl StatusWriter {
                 // With its name, such as "403 Forbidden".
                 let code =
                     StatusCode::from_u16(status.code).map_or_else(|_| status.code.to_string(), |code| code.to_string());
-                self.failed(message, &code, &format!("the API server answers {code}: {}", status.message))
+                self.log_failure(message, &code, &format!("the API server answers {code}: {}", status.message));
+                if matches!(status.code, 401 | 403) { Written::Refused } else { Written::Failed }
             }
-            Ok(Err(error)) => self.failed(message, "no answer", &error.to_string()),
-            Err(_) => self.failed(message, "no answer", "the API server does not answer in time"),
+            Ok(Err(error)) => {
+                self.log_failure(message, "no answer", &error.to_string());
+                Written::Failed
+            }
+            Err(_) => {
+                self.log_failure(message, "no answer", "the API server does not answer in time");
+                Written::Failed
+            }
         })
     }
 
     /// Logs a failure, and one of each kind now and then: all pending messages may have the same one.
-    fn failed(&self, message: &FedoraMessage, kind: &str, error: &str) -> Written {
+    fn log_failure(&self, message: &FedoraMessage, kind: &str, error: &str) {
         let (namespace, name) = (message.namespace(), message.name());
         if self.failures.lock().is_due(kind, Instant::now()) {
             warn!(error, namespace, name, "the status could not be written, and will be written again");
         } else {
             debug!(error, namespace, name, "the status could not be written");
         }
-        Written::Failed
     }
 }
 
@@ -359,8 +368,19 @@ mod tests {
         }
     }
 
+    /// A proxy's 404 says nothing about the object.
     #[tokio::test]
-    async fn tells_refusals_for_size_from_failures() {
+    async fn only_the_api_server_says_what_is_gone() {
+        for (reply, written) in
+            [(refusal(404, "not found"), Written::Gone), (Reply::Proxy(404, "404 page not found"), Written::Failed)]
+        {
+            let writer = StatusWriter::new(client([version_reply("37"), reply]).0, 1);
+            assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, written);
+        }
+    }
+
+    #[tokio::test]
+    async fn tells_refusals_from_failures() {
         for (code, text, written) in [
             (500, "etcdserver: request is too large", Written::TooLarge),
             (
@@ -371,6 +391,7 @@ mod tests {
             (413, "Request entity too large: limit is 3145728", Written::TooLarge),
             (500, "etcdserver: mvcc: database space exceeded", Written::Failed),
             (429, "too many requests", Written::Failed),
+            (403, "forbidden", Written::Refused),
         ] {
             let writer = StatusWriter::new(client([version_reply("37"), refusal(code, text)]).0, 1);
             assert_eq!(writer.write(&message(&example()), &FedoraMessageStatus::default()).await, written, "{text}");

@@ -8,6 +8,7 @@
 //! connections probably died at the same moment. Now and then each watch reads everything again, so
 //! that no lost event stays lost (docs/decisions/0031).
 
+mod events;
 mod monitor;
 mod object;
 mod progress;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::api::sender::FedoraMessageSender;
 use fedora_message::policy::backoff;
+use futures::StreamExt;
 use futures::stream::{self, BoxStream, SelectAll, select_all};
-use futures::{StreamExt, TryStreamExt};
 use kube::api::WatchParams;
 use kube::core::{Request, WatchEvent};
 use kube::{Client, Error, Resource};
@@ -28,11 +29,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
+use self::events::EventReader;
 use self::monitor::Heartbeat;
 pub use self::monitor::{WatchKind, WatchMonitor};
 pub use self::object::{ObjectState, ObjectWatch};
 use self::progress::{Continuation, End, Knowledge};
-use super::list::{ListError, ListReader, answer, get_at, paths};
+use super::list::{ListError, ListReader, get_at, limit, paths};
 
 /// Selects messages that are not sent, with or without a status. Sent messages are neither listed
 /// nor held (docs/decisions/0004).
@@ -50,6 +52,8 @@ const REQUEST_SECONDS: RangeInclusive<u32> = 50..=80;
 const SLACK: Duration = Duration::from_secs(10);
 /// An end that comes before the agreed time by no more than this is on time: clocks are not exact.
 const TOLERANCE: Duration = Duration::from_secs(2);
+/// A request that lasted so long has worked, also if something between here and the API server ended it.
+const WORKED: Duration = Duration::from_secs(10);
 /// Everything is read again after so many seconds, each time after another.
 const READ_AGAIN_SECONDS: RangeInclusive<u64> = 600..=1200;
 /// Everything is read again after so many times the duration of the last read, at the earliest:
@@ -200,16 +204,17 @@ enum Position<K> {
     /// Everything is known up to this version. An empty one stands for an absent object.
     Known(String),
     /// The changes after this version arrive.
-    Watching(Box<OpenRequest<K>>),
+    Watching(Box<OpenRequest>),
 }
 
 /// A watch request that the API server has accepted.
-struct OpenRequest<K> {
-    events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+struct OpenRequest {
+    events: EventReader,
     /// Everything is known up to this version.
     version: String,
     /// The request has reported a later version than the one from which it began.
     heard: bool,
+    begin: Instant,
     /// The agreed end.
     end: Instant,
 }
@@ -323,9 +328,10 @@ impl<K: Watched> Watch<K> {
             request.watch(&parameters, &version)
         };
         let request = request.map_err(Error::BuildRequest)?;
-        let events = answer(self.client.request_events::<K>(request)).await?.boxed();
+        let events = EventReader::open(&self.client, request, limit::<K>()).await?;
         self.heartbeat.beat();
-        self.position = Position::Watching(OpenRequest { events, version, heard: false, end }.into());
+        let request = OpenRequest { events, version, heard: false, begin: Instant::now(), end };
+        self.position = Position::Watching(request.into());
         Ok(())
     }
 
@@ -335,7 +341,7 @@ impl<K: Watched> Watch<K> {
         let next = tokio::select! {
             // Events that have arrived go first.
             biased;
-            next = timeout_at(request.end + SLACK, request.events.try_next()) => next,
+            next = timeout_at(request.end + SLACK, request.events.next()) => next,
             // It fails only where no monitor is left.
             Ok(()) = self.silences.changed() => return Err(ListError::Silent),
         };
@@ -356,7 +362,7 @@ impl<K: Watched> Watch<K> {
         let Some(event) = event else {
             let on_time = Instant::now() + TOLERANCE >= request.end;
             let (version, heard) = (std::mem::take(&mut request.version), request.heard);
-            if on_time || heard {
+            if on_time || heard || request.begin.elapsed() >= WORKED {
                 self.failures = 0;
             } else {
                 self.count_failure();

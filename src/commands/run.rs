@@ -113,7 +113,7 @@ async fn run(arguments: RunArgs, schemas: Arc<SchemaFile>, cas: OperatorCas) -> 
     let cleaning = tokio::spawn(ttl.clone().run(client.clone(), namespaces.clone(), leadership.clone()));
     tokio::spawn(schemas.clone().watch(signals.on_catalog()));
     let fence = fence(leadership.clone(), begun.subscribe());
-    let delivery = delivery(&watches, &arguments, &cas, &fence, signals.on_recovery()).await?;
+    let delivery = delivery(&watches, &arguments, &cas, (&fence, begun.subscribe()), signals.on_recovery()).await?;
     let secrets = Secrets::new(watches.clone(), signals.on_secret());
     let checker = Checker {
         senders: senders.clone(),
@@ -301,7 +301,7 @@ async fn delivery(
     watches: &Watches,
     arguments: &RunArgs,
     cas: &OperatorCas,
-    fence: &Fence,
+    (fence, term): (&Fence, watch::Receiver<Option<u64>>),
     on_recovery: impl Fn(Environment) + Send + Sync + 'static,
 ) -> anyhow::Result<Delivery> {
     let brokers = arguments.broker.brokers();
@@ -311,7 +311,7 @@ async fn delivery(
         let keep_failed = Duration::from_secs(arguments.pods.keep_failed_pods.into());
         let (pods, settings) = (Pods::new(watches.clone(), fenced, keep_failed), arguments.pods.settings());
         let namespaces = arguments.scope.namespaces();
-        anyhow::Ok(PodDelivery::new(pods, settings, brokers.clone(), cas.clone(), namespaces))
+        anyhow::Ok(PodDelivery::new(pods, settings, brokers.clone(), cas.clone(), namespaces, term.clone()))
     };
     Ok(match arguments.scope.delivery_mode {
         DeliveryMode::Direct => Delivery::Direct(pool()),

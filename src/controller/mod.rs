@@ -109,8 +109,8 @@ where
             reconciler.delivery.close().await;
         }
         // The loop turns at least once a second.
-        if wall_clock.was_set_back(Instant::now(), Utc::now()) {
-            pending.queue.wake_after_clock_change();
+        if wall_clock.was_set(Instant::now(), Utc::now()) {
+            pending.queue.wake_after_clock_change(Utc::now());
         }
         while let Some(mut job) = pending.queue.take(Instant::now(), Utc::now()) {
             let reconciler = reconciler.clone();
@@ -157,6 +157,7 @@ where
             // The requester may have timed out, so the error is ignored.
             Some(request) = requests.recv() => drop(request.send(pending.report(&reconciler))),
             _ = maintenance.tick() => {
+                pending.queue.give_up_late(Utc::now());
                 let messages = || pending.queue.needed_secrets();
                 let leads = pending.term.borrow().is_some();
                 let senders = || if leads { reconciler.senders.sources() } else { HashSet::new() };

@@ -15,7 +15,7 @@ use crate::cluster::secrets::Secrets;
 use crate::cluster::senders::Senders;
 use crate::cluster::status::StatusWriter;
 use crate::cluster::watch::{Event, WatchMonitor, Watches};
-use crate::controller::queue::{Job, Next, PodLimits, Queue, Uid};
+use crate::controller::queue::{Job, Next, PodLimits, Queue, Uid, Write};
 use crate::controller::{self, Inputs, Pending};
 use crate::credential_reader::CredentialReader;
 use crate::delivery::Delivery;
@@ -84,6 +84,21 @@ async fn suspended_message_is_not_looked_at_again() {
     let (_queue, job) = first_job(&suspended);
     let Next::Settled { state, due, .. } = reconciler(client).reconcile(&job).await else { panic!("it is settled") };
     assert_eq!((state.reason, due), (Some(Reason::Suspended), None));
+}
+
+/// The object has no room for a status, which an unchanged outcome does not change. If it counted as
+/// written, the message would be sent without a proof of room.
+#[tokio::test(start_paused = true)]
+async fn unwritten_status_stays_unwritten() {
+    let (client, _) = fake_api::client([]);
+    let (mut queue, job) = first_job(&example());
+    let reconciler = reconciler(client);
+    let Next::Settled { state, write, .. } = reconciler.reconcile(&job).await else { panic!("it is settled") };
+    assert_eq!((state.reason, write), (Some(Reason::SecretNotFound), Write::Queued));
+    queue.finish(&job, Next::Settled { state, write: Write::Impossible, due: Some(Instant::now()) });
+    let job = queue.take(Instant::now(), Utc::now()).expect("it is looked at again");
+    let Next::Settled { write, .. } = reconciler.reconcile(&job).await else { panic!("it is settled") };
+    assert_eq!(write, Write::Impossible);
 }
 
 /// Messages arrive between jobs, and would fill the gaps that large jobs leave (docs/decisions/0056).

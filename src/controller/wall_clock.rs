@@ -1,4 +1,4 @@
-//! Detects that the wall clock was set back.
+//! Detects that the wall clock was set, or went on while the machine slept.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fedora_message::policy::retry::CLOCK_TOLERANCE;
@@ -18,13 +18,13 @@ impl WallClock {
         Self { start: now, start_time: wall_clock }
     }
 
-    /// Returns true if the wall clock was set back since the last call.
-    pub(super) fn was_set_back(&mut self, now: Instant, wall_clock: DateTime<Utc>) -> bool {
+    /// Returns true if the wall clock was set since the last call, or the machine slept.
+    pub(super) fn was_set(&mut self, now: Instant, wall_clock: DateTime<Utc>) -> bool {
         let elapsed = TimeDelta::from_std(now - self.start).unwrap_or(TimeDelta::MAX);
         let start_time = wall_clock.checked_sub_signed(elapsed).unwrap_or(self.start_time);
-        let set_back = self.start_time - start_time > CLOCK_TOLERANCE;
+        let was_set = (self.start_time - start_time).abs() > CLOCK_TOLERANCE;
         self.start_time = start_time;
-        set_back
+        was_set
     }
 }
 
@@ -35,15 +35,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_clock_that_goes_backwards_was_set_back() {
+    fn each_change_is_reported_once() {
         let (start, time) = (Instant::now(), Utc::now());
         let mut clock = WallClock::new(start, time);
         let mut look = |minutes: u64, ahead: i64| {
             let now = start + Duration::from_mins(minutes);
-            clock.was_set_back(now, time + TimeDelta::minutes(i64::try_from(minutes).unwrap() + ahead))
+            clock.was_set(now, time + TimeDelta::minutes(i64::try_from(minutes).unwrap() + ahead))
         };
         assert!(!look(1, 0));
-        assert!(!look(2, 600), "it was set forward");
+        assert!(look(2, 600), "it was set forward");
         assert!(!look(60, 600));
         assert!(look(61, 0), "it was set right");
         assert!(!look(62, 0), "it was reported before");

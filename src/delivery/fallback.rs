@@ -87,7 +87,7 @@ impl Fallback {
             // A message that no Pod can send waits for the broker.
             return if self.pods.plan(request).is_ok() { Err(NotTried::SendByPod) } else { Ok(failed) };
         }
-        Ok(self.pods.send(request, Some(&Outcome::from(error))).await)
+        self.pods.send(request, Some(&Outcome::from(error))).await
     }
 }
 

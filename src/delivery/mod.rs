@@ -57,6 +57,9 @@ pub struct DeliveryRequest<'a> {
     pub attempts: u32,
     /// How it is sent this time, if there is a choice.
     pub mode: Mode,
+    /// The reason of the last failure, and when the next attempt is due, if something has woken the
+    /// message before.
+    pub woken_early: Option<(Reason, Instant)>,
     /// Returns true once the message must not be sent any more. Its resource may be deleted at any
     /// time.
     pub is_cancelled: &'a (dyn Fn() -> bool + Sync),
@@ -69,7 +72,8 @@ pub enum NotTried {
     Cancelled,
     /// A Pod has to send it, once one may start.
     SendByPod,
-    /// Its spec could not be read, and is read again at this time.
+    /// It is tried at this time. Its spec could not be read, or it was woken before its time and would
+    /// fail as before.
     RetryAt(Instant),
 }
 
@@ -91,7 +95,7 @@ impl Delivery {
         let mut attempt = match self {
             Self::Direct(pool) => direct(pool, request).await?,
             // Boxed, to keep the future of a direct delivery small.
-            Self::Pod(pods) => Box::pin(pods.send(request, None)).await,
+            Self::Pod(pods) => Box::pin(pods.send(request, None)).await?,
             Self::Fallback(fallback) => Box::pin(fallback.send(request)).await?,
         };
         if attempt.outcome.reason == Reason::Sent {
@@ -146,6 +150,12 @@ impl Delivery {
 /// Publishes a message. It counts as sent once the broker has confirmed it.
 async fn direct(pool: &Pool, request: &DeliveryRequest<'_>) -> Result<Attempt, NotTried> {
     let &DeliveryRequest { message, exchange, identity, is_cancelled, .. } = request;
+    // The recovery of other connections must not use up the message's backoffLimit.
+    if let Some((reason, due)) = request.woken_early
+        && pool.standing_failure(message.environment, &identity.login) == Some(reason)
+    {
+        return Err(NotTried::RetryAt(due));
+    }
     let envelope = Envelope::new(message, exchange);
     match pool.publish(&message.owner, message.environment, &identity.login, &envelope, is_cancelled).await {
         Ok(Some(confirmed)) => Ok(confirmed_attempt(confirmed)),

@@ -1,6 +1,7 @@
 //! Delivery by a Pod that runs the fedora-messaging CLI, as the proposal describes.
 
 use std::collections::HashSet;
+use std::future::pending;
 
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::secret::{KeyLocations, OperatorCas};
@@ -8,9 +9,10 @@ use fedora_message::pod::manifest::{PodLogin, PodPlanError, PodSettings, plan};
 use fedora_message::policy::outcome::{Attempt, Mode, Outcome};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tracing::debug;
 
-use super::DeliveryRequest;
+use super::{DeliveryRequest, NotTried};
 use crate::broker::pool::Brokers;
 use crate::cluster::pods::{Limits, Pods, explain};
 
@@ -24,28 +26,49 @@ pub struct PodDelivery {
     watched: Vec<String>,
     /// The namespaces in which Pods were created.
     used: Mutex<HashSet<String>>,
+    /// The current term.
+    term: watch::Receiver<Option<u64>>,
 }
 
 impl PodDelivery {
-    /// `watched` names the namespaces of the messages; empty: all.
+    /// `watched` names the namespaces of the messages; empty: all. `term` is the current term.
     #[must_use]
-    pub fn new(pods: Pods, settings: PodSettings, brokers: Brokers, cas: OperatorCas, watched: Vec<String>) -> Self {
-        Self { pods, settings, brokers, cas, watched, used: Mutex::default() }
+    pub fn new(
+        pods: Pods,
+        settings: PodSettings,
+        brokers: Brokers,
+        cas: OperatorCas,
+        watched: Vec<String>,
+        term: watch::Receiver<Option<u64>>,
+    ) -> Self {
+        Self { pods, settings, brokers, cas, watched, used: Mutex::default(), term }
     }
 
     /// Sends a message by a Pod. `direct` is the outcome of direct delivery, if that was tried.
-    pub(super) async fn send(&self, request: &DeliveryRequest<'_>, direct: Option<&Outcome>) -> Attempt {
+    ///
+    /// The end of the term ends the wait for the Pod, because the next term begins once all jobs of this
+    /// one have ended. It finds the Pod.
+    pub(super) async fn send(
+        &self,
+        request: &DeliveryRequest<'_>,
+        direct: Option<&Outcome>,
+    ) -> Result<Attempt, NotTried> {
         let plan = match self.plan(request) {
             Ok(plan) => plan,
-            Err(error) => return with_direct(error.into(), direct).into(),
+            Err(error) => return Ok(with_direct(error.into(), direct).into()),
         };
         self.used.lock().extend(plan.metadata.namespace.clone());
         let limits = Limits { start: self.settings.start_seconds, run: self.settings.run_seconds };
-        let outcome = match self.pods.send(&plan, request.attempts, limits).await {
+        let sent = tokio::select! {
+            biased;
+            sent = self.pods.send(&plan, request.attempts, limits) => sent,
+            () = end_of_term(self.term.clone()) => return Err(NotTried::Cancelled),
+        };
+        let outcome = match sent {
             Ok(pod) => Outcome::sent_by_pod(&pod, direct),
             Err(outcome) => with_direct(outcome, direct),
         };
-        Attempt { mode: Some(Mode::Pod), ..outcome.into() }
+        Ok(Attempt { mode: Some(Mode::Pod), ..outcome.into() })
     }
 
     /// Returns the Pod that would send a message.
@@ -91,6 +114,15 @@ impl PodDelivery {
     }
 }
 
+/// Waits until the current term has ended.
+async fn end_of_term(mut term: watch::Receiver<Option<u64>>) {
+    let current = *term.borrow_and_update();
+    if term.wait_for(|term| *term != current).await.is_err() {
+        // The process ends.
+        pending().await
+    }
+}
+
 /// Returns true if a message's Secrets, and so its Pod, may be in this namespace.
 fn may_have_pod(object: &FedoraMessage, namespace: &str) -> bool {
     object.namespace() == namespace || object.summary.sources().iter().any(|source| source.namespace == namespace)
@@ -104,5 +136,25 @@ fn with_direct(outcome: Outcome, direct: Option<&Outcome>) -> Outcome {
             let message = format!("{}; before, direct delivery failed with {reason}: {message}", outcome.message);
             Outcome { message, ..outcome }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_another_term_ends_the_term() {
+        let term = watch::Sender::new(Some(1));
+        let mut end = std::pin::pin!(end_of_term(term.subscribe()));
+        assert!(end.as_mut().now_or_never().is_none());
+        term.send_replace(Some(1));
+        assert!(end.as_mut().now_or_never().is_none(), "it is the same term");
+        term.send_replace(None);
+        assert!(end.as_mut().now_or_never().is_some());
+        let process_ends = end_of_term(watch::Sender::new(Some(1)).subscribe());
+        assert!(process_ends.now_or_never().is_none(), "jobs in flight have time to end");
     }
 }

@@ -286,7 +286,7 @@ impl Metrics {
                 for reason in Reason::VARIANTS {
                     let labels = AttemptLabels { env: environment.name(), mode: mode.name(), reason: reason.name() };
                     self.attempts.get_or_create(&labels).inc_by(0);
-                    if reason.then().is_end() {
+                    if reason.then().may_be_end() {
                         self.finished.get_or_create(&labels).inc_by(0);
                     }
                 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::round_robin::RoundRobin;
 use crate::wake_pacer::WakePacer;
 
-/// A Sender that the broker accepts is checked again after this time.
+/// A Sender that the broker accepts is checked again after this time, or when its certificate expires.
 const DAY: Duration = Duration::from_hours(24);
 /// In between, the operator looks this often if it still watches the Sender's Secrets. If it does not,
 /// because there are too many, it checks the Sender.
@@ -62,6 +62,8 @@ struct ScheduledSender {
     /// The pace of checks because of changes.
     pacer: WakePacer,
     last_check: Option<Instant>,
+    /// The next check is due then, whatever is noticed.
+    check_by: Option<Instant>,
     /// Failed checks in a row.
     failures: u32,
 }
@@ -130,6 +132,7 @@ impl CheckSchedule {
                 only_look: false,
                 pacer: WakePacer::default(),
                 last_check: None,
+                check_by: None,
                 failures: 0,
             };
             self.senders.insert(name.clone(), new);
@@ -211,7 +214,7 @@ impl CheckSchedule {
             if let Some(known) = self.senders.get_mut(&name).filter(|known| known.progress == CheckProgress::Ready) {
                 known.progress = CheckProgress::InFlight { again: false };
                 let object = Box::new(known.object.clone());
-                let is_recent = known.last_check.is_some_and(|last| now < last + DAY);
+                let is_recent = known.check_by.is_some_and(|by| now < by);
                 let only_look = std::mem::take(&mut known.only_look) && is_recent;
                 return Some(if only_look { DueCheck::Look(object) } else { DueCheck::Check(object) });
             }
@@ -247,13 +250,13 @@ impl CheckSchedule {
         if let StatusWrite::Done(status) = end.status {
             known.object.status = *status;
         }
+        let valid = end.finding.expires.and_then(|at| (at - wall_clock).to_std().ok()).filter(|_| failure.is_none());
+        known.check_by = Some(now + valid.map_or(DAY, |valid| DAY.min(valid + Duration::from_millis(1))));
         let backoff = backoff::delay(known.failures, fastrand::f64()).to_std().unwrap_or_default();
-        // A time without a reason for a check is only a look.
         let delay = match failure {
             _ if !is_written => Some(backoff),
-            None => end.finding.expires.and_then(|at| (at - wall_clock).to_std().ok()).filter(|left| *left < DAY),
-            // Only a change of the Sender helps.
-            Some(Reason::Misconfigured) => None,
+            // Only a change of the Sender helps one that is misconfigured.
+            None | Some(Reason::Misconfigured) => None,
             Some(reason) => match reason.then() {
                 Then::Backoff | Then::BackoffThenStop => Some(backoff),
                 Then::AwaitSecret => {
@@ -267,8 +270,8 @@ impl CheckSchedule {
         };
         match delay {
             _ if again => self.check_after_change(name, now),
-            Some(delay) if delay <= LOOK => self.check_at(name, now + delay + Duration::from_millis(1)),
-            Some(_) | None => self.look_at(name, now + LOOK),
+            Some(delay) => self.check_at(name, now + delay + Duration::from_millis(1)),
+            None => self.look_at(name, now + LOOK),
         }
     }
 
@@ -351,10 +354,11 @@ impl CheckSchedule {
         }
     }
 
-    /// Looks at this time if changes of a Sender's Secrets are noticed.
+    /// Looks at this time if changes of a Sender's Secrets are noticed, if no check is due before.
     fn look_at(&mut self, name: &SenderName, at: Instant) {
         if let Some(known) = self.senders.get_mut(name) {
             known.only_look = true;
+            let at = known.check_by.map_or(at, |by| at.min(by));
             self.plan(name, at);
         }
     }

@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
 use self::schedule::{Deletion, Expired, Schedule};
+use crate::cluster::client::is_not_found;
 use crate::cluster::leader_election::{Leadership, Moment};
 use crate::cluster::list::{self, ListError, ListReader, paths};
 use crate::cluster::senders::Senders;
@@ -302,11 +303,12 @@ impl TtlWorker {
         };
         match list::answer(self.client.request_text(request)).await {
             Ok(_) => Deletion::Done,
+            Err(ListError::Failed(Error::Api(status))) if is_not_found(&status) => Deletion::Gone,
             Err(error) => match error.code() {
                 // The resource has changed since its version was read.
                 Some(409) if only_this_version => Deletion::Later(Utc::now()),
-                // The name is free, or another object has it.
-                Some(404 | 409) => Deletion::Gone,
+                // Another object has the name.
+                Some(409) => Deletion::Gone,
                 _ => failed("delete", &error),
             },
         }
@@ -334,7 +336,7 @@ fn explain(verb: &str, error: &ListError) -> String {
         ListError::Failed(Error::Api(status)) if status.code == 400 => {
             format!("the CRD is older than the operator: install the operator's ({})", status.message)
         }
-        ListError::Failed(_) | ListError::Silent | ListError::NoVersion => error.to_string(),
+        ListError::Failed(_) | ListError::Silent | ListError::NoVersion | ListError::TooLarge => error.to_string(),
     }
 }
 

@@ -36,11 +36,25 @@ async fn denied_namespace_hides_no_other() {
     assert!(worker([Reply::Json(sent()), refusal(500, "no")]).list().await.is_err());
 }
 
+/// A message that was given up, and so may be kept after all, or one that was sent.
+fn expired(is_final: bool) -> Expired {
+    Expired { namespace: "denied".to_owned(), name: "expired".to_owned(), uid: "u".to_owned(), is_final }
+}
+
 /// A message that may be kept after all is read before it is deleted.
 #[tokio::test(start_paused = true)]
 async fn denied_read_pauses_one_namespace() {
-    let expired =
-        Expired { namespace: "denied".to_owned(), name: "given-up".to_owned(), uid: "u".to_owned(), is_final: false };
-    let deletion = worker([refusal(403, "no")]).delete(&expired).await;
+    let deletion = worker([refusal(403, "no")]).delete(&expired(false)).await;
     assert!(matches!(&deletion, Deletion::Denied(detail) if detail.contains("to read FedoraMessages")), "{deletion:?}");
+}
+
+/// A proxy's 404 says nothing about the object. The first request is a read, or the deletion.
+#[tokio::test(start_paused = true)]
+async fn only_the_api_server_says_what_is_gone() {
+    for is_final in [false, true] {
+        let deletion = worker([refusal(404, "not found")]).delete(&expired(is_final)).await;
+        assert!(matches!(deletion, Deletion::Gone), "{deletion:?}");
+        let deletion = worker([Reply::Proxy(404, "404 page not found")]).delete(&expired(is_final)).await;
+        assert!(matches!(deletion, Deletion::Failed(_)), "{deletion:?}");
+    }
 }

@@ -18,6 +18,10 @@ pub const MAX_WATCHED_SECRETS: usize = 200;
 /// a whole system has 220,000 bytes, and a usual CA 2,000.
 pub const MAX_SECRET_BYTES: usize = 256 * 1024;
 
+/// The maximum size in bytes of the metadata of a Secret. The API server allows 256 KiB for annotations,
+/// and 1.5 MiB for labels. Each watch holds what has arrived of a change.
+pub const MAX_METADATA_BYTES: usize = 512 * 1024;
+
 /// The number of Secrets whose contents are read at the same time. A Secret of 1 MiB takes some
 /// 4 MiB while it is decoded.
 pub const MAX_SECRET_READS: usize = 4;

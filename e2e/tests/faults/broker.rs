@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use rig::proxy::Answer;
 use rig::{Broker, Proxy};
 
@@ -124,6 +125,42 @@ fn answer_outlives_certificate() {
     namespace.wait_for_reason("handed-over", "Sent");
     let topics: Vec<_> = consumer.take(1, SOON).iter().map(|message| message.routing_key.to_string()).collect();
     assert_eq!(topics, ["withdrawn.first"]);
+}
+
+/// The alarm ends for one namespace. Messages of another one, whose user the broker does not know, are
+/// not tried before their time, because that would use up their `backoffLimit`.
+#[test]
+fn recovery_of_others_is_no_attempt() {
+    let broker = Broker::start().expect("a broker");
+    let refused = TestNamespace::new("refused").with_certificate(&broker, "nobody");
+    let others = TestNamespace::new("others").with_certificate(&broker, "publisher");
+    let namespaces = format!("{},{}", refused.name, others.name);
+    let _operator = Operator::with_broker(&broker.url(), &refused, &["--watch-namespaces", &namespaces]);
+    refused.create_many(&numbered(20, "m", |n| format!("refused.{n}")));
+    let mut messages = Vec::new();
+    wait_soon("some messages wait for long", || {
+        messages = refused.summaries().expect("the API server answers");
+        let later = Utc::now() + TimeDelta::seconds(15);
+        messages.iter().filter(|message| next_attempt(message) > Some(later)).count() > 5
+    });
+    broker.set_memory_alarm(true).expect("the alarm is raised");
+    others.apply(&message("blocked", "others.first", ""));
+    others.wait_for_reason("blocked", "BrokerBlocked");
+    broker.set_memory_alarm(false).expect("the alarm is cleared");
+    others.wait_for_reason("blocked", "Sent");
+    let_fault_last(Duration::from_secs(2));
+    let later = refused.summaries().expect("the API server answers");
+    messages.retain(|message| next_attempt(message) > Some(Utc::now()));
+    assert!(!messages.is_empty(), "the test was too slow");
+    for message in messages {
+        let now = later.iter().find(|other| other.name() == message.name()).expect("the same messages");
+        assert_eq!(now.status, message.status, "it was not tried before its time");
+    }
+}
+
+/// Returns when a message is tried again.
+fn next_attempt(message: &Summary) -> Option<DateTime<Utc>> {
+    message.status["nextAttemptTime"].as_str().map(|time| time.parse().expect("a time"))
 }
 
 /// An administrator closes all connections.

@@ -140,6 +140,38 @@ fn large_secrets_take_no_memory() {
     wait_until(SOON, "the probe answers", || operator.probe("/livez") == Some(200)).expect("it lives");
 }
 
+/// Each watch would hold a change of its Secret, with all labels.
+#[test]
+fn labels_take_no_memory() {
+    let _alone = alone();
+    let labels: serde_json::Map<_, _> = (0..45_000).map(|number| (format!("l{number}"), json!(""))).collect();
+    let labelled =
+        |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": labels}});
+    let secrets: Vec<_> = (0..MAX_WATCHED_SECRETS_PER_NAMESPACE).map(|number| format!("labelled{number}")).collect();
+    let namespaces = ["labels", "more-labels", "other-labels"].map(TestNamespace::new);
+    for namespace in &namespaces {
+        namespace.create_many(&secrets.iter().map(|name| labelled(name).to_string()).collect::<String>());
+    }
+    let neighbor = TestNamespace::with_publisher("neighbor");
+    let watched = namespaces.iter().map(|namespace| namespace.name.as_str()).collect::<Vec<_>>().join(",");
+    let operator = Operator::start(&neighbor, &["--watch-namespaces", &watched]);
+    neighbor.send("before", "tenant.neighbor");
+    let before = operator.resident();
+    for namespace in &namespaces {
+        let named = |name: &String| with_secret(&message(name, "tenant.labels", ""), name);
+        namespace.create_many(&secrets.iter().map(named).collect::<String>());
+    }
+    for namespace in &namespaces {
+        namespace.wait_for_reasons(LATE, "SecretNotFound");
+        namespace.expect_reason(&secrets[0], "SecretNotFound", &["its metadata have more than 512 KiB"]);
+        namespace.kubectl(&["annotate", "secrets", "--all", "changed=now"]);
+    }
+    neighbor.send("after", "tenant.neighbor");
+    let after = operator.peak();
+    println!("memory before: {} KiB, peak: {} KiB", before >> 10, after >> 10);
+    assert!(after < before + MEMORY, "{before} bytes before, {after} after");
+}
+
 /// Creates messages that violate a schema of [`wrong_catalog`] as often as they can, two for each.
 pub fn create_wrong_messages(tenant: &TestNamespace) {
     let list = |item: Value, count: usize| json!({"a": vec![item; count]});

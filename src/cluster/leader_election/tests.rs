@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -27,7 +27,7 @@ fn held_by(holder: &str) -> Lease {
 
 /// A Lease that was first seen so at this time.
 fn observed(lease: Lease, since: Instant) -> Observed {
-    Observed { lease: Some(lease), since: Some(since) }
+    Observed { lease: Some(lease), since: Some(since), ..Observed::default() }
 }
 
 fn after(start: Instant, seconds: u64) -> Instant {
@@ -42,7 +42,7 @@ fn what_was_never_read_is_read_first() {
 #[test]
 fn a_lease_that_is_absent_or_released_is_taken_at_once() {
     let now = Instant::now();
-    assert_eq!(decide(&Observed { lease: None, since: Some(now) }, ME, None, now), LeaseStep::Take);
+    assert_eq!(decide(&Observed { since: Some(now), ..Observed::default() }, ME, None, now), LeaseStep::Take);
     assert_eq!(decide(&observed(released(&held_by("other"), time()), now), ME, None, now), LeaseStep::Take);
 }
 
@@ -50,6 +50,14 @@ fn a_lease_that_is_absent_or_released_is_taken_at_once() {
 fn foreign_lease_is_taken_only_after_its_duration() {
     let start = Instant::now();
     let observed = observed(held_by("other"), start);
+    assert_eq!(decide(&observed, ME, None, after(start, 14)), LeaseStep::WaitUntil(after(start, 15)));
+    assert_eq!(decide(&observed, ME, None, after(start, 15)), LeaseStep::Take);
+}
+
+#[test]
+fn deleted_lease_is_taken_only_after_its_duration() {
+    let start = Instant::now();
+    let observed = Observed { since: Some(start), deleted_until: Some(after(start, 15)), ..Observed::default() };
     assert_eq!(decide(&observed, ME, None, after(start, 14)), LeaseStep::WaitUntil(after(start, 15)));
     assert_eq!(decide(&observed, ME, None, after(start, 15)), LeaseStep::Take);
 }
@@ -132,6 +140,41 @@ async fn takes_a_free_lease_although_its_watch_is_silent() {
     let (mut led, _) = elect(client);
     let leads = led.wait_for(|leadership| leadership.term() == Some(1));
     timeout(Duration::from_secs(20), leads).await.expect("it leads soon after the Lease is free").expect("it reports");
+    assert_eq!(requests.take(), ["GET", "watch 5", "PUT"]);
+}
+
+/// A Lease in this version, for 20 seconds.
+fn lease(version: &str, holder: &str) -> Value {
+    json!({
+        "metadata": {"name": "lease", "resourceVersion": version},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 20},
+    })
+}
+
+/// The old leader may send until its next renewal fails.
+#[tokio::test(start_paused = true)]
+async fn deleted_lease_is_created_after_its_duration() {
+    let deleted = json!({"type": "DELETED", "object": lease("6", "other")});
+    let replies = [Reply::Json(lease("5", "other")), Reply::SilentAfter(vec![deleted]), Reply::Json(lease("7", ME))];
+    let (client, requests) = fake_api::client(replies);
+    let (mut led, _) = elect(client);
+    assert!(timeout(seconds(19), led.wait_for(|leadership| leadership.term().is_some())).await.is_err());
+    assert_eq!(requests.take(), ["GET", "watch 5"]);
+    let leads = led.wait_for(|leadership| leadership.term() == Some(1));
+    timeout(seconds(2), leads).await.expect("it leads soon after the Lease has ended").expect("it reports");
+    assert_eq!(requests.take(), ["POST"]);
+}
+
+/// The Lease that is there counts, and not the one that was deleted.
+#[tokio::test(start_paused = true)]
+async fn lease_that_is_created_again_is_taken_once_it_is_free() {
+    let events = [("DELETED", lease("6", "other")), ("ADDED", lease("7", ""))];
+    let events = events.map(|(kind, lease)| json!({"type": kind, "object": lease}));
+    let replies = [Reply::Json(lease("5", "other")), Reply::SilentAfter(events.into()), Reply::Json(lease("8", ME))];
+    let (client, requests) = fake_api::client(replies);
+    let (mut led, _) = elect(client);
+    let leads = led.wait_for(|leadership| leadership.term() == Some(1));
+    timeout(seconds(1), leads).await.expect("it leads at once").expect("it reports");
     assert_eq!(requests.take(), ["GET", "watch 5", "PUT"]);
 }
 

@@ -9,8 +9,9 @@ use fedora_message::pod::manifest::{NAME_ANNOTATION, NAMESPACE_LABEL, UID_LABEL}
 use fedora_message::pod::proof::attempt;
 use fedora_message::pod::status::{PodState, look};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt};
+use kube::{Api, Error, ResourceExt};
 
+use super::super::client::is_not_found;
 use super::super::list::{ListError, answer};
 use super::{PodId, Pods, delete};
 
@@ -75,8 +76,9 @@ impl Pods {
                 }
                 let api: Api<FedoraMessage> = Api::namespaced(self.client(), from);
                 let uid = pod.labels().get(UID_LABEL);
-                match answer(api.get_metadata_opt(name)).await {
-                    Ok(found) => found.and_then(|found| found.uid()).as_ref() != uid,
+                match answer(api.get_metadata(name)).await {
+                    Ok(found) => found.uid().as_ref() != uid,
+                    Err(ListError::Failed(Error::Api(status))) => is_not_found(&status),
                     Err(_) => false,
                 }
             }

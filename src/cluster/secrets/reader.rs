@@ -132,8 +132,8 @@ impl Reader {
                     Err(error) => {
                         let detail = self.failures.explain(&self.name, &error);
                         debug!("{} is not up to date: {detail}", self.name);
-                        let is_refusal = matches!(error.code(), Some(401 | 403));
-                        if !is_refusal && matches!(self.known.borrow().content, Content::Is(_)) {
+                        let is_final = matches!(error.code(), Some(401 | 403)) || matches!(error, ListError::TooLarge);
+                        if !is_final && matches!(self.known.borrow().content, Content::Is(_)) {
                             // The last answer is still the best that is known.
                             failing = Some((detail, watch.last_heard() + TRUST));
                             continue;

@@ -139,6 +139,41 @@ async fn forbidden_secret_is_not_used() {
     }
 }
 
+/// The watch says that the Secret is there, so nothing wakes a message that did not get it.
+#[tokio::test(start_paused = true)]
+async fn secret_that_is_not_found_is_read_again() {
+    let unreadable = "Secret owner/s could not be read: the API server says: 404 page not found (404)";
+    for (reply, first) in [(refusal(404, "not found"), "none"), (Reply::Proxy(404, "404 page not found"), unreadable)] {
+        let (secrets, _, requests) =
+            secrets([Reply::Json(secret("1", "")), Reply::SilentAfter(vec![]), reply, Reply::Json(secret("1", ""))]);
+        assert_eq!(version(&secrets, OWNER).await, first);
+        assert!(secrets.next_poll(OWNER, &[name("s")], false).is_some(), "{first}");
+        for _ in 0..2 {
+            assert_eq!(version(&secrets, OWNER).await, "1");
+            assert_eq!(secrets.next_poll(OWNER, &[name("s")], true), None, "a change wakes it");
+        }
+        assert_eq!(requests.take(), ["GET metadata", "watch metadata 1", "GET", "GET"]);
+    }
+}
+
+/// The watch is late. Once it says that the Secret is gone, it also wakes the messages when it appears.
+#[tokio::test(start_paused = true)]
+async fn deleted_secret_is_not_polled() {
+    let deleted = json!({"type": "DELETED", "object": secret("2", "")});
+    let (secrets, _, requests) = secrets([
+        Reply::Json(secret("1", "")),
+        Reply::Events(vec![], 1.0),
+        refusal(404, "not found"),
+        Reply::SilentAfter(vec![deleted]),
+    ]);
+    assert_eq!(version(&secrets, OWNER).await, "none");
+    assert!(secrets.next_poll(OWNER, &[name("s")], false).is_some());
+    sleep(Duration::from_secs(81)).await;
+    assert_eq!(version(&secrets, OWNER).await, "none");
+    assert_eq!(secrets.next_poll(OWNER, &[name("s")], false), None);
+    assert_eq!(requests.take(), ["GET metadata", "watch metadata 1", "GET", "watch metadata 1"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn unreadable_secret_is_used_for_two_minutes() {
     let begin = [Reply::Json(secret("1", "")), Reply::Events(vec![], 0.0), Reply::Json(secret("1", ""))];

@@ -70,7 +70,7 @@ pub(super) fn next(end: &End<'_>, known: Knowledge, read_due: bool) -> Continuat
 /// version.
 fn must_read(error: &ListError) -> bool {
     match error {
-        ListError::NoVersion | ListError::Failed(Error::SerdeError(_)) => true,
+        ListError::NoVersion | ListError::TooLarge | ListError::Failed(Error::SerdeError(_)) => true,
         ListError::Failed(Error::Api(status)) => {
             let causes = status.details.iter().flat_map(|details| &details.causes);
             status.code == 410 || causes.into_iter().any(|cause| cause.reason == "ResourceVersionTooLarge")

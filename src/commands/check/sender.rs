@@ -15,6 +15,7 @@ use crate::cli::BrokerArgs;
 use crate::cluster::inspect::Cluster;
 use crate::cluster::list::get;
 use crate::cluster::secrets::read_source;
+use crate::cluster::senders;
 use fedora_message::api::names::SenderName;
 use fedora_message::api::sender::FedoraMessageSender;
 use fedora_message::message::secret::select;
@@ -67,7 +68,10 @@ pub(crate) async fn check(arguments: &BrokerArgs, name: &SenderName, report: &mu
 
 async fn find(client: &Client, name: &SenderName) -> anyhow::Result<Sender> {
     let found = get::<FedoraMessageSender>(client, &name.namespace, &name.name).await;
-    let found = found.map_err(|error| anyhow!(error.explain()))?;
+    let found = found.map_err(|error| match error.code() {
+        Some(404) => anyhow!(senders::explain(&error)),
+        _ => anyhow!(error.explain()),
+    })?;
     let object = found.with_context(|| format!("{name} does not exist: create it, or correct its name"))?;
     Sender::new(&object).with_context(|| format!("{name} can't be used"))
 }

@@ -270,6 +270,7 @@ impl Publisher {
             identity: &identity,
             attempts: 0,
             mode: Mode::Direct,
+            woken_early: None,
             is_cancelled: &|| false,
         };
         self.delivery.send(&request).await.ok()

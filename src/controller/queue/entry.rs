@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use fedora_message::api::names::SourceName;
 use fedora_message::compact::CompactMessage;
 use fedora_message::policy::outcome::Reason;
+use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::state::MessageState;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -71,14 +73,20 @@ impl Entry {
         }
     }
 
-    /// Returns true if the message is not finished and names the Secret.
+    /// Returns true if the message names the Secret, and is not finished or in flight once more.
     pub(super) fn needs(&self, secret: &SourceName) -> bool {
-        !self.state.is_finished() && self.message.summary().sources().contains(secret)
+        (self.is_in_flight() || !self.state.is_finished()) && self.message.summary().sources().contains(secret)
     }
 
     /// Returns true if the message is not finished, and nobody has suspended it.
     pub(super) fn is_pending(&self) -> bool {
         !self.state.is_finished() && self.state.reason != Some(Reason::Suspended)
+    }
+
+    /// Returns true if the message has to be given up, because its deadline has passed.
+    pub(super) fn is_late(&self, now: DateTime<Utc>) -> bool {
+        let has_deadline = self.is_pending() && self.message.summary().active_deadline_seconds().is_some();
+        has_deadline && decide(&self.message.expand(), &self.state, now) != Decision::Attempt
     }
 
     /// Returns true if the message was sent, and its object does not say so yet.

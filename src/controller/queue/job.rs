@@ -5,7 +5,7 @@ use std::sync::Weak;
 use chrono::{DateTime, Utc};
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::policy::outcome::{Mode, Reason};
-use fedora_message::policy::retry::{Decision, decide};
+use fedora_message::policy::retry::{Decision, decide, retry_requested};
 use fedora_message::state::MessageState;
 use tokio::time::Instant;
 
@@ -51,6 +51,15 @@ impl Job {
     #[must_use]
     pub fn mode(&self) -> Mode {
         if self.key == QueueKey::Pods { Mode::Pod } else { Mode::Direct }
+    }
+
+    /// Returns the reason why the last attempt failed, and when the next one is due, if the end of
+    /// another wait than its own has woken the message `now`, and it is as it was.
+    #[must_use]
+    pub fn woken_early(&self, now: Instant) -> Option<(Reason, Instant)> {
+        let is_unchanged = self.state.observed_generation == self.message.metadata.generation
+            && !retry_requested(&self.message, &self.state);
+        self.state.reason.zip(self.due.filter(|due| *due > now && is_unchanged))
     }
 
     /// Returns true once the message is deleted or suspended, or was sent by another operator.

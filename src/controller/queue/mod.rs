@@ -27,7 +27,7 @@ use fedora_message::api::names::{SenderName, SourceName};
 use fedora_message::api::object::{FedoraMessage, SummaryFields};
 use fedora_message::api::v1alpha1::Environment;
 use fedora_message::compact::CompactMessage;
-use fedora_message::policy::outcome::{Reason, Then};
+use fedora_message::policy::outcome::Reason;
 use fedora_message::policy::retry::{Decision, decide};
 use fedora_message::state::MessageState;
 use tokio::time::Instant;
@@ -201,11 +201,12 @@ impl Queue {
         self.compactor.release(left);
     }
 
-    /// Ends the backoff of all messages of an environment, because its broker is back. Messages
-    /// whose job is in flight are tried again too.
+    /// Ends the backoff of all messages of an environment that waited for its broker, because that is
+    /// back. Messages whose job is in flight are tried again too.
     pub fn wake_environment(&mut self, environment: Environment) {
         self.wake(|entry| {
-            let waits = entry.is_in_flight() || entry.state.awaits(Then::Backoff);
+            let may_end = || entry.state.reason.is_some_and(Reason::may_end_with_recovery);
+            let waits = entry.is_in_flight() || !entry.state.is_finished() && may_end();
             waits && entry.message.summary().environment() == Some(environment)
         });
     }
@@ -245,8 +246,9 @@ impl Queue {
     }
 
     /// Tries all messages whose Sender was not found, because the Senders could not be read before.
+    /// Messages whose job is in flight are tried again too.
     pub fn wake_without_sender(&mut self) {
-        self.wake(|entry| entry.state.reason == Some(Reason::SenderNotFound));
+        self.wake(|entry| entry.is_in_flight() || entry.state.reason == Some(Reason::SenderNotFound));
     }
 
     /// Tries all messages that the operator's settings stand against, because a setting has changed.
@@ -255,10 +257,23 @@ impl Queue {
         self.wake(|entry| entry.is_in_flight() || entry.state.reason == Some(Reason::Misconfigured));
     }
 
-    /// Looks again at all messages that could not be sent because of the time: the wall clock was set
-    /// back.
-    pub fn wake_after_clock_change(&mut self) {
-        self.wake(|entry| matches!(entry.state.reason, Some(Reason::CertificateExpired | Reason::DeadlineExceeded)));
+    /// Looks again at all messages that could not be sent because of the time, and at those that are too
+    /// late now: the wall clock was set, and is at `now`.
+    pub fn wake_after_clock_change(&mut self, now: DateTime<Utc>) {
+        self.wake(|entry| match entry.state.reason {
+            Some(Reason::CertificateExpired | Reason::DeadlineExceeded) => true,
+            _ => entry.is_late(now),
+        });
+    }
+
+    /// Gives up the messages that wait for a Pod and are too late. Others may keep all Pods for long.
+    pub fn give_up_late(&mut self, now: DateTime<Utc>) {
+        let late = self.entries.iter().filter(|(_, entry)| entry.progress == Progress::Ready(QueueKey::Pods));
+        let late: Vec<Uid> = late.filter(|(_, entry)| entry.is_late(now)).map(|(uid, _)| uid.clone()).collect();
+        for uid in late {
+            // The outcome needs no Pod.
+            self.enqueue(&uid, QueueKey::NoEnvironment);
+        }
     }
 
     /// Returns the Secrets that messages name which are not finished. None is needed while another
@@ -379,6 +394,9 @@ impl Queue {
             NotTried::SendByPod => self.enqueue(uid, QueueKey::Pods),
             NotTried::RetryAt(at) => {
                 entry.due = Some(at);
+                if entry.unwritten {
+                    return self.enqueue(uid, QueueKey::Statuses);
+                }
                 entry.progress = Progress::Waiting { due: entry.due };
                 self.due.insert((at, uid.clone()));
             }

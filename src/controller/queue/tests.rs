@@ -202,6 +202,92 @@ fn backoff_ends_when_due_or_broker_returns() {
     assert_eq!(queue.next_due(), None);
 }
 
+/// Otherwise the recovery of other connections would use up its `backoffLimit`.
+#[test]
+fn broker_that_is_back_ends_no_answer_of_the_broker() {
+    let mut queue = leading(8);
+    for (name, reason) in [("full", Reason::Nacked), ("away", Reason::BrokerUnreachable)] {
+        let job = start(&mut queue, &named(name));
+        finish(&mut queue, &job, reason, Write::Done, Some(in_seconds(60)));
+    }
+    queue.wake_environment(Environment::Prod);
+    assert_eq!(names(&take_all(&mut queue, now())), ["away"]);
+}
+
+/// Other Pods may take long.
+#[test]
+fn message_that_waits_for_a_pod_is_given_up_in_time() {
+    let mut queue = Queue::new(8, PodLimits { concurrency: 1, always: true });
+    queue.lead();
+    let _first = start(&mut queue, &named("first"));
+    let object = set(named("late"), "/spec/activeDeadlineSeconds", 60.into());
+    observe(&mut queue, &set(object, "/metadata/creationTimestamp", NOW.into()));
+    for (seconds, expected) in [(59, None), (60, Some(Reason::DeadlineExceeded))] {
+        queue.give_up_late(wall_clock(in_seconds(seconds)));
+        let reason = take(&mut queue, in_seconds(seconds)).map(|job| match job.decision {
+            Decision::Report(outcome) => outcome.reason,
+            decision => panic!("{decision:?}"),
+        });
+        assert_eq!(reason, expected, "after {seconds} s");
+    }
+}
+
+/// A status that was not written yet is written before the next attempt.
+#[test]
+fn untried_message_keeps_its_status_write() {
+    let mut queue = leading(8);
+    let job = start(&mut queue, &named("a"));
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Queued, Some(in_seconds(60)));
+    queue.wake_environment(Environment::Prod);
+    let job = take(&mut queue, now()).expect("the broker is back");
+    assert_eq!(job.decision, Decision::Attempt);
+    queue.finish(&job, Next::NotTried(NotTried::RetryAt(in_seconds(60))));
+    let job = take(&mut queue, now()).expect("the status");
+    assert_eq!((&job.decision, job.due), (&Decision::Rest, Some(in_seconds(60))));
+    finish_write(&mut queue, &job, job.due);
+    assert!(take(&mut queue, in_seconds(59)).is_none());
+    assert_eq!(take(&mut queue, in_seconds(60)).expect("it is due").decision, Decision::Attempt);
+}
+
+/// The Secret appears while a message that was given up is tried once more.
+#[test]
+fn secret_wakes_message_in_flight() {
+    let mut queue = leading(8);
+    let object = set(named("a"), "/spec/authentication", json!({"secretRef": {"name": "certs"}}));
+    let job = start(&mut queue, &object);
+    finish(&mut queue, &job, Reason::InvalidMessage, Write::Done, None);
+    let retry = json!({"apps.fedoraproject.org/retry": "1"});
+    let job = start(&mut queue, &set(object, "/metadata/annotations", retry));
+    queue.wake_secret(&SourceName::secret(job.message.namespace(), "certs"), |_| true);
+    finish(&mut queue, &job, Reason::SecretNotFound, Write::Done, None);
+    assert!(take(&mut queue, now()).is_some(), "it looks at the Secret again");
+}
+
+#[test]
+fn job_knows_that_it_was_woken_early() {
+    let mut queue = leading(8);
+    let job = start(&mut queue, &named("a"));
+    assert_eq!(job.woken_early(now()), None, "its first attempt");
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(60)));
+    queue.wake_environment(Environment::Prod);
+    let job = take(&mut queue, in_seconds(1)).expect("the broker is back");
+    assert_eq!(job.woken_early(in_seconds(1)), Some((Reason::BrokerUnreachable, in_seconds(60))));
+    queue.finish(&job, Next::NotTried(NotTried::RetryAt(in_seconds(60))));
+    assert!(take(&mut queue, in_seconds(59)).is_none());
+    let job = take(&mut queue, in_seconds(60)).expect("it is due");
+    assert_eq!(job.woken_early(in_seconds(60)), None);
+    finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(120)));
+    let mut object = named("a");
+    let retry = json!({"apps.fedoraproject.org/retry": "1"});
+    for (path, value) in [("/metadata/generation", json!(2)), ("/metadata/annotations", retry)] {
+        object = set(object, path, value);
+        observe(&mut queue, &object);
+        let job = take(&mut queue, in_seconds(61)).expect("its author wants it now");
+        assert_eq!(job.woken_early(in_seconds(61)), None, "{path}");
+        finish(&mut queue, &job, Reason::BrokerUnreachable, Write::Done, Some(in_seconds(120)));
+    }
+}
+
 /// Deadlines may be in the far future.
 #[test]
 fn nothing_is_due_for_removed_messages() {
@@ -240,11 +326,16 @@ fn clock_change_wakes_messages_that_came_too_late() {
         queue.finish(&job, Next::Settled { state, write: Write::Done, due: None });
     }
     assert!(take(&mut queue, in_seconds(1)).is_none());
-    queue.wake_after_clock_change();
+    queue.wake_after_clock_change(wall_clock(in_seconds(1)));
     let mut jobs = take_all(&mut queue, in_seconds(1));
     jobs.sort_by_key(|job| job.message.name().to_owned());
     assert_eq!(names(&jobs), ["expired", "given-up"]);
     assert!(jobs.iter().all(|job| job.decision == Decision::Attempt));
+
+    queue.wake_after_clock_change(wall_clock(in_seconds(100)));
+    let late = queue.take(in_seconds(1), wall_clock(in_seconds(100))).expect("its deadline has passed");
+    assert_eq!(late.message.name(), "waits");
+    assert!(matches!(late.decision, Decision::Report(outcome) if outcome.reason == Reason::DeadlineExceeded));
 }
 
 #[test]

@@ -34,7 +34,10 @@ fn finish(schedule: &mut CheckSchedule, reason: Option<Reason>, now: Instant) {
         None => SenderResult::Accepted("fine".to_owned()),
         Some(reason) => SenderResult::Failed(Outcome { reason, message: "no".to_owned() }),
     };
-    let finding = SenderFinding { result, ..SenderFinding::default() };
+    finish_with(schedule, SenderFinding { result, ..SenderFinding::default() }, now);
+}
+
+fn finish_with(schedule: &mut CheckSchedule, finding: SenderFinding, now: Instant) {
     let uid = sender("apps", "one").metadata.uid;
     schedule.finish(&name("one"), CheckEnd { uid, finding, status: StatusWrite::Same, poll: || None }, now, Utc::now());
 }
@@ -78,18 +81,27 @@ fn next_check_follows_from_result() {
     }
 }
 
-/// While changes of its Secrets are noticed, a Sender is checked once a day.
+/// While changes of its Secrets are noticed, a Sender is checked once a day, and when its certificate
+/// expires.
 #[test]
-fn looks_end_in_a_check_after_a_day() {
-    let now = Instant::now();
-    let mut schedule = schedule(now);
-    schedule.next_check(now);
-    finish(&mut schedule, None, now);
-    for looks in 0.. {
-        let at = schedule.next_time(true).expect("it goes on");
-        match schedule.next_check(at).expect("its time has come") {
-            DueCheck::Look(_) => schedule.put_back(&name("one"), at),
-            DueCheck::Check(_) => return assert_eq!((looks, at - now), (23, DAY)),
+fn looks_end_in_a_check() {
+    let hour = Duration::from_hours(1);
+    for (valid, expected) in [(48 * hour, (23, 24)), (5 * hour + hour / 2, (5, 5)), (hour / 2, (0, 0))] {
+        let now = Instant::now();
+        let mut schedule = schedule(now);
+        schedule.next_check(now);
+        let result = SenderResult::Accepted("fine".to_owned());
+        let finding = SenderFinding { result, expires: Some(Utc::now() + valid), ..SenderFinding::default() };
+        finish_with(&mut schedule, finding, now);
+        for looks in 0.. {
+            let at = schedule.next_time(true).expect("it goes on");
+            match schedule.next_check(at).expect("its time has come") {
+                DueCheck::Look(_) => schedule.put_back(&name("one"), at),
+                DueCheck::Check(_) => {
+                    assert_eq!((looks, (at - now).as_secs() / 3600), expected);
+                    break;
+                }
+            }
         }
     }
 }

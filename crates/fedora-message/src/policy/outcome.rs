@@ -93,6 +93,12 @@ impl Then {
             Self::Backoff | Self::BackoffThenStop | Self::AwaitSender | Self::AwaitSecret | Self::AwaitResume => false,
         }
     }
+
+    /// Returns true if nothing follows by itself, at once or after [`GRACE_PERIOD`].
+    #[must_use]
+    pub fn may_be_end(self) -> bool {
+        self.is_end() || self == Self::BackoffThenStop
+    }
 }
 
 impl Reason {
@@ -100,6 +106,36 @@ impl Reason {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
+    }
+
+    /// Returns true if a broker that is back may accept a message that it did not accept for this reason.
+    /// An answer of the broker is no such reason.
+    #[must_use]
+    pub fn may_end_with_recovery(self) -> bool {
+        match self {
+            Self::BrokerUnreachable
+            | Self::TlsFailed
+            | Self::AuthenticationFailed
+            | Self::VhostRefused
+            | Self::BrokerBlocked
+            | Self::ConfirmTimeout
+            | Self::PodFailed => true,
+            Self::Suspended
+            | Self::Sending
+            | Self::Sent
+            | Self::InvalidMessage
+            | Self::Misconfigured
+            | Self::SenderNotFound
+            | Self::SecretNotFound
+            | Self::SecretInvalid
+            | Self::CertificateExpired
+            | Self::Nacked
+            | Self::TopicForbidden
+            | Self::ExchangeNotFound
+            | Self::MessageTooLarge
+            | Self::DeadlineExceeded
+            | Self::BackoffLimitExceeded => false,
+        }
     }
 
     /// Returns the consequence of this reason. This is the whole retry policy.

@@ -17,6 +17,10 @@ pub const EXPIRY_RECHECK: TimeDelta = TimeDelta::hours(1);
 /// Says that a message may be sent although it is not wanted any more.
 const HANDED_OVER: &str = "The broker was handed the message before, and may still deliver it";
 
+/// Says what is known of a message whose attempt has no result.
+const INTERRUPTED: &str =
+    "its attempt has no known result, because the operator ended, so the broker may have it: annotate it to retry";
+
 /// The decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -39,7 +43,7 @@ pub fn decide(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>)
     }
     if message.summary.suspend {
         return match state.reason {
-            Some(Reason::Suspended) => Decision::Rest,
+            Some(Reason::Suspended) if state.observed_generation == message.metadata.generation => Decision::Rest,
             _ if state.unanswered => Decision::Report(Outcome::suspended().with_warning(HANDED_OVER)),
             _ => Decision::Report(Outcome::suspended()),
         };
@@ -47,7 +51,11 @@ pub fn decide(message: &FedoraMessage, state: &MessageState, now: DateTime<Utc>)
     match (deadline(message, state, now), active_seconds(message)) {
         // Nobody knows yet if a message that the broker was handed is sent in time.
         (Some(deadline), Some(seconds)) if now >= deadline && !retry && !state.unanswered => {
-            let last = state.reason.map(|_| &*state.message);
+            let last = match state.reason {
+                None => None,
+                Some(Reason::Sending) => Some(INTERRUPTED),
+                Some(_) => Some(&*state.message),
+            };
             Decision::Report(Outcome::deadline_exceeded(seconds, last))
         }
         _ => Decision::Attempt,

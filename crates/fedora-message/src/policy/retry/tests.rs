@@ -107,6 +107,16 @@ fn suspension_is_reported_once() {
     assert_eq!(decide(&message, &last_reported, after(2)), Decision::Rest);
 }
 
+/// Tools wait until the status names the last generation.
+#[test]
+fn suspension_after_resumption_is_reported() {
+    let held = |generation: i64| message(&set(suspended(example()), "/metadata/generation", generation.into()));
+    let last_reported = state(&held(1), &MessageState::default(), &Outcome::suspended(), after(1));
+    assert_eq!(decide(&held(3), &last_reported, after(2)), Decision::Report(Outcome::suspended()));
+    let reported = state(&held(3), &last_reported, &Outcome::suspended(), after(2));
+    assert_eq!(decide(&held(3), &reported, after(3)), Decision::Rest);
+}
+
 #[test]
 fn suspension_between_attempts_is_reported() {
     let failed = first(&message(&example()), Reason::BrokerUnreachable);
@@ -256,6 +266,15 @@ fn initial_annotation_keeps_deadline() {
     let message = message(&set(with(RETRY, "1".into()), "/spec/activeDeadlineSeconds", 60.into()));
     let given_up = Outcome::deadline_exceeded(60, None);
     assert_eq!(decide(&message, &MessageState::default(), after(61)), Decision::Report(given_up));
+}
+
+/// The operator ended between the proof of room for a status and the result.
+#[test]
+fn deadline_tells_of_attempt_without_result() {
+    let message = message(&with("/spec/activeDeadlineSeconds", 1.into()));
+    let sending = state(&message, &MessageState::default(), &Outcome::sending(), after(0));
+    let Decision::Report(given_up) = decide(&message, &sending, after(9)) else { panic!("its deadline has passed") };
+    assert!(given_up.message.contains("so the broker may have it"), "{}", given_up.message);
 }
 
 #[test]
