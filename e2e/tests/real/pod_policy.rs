@@ -55,10 +55,10 @@ fn assert_refused(result: Result<String, String>, expected: &str) {
     assert!(error.contains(expected), "{expected}: {error}");
 }
 
-/// Grants what the role `edit` allows with Pods.
+/// Grants what the role `edit` allows with Pods, and their statuses.
 fn grant_edit(namespace: &TestNamespace, user: &str) {
     let all = ["create", "delete", "get", "list", "patch", "update"];
-    let resources = ["pods", "pods/attach", "pods/exec", "pods/ephemeralcontainers"];
+    let resources = ["pods", "pods/attach", "pods/exec", "pods/ephemeralcontainers", "pods/status"];
     namespace.grant(user, "edit", &json!([{"apiGroups": [""], "resources": resources, "verbs": all}]));
 }
 
@@ -83,6 +83,13 @@ fn users_cannot_forge_pods() {
     refused(patch(r#"{"spec": {"containers": [{"name": "publish", "image": "other"}]}}"#));
     refused(alice(&["annotate", &pod, "--overwrite", "apps.fedoraproject.org/message={}"], &Value::Null));
     refused(alice(&["label", &pod, &format!("{UID_LABEL}-")], &Value::Null));
+    let patch_status = |patch: &str| {
+        let arguments = ["patch", &pod, "--subresource=status", "--type=merge", "-p", patch];
+        alice(&arguments, &Value::Null)
+    };
+    refused(patch_status(r#"{"status": {"containerStatuses": [{"name": "publish", "image": "", "imageID": "",
+        "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}]}}"#));
+    patch_status(r#"{"status": {"message": "other controllers do that"}}"#).expect("another part of the status");
     refused(alice(&["exec", &name, "--", "true"], &Value::Null));
     refused(alice(&["debug", &name, "--image=other", "--target=publish"], &Value::Null));
 
@@ -97,6 +104,7 @@ fn users_cannot_forge_pods() {
 
 #[test]
 fn operator_creates_only_its_pods() {
+    const NODE: &str = "may not create Pods with access to their node";
     let namespace = TestNamespace::new("pod-confined");
     let rules = json!([
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
@@ -115,6 +123,7 @@ fn operator_creates_only_its_pods() {
         let context = json!({"runAsUser": 0, "capabilities": {"add": capabilities}});
         json!([{"name": "init", "image": "other", "securityContext": context}])
     };
+    let container = |context: Value| json!([{"name": "init", "image": "other", "securityContext": context}]);
     for (pointer, value, expected) in [
         ("/metadata/name", "other".into(), "may only create Pods that send a FedoraMessage"),
         ("/metadata/labels", json!({}), "may only create Pods that send a FedoraMessage"),
@@ -126,18 +135,34 @@ fn operator_creates_only_its_pods() {
             volumes(json!({"path": "token", "audience": "https://kubernetes.default.svc"})),
             "may not create Pods with the token of a ServiceAccount",
         ),
-        ("/spec/hostNetwork", true.into(), "may not create Pods with access to their node"),
+        ("/spec/hostNetwork", true.into(), NODE),
         (
             "/spec/containers/0/securityContext/capabilities",
             json!({"add": ["ALL"]}),
-            "may not create Pods with access to their node",
+            NODE,
         ),
-        ("/spec/initContainers", init(&["NET_ADMIN", "SYS_ADMIN"]), "may not create Pods with access to their node"),
+        ("/spec/initContainers", init(&["NET_ADMIN", "SYS_ADMIN"]), NODE),
         (
             "/spec/volumes",
             json!([{"name": "certificate", "hostPath": {"path": "/"}}, {"name": "message", "emptyDir": {}}]),
-            "may not create Pods with access to their node",
+            NODE,
         ),
+        (
+            "/spec/volumes",
+            json!([
+                {"name": "certificate", "persistentVolumeClaim": {"claimName": "other"}},
+                {"name": "message", "emptyDir": {}},
+            ]),
+            NODE,
+        ),
+        ("/spec/containers/0/ports", json!([{"containerPort": 80, "hostPort": 80}]), NODE),
+        ("/spec/securityContext/sysctls", json!([{"name": "kernel.shm_rmid_forced", "value": "0"}]), NODE),
+        ("/spec/securityContext/seLinuxOptions", json!({"type": "spc_t"}), NODE),
+        ("/spec/securityContext/seccompProfile", json!({"type": "Unconfined"}), NODE),
+        ("/spec/securityContext/appArmorProfile", json!({"type": "Unconfined"}), NODE),
+        ("/spec/initContainers", container(json!({"seLinuxOptions": {"type": "spc_t"}})), NODE),
+        ("/spec/initContainers", container(json!({"seccompProfile": {"type": "Unconfined"}})), NODE),
+        ("/spec/initContainers", container(json!({"appArmorProfile": {"type": "Unconfined"}})), NODE),
     ] {
         assert_refused(create(&with(pod.clone(), pointer, value)), expected);
     }
