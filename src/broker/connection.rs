@@ -81,7 +81,7 @@ pub struct InFlight {
     started: Instant,
     _counted: CountedBytes,
     _permit: OwnedSemaphorePermit,
-    _in_flight: OwnedRwLockReadGuard<()>,
+    _guard: OwnedRwLockReadGuard<()>,
 }
 
 enum Progress {
@@ -264,10 +264,10 @@ impl BrokerConnection {
             // It fails only once the semaphore is closed, which it never is.
             let permit = self.permits.clone().acquire_owned().await.map_err(|_| self.no_channel())?;
             self.check_not_blocked()?;
-            Ok(self.channel().await?.map(|(in_flight, channel)| (in_flight, channel, permit)))
+            Ok(self.channel().await?.map(|(guard, channel)| (guard, channel, permit)))
         });
         let channel = channel.await.map_err(|detail| self.blocked(&detail))??;
-        let Some((in_flight, channel, permit)) = channel else { return Ok(Published::Exhausted) };
+        let Some((guard, channel, permit)) = channel else { return Ok(Published::Exhausted) };
         if is_cancelled() {
             self.idle.lock().push(channel);
             return Ok(Published::Cancelled);
@@ -281,7 +281,7 @@ impl BrokerConnection {
             started,
             _counted: self.unconfirmed_bytes.count(size),
             _permit: permit,
-            _in_flight: in_flight,
+            _guard: guard,
         };
         match timeout(confirm_timeout, self.unless_blocked(message.answer())).await {
             Ok(Ok(answer)) => self.settle(message, answer, envelope.exchange).map(Published::Confirmed),
@@ -528,7 +528,7 @@ impl Drop for BrokerConnection {
 /// Waits until the broker's alarm is as wanted. Never returns if the connection ends before.
 async fn until(blocked: &mut watch::Receiver<Option<String>>, is_wanted: fn(&Option<String>) -> bool) {
     if blocked.wait_for(is_wanted).await.is_err() {
-        pending().await
+        pending::<()>().await;
     }
 }
 

@@ -119,7 +119,7 @@ async fn end_of_term(mut term: watch::Receiver<Option<u64>>) {
     let current = *term.borrow_and_update();
     if term.wait_for(|term| *term != current).await.is_err() {
         // The process ends.
-        pending().await
+        pending::<()>().await;
     }
 }
 

@@ -145,12 +145,12 @@ fn large_secrets_take_no_memory() {
 fn labels_take_no_memory() {
     let _alone = alone();
     let labels: serde_json::Map<_, _> = (0..45_000).map(|number| (format!("l{number}"), json!(""))).collect();
-    let labelled =
+    let labeled =
         |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": labels}});
-    let secrets: Vec<_> = (0..MAX_WATCHED_SECRETS_PER_NAMESPACE).map(|number| format!("labelled{number}")).collect();
+    let secrets: Vec<_> = (0..MAX_WATCHED_SECRETS_PER_NAMESPACE).map(|number| format!("labeled{number}")).collect();
     let namespaces = ["labels", "more-labels", "other-labels"].map(TestNamespace::new);
     for namespace in &namespaces {
-        namespace.create_many(&secrets.iter().map(|name| labelled(name).to_string()).collect::<String>());
+        namespace.create_many(&secrets.iter().map(|name| labeled(name).to_string()).collect::<String>());
     }
     let neighbor = TestNamespace::with_publisher("neighbor");
     let watched = namespaces.iter().map(|namespace| namespace.name.as_str()).collect::<Vec<_>>().join(",");

@@ -87,8 +87,10 @@ fn users_cannot_forge_pods() {
         let arguments = ["patch", &pod, "--subresource=status", "--type=merge", "-p", patch];
         alice(&arguments, &Value::Null)
     };
-    refused(patch_status(r#"{"status": {"containerStatuses": [{"name": "publish", "image": "", "imageID": "",
-        "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}]}}"#));
+    refused(patch_status(
+        r#"{"status": {"containerStatuses": [{"name": "publish", "image": "", "imageID": "",
+        "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}]}}"#,
+    ));
     patch_status(r#"{"status": {"message": "other controllers do that"}}"#).expect("another part of the status");
     refused(alice(&["exec", &name, "--", "true"], &Value::Null));
     refused(alice(&["debug", &name, "--image=other", "--target=publish"], &Value::Null));
@@ -136,11 +138,7 @@ fn operator_creates_only_its_pods() {
             "may not create Pods with the token of a ServiceAccount",
         ),
         ("/spec/hostNetwork", true.into(), NODE),
-        (
-            "/spec/containers/0/securityContext/capabilities",
-            json!({"add": ["ALL"]}),
-            NODE,
-        ),
+        ("/spec/containers/0/securityContext/capabilities", json!({"add": ["ALL"]}), NODE),
         ("/spec/initContainers", init(&["NET_ADMIN", "SYS_ADMIN"]), NODE),
         (
             "/spec/volumes",

@@ -23,7 +23,7 @@ const KEPT: usize = 64 * 1024;
 /// The events of a watch request that the API server has accepted.
 pub(super) struct EventReader {
     body: Pin<Box<dyn AsyncBufRead + Send>>,
-    /// What has arrived of the line, or the whole last one.
+    /// The part of the line that has arrived, or the whole last one.
     line: Vec<u8>,
     /// The maximum length of a line.
     limit: usize,

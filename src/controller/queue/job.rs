@@ -53,8 +53,8 @@ impl Job {
         if self.key == QueueKey::Pods { Mode::Pod } else { Mode::Direct }
     }
 
-    /// Returns the reason why the last attempt failed, and when the next one is due, if the end of
-    /// another wait than its own has woken the message `now`, and it is as it was.
+    /// Returns the reason why the last attempt failed, and when the next one is due, if the message was
+    /// woken before that time. A message that its author has changed since is not woken early.
     #[must_use]
     pub fn woken_early(&self, now: Instant) -> Option<(Reason, Instant)> {
         let is_unchanged = self.state.observed_generation == self.message.metadata.generation

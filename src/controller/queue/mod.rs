@@ -257,8 +257,8 @@ impl Queue {
         self.wake(|entry| entry.is_in_flight() || entry.state.reason == Some(Reason::Misconfigured));
     }
 
-    /// Looks again at all messages that could not be sent because of the time, and at those that are too
-    /// late now: the wall clock was set, and is at `now`.
+    /// Looks again at all messages that the time concerns, because the wall clock was set, to `now`. These
+    /// could not be sent because of the time, or are too late now.
     pub fn wake_after_clock_change(&mut self, now: DateTime<Utc>) {
         self.wake(|entry| match entry.state.reason {
             Some(Reason::CertificateExpired | Reason::DeadlineExceeded) => true,
