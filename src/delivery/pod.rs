@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::future::pending;
+use std::time::Duration;
 
 use fedora_message::api::object::FedoraMessage;
 use fedora_message::message::secret::{KeyLocations, OperatorCas};
@@ -10,11 +11,16 @@ use fedora_message::policy::outcome::{Attempt, Mode, Outcome};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::debug;
 
 use super::{DeliveryRequest, NotTried};
 use crate::broker::pool::Brokers;
 use crate::cluster::pods::{Limits, Pods, explain};
+
+/// A result of a Pod that comes within this time after the term is still recorded. It may have been on its
+/// way.
+const RESULT_GRACE: Duration = Duration::from_secs(5);
 
 /// Sends messages by Pods.
 pub struct PodDelivery {
@@ -46,8 +52,8 @@ impl PodDelivery {
 
     /// Sends a message by a Pod. `direct` is the outcome of direct delivery, if that was tried.
     ///
-    /// The end of the term ends the wait for the Pod, because the next term begins once all jobs of this
-    /// one have ended. It finds the Pod.
+    /// Soon after the term the wait for the Pod ends, because the next term begins once all jobs of this one
+    /// have ended. It finds the Pod.
     pub(super) async fn send(
         &self,
         request: &DeliveryRequest<'_>,
@@ -114,13 +120,14 @@ impl PodDelivery {
     }
 }
 
-/// Waits until the current term has ended.
+/// Waits until the current term has ended, and no result of a Pod may come any more.
 async fn end_of_term(mut term: watch::Receiver<Option<u64>>) {
     let current = *term.borrow_and_update();
     if term.wait_for(|term| *term != current).await.is_err() {
         // The process ends.
         pending::<()>().await;
     }
+    sleep(RESULT_GRACE).await;
 }
 
 /// Returns true if a message's Secrets, and so its Pod, may be in this namespace.
@@ -142,19 +149,21 @@ fn with_direct(outcome: Outcome, direct: Option<&Outcome>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use tokio::time::timeout;
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn only_another_term_ends_the_term() {
         let term = watch::Sender::new(Some(1));
         let mut end = std::pin::pin!(end_of_term(term.subscribe()));
         assert!(end.as_mut().now_or_never().is_none());
         term.send_replace(Some(1));
-        assert!(end.as_mut().now_or_never().is_none(), "it is the same term");
+        assert!(timeout(RESULT_GRACE, end.as_mut()).await.is_err(), "it is the same term");
         term.send_replace(None);
-        assert!(end.as_mut().now_or_never().is_some());
+        assert!(end.as_mut().now_or_never().is_none(), "a result may be on its way");
+        assert!(timeout(2 * RESULT_GRACE, end).await.is_ok());
         let process_ends = end_of_term(watch::Sender::new(Some(1)).subscribe());
-        assert!(process_ends.now_or_never().is_none(), "jobs in flight have time to end");
+        assert!(timeout(2 * RESULT_GRACE, process_ends).await.is_err(), "jobs in flight have time to end");
     }
 }
