@@ -1,7 +1,7 @@
 //! Reads the events of one watch request: a line of JSON each.
 //!
-//! kube's `Client::request_events` (5.0) is not used. It bounds no line, and keeps the memory of the
-//! longest one until the request ends, for each watch.
+//! kube's `Client::request_events` bounds no line, and keeps the memory of the longest one
+//! (docs/decisions/0059).
 
 use std::error::Error as StdError;
 use std::io;
@@ -44,18 +44,24 @@ impl EventReader {
 
     /// Returns the next event, or nothing at the end. No event is lost if the caller drops the future.
     pub(super) async fn next<K: DeserializeOwned>(&mut self) -> Result<Option<WatchEvent<K>>, ListError> {
-        if !self.read_line().await? {
-            return Ok(None);
+        while self.read_line().await? {
+            match serde_json::from_slice(&self.line) {
+                Ok(event) => return Ok(Some(event)),
+                // The line is empty, or the request has ended within it.
+                Err(error) if error.is_eof() => {
+                    if !self.line.ends_with(b"\n") {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    return Err(match serde_json::from_slice::<Status>(&self.line) {
+                        Ok(status) => Error::Api(status.boxed()).into(),
+                        Err(_) => Error::SerdeError(error).into(),
+                    });
+                }
+            }
         }
-        match serde_json::from_slice(&self.line) {
-            Ok(event) => Ok(Some(event)),
-            // The request has ended within the line.
-            Err(error) if error.is_eof() => Ok(None),
-            Err(error) => Err(match serde_json::from_slice::<Status>(&self.line) {
-                Ok(status) => Error::Api(status.boxed()).into(),
-                Err(_) => Error::SerdeError(error).into(),
-            }),
-        }
+        Ok(None)
     }
 
     /// Reads up to the end of the next line, or of the request. Returns false if nothing is left.
@@ -129,7 +135,7 @@ mod tests {
         let (first, second) = (line("a"), line("b"));
         let both = first.clone() + &second;
         for at in 0..both.len() {
-            let mut reader = reader(&[&both[..at], &both[at..], &first[..5]], usize::MAX);
+            let mut reader = reader(&[&both[..at], &both[at..], "\n", &first[..5]], usize::MAX);
             for object in ["a", "b"] {
                 assert_eq!(next(&mut reader).await.expect("an event"), Some(json!(object)));
             }

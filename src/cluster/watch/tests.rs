@@ -87,6 +87,18 @@ async fn resumes_from_the_last_version_after_a_regular_end() {
     assert_eq!(messages.requests.take()[..5], ["GET", "watch 5", "watch 7", "watch 9", "watch 9"]);
 }
 
+/// A proxy ends quiet requests. They have worked, so the watch does not pause.
+#[tokio::test(start_paused = true)]
+async fn quiet_requests_are_no_failures() {
+    let mut replies = vec![list("5")];
+    replies.extend((0..40).map(|_| Reply::Events(vec![], 0.4)));
+    let mut messages = Messages::new(replies);
+    messages.expect(AT_ONCE, &["begin", "complete"]).await;
+    assert_eq!(messages.next(Duration::from_secs(15 * 32)).await, None);
+    let requests = messages.requests.take().len();
+    assert!(requests > 15, "{requests} requests of at most 32 seconds in 15 times that");
+}
+
 #[tokio::test(start_paused = true)]
 async fn detects_a_silent_connection() {
     let first = vec![event("ADDED", &message("6"))];
