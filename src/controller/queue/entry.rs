@@ -43,10 +43,63 @@ pub(super) struct Entry {
 pub(super) enum Progress {
     /// It waits in this queue for its job to start.
     Ready(QueueKey),
-    /// The job of this number is in flight. `again`: something has changed since it started.
-    InFlight { job: u64, again: bool },
+    /// The job of this number is in flight.
+    InFlight { job: u64, again: Again },
     /// There is nothing to do before this time, or before something changes.
     Waiting { due: Option<Instant> },
+}
+
+/// If a message is tried again once its job in flight has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Nothing has changed since the job started.
+    No,
+    /// Something has changed that only some failures waited for.
+    If(Change),
+    /// The message has changed, or something that any attempt needs.
+    Yes,
+}
+
+/// A change that ends the wait of all messages that failed for certain reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A broker is back.
+    Broker,
+    /// The Senders can be read now.
+    Senders,
+    /// The operator has other settings.
+    Settings,
+}
+
+impl Change {
+    /// Returns true if a message that failed for this reason may be sent now.
+    pub(super) fn may_end(self, reason: Reason) -> bool {
+        match self {
+            Self::Broker => reason.may_end_with_recovery(),
+            Self::Senders => reason == Reason::SenderNotFound,
+            Self::Settings => reason == Reason::Misconfigured,
+        }
+    }
+}
+
+impl Again {
+    /// Returns the answer once `other` holds too.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, again) | (again, Self::No) => again,
+            (one, other) if one == other => one,
+            _ => Self::Yes,
+        }
+    }
+
+    /// Returns the answer for a job that ended with this reason, or without a result.
+    pub(super) fn after(self, reason: Option<Reason>) -> bool {
+        match self {
+            Self::No => false,
+            Self::If(change) => reason.is_none_or(|reason| change.may_end(reason)),
+            Self::Yes => true,
+        }
+    }
 }
 
 impl Entry {
@@ -106,8 +159,22 @@ impl Entry {
         }
     }
 
-    /// Returns true if something has changed since the job in flight started.
-    pub(super) fn is_tried_again(&self) -> bool {
-        matches!(self.progress, Progress::InFlight { again: true, .. })
+    /// Returns if the message is tried again once its job in flight has ended.
+    pub(super) fn again(&self) -> Again {
+        match self.progress {
+            Progress::InFlight { again, .. } => again,
+            Progress::Ready(_) | Progress::Waiting { .. } => Again::No,
+        }
+    }
+
+    /// Notes that something has changed. Returns false if no job is in flight.
+    pub(super) fn try_again(&mut self, why: Again) -> bool {
+        match &mut self.progress {
+            Progress::InFlight { again, .. } => {
+                *again = again.or(why);
+                true
+            }
+            Progress::Ready(_) | Progress::Waiting { .. } => false,
+        }
     }
 }

@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 use self::compactor::Compactor;
 pub use self::compactor::MAX_LARGE_BYTES;
-use self::entry::{Entry, Progress};
+use self::entry::{Again, Change, Entry, Progress};
 use self::fair_queue::{FairQueue, QueueKey, QueueLimits};
 use self::interner::FEW;
 pub use self::job::{Job, Next, Write};
@@ -202,13 +202,9 @@ impl Queue {
     }
 
     /// Ends the backoff of all messages of an environment that waited for its broker, because that is
-    /// back. Messages whose job is in flight are tried again too.
+    /// back.
     pub fn wake_environment(&mut self, environment: Environment) {
-        self.wake(|entry| {
-            let may_end = || entry.state.reason.is_some_and(Reason::may_end_with_recovery);
-            let waits = entry.is_in_flight() || !entry.state.is_finished() && may_end();
-            waits && entry.message.summary().environment() == Some(environment)
-        });
+        self.wake_after(Change::Broker, |entry| entry.message.summary().environment() == Some(environment));
     }
 
     /// Tries all messages that name a Secret, because it has appeared or changed. Messages of other
@@ -246,15 +242,13 @@ impl Queue {
     }
 
     /// Tries all messages whose Sender was not found, because the Senders could not be read before.
-    /// Messages whose job is in flight are tried again too.
     pub fn wake_without_sender(&mut self) {
-        self.wake(|entry| entry.is_in_flight() || entry.state.reason == Some(Reason::SenderNotFound));
+        self.wake_after(Change::Senders, |_| true);
     }
 
     /// Tries all messages that the operator's settings stand against, because a setting has changed.
-    /// Messages whose job is in flight are tried again too.
     pub fn wake_misconfigured(&mut self) {
-        self.wake(|entry| entry.is_in_flight() || entry.state.reason == Some(Reason::Misconfigured));
+        self.wake_after(Change::Settings, |_| true);
     }
 
     /// Looks again at all messages that the time concerns, because the wall clock was set, to `now`. These
@@ -329,7 +323,7 @@ impl Queue {
                 continue;
             }
             self.jobs += 1;
-            entry.progress = Progress::InFlight { job: self.jobs, again: false };
+            entry.progress = Progress::InFlight { job: self.jobs, again: Again::No };
             let size = entry.message.size();
             queue.start(size);
             return Some(Job {
@@ -359,9 +353,9 @@ impl Queue {
         let is_latest = |entry: &Entry| entry.job().is_none_or(|number| number == job.number);
         let known = self.entries.get_key_value(job.message.uid()).filter(|(_, entry)| is_latest(entry));
         let Some((uid, entry)) = known else { return };
-        let (uid, again) = (uid.clone(), entry.is_tried_again());
+        let (uid, again) = (uid.clone(), entry.again());
         let (state, write, entry_due) = match next {
-            Next::NotTried(not_tried) => return self.put_back(&uid, not_tried, again),
+            Next::NotTried(not_tried) => return self.put_back(&uid, not_tried, again.after(None)),
             Next::Settled { state, write, due } => (self.compactor.state(state), write, due),
         };
         let Some(entry) = self.entries.get_mut(&uid) else { return };
@@ -376,7 +370,7 @@ impl Queue {
             Write::Done | Write::Queued | Write::Impossible => entry.due,
         };
         entry.progress = Progress::Waiting { due };
-        match (again, write) {
+        match (again.after(entry.state.reason), write) {
             (true, _) => self.make_ready(&uid),
             (false, Write::Queued) => self.enqueue(&uid, QueueKey::Statuses),
             (false, Write::Done | Write::RetryAt(_) | Write::Impossible) => self.due.extend(due.map(|due| (due, uid))),
@@ -451,9 +445,20 @@ impl Queue {
         self.syncs.get(&scope).copied().unwrap_or_default()
     }
 
-    fn wake(&mut self, wanted: impl Fn(&Entry) -> bool) {
-        let uids: Vec<Uid> =
-            self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(uid, _)| uid.clone()).collect();
+    /// Tries the messages that waited for this change. Those whose job is in flight are tried once more
+    /// if it ends with a reason to wait for the change.
+    fn wake_after(&mut self, change: Change, concerns: impl Fn(&Entry) -> bool) {
+        self.wake(|entry| {
+            if !concerns(entry) || entry.try_again(Again::If(change)) {
+                return false;
+            }
+            !entry.state.is_finished() && entry.state.reason.is_some_and(|reason| change.may_end(reason))
+        });
+    }
+
+    fn wake(&mut self, wanted: impl Fn(&mut Entry) -> bool) {
+        let wanted = self.entries.iter_mut().filter_map(|(uid, entry)| wanted(entry).then(|| uid.clone()));
+        let uids: Vec<Uid> = wanted.collect();
         for uid in uids {
             self.make_ready(&uid);
         }
@@ -490,16 +495,11 @@ impl Queue {
 
     fn enqueue(&mut self, uid: &Uid, key: QueueKey) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        match entry.progress {
-            Progress::Ready(other) if other == key => return,
-            Progress::Ready(_) | Progress::Waiting { due: None } => {}
-            Progress::InFlight { job, .. } => {
-                entry.progress = Progress::InFlight { job, again: true };
-                return;
-            }
-            Progress::Waiting { due: Some(due) } => {
-                self.due.remove(&(due, uid.clone()));
-            }
+        if entry.progress == Progress::Ready(key) || entry.try_again(Again::Yes) {
+            return;
+        }
+        if let Progress::Waiting { due: Some(due) } = entry.progress {
+            self.due.remove(&(due, uid.clone()));
         }
         let before = std::mem::replace(&mut entry.progress, Progress::Ready(key));
         self.queues.entry(key).or_default().push(&entry.message.summary().namespace, uid.clone());

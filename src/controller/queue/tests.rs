@@ -263,6 +263,32 @@ fn secret_wakes_message_in_flight() {
     assert!(take(&mut queue, now()).is_some(), "it looks at the Secret again");
 }
 
+/// The change comes while the job is in flight. An attempt that it does not concern is not repeated.
+#[test]
+fn change_repeats_only_attempts_that_it_concerns() {
+    type Wake = fn(&mut Queue);
+    let broker: Wake = |queue| queue.wake_environment(Environment::Prod);
+    let other_broker: Wake = |queue| queue.wake_environment(Environment::Stg);
+    let (senders, settings): (Wake, Wake) = (Queue::wake_without_sender, Queue::wake_misconfigured);
+    let cases: [(&[Wake], Reason, bool); 9] = [
+        (&[broker], Reason::BrokerUnreachable, true),
+        (&[broker], Reason::Nacked, false),
+        (&[other_broker], Reason::BrokerUnreachable, false),
+        (&[senders], Reason::SenderNotFound, true),
+        (&[senders], Reason::SecretInvalid, false),
+        (&[settings], Reason::Misconfigured, true),
+        (&[settings], Reason::Nacked, false),
+        (&[senders, settings], Reason::SenderNotFound, true),
+        (&[settings, settings], Reason::Nacked, false),
+    ];
+    for (wakes, reason, repeated) in cases {
+        let (mut queue, job) = started("a");
+        wakes.iter().for_each(|wake| wake(&mut queue));
+        finish(&mut queue, &job, reason, Write::Done, Some(in_seconds(60)));
+        assert_eq!(take(&mut queue, now()).is_some(), repeated, "{reason:?} after {} changes", wakes.len());
+    }
+}
+
 #[test]
 fn job_knows_that_it_was_woken_early() {
     let mut queue = leading(8);
