@@ -283,7 +283,9 @@ fn change_repeats_only_attempts_that_it_concerns() {
     ];
     for (wakes, reason, repeated) in cases {
         let (mut queue, job) = started("a");
-        wakes.iter().for_each(|wake| wake(&mut queue));
+        for wake in wakes {
+            wake(&mut queue);
+        }
         finish(&mut queue, &job, reason, Write::Done, Some(in_seconds(60)));
         assert_eq!(take(&mut queue, now()).is_some(), repeated, "{reason:?} after {} changes", wakes.len());
     }
