@@ -23,7 +23,7 @@ const KEPT: usize = 64 * 1024;
 /// The events of a watch request that the API server has accepted.
 pub(super) struct EventReader {
     body: Pin<Box<dyn AsyncBufRead + Send>>,
-    /// The part of the line that has arrived, or the whole last one.
+    /// The part of the line that has arrived, or the whole line that was read last.
     line: Vec<u8>,
     /// The maximum length of a line.
     limit: usize,
@@ -45,26 +45,21 @@ impl EventReader {
     /// Returns the next event, or nothing at the end. No event is lost if the caller drops the future.
     pub(super) async fn next<K: DeserializeOwned>(&mut self) -> Result<Option<WatchEvent<K>>, ListError> {
         while self.read_line().await? {
-            match serde_json::from_slice(&self.line) {
-                Ok(event) => return Ok(Some(event)),
-                // The line is empty, or the request has ended within it.
-                Err(error) if error.is_eof() => {
-                    if !self.line.ends_with(b"\n") {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    return Err(match serde_json::from_slice::<Status>(&self.line) {
-                        Ok(status) => Error::Api(status.boxed()).into(),
-                        Err(_) => Error::SerdeError(error).into(),
-                    });
-                }
+            if self.line.trim_ascii().is_empty() {
+                continue;
             }
+            return serde_json::from_slice(&self.line).map(Some).map_err(|error| {
+                match serde_json::from_slice::<Status>(&self.line) {
+                    Ok(status) => Error::Api(status.boxed()).into(),
+                    Err(_) => Error::SerdeError(error).into(),
+                }
+            });
         }
         Ok(None)
     }
 
-    /// Reads up to the end of the next line, or of the request. Returns false if nothing is left.
+    /// Reads up to the end of the next line. Returns false at the end of the request. A line that the
+    /// end cuts off is no event: the next request brings it.
     async fn read_line(&mut self) -> Result<bool, ListError> {
         if self.line.ends_with(b"\n") {
             self.line.clear();
@@ -77,7 +72,7 @@ impl EventReader {
                 Err(error) => return Err(Error::ReadEvents(error).into()),
             };
             if chunk.is_empty() {
-                return Ok(!self.line.is_empty());
+                return Ok(false);
             }
             let end = memchr(b'\n', chunk).map(|at| at + 1);
             let length = end.unwrap_or(chunk.len());
@@ -141,6 +136,18 @@ mod tests {
             }
             assert_eq!(next(&mut reader).await.expect("the end"), None, "a line that was cut off is no event");
         }
+    }
+
+    /// Otherwise it would be read without end, or be lost.
+    #[tokio::test]
+    async fn incomplete_line_is_no_event() {
+        let whole = r#"{"type": "ADDED", "object": "a"}"#;
+        let mut cut_off = reader(&[whole], usize::MAX);
+        for _ in 0..2 {
+            assert_eq!(next(&mut cut_off).await.expect("the end"), None);
+        }
+        let mut broken = reader(&[&whole[..10], "\n", whole, "\n"], usize::MAX);
+        assert!(next(&mut broken).await.is_err());
     }
 
     #[tokio::test]
