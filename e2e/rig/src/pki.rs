@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, SystemTime},
@@ -230,8 +230,12 @@ pub fn openssl(args: &[&str], input: &[u8]) -> Result<Vec<u8>> {
         .stderr(Stdio::null())
         .spawn()
         .context("openssl does not start: apt-get install openssl")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input)?;
+    if let Some(mut stdin) = child.stdin.take()
+        && let Err(error) = stdin.write_all(input)
+        // Some commands read nothing, and may end first. Their status tells if they failed.
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        bail!("openssl {} does not read its input: {error}", args.join(" "));
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {
