@@ -83,12 +83,12 @@ impl Change {
 }
 
 impl Again {
-    /// Returns the answer once `other` holds too.
-    fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::No, again) | (again, Self::No) => again,
-            (one, other) if one == other => one,
-            _ => Self::Yes,
+    /// Returns the answer after one more change.
+    pub(super) fn or_if(self, change: Change) -> Self {
+        match self {
+            Self::No => Self::If(change),
+            Self::If(other) if other == change => self,
+            Self::If(_) | Self::Yes => Self::Yes,
         }
     }
 
@@ -159,22 +159,11 @@ impl Entry {
         }
     }
 
-    /// Returns if the message is tried again once its job in flight has ended.
+    /// Returns when another job follows the one in flight: [`Again::No`] if there is none.
     pub(super) fn again(&self) -> Again {
         match self.progress {
             Progress::InFlight { again, .. } => again,
             Progress::Ready(_) | Progress::Waiting { .. } => Again::No,
-        }
-    }
-
-    /// Notes that something has changed. Returns false if no job is in flight.
-    pub(super) fn try_again(&mut self, why: Again) -> bool {
-        match &mut self.progress {
-            Progress::InFlight { again, .. } => {
-                *again = again.or(why);
-                true
-            }
-            Progress::Ready(_) | Progress::Waiting { .. } => false,
         }
     }
 }

@@ -449,7 +449,11 @@ impl Queue {
     /// if it ends with a reason to wait for the change.
     fn wake_after(&mut self, change: Change, concerns: impl Fn(&Entry) -> bool) {
         self.wake(|entry| {
-            if !concerns(entry) || entry.try_again(Again::If(change)) {
+            if !concerns(entry) {
+                return false;
+            }
+            if let Progress::InFlight { again, .. } = &mut entry.progress {
+                *again = again.or_if(change);
                 return false;
             }
             !entry.state.is_finished() && entry.state.reason.is_some_and(|reason| change.may_end(reason))
@@ -495,11 +499,16 @@ impl Queue {
 
     fn enqueue(&mut self, uid: &Uid, key: QueueKey) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        if entry.progress == Progress::Ready(key) || entry.try_again(Again::Yes) {
-            return;
-        }
-        if let Progress::Waiting { due: Some(due) } = entry.progress {
-            self.due.remove(&(due, uid.clone()));
+        match entry.progress {
+            Progress::Ready(other) if other == key => return,
+            Progress::Ready(_) | Progress::Waiting { due: None } => {}
+            Progress::InFlight { job, .. } => {
+                entry.progress = Progress::InFlight { job, again: Again::Yes };
+                return;
+            }
+            Progress::Waiting { due: Some(due) } => {
+                self.due.remove(&(due, uid.clone()));
+            }
         }
         let before = std::mem::replace(&mut entry.progress, Progress::Ready(key));
         self.queues.entry(key).or_default().push(&entry.message.summary().namespace, uid.clone());
